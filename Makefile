@@ -1,0 +1,52 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# uv does not read pip's list of local wheel folders.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# An interrupted install leaves no stamp: start over rather than trust a half-filled folder.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or name one: make PYTHON=python3 ..."; exit 1; }
+	@test -f $@ || rm -rf $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (again only when the pins change)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## Create .venv with everything in it
+
+.PHONY: demo
+demo: $(STAMP) ## Run the whole loop on real feedback with the embedded stack
+	@$(BIN)/recsys demo
+
+.PHONY: test
+test: $(STAMP) ## Run the tests with coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+.PHONY: lint
+lint: $(STAMP) ## Check style, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(STAMP) ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: constraints
+constraints: $(STAMP) ## Resolve every version anew into constraints.txt
+	@$(BIN)/uv pip compile --quiet --no-annotate --no-header --all-extras --no-emit-find-links --no-emit-index-url --upgrade pyproject.toml > constraints.new
+	@sed -E -e '/^-/d' -e 's/^(torch==[0-9.]+)\+.*/\1/' constraints.new > constraints.txt
+	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" >> constraints.txt
+	@rm constraints.new

@@ -1,0 +1,1 @@
+"""Adapters that turn public data sets and a user's own files into items and feedback."""

@@ -1,0 +1,1 @@
+"""Offline evaluation: ranking metrics, baselines, slices, paired bootstrap, reports."""

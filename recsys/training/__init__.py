@@ -1,0 +1,1 @@
+"""Full fine-tune and micro-update, each run as `python -m recsys.training`."""

@@ -1,0 +1,1 @@
+"""The feedback warehouse in Postgres: tables, ingest, windows, extraction, erasure."""

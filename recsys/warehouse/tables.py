@@ -1,0 +1,284 @@
+"""SQLAlchemy Core definitions of the warehouse; a test holds them against the migrations.
+
+Order of arrival, not clocks, decides which window a row belongs to: every feedback row carries the
+id of the transaction that wrote it (`transaction_id`), and a window takes the ids below the oldest
+transaction still open. `feedback_id` keeps log order inside a transaction.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+
+from pgvector.sqlalchemy import VECTOR  # isort: skip
+
+metadata = MetaData()
+
+NOW = text("clock_timestamp()")
+EMPTY_JSON = text("'{}'::jsonb")
+# The offset keeps ids increasing after a dump is restored into a cluster that counts from the start.
+TRANSACTION_ID = text("warehouse_transaction_id()")
+
+
+def _timestamp(name: str, **options: object) -> Column[object]:
+    return Column(name, DateTime(timezone=True), **options)  # type: ignore[arg-type]
+
+
+event_types = Table(
+    "event_types",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("explicit", Boolean, nullable=False, comment="given as an opinion, not observed"),
+    Column("weight", Double, nullable=False, comment="weight as a next-item target; 0: never a target"),
+    Column("polarity", SmallInteger, nullable=False, comment="1 or -1; 0: the value decides"),
+    Column("min_value", Double, comment="null: the type carries no value"),
+    Column("max_value", Double),
+    Column("negative_to", Double, comment="values up to this are negative feedback"),
+    Column("positive_from", Double, comment="values from this on are positive feedback"),
+    CheckConstraint("polarity in (-1, 0, 1)", name="event_types_polarity_check"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("title", Text, nullable=False, server_default=text("''")),
+    Column("description", Text, nullable=False, server_default=text("''")),
+    Column("attributes", JSONB, nullable=False, server_default=EMPTY_JSON),
+    Column("available", Boolean, nullable=False, server_default=text("true"), comment="may be recommended"),
+    _timestamp("created_at", nullable=False, server_default=NOW),
+    _timestamp("updated_at", nullable=False, server_default=NOW),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("user_key", Text, unique=True, comment="keyed hash, filled by the pipeline; the name outside"),
+    Column("consent", Boolean, nullable=False, server_default=text("true"), comment="false: no training"),
+    Column("attributes", JSONB, nullable=False, server_default=EMPTY_JSON),
+    _timestamp("created_at", nullable=False, server_default=NOW),
+)
+
+# Partitioned by month of occurred_at, with a default partition for what no month fits.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("feedback_id", BigInteger, Identity(always=True), nullable=False),
+    Column("event_id", Text, nullable=False, comment="idempotency key of the application"),
+    Column("user_id", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("value", Double),
+    Column("comment", Text),
+    Column("impression_id", Text),
+    _timestamp("occurred_at"),
+    _timestamp("received_at", nullable=False, server_default=NOW),
+    Column("transaction_id", BigInteger, nullable=False, server_default=TRANSACTION_ID),
+    Column("released_from", BigInteger, comment="quarantine_id: row rules do not apply again"),
+    Index("feedback_event_key", "event_id", "occurred_at", unique=True, postgresql_nulls_not_distinct=True),
+    Index("feedback_transaction_id", "transaction_id"),
+    Index("feedback_user", "user_id", "occurred_at"),
+    postgresql_partition_by="RANGE (occurred_at)",
+)
+
+impressions = Table(
+    "impressions",
+    metadata,
+    Column("impression_id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("query", Text, comment="request in natural language, if there was one"),
+    Column("item_ids", ARRAY(Text), nullable=False, comment="the slate, first position first"),
+    Column("propensities", ARRAY(REAL), comment="probability of each item at its position"),
+    Column("model_version", Text),
+    _timestamp("shown_at", nullable=False),
+    _timestamp("received_at", nullable=False, server_default=NOW),
+    Index("impressions_user", "user_id", "shown_at"),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("window_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("consumer", Text, nullable=False, comment="the DAG that handles the window"),
+    Column("run_key", Text, nullable=False, comment="the run that opened it; its retries reuse it"),
+    Column("lower_transaction_id", BigInteger, nullable=False, comment="inclusive"),
+    Column("upper_transaction_id", BigInteger, nullable=False, comment="exclusive"),
+    _timestamp("interval_start"),
+    _timestamp("interval_end"),
+    _timestamp("opened_at", nullable=False, server_default=NOW),
+    Column("arrived", BigInteger, nullable=False, comment="rows in the window when it was opened"),
+    Column("valid", BigInteger),
+    Column("quarantined", BigInteger),
+    Column("duplicates", BigInteger),
+    Column("erased", BigInteger),
+    _timestamp("reconciled_at"),
+    UniqueConstraint("consumer", "run_key", name="windows_run_key"),
+    UniqueConstraint("consumer", "lower_transaction_id", "upper_transaction_id", "run_key", name="windows_bounds_key"),
+    CheckConstraint("lower_transaction_id <= upper_transaction_id", name="windows_bounds_check"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("quarantine_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("feedback_id", BigInteger, nullable=False, unique=True),
+    Column("window_id", BigInteger, ForeignKey("windows.window_id"), nullable=False),
+    Column("reasons", ARRAY(Text), nullable=False, comment="names of the rules broken"),
+    Column("user_id", Text, nullable=False),
+    Column("transaction_id", BigInteger, nullable=False),
+    Column("feedback", JSONB, nullable=False, comment="the whole row as it arrived"),
+    Column("status", Text, nullable=False, server_default=text("'held'")),
+    _timestamp("quarantined_at", nullable=False, server_default=NOW),
+    _timestamp("settled_at"),
+    Column("settled_by", Text),
+    CheckConstraint("status in ('held', 'released', 'discarded')", name="quarantine_status_check"),
+    Index("quarantine_transaction_id", "transaction_id"),
+)
+
+validation_results = Table(
+    "validation_results",
+    metadata,
+    Column("window_id", BigInteger, ForeignKey("windows.window_id"), nullable=False),
+    Column("expectation", Text, nullable=False),
+    Column("success", Boolean, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("observed", JSONB, nullable=False),
+    Column("expected", JSONB, nullable=False),
+    _timestamp("validated_at", nullable=False, server_default=NOW),
+    PrimaryKeyConstraint("window_id", "expectation"),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("snapshot_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("window_id", BigInteger, ForeignKey("windows.window_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("uri", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    _timestamp("created_at", nullable=False, server_default=NOW),
+    CheckConstraint("kind in ('full', 'micro')", name="snapshots_kind_check"),
+)
+
+model_evaluations = Table(
+    "model_evaluations",
+    metadata,
+    Column("evaluation_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("run_key", Text, nullable=False),
+    Column("model_version", Text, comment="null for baselines"),
+    Column("scorer", Text, nullable=False, comment="candidate, champion, popularity, ..."),
+    Column("slice", Text, nullable=False, comment="all, cold_users, guard, ..."),
+    Column("metric", Text, nullable=False),
+    Column("value", Double),
+    Column("low", Double),
+    Column("high", Double),
+    Column("users", BigInteger, nullable=False),
+    _timestamp("evaluated_at", nullable=False, server_default=NOW),
+    UniqueConstraint("run_key", "scorer", "slice", "metric", name="model_evaluations_key"),
+)
+
+# Append-only; a trigger refuses UPDATE, DELETE and TRUNCATE.
+promotion_ledger = Table(
+    "promotion_ledger",
+    metadata,
+    Column("ledger_id", BigInteger, Identity(always=True), primary_key=True),
+    _timestamp("decided_at", nullable=False, server_default=NOW),
+    Column("action", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("previous_champion", Text, comment="champion when the decision was taken"),
+    Column("champion_sequence", BigInteger, unique=True, comment="1, 2, ... for changes of champion"),
+    Column("reason", Text, nullable=False, comment="machine-readable name"),
+    Column("explanation", Text, nullable=False, comment="one sentence for people"),
+    Column("checks", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("actor", Text, nullable=False, comment="DAG and run, or the person"),
+    CheckConstraint("action in ('promote', 'hold', 'reject', 'roll_back')", name="promotion_ledger_action_check"),
+    CheckConstraint(
+        "(champion_sequence is not null) = (action in ('promote', 'roll_back'))",
+        name="promotion_ledger_sequence_check",
+    ),
+)
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("publication_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("run_key", Text, nullable=False, unique=True),
+    Column("model_version", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("users", BigInteger, nullable=False),
+    Column("items", BigInteger, nullable=False),
+    Column("through_transaction_id", BigInteger, nullable=False, comment="feedback below it was read"),
+    _timestamp("published_at", nullable=False, server_default=NOW),
+    CheckConstraint("scope in ('all', 'affected')", name="publications_scope_check"),
+)
+
+# One row a user; the view `recommendations` shows one row a user and rank.
+recommendation_lists = Table(
+    "recommendation_lists",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("publication_id", BigInteger, ForeignKey("publications.publication_id"), nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("item_ids", ARRAY(Text), nullable=False, comment="best first"),
+    Column("scores", ARRAY(REAL), nullable=False),
+    Column("propensities", ARRAY(REAL), nullable=False),
+    Column("reasons", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    _timestamp("published_at", nullable=False, server_default=NOW),
+)
+
+user_vectors = Table(
+    "user_vectors",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("model_version", Text, nullable=False),
+    Column("vector", VECTOR(), nullable=False),
+)
+
+item_vectors = Table(
+    "item_vectors",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("model_version", Text, nullable=False),
+    Column("vector", VECTOR(), nullable=False),
+)
+
+erasure_requests = Table(
+    "erasure_requests",
+    metadata,
+    Column("request_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("user_id", Text, comment="null once done: the receipt does not name the person"),
+    Column("user_key", Text),
+    Column("status", Text, nullable=False, server_default=text("'requested'")),
+    _timestamp("requested_at", nullable=False, server_default=NOW),
+    _timestamp("done_at"),
+    Column("receipt", JSONB, comment="rows removed per table, files rewritten"),
+    CheckConstraint("status in ('requested', 'done')", name="erasure_requests_status_check"),
+)
+
+# How many rows an erasure took out of which transactions, so that past windows still reconcile.
+erased_feedback = Table(
+    "erased_feedback",
+    metadata,
+    Column("request_id", BigInteger, ForeignKey("erasure_requests.request_id"), nullable=False),
+    Column("transaction_id", BigInteger, nullable=False),
+    Column("rows", Integer, nullable=False),
+    PrimaryKeyConstraint("request_id", "transaction_id"),
+)

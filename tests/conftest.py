@@ -1,0 +1,66 @@
+"""Real services for the tests: one Postgres cluster a session, a fresh migrated database a test."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.local.postgres import PostgresServer
+from recsys.settings import Settings
+from recsys.warehouse.migrate import upgrade_warehouse
+
+_TEMPLATE = "warehouse_template"
+_names = (f"test_{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A running Postgres cluster without durability, thrown away at the end."""
+    server = PostgresServer(
+        tmp_path_factory.mktemp("postgres") / "data",
+        settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
+    )
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def warehouse_template(postgres: PostgresServer) -> str:
+    """Name of a migrated, empty database that tests copy."""
+    postgres.create_database(_TEMPLATE)
+    upgrade_warehouse(postgres.url(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def warehouse_url(postgres: PostgresServer, warehouse_template: str) -> str:
+    """URL of a fresh, migrated warehouse."""
+    name = next(_names)
+    postgres.create_database(name, template=warehouse_template)
+    return postgres.url(name)
+
+
+@pytest.fixture
+def warehouse(warehouse_url: str) -> Iterator[sa.Engine]:
+    """Engine on a fresh, migrated warehouse."""
+    engine = sa.create_engine(warehouse_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, warehouse_url: str) -> Settings:
+    """Settings of a small system: the test's own warehouse, folders and key, few epochs."""
+    return Settings(
+        home=tmp_path / "home",
+        warehouse_url=warehouse_url,
+        mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        pseudonym_key="a key that only tests use",
+    )
