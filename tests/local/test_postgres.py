@@ -1,0 +1,203 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from recsys.errors import StackError
+from recsys.local.postgres import PostgresServer
+
+_FAST = {"fsync": "off"}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path / "data", settings=_FAST)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _ask(server: PostgresServer, statement: str, database: str = "postgres") -> object:
+    engine = sa.create_engine(server.url(database))
+    try:
+        with engine.begin() as connection:
+            return connection.execute(sa.text(statement)).scalar()
+    finally:
+        engine.dispose()
+
+
+def test_vectors_can_be_stored_and_compared(server: PostgresServer) -> None:
+    _ask(server, "create extension vector; select 1")
+
+    assert _ask(server, "select '[0,3]'::vector <-> '[4,0]'::vector") == 5
+
+
+def test_text_is_kept_in_any_language_and_sorted_the_same_on_every_machine(server: PostgresServer) -> None:
+    assert (
+        _ask(server, "select string_agg(t, '' order by t) from unnest(array['é', 'b', '书', 'Z', '😀']) t")
+        == "Zbé书😀"
+    )
+
+
+def test_server_listens_on_no_network_port(server: PostgresServer) -> None:
+    assert _ask(server, "show listen_addresses") == ""
+
+
+def test_socket_is_not_for_other_users(server: PostgresServer) -> None:
+    folder, socket = server.socket_dir, server.socket_dir / ".s.PGSQL.5432"
+
+    assert folder.stat().st_mode & 0o077 == 0
+    assert socket.stat().st_mode & 0o077 == 0
+
+
+def test_database_copies_its_template(server: PostgresServer) -> None:
+    server.create_database("first")
+    _ask(server, "create table kept as select 7 as number; select 1", "first")
+
+    server.create_database("second", template="first")
+
+    assert _ask(server, "select number from kept", "second") == 7
+
+
+def test_creating_a_database_again_leaves_it_as_it_is(server: PostgresServer) -> None:
+    server.create_database("first")
+    _ask(server, "create table kept (); select 1", "first")
+
+    server.create_database("first")
+
+    assert _ask(server, "select count(*) from kept", "first") == 0
+
+
+def test_data_survive_a_stop_and_a_start(server: PostgresServer) -> None:
+    _ask(server, "create table kept as select 7 as number; select 1")
+
+    server.stop()
+    assert not server.is_running()
+    server.start()
+
+    assert _ask(server, "select number from kept") == 7
+
+
+def test_start_and_stop_can_be_called_twice(server: PostgresServer) -> None:
+    server.start()
+    server.stop()
+    server.stop()
+
+    assert not server.is_running()
+
+
+def test_another_object_finds_and_stops_the_same_server(server: PostgresServer) -> None:
+    PostgresServer(server.data_dir).stop()
+
+    assert not server.is_running()
+
+
+def test_stop_ends_open_connections(server: PostgresServer) -> None:
+    connection = psycopg2.connect(host=str(server.socket_dir), user="postgres", dbname="postgres")
+
+    began = time.monotonic()
+    server.stop()
+
+    assert time.monotonic() - began < 5
+    with pytest.raises(psycopg2.Error):
+        connection.cursor().execute("select 1")
+
+
+def test_server_starts_again_after_kill_9(server: PostgresServer) -> None:
+    _ask(server, "create table kept as select 7 as number; select 1")
+    assert server.process is not None
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    assert not server.is_running()
+
+    server.start()
+
+    assert _ask(server, "select number from kept") == 7
+
+
+def test_lock_file_that_names_a_foreign_process_is_stale(server: PostgresServer) -> None:
+    pid_file = server.data_dir / "postmaster.pid"
+    content = pid_file.read_text()
+    server.stop()
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        pid_file.write_text(content.replace(content.split("\n")[0], str(bystander.pid), 1))
+        assert not server.is_running()
+
+        server.start()
+        server.stop()
+
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_cluster_that_was_created_half_is_created_anew(tmp_path: Path) -> None:
+    server = PostgresServer(tmp_path / "data", settings=_FAST)
+    unfinished = tmp_path / "data.unfinished"
+    unfinished.mkdir()
+    (unfinished / "PG_VERSION").write_text("18\n")
+    try:
+        server.start()
+        assert _ask(server, "select 1") == 1
+    finally:
+        server.stop()
+
+
+def test_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").write_text("mine")
+
+    with pytest.raises(StackError, match="has files but no Postgres cluster"):
+        PostgresServer(tmp_path / "data").start()
+
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
+
+
+def test_reason_is_told_when_the_server_cannot_start(tmp_path: Path) -> None:
+    server = PostgresServer(tmp_path / "data", settings={**_FAST, "no_such_setting": "1"})
+
+    with pytest.raises(StackError, match="no_such_setting"):
+        server.start()
+
+
+def test_server_works_in_a_long_path_with_spaces_behind_a_private_folder(tmp_path: Path) -> None:
+    private = tmp_path / ("a folder with a long name " * 4)
+    private.mkdir(mode=0o700)
+    server = PostgresServer(private / "data", settings=_FAST)
+    try:
+        server.start()
+        assert _ask(server, "select 1") == 1
+    finally:
+        server.stop()
+
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert not server.socket_dir.exists()
+
+
+def test_server_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from recsys.local.postgres import PostgresServer; "
+        "PostgresServer(Path(sys.argv[1])).start()"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "data")], check=True)
+    server = PostgresServer(tmp_path / "data")
+    try:
+        assert _ask(server, "select 1") == 1
+    finally:
+        server.stop()
+
+    assert not [
+        p for p in psutil.process_iter(["cmdline"]) if str(server.data_dir) in (p.info["cmdline"] or [])
+    ]
