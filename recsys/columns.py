@@ -40,6 +40,9 @@ class Purpose:
     """Micro snapshots: an event of a guard user, on whom forgetting is measured; never trained on."""
 
 
+PURPOSES = (Purpose.FULL, Purpose.FRESH, Purpose.HISTORY, Purpose.REPLAY, Purpose.GUARD)
+"""Code of a purpose in arrays: its position here. Append only."""
+
 SNAPSHOT_INTERACTION_COLUMNS = (
     Columns.FEEDBACK_ID,
     Columns.USER_KEY,

@@ -1,0 +1,77 @@
+"""Items in a fixed order: what `item_index` of an event refers to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import SnapshotError
+from recsys.snapshot.item_text import item_text
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """All items, also those that may not be recommended any more.
+
+    Attributes
+    ----------
+    item_ids
+        [items] of str, dtype object.
+    titles, texts, attributes
+        [items]; `texts` is what the text encoder reads.
+    available
+        [items]: may be recommended.
+    """
+
+    item_ids: NDArray[np.object_]
+    titles: list[str]
+    texts: list[str]
+    available: NDArray[np.bool_]
+    attributes: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        lengths = {
+            len(part) for part in (self.item_ids, self.titles, self.texts, self.available, self.attributes)
+        }
+        if len(lengths) != 1:
+            raise SnapshotError(f"the columns of a catalogue differ in length: {sorted(lengths)}")
+        if len(self.index) != len(self.item_ids):
+            raise SnapshotError("a catalogue may name each item once only")
+
+    @classmethod
+    def build(
+        cls,
+        item_ids: Sequence[str],
+        titles: Sequence[str],
+        descriptions: Sequence[str] | None = None,
+        attributes: Sequence[Mapping[str, Any]] | None = None,
+        available: Sequence[bool] | NDArray[np.bool_] | None = None,
+    ) -> "Catalogue":
+        """Build from columns, each [items]; texts come from `item_text`."""
+        count = len(item_ids)
+        described = list(descriptions) if descriptions is not None else [""] * count
+        details = [dict(row) for row in attributes] if attributes is not None else [{} for _ in range(count)]
+        ids = np.empty(count, dtype=object)
+        ids[:] = list(item_ids)
+        return cls(
+            item_ids=ids,
+            titles=list(titles),
+            texts=[item_text(*row) for row in zip(titles, described, details, strict=True)],
+            available=np.ones(count, dtype=bool) if available is None else np.asarray(available, dtype=bool),
+            attributes=details,
+        )
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each item id."""
+        return {item_id: position for position, item_id in enumerate(self.item_ids.tolist())}
+
+    def lookup(self, item_ids: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int32]:
+        """Return [len(item_ids)] positions; -1 for an item that is not in the catalogue."""
+        return np.fromiter((self.index.get(i, -1) for i in item_ids), dtype=np.int32, count=len(item_ids))

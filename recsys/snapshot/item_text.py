@@ -1,0 +1,36 @@
+"""The text of an item, as the text encoder reads it. This is the only place that composes it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def item_text(title: str, description: str = "", attributes: Mapping[str, Any] | None = None) -> str:
+    """Return ``title. description. key: value, value; key: value``.
+
+    Empty parts are left out, attributes come in the order of their keys (JSONB keeps none), and
+    white space is normalised, so that equal items have equal text. An item without any text gives
+    an empty string.
+    """
+    parts = [_clean(title), _clean(description), _attributes(attributes or {})]
+    return ". ".join(part.rstrip(".") if index < 2 else part for index, part in enumerate(parts) if part)
+
+
+def _attributes(attributes: Mapping[str, Any]) -> str:
+    pairs = ((_clean(key), _value(attributes[key])) for key in sorted(attributes))
+    return "; ".join(f"{key}: {value}" for key, value in pairs if value)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_clean(key)} {_value(value[key])}" for key in sorted(value))
+    if isinstance(value, list | tuple):
+        return ", ".join(text for text in map(_value, value) if text)
+    return _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,263 @@
+"""Users' events in time order, as flat numpy arrays (CSR layout): what models train and score on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys.columns import PURPOSES
+from recsys.errors import SnapshotError
+from recsys.snapshot.catalogue import Catalogue
+from recsys.snapshot.event_types import EventTypes
+
+__all__ = ["Catalogue", "Sequences", "microseconds"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVENT_DTYPES: dict[str, Any] = {
+    "item_index": np.int32,
+    "event_type": np.int16,
+    "sentiment": np.int8,
+    "value": np.float32,
+    "occurred_at": np.int64,
+    "weight": np.float32,
+    "purpose": np.int8,
+}
+
+
+def microseconds(time: datetime | int) -> int:
+    """Return microseconds since 1970 UTC, the unit of `Sequences.occurred_at`, without rounding."""
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise SnapshotError(f"a time without zone cannot be compared with feedback: {time}")
+        return (time - _EPOCH) // timedelta(microseconds=1)
+    return int(time)
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Events of users, each user's in time order, ties in log order.
+
+    User `u` owns the events `offsets[u]:offsets[u + 1]`; a user may have none. The methods return
+    new objects and leave arrays shared where nothing changes: treat the arrays as read-only.
+
+    Attributes
+    ----------
+    user_keys
+        [users] keyed hashes, dtype object.
+    offsets
+        [users + 1]
+    item_index
+        [events] position in the catalogue.
+    event_type
+        [events] index into the event types.
+    sentiment
+        [events] -1, 0 or 1.
+    value
+        [events] scaled to 0..1 within the type's range; NaN: none.
+    occurred_at
+        [events] microseconds since 1970 UTC.
+    weight
+        [events] weight as a next-item target; 0: never a target.
+    purpose
+        [events] index into `recsys.columns.PURPOSES`.
+    """
+
+    user_keys: NDArray[np.object_]
+    offsets: NDArray[np.int64]
+    item_index: NDArray[np.int32]
+    event_type: NDArray[np.int16]
+    sentiment: NDArray[np.int8]
+    value: NDArray[np.float32]
+    occurred_at: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    purpose: NDArray[np.int8]
+
+    def __post_init__(self) -> None:
+        if len(self.offsets) != len(self.user_keys) + 1 or self.offsets[0] != 0:
+            raise SnapshotError(f"{len(self.user_keys)} users need {len(self.user_keys) + 1} offsets from 0")
+        for name in _EVENT_DTYPES:
+            if len(getattr(self, name)) != self.offsets[-1]:
+                raise SnapshotError(f"{name} has {len(getattr(self, name))} events, not {self.offsets[-1]}")
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        user_keys: Sequence[str] | NDArray[np.object_],
+        user_index: ArrayLike,
+        item_index: ArrayLike,
+        event_type: ArrayLike,
+        value: ArrayLike,
+        occurred_at: ArrayLike,
+        feedback_id: ArrayLike,
+        event_types: EventTypes,
+        row_weight: ArrayLike = 1.0,
+        purpose: ArrayLike = 0,
+    ) -> "Sequences":
+        """Sort unordered events by user, time and log order.
+
+        Parameters
+        ----------
+        user_keys
+            [users]; the order is kept, users without events too.
+        user_index
+            [events] position in `user_keys`.
+        item_index
+            [events] position in the catalogue; events with -1 (not in the catalogue) are left out.
+        event_type
+            [events] index into `event_types`; events with -1 (unknown) are left out.
+        value
+            [events] as given by the application; NaN: none.
+        occurred_at
+            [events] microseconds since 1970 UTC.
+        feedback_id
+            [events] log order, which decides between equal times.
+        row_weight, purpose
+            [events] or one for all.
+        """
+        keys = np.empty(len(user_keys), dtype=object)
+        keys[:] = list(user_keys)
+        user = np.asarray(user_index, dtype=np.int64)
+        item = np.asarray(item_index, dtype=np.int32)
+        kind = np.asarray(event_type, dtype=np.int16)
+        time = np.asarray(occurred_at, dtype=np.int64)
+        order = np.lexsort((np.asarray(feedback_id, dtype=np.int64), time, user))
+        known = (item[order] >= 0) & (kind[order] >= 0)
+        if not known.all():
+            order = order[known]
+        kind = kind[order]
+        values = np.asarray(value, dtype=np.float64)[order]
+        weights = np.broadcast_to(np.asarray(row_weight, dtype=np.float32), user.shape)[order]
+        sentiment = event_types.sentiment(kind, values)
+        return cls(
+            user_keys=keys,
+            offsets=_offsets(np.bincount(user[order], minlength=len(keys))),
+            item_index=item[order],
+            event_type=kind,
+            sentiment=sentiment,
+            value=event_types.scale(kind, values),
+            occurred_at=time[order],
+            weight=event_types.target_weight(kind, sentiment, weights),
+            purpose=np.broadcast_to(np.asarray(purpose, dtype=np.int8), user.shape)[order],
+        )
+
+    @classmethod
+    def empty(cls, user_keys: Sequence[str] | NDArray[np.object_] = ()) -> "Sequences":
+        """Return users without any events."""
+        keys = np.empty(len(user_keys), dtype=object)
+        keys[:] = list(user_keys)
+        events = {name: np.zeros(0, dtype=dtype) for name, dtype in _EVENT_DTYPES.items()}
+        return cls(user_keys=keys, offsets=np.zeros(len(keys) + 1, dtype=np.int64), **events)
+
+    @classmethod
+    def concat(cls, parts: Sequence["Sequences"]) -> "Sequences":
+        """Return the users of all parts one after the other; a user in two parts stays two users."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            user_keys=np.concatenate([part.user_keys for part in parts]),
+            offsets=_offsets(np.concatenate([part.lengths for part in parts])),
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _EVENT_DTYPES},
+        )
+
+    def __len__(self) -> int:
+        return len(self.user_keys)
+
+    @property
+    def users(self) -> int:
+        """Number of users."""
+        return len(self.user_keys)
+
+    @property
+    def events(self) -> int:
+        """Number of events."""
+        return int(self.offsets[-1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[users] number of events."""
+        return np.diff(self.offsets)
+
+    def event_users(self) -> NDArray[np.int64]:
+        """Return [events] position of the user that owns each event."""
+        return np.repeat(np.arange(self.users, dtype=np.int64), self.lengths)
+
+    def where(self, keep: NDArray[np.bool_]) -> "Sequences":
+        """Return the events where `keep` [events] is true; all users stay, some perhaps without events."""
+        kept = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
+        return self._gather(np.flatnonzero(keep), kept[self.offsets], self.user_keys)
+
+    def before(self, time: datetime | int) -> "Sequences":
+        """Return the events earlier than `time` (exclusive); all users stay."""
+        return self.where(self.occurred_at < microseconds(time))
+
+    def since(self, time: datetime | int) -> "Sequences":
+        """Return the events at `time` or later; all users stay."""
+        return self.where(self.occurred_at >= microseconds(time))
+
+    def with_purpose(self, *purposes: str) -> "Sequences":
+        """Return the events that are in the snapshot for one of these purposes; all users stay."""
+        return self.where(np.isin(self.purpose, [PURPOSES.index(purpose) for purpose in purposes]))
+
+    def last(self, count: int) -> "Sequences":
+        """Return at most the latest `count` events of each user."""
+        starts = np.maximum(self.offsets[:-1], self.offsets[1:] - count)
+        return self._ranges(starts, self.offsets[1:], self.user_keys)
+
+    def take_users(self, users: ArrayLike) -> "Sequences":
+        """Return the users at these positions, in this order; a boolean mask [users] works too."""
+        chosen = np.asarray(users)
+        index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        return self._ranges(self.offsets[:-1][index], self.offsets[1:][index], self.user_keys[index])
+
+    def without_empty_users(self) -> "Sequences":
+        """Return the users that have events."""
+        return self.take_users(self.lengths > 0)
+
+    def prefixes(self, event_positions: ArrayLike, max_events: int | None = None) -> "Sequences":
+        """Return for each event what its user did before it, as one "user" each: evaluation cases.
+
+        Parameters
+        ----------
+        event_positions
+            [cases] positions in the event arrays. The event itself is not in its prefix; events of
+            the same time that come earlier in log order are.
+        max_events
+            Keep the latest ones only.
+
+        Returns
+        -------
+        Sequences
+            [cases] users; their keys repeat where a user has several cases.
+        """
+        ends = np.asarray(event_positions, dtype=np.int64)
+        owner = np.searchsorted(self.offsets, ends, side="right") - 1
+        starts = self.offsets[owner]
+        if max_events is not None:
+            starts = np.maximum(starts, ends - max_events)
+        return self._ranges(starts, ends, self.user_keys[owner])
+
+    def relocate_items(self, positions: NDArray[np.int32]) -> "Sequences":
+        """Return the events with `item_index` mapped by `positions` [items]; those mapped to -1 go."""
+        moved = replace(self, item_index=positions[self.item_index].astype(np.int32))
+        return moved if (moved.item_index >= 0).all() else moved.where(moved.item_index >= 0)
+
+    def _ranges(
+        self, starts: NDArray[np.int64], ends: NDArray[np.int64], user_keys: NDArray[np.object_]
+    ) -> "Sequences":
+        offsets = _offsets(ends - starts)
+        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
+        return self._gather(positions, offsets, user_keys)
+
+    def _gather(
+        self, positions: NDArray[np.int64], offsets: NDArray[np.int64], user_keys: NDArray[np.object_]
+    ) -> "Sequences":
+        events = {name: getattr(self, name)[positions] for name in _EVENT_DTYPES}
+        return Sequences(user_keys=user_keys, offsets=offsets, **events)
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])

@@ -1,0 +1,57 @@
+import json
+
+import numpy as np
+import pytest
+
+from recsys.errors import ConfigurationError
+from recsys.snapshot.event_types import EventTypes
+
+NONE = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("like", NONE, 1),
+        ("dislike", NONE, -1),
+        ("view", NONE, 0),
+        ("rating", 2.0, -1),
+        ("rating", 2.5, 0),
+        ("rating", 4.0, 1),
+        ("dwell", 3.0, -1),
+        ("dwell", 29.9, 0),
+        ("dwell", 30.0, 1),
+    ],
+)
+def test_sentiment_follows_polarity_and_then_the_value(
+    event_types: EventTypes, name: str, value: float, expected: int
+) -> None:
+    assert event_types.sentiment([event_types.index[name]], [value]).tolist() == [expected]
+
+
+def test_values_are_scaled_within_the_range_of_their_type(event_types: EventTypes) -> None:
+    kinds = [event_types.index[name] for name in ("rating", "rating", "dwell", "like")]
+    scaled = event_types.scale(kinds, [0.5, 5.0, 43200.0, NONE])
+    np.testing.assert_allclose(scaled, [0, 1, 0.5, NONE])
+    np.testing.assert_allclose(event_types.unscale(kinds, scaled)[:3], [0.5, 5.0, 43200.0])
+
+
+def test_negative_feedback_is_never_a_next_item_target(event_types: EventTypes) -> None:
+    kinds = [event_types.index["rating"]] * 2
+    sentiment = event_types.sentiment(kinds, [1.0, 5.0])
+    assert event_types.target_weight(kinds, sentiment, [1.0, 0.5]).tolist() == [0.0, 0.5]
+
+
+def test_event_types_survive_arrow_and_json(event_types: EventTypes) -> None:
+    assert EventTypes.from_arrow(event_types.to_arrow()).to_records() == event_types.to_records()
+    again = EventTypes.from_records(json.loads(json.dumps(event_types.to_records())))
+    assert again.to_records() == event_types.to_records()
+
+
+def test_an_unknown_name_is_found_at_minus_one(event_types: EventTypes) -> None:
+    assert event_types.lookup(["like", "poke"]).tolist() == [event_types.index["like"], -1]
+
+
+def test_an_empty_table_of_event_types_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="event_types is empty"):
+        EventTypes.from_records([])

@@ -1,0 +1,152 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from recsys.columns import PURPOSES, Purpose
+from recsys.errors import SnapshotError
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Sequences, microseconds
+
+
+@pytest.fixture
+def sequences(event_types: EventTypes) -> Sequences:
+    """Items by user: ann 1 2 3 4 (2 and 3 at the same time), bob none, cid 5 6."""
+    return Sequences.build(
+        user_keys=["ann", "bob", "cid"],
+        user_index=[2, 0, 0, 2, 0, 0],
+        item_index=[6, 4, 3, 5, 2, 1],
+        event_type=event_types.lookup(["like", "like", "dislike", "rating", "like", "rating"]),
+        value=[np.nan, np.nan, np.nan, 5.0, np.nan, 0.5],
+        occurred_at=[70, 40, 20, 60, 20, 10],
+        feedback_id=[6, 5, 4, 3, 2, 1],
+        event_types=event_types,
+    )
+
+
+def items(sequences: Sequences) -> list[list[int]]:
+    return [part.tolist() for part in np.split(sequences.item_index, sequences.offsets[1:-1])]
+
+
+def test_events_are_in_time_order_and_ties_in_log_order(sequences: Sequences) -> None:
+    assert items(sequences) == [[1, 2, 3, 4], [], [5, 6]]
+    assert sequences.sentiment.tolist() == [-1, 1, -1, 1, 1, 1]
+    assert sequences.weight.tolist() == [0, 1, 0, 1, 1, 1]
+    np.testing.assert_allclose(sequences.value, [0, np.nan, np.nan, np.nan, 1, np.nan])
+    assert (sequences.users, sequences.events) == (3, 6)
+
+
+def test_row_weight_scales_the_weight_of_the_type(event_types: EventTypes) -> None:
+    built = Sequences.build(
+        user_keys=["ann"],
+        user_index=[0, 0],
+        item_index=[0, 1],
+        event_type=event_types.lookup(["view", "view"]),
+        value=[np.nan, np.nan],
+        occurred_at=[1, 2],
+        feedback_id=[1, 2],
+        event_types=event_types,
+        row_weight=[0.5, 1.0],
+        purpose=[PURPOSES.index(Purpose.FRESH), PURPOSES.index(Purpose.HISTORY)],
+    )
+    np.testing.assert_allclose(built.weight, [0.15, 0.3])
+    assert items(built.with_purpose(Purpose.FRESH)) == [[0]]
+
+
+def test_events_of_items_or_types_outside_are_left_out(event_types: EventTypes) -> None:
+    built = Sequences.build(
+        user_keys=["ann"],
+        user_index=[0, 0, 0],
+        item_index=[-1, 1, 2],
+        event_type=[0, -1, 0],
+        value=[np.nan] * 3,
+        occurred_at=[1, 2, 3],
+        feedback_id=[1, 2, 3],
+        event_types=event_types,
+    )
+    assert items(built) == [[2]]
+
+
+def test_splits_by_time_keep_every_user_and_every_event(sequences: Sequences) -> None:
+    assert items(sequences.before(20)) == [[1], [], []]
+    assert items(sequences.since(20)) == [[2, 3, 4], [], [5, 6]]
+    moment = datetime(1970, 1, 1, 0, 0, 0, 40, tzinfo=UTC)
+    assert items(sequences.before(moment)) == [[1, 2, 3], [], []]
+
+
+def test_last_keeps_the_latest_events(sequences: Sequences) -> None:
+    assert items(sequences.last(2)) == [[3, 4], [], [5, 6]]
+    assert items(sequences.last(0)) == [[], [], []]
+
+
+def test_users_are_taken_in_the_order_asked_for(sequences: Sequences) -> None:
+    taken = sequences.take_users([2, 0, 2])
+    assert taken.user_keys.tolist() == ["cid", "ann", "cid"]
+    assert items(taken) == [[5, 6], [1, 2, 3, 4], [5, 6]]
+    assert items(sequences.without_empty_users()) == [[1, 2, 3, 4], [5, 6]]
+    assert sequences.take_users([]).users == 0
+
+
+def test_a_prefix_holds_what_the_user_did_before_the_event(sequences: Sequences) -> None:
+    cases = sequences.prefixes([0, 3, 4, 5])
+    assert items(cases) == [[], [1, 2, 3], [], [5]]
+    assert cases.user_keys.tolist() == ["ann", "ann", "cid", "cid"]
+    assert items(sequences.prefixes([3, 5], max_events=2)) == [[2, 3], [5]]
+    assert sequences.prefixes([]).users == 0
+
+
+def test_events_know_their_users(sequences: Sequences) -> None:
+    assert sequences.event_users().tolist() == [0, 0, 0, 0, 2, 2]
+    assert sequences.lengths.tolist() == [4, 0, 2]
+
+
+def test_parts_are_joined_user_after_user(sequences: Sequences) -> None:
+    joined = Sequences.concat(
+        [sequences.take_users([2]), Sequences.empty(["dan"]), sequences.take_users([0])]
+    )
+    assert joined.user_keys.tolist() == ["cid", "dan", "ann"]
+    assert items(joined) == [[5, 6], [], [1, 2, 3, 4]]
+    assert Sequences.concat([]).users == 0
+
+
+def test_items_move_to_another_catalogue_and_missing_ones_go(sequences: Sequences) -> None:
+    positions = np.array([-1, 0, -1, 2, 3, 4, 5], dtype=np.int32)
+    assert items(sequences.relocate_items(positions)) == [[0, 2, 3], [], [4, 5]]
+
+
+def test_order_of_input_rows_does_not_matter(sequences: Sequences, event_types: EventTypes) -> None:
+    generator = np.random.default_rng(0)
+    rows = 500
+    columns = {
+        "user_index": generator.integers(0, 20, rows),
+        "item_index": generator.integers(0, 30, rows),
+        "event_type": generator.integers(0, len(event_types), rows),
+        "value": generator.random(rows),
+        "occurred_at": generator.integers(0, 50, rows),
+        "feedback_id": np.arange(rows),
+    }
+    keys = [f"u{number}" for number in range(20)]
+    built = Sequences.build(user_keys=keys, event_types=event_types, **columns)
+    order = generator.permutation(rows)
+    shuffled = Sequences.build(
+        user_keys=keys, event_types=event_types, **{name: column[order] for name, column in columns.items()}
+    )
+    assert items(built) == items(shuffled)
+    for user in range(20):
+        mine = sorted(
+            (columns["occurred_at"][row], row) for row in range(rows) if columns["user_index"][row] == user
+        )
+        assert items(built)[user] == [columns["item_index"][row] for _, row in mine]
+
+
+def test_times_convert_without_rounding_and_need_a_zone() -> None:
+    assert microseconds(datetime(2026, 9, 1, 0, 0, 0, 1, tzinfo=UTC)) % 1_000_000 == 1
+    with pytest.raises(SnapshotError, match="without zone"):
+        microseconds(datetime(2026, 9, 1))  # noqa: DTZ001
+
+
+def test_arrays_that_do_not_fit_together_are_refused(sequences: Sequences) -> None:
+    with pytest.raises(SnapshotError, match="offsets"):
+        Sequences.empty(["a"]).take_users([0]).__class__(
+            **{**vars(sequences), "user_keys": np.array(["only one"], dtype=object)}
+        )
