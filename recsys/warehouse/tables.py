@@ -52,6 +52,7 @@ event_types = Table(
     Column("negative_to", Double, comment="values up to this are negative feedback"),
     Column("positive_from", Double, comment="values from this on are positive feedback"),
     CheckConstraint("polarity in (-1, 0, 1)", name="event_types_polarity_check"),
+    comment="kinds of feedback and what each means; data, not code",
 )
 
 items = Table(
@@ -64,6 +65,7 @@ items = Table(
     Column("available", Boolean, nullable=False, server_default=text("true"), comment="may be recommended"),
     _timestamp("created_at", nullable=False, server_default=NOW),
     _timestamp("updated_at", nullable=False, server_default=NOW),
+    comment="what can be recommended; titles and descriptions are what the model reads",
 )
 
 users = Table(
@@ -74,28 +76,38 @@ users = Table(
     Column("consent", Boolean, nullable=False, server_default=text("true"), comment="false: no training"),
     Column("attributes", JSONB, nullable=False, server_default=EMPTY_JSON),
     _timestamp("created_at", nullable=False, server_default=NOW),
+    comment="people who give feedback; applications add them, with their consent",
 )
 
 # Partitioned by month of occurred_at, with a default partition for what no month fits.
 feedback = Table(
     "feedback",
     metadata,
-    Column("feedback_id", BigInteger, Identity(always=True), nullable=False),
-    Column("event_id", Text, nullable=False, comment="idempotency key of the application"),
+    Column("feedback_id", BigInteger, Identity(always=True), nullable=False, comment="log order"),
+    Column(
+        "event_id",
+        Text,
+        nullable=False,
+        server_default=text("(gen_random_uuid())::text"),
+        comment="idempotency key of the application",
+    ),
     Column("user_id", Text, nullable=False),
     Column("item_id", Text, nullable=False),
     Column("event_type", Text, nullable=False),
-    Column("value", Double),
+    Column("value", Double, comment="rating, seconds, ...; null where the type carries none"),
     Column("comment", Text),
-    Column("impression_id", Text),
-    _timestamp("occurred_at"),
-    _timestamp("received_at", nullable=False, server_default=NOW),
-    Column("transaction_id", BigInteger, nullable=False, server_default=TRANSACTION_ID),
+    Column("impression_id", Text, comment="the slate that the event answers, if known"),
+    _timestamp("occurred_at", server_default=NOW, comment="clock of the application; null is quarantined"),
+    _timestamp("received_at", nullable=False, server_default=NOW, comment="clock of the warehouse"),
+    Column(
+        "transaction_id", BigInteger, nullable=False, server_default=TRANSACTION_ID, comment="of the writer"
+    ),
     Column("released_from", BigInteger, comment="quarantine_id: row rules do not apply again"),
     Index("feedback_event_key", "event_id", "occurred_at", unique=True, postgresql_nulls_not_distinct=True),
     Index("feedback_transaction_id", "transaction_id"),
     Index("feedback_user", "user_id", "occurred_at"),
     postgresql_partition_by="RANGE (occurred_at)",
+    comment="one reaction of a user to an item; applications INSERT here and never update",
 )
 
 impressions = Table(
@@ -110,6 +122,7 @@ impressions = Table(
     _timestamp("shown_at", nullable=False),
     _timestamp("received_at", nullable=False, server_default=NOW),
     Index("impressions_user", "user_id", "shown_at"),
+    comment="one slate shown to a user, with the propensities of the policy that chose it",
 )
 
 windows = Table(
@@ -130,8 +143,11 @@ windows = Table(
     Column("erased", BigInteger),
     _timestamp("reconciled_at"),
     UniqueConstraint("consumer", "run_key", name="windows_run_key"),
-    UniqueConstraint("consumer", "lower_transaction_id", "upper_transaction_id", "run_key", name="windows_bounds_key"),
+    UniqueConstraint(
+        "consumer", "lower_transaction_id", "upper_transaction_id", "run_key", name="windows_bounds_key"
+    ),
     CheckConstraint("lower_transaction_id <= upper_transaction_id", name="windows_bounds_check"),
+    comment="half-open sets of feedback, by order of commit, that one run of a consumer handles",
 )
 
 quarantine = Table(
@@ -150,6 +166,8 @@ quarantine = Table(
     Column("settled_by", Text),
     CheckConstraint("status in ('held', 'released', 'discarded')", name="quarantine_status_check"),
     Index("quarantine_transaction_id", "transaction_id"),
+    Index("quarantine_event_id", text("(feedback ->> 'event_id')")),
+    comment="feedback that broke a row rule, moved here whole, with the reasons",
 )
 
 validation_results = Table(
@@ -163,6 +181,7 @@ validation_results = Table(
     Column("expected", JSONB, nullable=False),
     _timestamp("validated_at", nullable=False, server_default=NOW),
     PrimaryKeyConstraint("window_id", "expectation"),
+    comment="outcome of every table expectation of every window",
 )
 
 snapshots = Table(
@@ -176,6 +195,7 @@ snapshots = Table(
     Column("rows", BigInteger, nullable=False),
     _timestamp("created_at", nullable=False, server_default=NOW),
     CheckConstraint("kind in ('full', 'micro')", name="snapshots_kind_check"),
+    comment="immutable, pseudonymised Parquet files that models were trained on",
 )
 
 model_evaluations = Table(
@@ -193,6 +213,7 @@ model_evaluations = Table(
     Column("users", BigInteger, nullable=False),
     _timestamp("evaluated_at", nullable=False, server_default=NOW),
     UniqueConstraint("run_key", "scorer", "slice", "metric", name="model_evaluations_key"),
+    comment="offline metrics of every scorer of every run, with confidence intervals",
 )
 
 # Append-only; a trigger refuses UPDATE, DELETE and TRUNCATE.
@@ -209,11 +230,17 @@ promotion_ledger = Table(
     Column("explanation", Text, nullable=False, comment="one sentence for people"),
     Column("checks", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("actor", Text, nullable=False, comment="DAG and run, or the person"),
-    CheckConstraint("action in ('promote', 'hold', 'reject', 'roll_back')", name="promotion_ledger_action_check"),
+    Column(
+        "run_key", Text, unique=True, comment="its retries find the row; null: a person"
+    ),
+    CheckConstraint(
+        "action in ('promote', 'hold', 'reject', 'roll_back')", name="promotion_ledger_action_check"
+    ),
     CheckConstraint(
         "(champion_sequence is not null) = (action in ('promote', 'roll_back'))",
         name="promotion_ledger_sequence_check",
     ),
+    comment="every decision about the champion, append-only: who, when, on which evidence",
 )
 
 publications = Table(
@@ -228,6 +255,7 @@ publications = Table(
     Column("through_transaction_id", BigInteger, nullable=False, comment="feedback below it was read"),
     _timestamp("published_at", nullable=False, server_default=NOW),
     CheckConstraint("scope in ('all', 'affected')", name="publications_scope_check"),
+    comment="one row for each time recommendations and vectors were swapped in",
 )
 
 # One row a user; the view `recommendations` shows one row a user and rank.
@@ -242,6 +270,7 @@ recommendation_lists = Table(
     Column("propensities", ARRAY(REAL), nullable=False),
     Column("reasons", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     _timestamp("published_at", nullable=False, server_default=NOW),
+    comment="current recommendations, one row a user; read the view recommendations",
 )
 
 user_vectors = Table(
@@ -250,6 +279,7 @@ user_vectors = Table(
     Column("user_id", Text, primary_key=True),
     Column("model_version", Text, nullable=False),
     Column("vector", VECTOR(), nullable=False),
+    comment="current user vectors, of the same model version as the recommendations",
 )
 
 item_vectors = Table(
@@ -258,6 +288,7 @@ item_vectors = Table(
     Column("item_id", Text, primary_key=True),
     Column("model_version", Text, nullable=False),
     Column("vector", VECTOR(), nullable=False),
+    comment="current item vectors, of the same model version as the recommendations",
 )
 
 erasure_requests = Table(
@@ -271,6 +302,7 @@ erasure_requests = Table(
     _timestamp("done_at"),
     Column("receipt", JSONB, comment="rows removed per table, files rewritten"),
     CheckConstraint("status in ('requested', 'done')", name="erasure_requests_status_check"),
+    comment="requests to forget a user and the receipts, which do not name the person",
 )
 
 # How many rows an erasure took out of which transactions, so that past windows still reconcile.
@@ -281,4 +313,5 @@ erased_feedback = Table(
     Column("transaction_id", BigInteger, nullable=False),
     Column("rows", Integer, nullable=False),
     PrimaryKeyConstraint("request_id", "transaction_id"),
+    comment="how many rows an erasure took from which transaction, so that windows reconcile",
 )

@@ -1,0 +1,25 @@
+"""Where the SQL lies: verb-named statements, row rules and migrations in the folder `sql`."""
+
+from functools import cache
+from pathlib import Path
+
+from recsys.errors import ConfigurationError
+
+_SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
+
+
+def sql_path(*parts: str) -> Path:
+    """Return the path of a file or folder in `sql`; raise ConfigurationError when it is not there."""
+    path = _SQL_DIR.joinpath(*parts)
+    if not path.exists():
+        raise ConfigurationError(
+            f"{path} is missing: recsys needs the folder `sql` of its checkout beside the package; "
+            "install it from the checkout with `pip install --editable .`"
+        )
+    return path
+
+
+@cache
+def read_statement(name: str) -> str:
+    """Return the text of `sql/NAME.sql`, for example `open_window` or `rules/unknown_item`."""
+    return sql_path(*f"{name}.sql".split("/")).read_text(encoding="utf-8")
