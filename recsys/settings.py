@@ -138,6 +138,7 @@ class Settings(BaseSettings):
     work_root: Path | None = Field(None, description="training runs; default: runs in the home folder")
     pseudonym_key: SecretStr | None = Field(None, description="secret for the keyed hash of user ids")
     schedules: bool = Field(True, description="false: DAGs run only when triggered by hand or by an asset")
+    alert_webhook: SecretStr | None = Field(None, description="URL that takes {\"text\": ...} by POST")
     validation: ValidationSettings = ValidationSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()

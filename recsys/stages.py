@@ -1,0 +1,205 @@
+"""The loop's stages, one function for each DAG task: a reference in, a reference out.
+
+A reference is a small dict of ids, URIs and figures that fits an XCom; data stays in Postgres, in
+snapshots and in the registry. Every stage can be killed at any point and run again. Heavy libraries
+load inside the functions, so that a DAG file can import this module.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from recsys.errors import ConfigurationError, NothingToDoError
+from recsys.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from recsys.registry.ledger import Champion
+
+logger = logging.getLogger(__name__)
+
+Reference = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The DAG run that a stage belongs to."""
+
+    dag_id: str
+    key: str
+    interval: tuple[datetime, datetime] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    asked_by: str | None = None
+
+
+def _connect() -> tuple[Settings, sa.Engine]:
+    from recsys.warehouse.engine import connect
+
+    settings = load_settings()
+    return settings, connect(settings.require_warehouse_url())
+
+
+def _require_champion(engine: sa.Engine, why: str) -> Champion:
+    from recsys.registry.ledger import champion
+
+    current = champion(engine)
+    if current is None:
+        raise NothingToDoError(f"there is no champion yet {why}; run nightly_training first")
+    return current
+
+
+def open_window(run: Run) -> Reference:
+    """Record which feedback this run handles; its retries find the same window."""
+    from recsys.registry.ledger import champion
+    from recsys.registry.versions import trained_through
+    from recsys.warehouse.windows import open_window as open_recorded_window
+
+    settings, engine = _connect()
+    first_lower = 0
+    if run.dag_id == "hourly_micro_update":
+        # What the champion has trained on was validated by the run that trained it.
+        _require_champion(engine, "to update")
+        current = champion(engine)
+        assert current is not None
+        first_lower = trained_through(settings, current.model_version).transaction_id
+    window = open_recorded_window(engine, run.dag_id, run.key, run.interval, first_lower=first_lower)
+    return {"window_id": window.window_id, "arrived": window.arrived}
+
+
+def validate(run: Run, window: Reference) -> Reference:
+    """Move rows that break a rule to quarantine and check the rest; publish the Data Docs."""
+    from recsys.alerts import send_alert
+    from recsys.validation.validate import validate_window
+    from recsys.warehouse.windows import load_window, reconcile_window
+
+    settings, engine = _connect()
+    recorded = load_window(engine, window["window_id"])
+    report = validate_window(engine, recorded, settings, settings.home.resolve() / "data_docs")
+    reconciliation = reconcile_window(engine, recorded.window_id)
+    if not reconciliation.balanced:
+        send_alert(settings, f"window {recorded.window_id} does not reconcile: {reconciliation}")
+    return {
+        "window_id": report.window_id,
+        "arrived": report.arrived,
+        "valid": report.valid,
+        "quarantined": report.quarantined,
+        "duplicates": report.duplicates,
+        "data_docs": report.data_docs,
+    }
+
+
+def take_full_snapshot(run: Run, window: Reference) -> Reference:
+    """Write all valid feedback as of the window's end to Parquet."""
+    from recsys.snapshot.write import take_full_snapshot as write_full_snapshot
+    from recsys.warehouse.windows import load_window
+
+    settings, engine = _connect()
+    snapshot = write_full_snapshot(engine, load_window(engine, window["window_id"]), settings)
+    return snapshot.to_dict() | {"data_docs": window["data_docs"]}
+
+
+def take_micro_snapshot(run: Run, window: Reference) -> Reference:
+    """Write what the champion has not trained on, with feedback to replay, to Parquet."""
+    from recsys.registry.versions import trained_through
+    from recsys.snapshot.write import take_micro_snapshot as write_micro_snapshot
+    from recsys.warehouse.windows import load_window
+
+    settings, engine = _connect()
+    parent = _require_champion(engine, "to update")
+    recorded = load_window(engine, window["window_id"])
+    known = trained_through(settings, parent.model_version)
+    snapshot = write_micro_snapshot(engine, recorded, settings, known)
+    return snapshot.to_dict() | {"data_docs": window["data_docs"], "parent": parent.model_version}
+
+
+def fine_tune(run: Run, snapshot: Reference) -> Reference:
+    """Fine-tune the recommender on a full snapshot, in a process of its own."""
+    return _train(run, snapshot, "full")
+
+
+def micro_update(run: Run, snapshot: Reference) -> Reference:
+    """Teach a copy of the parent the fresh feedback, in a process of its own."""
+    return _train(run, snapshot, "micro")
+
+
+def _train(run: Run, snapshot: Reference, kind: str) -> Reference:
+    from recsys.registry.tracking import track_training
+    from recsys.registry.versions import download_checkpoint
+    from recsys.training.launch import run_training
+
+    settings, _ = _connect()
+    parent = snapshot.get("parent")
+    result = run_training(
+        kind,
+        snapshot["uri"],
+        settings.runs / kind / folder_name(run.key),
+        settings,
+        parent=download_checkpoint(settings, parent) if parent else None,
+    )
+    mlflow_run = track_training(settings, run.key, result, snapshot)
+    return {"snapshot": snapshot, "training": result.to_dict(), "mlflow_run": mlflow_run}
+
+
+def evaluate(run: Run, candidate: Reference) -> Reference:
+    """Rank the held-out latest feedback with the candidate, the champion and the baselines."""
+    raise ConfigurationError("pending")
+
+
+def register(run: Run, evaluated: Reference) -> Reference:
+    """Register the candidate as `challenger` in MLflow."""
+    raise ConfigurationError("pending")
+
+
+def gate(run: Run, challenger: Reference) -> Reference:
+    """Decide whether the challenger is promoted, with named checks."""
+    raise ConfigurationError("pending")
+
+
+def promote(run: Run, decision: Reference) -> Reference:
+    """Carry out the gate's decision: only a promotion changes what users see."""
+    raise ConfigurationError("pending")
+
+
+def publish(run: Run) -> Reference:
+    """Score users with the champion and swap their recommendations in one transaction."""
+    from recsys.publishing.publish import publish as publish_champion
+
+    settings, engine = _connect()
+    summary = publish_champion(engine, settings, scope=run.params.get("scope", "auto"), run_key=run.key)
+    return summary.to_dict()
+
+
+def refresh_analytics(run: Run) -> Reference:
+    """Refresh the analytics views."""
+    from recsys.warehouse.analytics import refresh_analytics as refresh
+
+    _, engine = _connect()
+    refresh(engine)
+    return {}
+
+
+def keep_house(run: Run) -> Reference:
+    """Make partitions, carry out erasure requests, apply retention, look for rows that do not add up."""
+    from recsys.alerts import send_alert
+    from recsys.warehouse.housekeeping import keep_house as keep_warehouse
+
+    settings, engine = _connect()
+    report = keep_warehouse(engine, settings)
+    return report.to_dict()
+
+
+def reconcile_registry(run: Run) -> Reference:
+    """Make the MLflow alias follow the ledger, should a crash have come between the two."""
+    from recsys.registry.promote import reconcile_alias
+
+    settings, engine = _connect()
+    return {"champion": reconcile_alias(engine, settings)}
+
+
+def roll_back(run: Run) -> Reference:
+    """Make an earlier version champion again, for a reason that the ledger keeps."""
+    raise ConfigurationError("pending")

@@ -1,0 +1,197 @@
+"""DAG files load, say who owns them, and cost the DAG processor next to nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
+
+from recsys import stages
+from recsys.orchestration import GPU_QUEUE, MODEL_WRITER_POOL
+
+DAGS_FOLDER = Path(__file__).parents[2] / "dags"
+DAG_FILES = sorted(DAGS_FOLDER.glob("*.py"))
+HEAVY = ("torch", "transformers", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotlib", "scipy")
+
+EXPECTED_TASKS = {
+    "nightly_training": [
+        "open_window",
+        "validate",
+        "take_full_snapshot",
+        "fine_tune",
+        "evaluate",
+        "register",
+        "gate",
+        "promote",
+    ],
+    "hourly_micro_update": [
+        "open_window",
+        "validate",
+        "take_micro_snapshot",
+        "micro_update",
+        "evaluate",
+        "register",
+        "gate",
+        "promote",
+    ],
+    "publish_recommendations": ["publish", "refresh_analytics"],
+    "warehouse_housekeeping": ["keep_house", "refresh_analytics", "reconcile_registry"],
+    "roll_back_model": ["roll_back"],
+}
+
+
+@pytest.fixture(scope="module")
+def dag_bag() -> DagBag:
+    return DagBag(str(DAGS_FOLDER))
+
+
+@pytest.fixture(params=sorted(EXPECTED_TASKS))
+def dag(request: pytest.FixtureRequest, dag_bag: DagBag) -> DAG:
+    return dag_bag.dags[request.param]
+
+
+def test_every_dag_file_imports(dag_bag: DagBag) -> None:
+    assert dag_bag.import_errors == {}
+    assert sorted(dag_bag.dags) == sorted(EXPECTED_TASKS)
+
+
+def test_tasks_are_the_stages_in_their_order(dag: DAG) -> None:
+    expected = EXPECTED_TASKS[dag.dag_id]
+    assert sorted(dag.task_ids) == sorted(expected)
+    for task in dag.tasks:
+        assert callable(getattr(stages, task.task_id))
+        if len(task.upstream_task_ids) > 0:
+            assert task.upstream_task_ids == {expected[expected.index(task.task_id) - 1]}
+    roots = [task.task_id for task in dag.roots]
+    assert expected[0] in roots
+
+
+def test_dag_has_no_cycle(dag: DAG) -> None:
+    dag.check_cycle()
+
+
+def test_dag_names_its_owner_tags_and_purpose(dag: DAG) -> None:
+    assert dag.owner == "recommendations"
+    assert "recommender" in dag.tags
+    assert dag.doc_md is not None
+    assert len(dag.doc_md) > 100
+
+
+def test_dag_bounds_its_runs(dag: DAG) -> None:
+    assert dag.max_active_runs == 1
+    assert dag.dagrun_timeout is not None
+    assert dag.deadline
+    assert not dag.catchup
+    assert dag.has_on_failure_callback
+
+
+def test_every_task_retries_with_back_off_but_not_on_bad_data(dag: DAG) -> None:
+    from recsys.errors import ServiceUnavailableError, TrainingError, ValidationFailedError
+
+    for task in dag.tasks:
+        assert task.retries == 3
+        assert task.retry_exponential_backoff
+        assert task.execution_timeout is not None
+        decide = task.retry_policy.evaluate
+        assert decide(ServiceUnavailableError("away"), 1, 3).action.value == "retry"
+        assert decide(ValidationFailedError("bad rows"), 1, 3).action.value == "fail"
+        assert decide(TrainingError("NaN loss"), 1, 3).action.value == "fail"
+        assert decide(MemoryError(), 1, 3).action.value == "fail"
+        assert decide(OSError("disk hiccup"), 1, 3).action.value == "default"
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "expression"),
+    [
+        ("nightly_training", "0 3 * * *"),
+        ("hourly_micro_update", "0 * * * *"),
+        ("warehouse_housekeeping", "30 1 * * *"),
+    ],
+)
+def test_scheduled_dags_state_their_data_intervals(dag_bag: DagBag, dag_id: str, expression: str) -> None:
+    timetable = dag_bag.dags[dag_id].timetable
+    assert isinstance(timetable, CronDataIntervalTimetable)
+    assert timetable.expression == expression
+
+
+def test_publishing_follows_the_champion_asset(dag_bag: DagBag) -> None:
+    assert "recsys://registry/champion" in str(dag_bag.dags["publish_recommendations"].timetable.asset_condition)
+    for dag_id, task_id in [
+        ("nightly_training", "promote"),
+        ("hourly_micro_update", "promote"),
+        ("roll_back_model", "roll_back"),
+    ]:
+        outlets = dag_bag.dags[dag_id].get_task(task_id).outlets
+        assert [outlet.uri for outlet in outlets] == ["recsys://registry/champion"]
+
+
+def test_only_training_runs_on_the_gpu_queue_and_one_at_a_time(dag_bag: DagBag) -> None:
+    writers = {
+        (dag.dag_id, task.task_id)
+        for dag in dag_bag.dags.values()
+        for task in dag.tasks
+        if task.queue == GPU_QUEUE or task.pool == MODEL_WRITER_POOL
+    }
+    assert writers == {("nightly_training", "fine_tune"), ("hourly_micro_update", "micro_update")}
+
+
+_SERIALIZE = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+dags = DagBag(sys.argv[1]).dags
+print(json.dumps({name: DagSerialization.to_dict(dag) for name, dag in dags.items()}, sort_keys=True, default=str))
+"""
+
+_PARSE = """
+import json, sys, time
+from airflow.dag_processing.dagbag import DagBag
+def parse(path):
+    started = time.process_time()
+    bag = DagBag(path)
+    return time.process_time() - started, bag.import_errors
+empty, _ = parse(sys.argv[1])
+spent, errors = parse(sys.argv[2])
+print(json.dumps({"cpu_seconds": spent, "empty": empty, "modules": sorted(sys.modules), "errors": errors}))
+"""
+
+
+def _python(code: str, *arguments: str, **environment: str) -> Any:
+    completed = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
+    )
+    return json.loads(completed.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)
+def test_no_value_in_a_dag_file_varies_with_the_parse(path: Path) -> None:
+    assert check_dag_file_stability(str(path)).warnings == {}
+
+
+def test_two_parses_serialize_to_the_same_dag_version() -> None:
+    first, second = (
+        _python(_SERIALIZE, str(DAGS_FOLDER), PYTHONHASHSEED=seed) for seed in ("1", "2")
+    )
+    assert sorted(first) == sorted(EXPECTED_TASKS)
+    assert first == second
+
+
+@pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)
+def test_parsing_loads_nothing_heavy_and_costs_little_over_an_empty_dag(path: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty_dag.py"
+    empty.write_text("from airflow.sdk import DAG\nwith DAG('empty', schedule=None):\n    pass\n")
+    parsed = _python(_PARSE, str(empty), str(path))
+    assert parsed["errors"] == {}
+    assert set(HEAVY).isdisjoint(parsed["modules"])
+    # Processor time, not a clock: a busy machine does not change it much.
+    assert parsed["cpu_seconds"] - parsed["empty"] < 0.3
