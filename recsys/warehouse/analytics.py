@@ -1,0 +1,102 @@
+"""The schema `analytics`: documented views for people who ask questions in SQL.
+
+Each file in `sql/analytics` defines one view or materialised view with its comments. The comment on
+the schema keeps the digest of the installed definitions, so that installing the same ones again
+touches nothing and no reader waits.
+"""
+
+import logging
+from hashlib import sha256
+from pathlib import Path
+
+import sqlalchemy as sa
+from psycopg2.errors import DependentObjectsStillExist, InvalidTableDefinition
+
+from recsys.errors import ConfigurationError
+from recsys.warehouse.statements import sql_path
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "analytics"
+_LOCK_KEY = 0x616E616C79746963
+
+
+def install_analytics(engine: sa.Engine) -> list[str]:
+    """Create or replace every view of the schema in one transaction.
+
+    Plain views are replaced in place, so that rights granted on them stay; one whose columns changed
+    and every materialised view are dropped and made anew.
+
+    Returns
+    -------
+    Names of the views that were installed; empty when the definitions are the installed ones.
+
+    Raises
+    ------
+    ConfigurationError
+        A view that must be made anew is used by an object that is not ours.
+    """
+    files = sorted(sql_path(SCHEMA).glob("*.sql"))
+    digest = sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        comment = connection.scalar(
+            sa.text("SELECT obj_description(to_regnamespace(:schema)::oid, 'pg_namespace')"),
+            {"schema": SCHEMA},
+        )
+        if comment and str(comment).endswith(digest):
+            return []
+        for file in files:
+            _install(connection, file)
+        connection.exec_driver_sql(
+            f"COMMENT ON SCHEMA {SCHEMA} IS "
+            f"'Documented views for analysts, without user ids and comments. Definitions {digest}'"
+        )
+    logger.info("installed %d views in schema %s", len(files), SCHEMA)
+    return [file.stem for file in files]
+
+
+def refresh_analytics(engine: sa.Engine) -> list[str]:
+    """Refresh the materialised views one by one without blocking their readers.
+
+    Returns
+    -------
+    Names of the refreshed views.
+    """
+    with engine.connect() as connection:
+        names = list(
+            connection.scalars(
+                sa.text("SELECT matviewname FROM pg_matviews WHERE schemaname = :schema ORDER BY 1"),
+                {"schema": SCHEMA},
+            )
+        )
+    for name in names:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f'REFRESH MATERIALIZED VIEW CONCURRENTLY {SCHEMA}."{name}"')
+    logger.info("refreshed %d materialised views in schema %s", len(names), SCHEMA)
+    return names
+
+
+def _install(connection: sa.Connection, file: Path) -> None:
+    statement = file.read_text(encoding="utf-8")
+    try:
+        if "create materialized view" in statement:
+            connection.exec_driver_sql(f"DROP MATERIALIZED VIEW IF EXISTS {SCHEMA}.{file.stem}")
+            connection.exec_driver_sql(statement)
+            return
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(statement)
+        except sa.exc.DBAPIError as error:
+            if not isinstance(error.orig, InvalidTableDefinition):
+                raise  # it is not that the columns changed
+            connection.exec_driver_sql(f"DROP VIEW {SCHEMA}.{file.stem}")
+            connection.exec_driver_sql(statement)
+    except sa.exc.DBAPIError as error:
+        if not isinstance(error.orig, DependentObjectsStillExist):
+            raise
+        raise ConfigurationError(
+            f"the view {SCHEMA}.{file.stem} has a new definition, but other objects use the old one: "
+            f"{error.orig.diag.message_detail}; drop those, install again, then make them anew"
+        ) from error

@@ -1,0 +1,17 @@
+create or replace view analytics.feedback_by_day as
+select
+    (occurred_at at time zone 'UTC')::date as day,
+    event_type,
+    count(*) as events,
+    count(distinct user_id) as users,
+    count(distinct item_id) as items,
+    count(nullif(comment, '')) as comments,
+    avg(value) as average_value
+from public.feedback
+group by 1, 2;
+
+comment on view analytics.feedback_by_day is
+    'Accepted feedback (not in quarantine) per UTC day on which it happened and event type.';
+comment on column analytics.feedback_by_day.day is 'UTC; null collects events whose time is unknown';
+comment on column analytics.feedback_by_day.comments is 'events that carry a written comment';
+comment on column analytics.feedback_by_day.average_value is 'null for event types without a value';

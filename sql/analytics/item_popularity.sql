@@ -1,0 +1,44 @@
+create materialized view analytics.item_popularity as
+with consumed as (
+    select
+        item_id,
+        count(*) as events,
+        count(distinct user_id) as users,
+        avg(value) filter (where event_type = 'rating') as average_rating,
+        max(occurred_at) as last_event_at
+    from public.feedback
+    group by item_id
+),
+recommended as (
+    select item_id, count(*) as lists, avg(rank) as average_rank
+    from public.recommendation_lists
+    cross join lateral unnest(item_ids) with ordinality as entry (item_id, rank)
+    group by item_id
+)
+select
+    items.item_id,
+    items.title,
+    items.available,
+    coalesce(consumed.events, 0) as events,
+    coalesce(consumed.users, 0) as users,
+    consumed.average_rating,
+    consumed.last_event_at,
+    rank() over (order by coalesce(consumed.events, 0) desc) as popularity_rank,
+    coalesce(consumed.events, 0)::double precision
+        / nullif(sum(coalesce(consumed.events, 0)) over (), 0)::double precision as share_of_events,
+    coalesce(recommended.lists, 0) as recommended_to_users,
+    recommended.average_rank::double precision as average_recommended_rank
+from public.items
+left join consumed using (item_id)
+left join recommended using (item_id);
+
+-- A concurrent refresh needs a unique index.
+create unique index item_popularity_key on analytics.item_popularity (item_id);
+
+comment on materialized view analytics.item_popularity is
+    'Every item with how often it was consumed and how often it is recommended now. '
+    'As of the last refresh (after each publication and in housekeeping).';
+comment on column analytics.item_popularity.popularity_rank is '1 for the most consumed; equal counts share a rank';
+comment on column analytics.item_popularity.share_of_events is 'of the feedback on items of the catalogue';
+comment on column analytics.item_popularity.recommended_to_users is 'published lists that contain the item';
+comment on column analytics.item_popularity.average_recommended_rank is '1 is the top of a list';

@@ -1,0 +1,25 @@
+create or replace view analytics.model_metrics as
+select
+    run_key,
+    evaluated_at,
+    scorer,
+    model_version,
+    slice,
+    metric,
+    value,
+    low,
+    high,
+    users,
+    value - max(value) filter (where scorer = 'champion') over (partition by run_key, slice, metric)
+        as difference_to_champion,
+    value - max(value) filter (where scorer = 'popularity') over (partition by run_key, slice, metric)
+        as difference_to_popularity
+from public.model_evaluations;
+
+comment on view analytics.model_metrics is
+    'Offline metrics of every evaluated model beside the champion and the baselines of the same run.';
+comment on column analytics.model_metrics.scorer is 'candidate, champion or the name of a baseline';
+comment on column analytics.model_metrics.slice is 'all, or the group of users or items that was measured';
+comment on column analytics.model_metrics.low is 'lower bound of the confidence interval';
+comment on column analytics.model_metrics.difference_to_champion is
+    'absolute; null when the run had no champion to compare with';

@@ -1,0 +1,14 @@
+create or replace view analytics.rating_distribution as
+select
+    event_type,
+    value,
+    count(*) as events,
+    count(*)::double precision / sum(count(*)) over (partition by event_type) as share
+from public.feedback
+join public.event_types using (event_type)
+where explicit and value is not null
+group by event_type, value;
+
+comment on view analytics.rating_distribution is
+    'How often each value was given, for event types that state an opinion as a number.';
+comment on column analytics.rating_distribution.share is 'of the events of this type that carry a value';

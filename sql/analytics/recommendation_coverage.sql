@@ -1,0 +1,51 @@
+create or replace view analytics.recommendation_coverage as
+with exposures as (
+    select model_version, item_id, count(*) as lists
+    from public.recommendation_lists
+    cross join lateral unnest(item_ids) as item_id
+    group by model_version, item_id
+),
+catalogue as (
+    select count(*) as items from public.items where available
+),
+ranked as (
+    select model_version, lists, row_number() over (partition by model_version order by lists) as position
+    from exposures
+    join public.items using (item_id)
+    where available
+),
+concentration as (
+    select
+        model_version,
+        count(*) as recommended_items,
+        sum(lists) as slots,
+        -- Available items that no list contains come first, with nothing: they move the others up.
+        sum(lists * (2 * (position + catalogue.items - shown.items) - catalogue.items - 1)) as weighted
+    from ranked
+    join (select model_version, count(*) as items from ranked group by model_version) as shown using (model_version)
+    cross join catalogue
+    group by model_version
+),
+lists as (
+    select model_version, count(*) as users, max(published_at) as last_published_at
+    from public.recommendation_lists
+    group by model_version
+)
+select
+    model_version,
+    lists.users,
+    coalesce(recommended_items, 0) as recommended_items,
+    catalogue.items as available_items,
+    coalesce(recommended_items, 0)::double precision / nullif(catalogue.items, 0) as coverage,
+    (weighted / nullif(slots * catalogue.items, 0))::double precision as gini,
+    lists.last_published_at
+from lists
+left join concentration using (model_version)
+cross join catalogue;
+
+comment on view analytics.recommendation_coverage is
+    'How much of the catalogue the published lists show, per model version that still has lists.';
+comment on column analytics.recommendation_coverage.coverage is
+    'share of the available items that at least one list contains';
+comment on column analytics.recommendation_coverage.gini is
+    'concentration of recommendations over the available items: 0 all alike, near 1 a few items get everything';

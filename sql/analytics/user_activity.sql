@@ -1,0 +1,23 @@
+create materialized view analytics.user_activity as
+select
+    users.user_key,
+    users.consent,
+    count(feedback.feedback_id) as events,
+    count(feedback.feedback_id) filter (where event_types.explicit) as explicit_events,
+    count(distinct feedback.item_id) as items,
+    count(distinct (feedback.occurred_at at time zone 'UTC')::date) as active_days,
+    min(feedback.occurred_at) as first_event_at,
+    max(feedback.occurred_at) as last_event_at
+from public.users
+left join public.feedback using (user_id)
+left join public.event_types using (event_type)
+group by users.user_id;
+
+-- A concurrent refresh needs a unique index.
+create unique index user_activity_key on analytics.user_activity (user_key);
+
+comment on materialized view analytics.user_activity is
+    'Every user by keyed hash, never by id, with how active they are. As of the last refresh.';
+comment on column analytics.user_activity.user_key is
+    'keyed hash of the user id; null until a snapshot or a publication first meets the user';
+comment on column analytics.user_activity.active_days is 'distinct UTC days with feedback';

@@ -1,0 +1,304 @@
+"""Every analytics view against values computed independently in Python from the same rows."""
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.errors import ConfigurationError
+from recsys.warehouse import analytics
+from recsys.warehouse.analytics import install_analytics, refresh_analytics
+from recsys.warehouse.statements import sql_path
+
+START = datetime(2026, 3, 1, 22, tzinfo=UTC)
+ITEMS = {
+    "i1": ("Dune", True),
+    "i2": ("Emma", True),
+    "i3": ("三体", True),
+    "i4": ("Gone", False),
+    "i5": ("Ulysses", True),
+}
+# user, item, type, value, comment, hours after the start
+FEEDBACK = [
+    ("u1", "i1", "rating", 5.0, "great 🎉", 0),
+    ("u1", "i2", "rating", 2.0, None, 1),
+    ("u1", "i1", "view", None, None, 3),
+    ("u2", "i1", "rating", 5.0, None, 5),
+    ("u2", "i3", "rating", 4.0, "", 30),
+    ("u2", "i4", "click", None, None, 31),
+    ("u3", "i1", "dwell", 12.5, None, 31),
+]
+LISTS = {"u1": ["i3", "i5"], "u2": ["i2", "i5"], "u3": ["i2"]}
+
+
+@pytest.fixture
+def analysed(warehouse: sa.Engine) -> sa.Engine:
+    """A warehouse with a little of everything and the views installed."""
+    with warehouse.begin() as connection:
+        for item_id, (title, available) in ITEMS.items():
+            connection.execute(
+                sa.text("INSERT INTO items (item_id, title, available) VALUES (:i, :t, :a)"),
+                {"i": item_id, "t": title, "a": available},
+            )
+        connection.exec_driver_sql(
+            "INSERT INTO users (user_id, user_key, consent) VALUES"
+            " ('u1', 'k1', true), ('u2', 'k2', false), ('u3', NULL, true), ('u4', NULL, true)"
+        )
+        for user, item, kind, value, comment, hours in FEEDBACK:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO feedback (user_id, item_id, event_type, value, comment, occurred_at)"
+                    " VALUES (:u, :i, :k, :v, :c, :t)"
+                ),
+                {
+                    "u": user,
+                    "i": item,
+                    "k": kind,
+                    "v": value,
+                    "c": comment,
+                    "t": START + timedelta(hours=hours),
+                },
+            )
+        connection.exec_driver_sql(
+            "INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived,"
+            " valid, quarantined, duplicates, erased) VALUES"
+            " ('nightly', 'a', 0, 10, 9, 7, 2, 0, 0), ('nightly', 'b', 10, 20, 5, 3, 1, 0, 0),"
+            " ('nightly', 'c', 20, 30, 4, NULL, NULL, NULL, NULL)"
+        )
+        for number, (reasons, status) in enumerate(
+            [
+                (["unknown_item"], "held"),
+                (["unknown_item", "future_time"], "released"),
+                (["future_time"], "held"),
+            ]
+        ):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO quarantine (feedback_id, window_id, reasons, user_id, transaction_id,"
+                    " feedback, status) SELECT :n, min(window_id), :r, 'u1', 1, '{}', :s FROM windows"
+                ),
+                {"n": 1000 + number, "r": reasons, "s": status},
+            )
+        for minute, (action, version, previous, sequence) in enumerate(
+            [
+                ("promote", "1", None, 1),
+                ("hold", "2", "1", None),
+                ("promote", "3", "1", 2),
+                ("roll_back", "1", "3", 3),
+            ]
+        ):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO promotion_ledger (decided_at, action, model_version, previous_champion,"
+                    " champion_sequence, reason, explanation, actor)"
+                    " VALUES (:at, :a, :v, :p, :s, 'because', 'It is so.', 'tests')"
+                ),
+                {
+                    "at": START + timedelta(minutes=minute),
+                    "a": action,
+                    "v": version,
+                    "p": previous,
+                    "s": sequence,
+                },
+            )
+        connection.exec_driver_sql(
+            "INSERT INTO model_evaluations (run_key, model_version, scorer, slice, metric, value, users)"
+            " VALUES ('r', '3', 'candidate', 'all', 'ndcg_at_10', 0.25, 3),"
+            " ('r', '1', 'champion', 'all', 'ndcg_at_10', 0.2, 3),"
+            " ('r', NULL, 'popularity', 'all', 'ndcg_at_10', 0.1, 3),"
+            " ('s', '4', 'candidate', 'all', 'ndcg_at_10', 0.3, 3)"
+        )
+        publication = connection.scalar(
+            sa.text(
+                "INSERT INTO publications (run_key, model_version, scope, users, items,"
+                " through_transaction_id) VALUES ('p', '1', 'all', 3, 4, 99) RETURNING publication_id"
+            )
+        )
+        for user, items in LISTS.items():
+            connection.execute(
+                sa.text(
+                    "INSERT INTO recommendation_lists (user_id, publication_id, model_version, item_ids,"
+                    " scores, propensities) VALUES (:u, :p, '1', :i, :s, :s)"
+                ),
+                {"u": user, "p": publication, "i": items, "s": [1.0] * len(items)},
+            )
+    assert install_analytics(warehouse)
+    return warehouse
+
+
+def rows(engine: sa.Engine, view: str) -> list[dict[str, Any]]:
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.exec_driver_sql(f"SELECT * FROM analytics.{view}").mappings()]
+
+
+def test_feedback_by_day_counts_utc_days(analysed: sa.Engine) -> None:
+    expected: dict[tuple[Any, str], list[Any]] = defaultdict(list)
+    for event in FEEDBACK:
+        expected[((START + timedelta(hours=event[5])).date(), event[2])].append(event)
+    found = {(row["day"], row["event_type"]): row for row in rows(analysed, "feedback_by_day")}
+    assert found.keys() == expected.keys()
+    for key, events in expected.items():
+        values = [event[3] for event in events if event[3] is not None]
+        assert found[key]["events"] == len(events)
+        assert found[key]["users"] == len({event[0] for event in events})
+        assert found[key]["items"] == len({event[1] for event in events})
+        assert found[key]["comments"] == sum(bool(event[4]) for event in events)
+        assert found[key]["average_value"] == (pytest.approx(sum(values) / len(values)) if values else None)
+
+
+def test_rating_distribution_holds_shares_of_stated_opinions_only(analysed: sa.Engine) -> None:
+    ratings = Counter(event[3] for event in FEEDBACK if event[2] == "rating")
+    found = {(row["event_type"], row["value"]): row for row in rows(analysed, "rating_distribution")}
+    assert found.keys() == {("rating", value) for value in ratings}
+    for value, count in ratings.items():
+        assert found["rating", value]["events"] == count
+        assert found["rating", value]["share"] == pytest.approx(count / ratings.total())
+
+
+def test_quarantine_by_reason_counts_a_row_under_each_of_its_reasons(analysed: sa.Engine) -> None:
+    found = {
+        row["reason"]: (row["rows"], row["held"], row["released"])
+        for row in rows(analysed, "quarantine_by_reason")
+    }
+    assert found == {"unknown_item": (2, 1, 1), "future_time": (2, 1, 1)}
+
+
+def test_window_reconciliation_tells_a_missing_row_from_a_window_still_open(analysed: sa.Engine) -> None:
+    found = {
+        row["run_key"]: (row["missing"], row["balanced"]) for row in rows(analysed, "window_reconciliation")
+    }
+    assert found == {"a": (0, True), "b": (1, False), "c": (None, None)}
+
+
+def test_promotion_history_says_who_served_after_each_decision(analysed: sa.Engine) -> None:
+    found = sorted(rows(analysed, "promotion_history"), key=lambda row: row["ledger_id"])
+    assert [row["action"] for row in found] == ["promote", "hold", "promote", "roll_back"]
+    assert [row["champion_after"] for row in found] == ["1", "1", "3", "1"]
+
+
+def test_champion_history_tells_the_champion_at_any_moment(analysed: sa.Engine) -> None:
+    found = sorted(rows(analysed, "champion_history"), key=lambda row: row["champion_sequence"])
+    at = [START + timedelta(minutes=minute) for minute in (0, 2, 3)]
+    assert [(row["model_version"], row["valid_from"], row["valid_to"], row["current"]) for row in found] == [
+        ("1", at[0], at[1], False),
+        ("3", at[1], at[2], False),
+        ("1", at[2], None, True),
+    ]
+
+
+def test_model_metrics_stand_beside_champion_and_popularity_of_the_same_run(analysed: sa.Engine) -> None:
+    found = {(row["run_key"], row["scorer"]): row for row in rows(analysed, "model_metrics")}
+    candidate, first = found["r", "candidate"], found["s", "candidate"]
+    assert candidate["difference_to_champion"] == pytest.approx(0.25 - 0.2)
+    assert candidate["difference_to_popularity"] == pytest.approx(0.25 - 0.1)
+    assert (first["difference_to_champion"], first["difference_to_popularity"]) == (None, None)
+
+
+def test_item_popularity_shows_consumption_beside_recommendation(analysed: sa.Engine) -> None:
+    found = {row["item_id"]: row for row in rows(analysed, "item_popularity")}
+    assert found.keys() == ITEMS.keys()
+    counts = Counter(event[1] for event in FEEDBACK)
+    for item_id, row in found.items():
+        ranks = [items.index(item_id) + 1 for items in LISTS.values() if item_id in items]
+        stars = [event[3] for event in FEEDBACK if event[1] == item_id and event[2] == "rating"]
+        assert (row["title"], row["available"]) == ITEMS[item_id]
+        assert row["events"] == counts[item_id]
+        assert row["users"] == len({event[0] for event in FEEDBACK if event[1] == item_id})
+        assert row["share_of_events"] == pytest.approx(counts[item_id] / len(FEEDBACK))
+        assert row["popularity_rank"] == 1 + sum(counts[other] > counts[item_id] for other in ITEMS)
+        assert row["average_rating"] == (pytest.approx(sum(stars) / len(stars)) if stars else None)
+        assert row["recommended_to_users"] == len(ranks)
+        assert row["average_recommended_rank"] == (pytest.approx(sum(ranks) / len(ranks)) if ranks else None)
+
+
+def test_recommendation_coverage_and_gini_are_over_the_available_items(analysed: sa.Engine) -> None:
+    [row] = rows(analysed, "recommendation_coverage")
+    shown = Counter(item for items in LISTS.values() for item in items)
+    exposures = [shown[item] for item, (_, available) in ITEMS.items() if available]
+    differences = sum(abs(a - b) for a in exposures for b in exposures)
+    assert (row["model_version"], row["users"], row["recommended_items"]) == ("1", 3, 3)
+    assert row["coverage"] == pytest.approx(3 / 4)
+    assert row["gini"] == pytest.approx(differences / (2 * len(exposures) * sum(exposures)))
+
+
+def test_user_activity_names_users_by_key_only(analysed: sa.Engine) -> None:
+    found = rows(analysed, "user_activity")
+    assert len(found) == 4
+    by_key = {row["user_key"]: row for row in found}
+    mine = [event for event in FEEDBACK if event[0] == "u1"]
+    assert by_key["k1"]["events"] == len(mine)
+    assert by_key["k1"]["explicit_events"] == sum(event[2] == "rating" for event in mine)
+    assert by_key["k1"]["items"] == len({event[1] for event in mine})
+    assert by_key["k1"]["active_days"] == len({(START + timedelta(hours=event[5])).date() for event in mine})
+    assert (by_key["k1"]["consent"], by_key["k2"]["consent"]) == (True, False)
+    assert not any(str(value) in {"u1", "u2", "u3", "u4"} for row in found for value in row.values())
+
+
+def test_materialised_views_show_new_rows_after_a_refresh(analysed: sa.Engine) -> None:
+    with analysed.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO feedback (user_id, item_id, event_type)"
+            " VALUES ('u3', 'i5', 'like'), ('u4', 'i5', 'like')"
+        )
+    assert refresh_analytics(analysed) == ["item_popularity", "user_activity"]
+    assert {row["item_id"]: row["events"] for row in rows(analysed, "item_popularity")}["i5"] == 2
+    # Two users without a key are two rows, before and after.
+    assert sorted(row["events"] for row in rows(analysed, "user_activity") if row["user_key"] is None) == [
+        1,
+        2,
+    ]
+
+
+def test_installing_again_changes_nothing(analysed: sa.Engine) -> None:
+    assert install_analytics(analysed) == []
+
+
+def test_changed_definitions_replace_the_old_ones_and_keep_rights(
+    analysed: sa.Engine, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with analysed.begin() as connection:
+        connection.exec_driver_sql("GRANT SELECT ON analytics.champion_history TO public")
+    folder = tmp_path / "analytics"
+    folder.mkdir()
+    for file in sql_path("analytics").glob("*.sql"):
+        (folder / file.name).write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    (folder / "quarantine_by_reason.sql").write_text(
+        "create or replace view analytics.quarantine_by_reason as select 1 as other_column"
+    )
+    monkeypatch.setattr(analytics, "sql_path", lambda *parts: tmp_path.joinpath(*parts))
+    assert install_analytics(analysed)
+    assert rows(analysed, "quarantine_by_reason") == [{"other_column": 1}]
+    with analysed.connect() as connection:
+        assert connection.scalar(
+            sa.text("SELECT has_table_privilege('public', 'analytics.champion_history', 'select')")
+        )
+
+
+def test_a_view_that_others_build_on_is_not_dropped_under_them(
+    analysed: sa.Engine, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with analysed.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW mine AS SELECT item_id FROM analytics.item_popularity")
+    folder = tmp_path / "analytics"
+    folder.mkdir()
+    (folder / "item_popularity.sql").write_text(
+        "create materialized view analytics.item_popularity as select 1 as x"
+    )
+    monkeypatch.setattr(analytics, "sql_path", lambda *parts: tmp_path.joinpath(*parts))
+    with pytest.raises(ConfigurationError, match=r"view mine depends .*; drop those"):
+        install_analytics(analysed)
+    assert len(rows(analysed, "item_popularity")) == len(ITEMS)
+
+
+def test_every_view_says_what_it_shows(analysed: sa.Engine) -> None:
+    with analysed.connect() as connection:
+        comments = dict(
+            connection.exec_driver_sql(
+                "SELECT relname, obj_description(oid, 'pg_class') FROM pg_class"
+                " WHERE relnamespace = 'analytics'::regnamespace AND relkind IN ('v', 'm')"
+            ).all()
+        )
+    assert comments.keys() == {file.stem for file in sql_path("analytics").glob("*.sql")}
+    assert all(comments.values())
