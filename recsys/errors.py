@@ -29,6 +29,10 @@ class NothingToDoError(RecsysError):
     """There is no work in this run, which ends as skipped with this message as the reason."""
 
 
+class WarehouseError(RecsysError):
+    """The warehouse does not hold what is asked for."""
+
+
 class ValidationFailedError(RecsysError):
     """A table expectation failed: the window must not be trained on."""
 
@@ -43,6 +47,10 @@ class CheckpointError(RecsysError):
 
 class TrainingError(RecsysError):
     """Training cannot produce a sound model from this data or these settings."""
+
+
+class EvaluationError(RecsysError):
+    """A model cannot be evaluated: no held-out feedback, scores of the wrong shape or not finite."""
 
 
 class PromotionConflictError(RecsysError):

@@ -1,0 +1,176 @@
+"""Evaluation cases: which event is predicted from which history.
+
+Evaluation is prequential: every held-out event is predicted from everything its user did before it,
+held-out events included, as a served model would see it. Scorers rank the whole catalogue, without
+sampled negatives.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.columns import PURPOSES, Purpose
+from recsys.errors import EvaluationError
+from recsys.settings import EvaluationSettings
+from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
+
+ALL = "all"
+COLD_USERS = "cold_users"
+NEW_ITEMS = "items_without_events"
+RARE_ITEMS = "items_with_1_to_4_events"
+KNOWN_ITEMS = "items_with_5_or_more_events"
+GUARD = "guard"
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Events to predict, each from the history of its user.
+
+    Attributes
+    ----------
+    sequences
+        Whole sequences, of which the histories are prefixes.
+    positions
+        [cases] positions of the events to predict in `sequences`.
+    users
+        [cases] position of the user in `sequences`.
+    targets
+        [cases] position of the item in the catalogue.
+    available
+        [items]: may be recommended; the others are left out of the ranking.
+    slices
+        Name to [cases]: whether the case belongs to the slice.
+    """
+
+    sequences: Sequences
+    positions: NDArray[np.int64]
+    users: NDArray[np.int64]
+    targets: NDArray[np.int32]
+    available: NDArray[np.bool_]
+    slices: dict[str, NDArray[np.bool_]]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def user_count(self) -> int:
+        """Number of users who have cases."""
+        return len(np.unique(self.users))
+
+    def histories(self, chosen: NDArray[np.int64]) -> Sequences:
+        """Return the histories of some cases, as one "user" each."""
+        return self.sequences.prefixes(self.positions[chosen])
+
+    def latest_of_users(self) -> NDArray[np.bool_]:
+        """Return [cases] whether the case is the latest of its user; coverage is measured on these."""
+        latest = np.full(self.sequences.users, -1, dtype=np.int64)
+        np.maximum.at(latest, self.users, self.positions)
+        is_latest: NDArray[np.bool_] = latest[self.users] == self.positions
+        return is_latest
+
+
+def held_out_cases(
+    sequences: Sequences,
+    catalogue: Catalogue,
+    held_out_from: datetime,
+    settings: EvaluationSettings,
+    seed: int = 0,
+) -> Cases:
+    """Make a case of each held-out event that is a next-item target.
+
+    A target is the first event of its user with that item, because what was consumed is never
+    recommended again, and the item may be recommended at all. Of a user with many targets the first
+    `max_cases_per_user` after the split count, those closest to what the model has trained on; of
+    many users a seeded sample of `max_users`.
+
+    Raises
+    ------
+    EvaluationError
+        When no event can be predicted.
+    """
+    split = microseconds(held_out_from)
+    evaluated = np.isin(sequences.purpose, [PURPOSES.index(Purpose.FULL), PURPOSES.index(Purpose.FRESH)])
+    held_out = evaluated & (sequences.occurred_at >= split)
+    positions = np.flatnonzero(held_out & _targets(sequences, catalogue))
+    if len(positions) == 0:
+        raise EvaluationError(
+            f"no held-out feedback since {held_out_from.isoformat()} can be predicted: it needs a weight "
+            "above 0 and an available item that is new to the user; widen RECSYS_EVALUATION__HOLDOUT_SHARE"
+        )
+    owners = sequences.event_users()
+    positions = _first_of_users(positions, owners, settings.max_cases_per_user)
+    positions = _sample_users(positions, owners, settings.max_users, seed)
+
+    trained = sequences.before(held_out_from)
+    item_events = np.bincount(trained.item_index, minlength=len(catalogue))
+    users, targets = owners[positions], sequences.item_index[positions]
+    seen = item_events[targets]
+    return Cases(
+        sequences=sequences,
+        positions=positions,
+        users=users,
+        targets=targets,
+        available=catalogue.available,
+        slices={
+            ALL: np.ones(len(positions), dtype=bool),
+            COLD_USERS: (trained.lengths == 0)[users],
+            NEW_ITEMS: seen == 0,
+            RARE_ITEMS: (seen >= 1) & (seen < 5),
+            KNOWN_ITEMS: seen >= 5,
+        },
+    )
+
+
+def guard_cases(
+    sequences: Sequences, catalogue: Catalogue, settings: EvaluationSettings, seed: int = 0
+) -> Cases | None:
+    """Make cases of the latest events that the parent has trained on, of the guard users.
+
+    They measure forgetting: parent and candidate have both met these events or neither has an
+    advantage, so what counts is the difference between the two, not the value. None when the snapshot
+    has no guard users.
+    """
+    guard = sequences.purpose == PURPOSES.index(Purpose.GUARD)
+    positions = np.flatnonzero(guard & _targets(sequences, catalogue))
+    if len(positions) == 0:
+        return None
+    owners = sequences.event_users()
+    positions = _first_of_users(positions[::-1], owners, settings.max_cases_per_user)[::-1]
+    positions = _sample_users(positions, owners, settings.max_users, seed)
+    return Cases(
+        sequences=sequences,
+        positions=positions,
+        users=owners[positions],
+        targets=sequences.item_index[positions],
+        available=catalogue.available,
+        slices={GUARD: np.ones(len(positions), dtype=bool)},
+    )
+
+
+def _targets(sequences: Sequences, catalogue: Catalogue) -> NDArray[np.bool_]:
+    first = np.zeros(sequences.events, dtype=bool)
+    pairs = sequences.event_users() * len(catalogue) + sequences.item_index
+    first[np.unique(pairs, return_index=True)[1]] = True
+    targets: NDArray[np.bool_] = first & (sequences.weight > 0) & catalogue.available[sequences.item_index]
+    return targets
+
+
+def _first_of_users(positions: NDArray[np.int64], owners: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Keep the first `count` positions of each user; positions of a user are next to each other."""
+    users = owners[positions]
+    starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
+    lengths = np.diff(np.concatenate([starts, [len(users)]]))
+    rank = np.arange(len(users)) - np.repeat(starts, lengths)
+    return positions[rank < count]
+
+
+def _sample_users(
+    positions: NDArray[np.int64], owners: NDArray[np.int64], count: int, seed: int
+) -> NDArray[np.int64]:
+    users = np.unique(owners[positions])
+    if len(users) <= count:
+        return positions
+    chosen = np.random.default_rng(seed).choice(users, size=count, replace=False)
+    return positions[np.isin(owners[positions], chosen)]
