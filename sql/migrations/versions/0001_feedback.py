@@ -9,10 +9,11 @@ down_revision = None
 # are one-expression SQL functions, so that Postgres puts their bodies into each INSERT or COPY
 # instead of calling them per row. A restored dump finds itself in a cluster whose transaction ids
 # start low again: warehouse_rebase_transaction_ids() then raises the offset, a constant in a
-# function's body (not in a table) so that reading it costs nothing and it travels with the dump.
+# function's body (not in a table) so that reading it costs nothing and it travels with the dump. It is
+# declared STABLE because Postgres would fold an IMMUTABLE one into cached plans and not notice the change.
 FUNCTIONS = """
 CREATE FUNCTION warehouse_transaction_offset() RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     RETURN 0::bigint;
 COMMENT ON FUNCTION warehouse_transaction_offset() IS
     'added to every transaction id, so that ids keep rising after a restore into another cluster';
@@ -267,17 +268,17 @@ DECLARE
         (SELECT max(upper_transaction_id) FROM windows),
         0
     );
-    shift bigint := highest + 1 - warehouse_transaction_id();
+    current_offset bigint := warehouse_transaction_offset();
+    shift bigint := greatest(highest + 1 - warehouse_transaction_id(), 0);
 BEGIN
     IF shift > 0 THEN
         EXECUTE format(
             'CREATE OR REPLACE FUNCTION warehouse_transaction_offset() RETURNS bigint'
-            ' LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN %s::bigint',
-            warehouse_transaction_offset() + shift
+            ' LANGUAGE sql STABLE PARALLEL SAFE RETURN %s::bigint',
+            current_offset + shift
         );
-        RETURN warehouse_transaction_offset() + shift;
     END IF;
-    RETURN warehouse_transaction_offset();
+    RETURN current_offset + shift;
 END $$;
 COMMENT ON FUNCTION warehouse_rebase_transaction_ids() IS
     'call once after restoring a dump, before any writer: new ids continue above the restored ones';

@@ -1,0 +1,22 @@
+-- Where a consumer's next window ends: at the oldest open transaction, or, for an interval that ends
+-- in the past, at the first row received after it; never before it starts.
+-- Parameters: lower, interval_end (or null)
+SELECT greatest(
+    CAST(:lower AS bigint),
+    least(
+        warehouse_horizon(),
+        (
+            SELECT transaction_id FROM feedback
+            WHERE transaction_id >= :lower AND received_at >= CAST(:interval_end AS timestamptz)
+            ORDER BY transaction_id
+            LIMIT 1
+        ),
+        (
+            SELECT transaction_id FROM quarantine
+            WHERE transaction_id >= :lower
+              AND (feedback ->> 'received_at')::timestamptz >= CAST(:interval_end AS timestamptz)
+            ORDER BY transaction_id
+            LIMIT 1
+        )
+    )
+)

@@ -1,0 +1,21 @@
+-- Count where a window's rows are now and store it with the window. Rows that broke no rule but
+-- duplicate_... count as duplicates. One statement, so that a row on its way to quarantine counts once.
+-- Parameters: window_id, lower, upper
+WITH held AS (
+    SELECT NOT EXISTS (
+        SELECT FROM unnest(reasons) AS reason WHERE NOT starts_with(reason, 'duplicate')
+    ) AS only_duplicate
+    FROM quarantine
+    WHERE transaction_id >= :lower AND transaction_id < :upper
+)
+UPDATE windows
+SET valid = (SELECT count(*) FROM feedback WHERE transaction_id >= :lower AND transaction_id < :upper),
+    quarantined = (SELECT count(*) FROM held WHERE NOT only_duplicate),
+    duplicates = (SELECT count(*) FROM held WHERE only_duplicate),
+    erased = (
+        SELECT coalesce(sum(rows), 0) FROM erased_feedback
+        WHERE transaction_id >= :lower AND transaction_id < :upper
+    ),
+    reconciled_at = clock_timestamp()
+WHERE window_id = :window_id
+RETURNING window_id, arrived, valid, quarantined, duplicates, erased

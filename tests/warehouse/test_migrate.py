@@ -1,0 +1,114 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from recsys.errors import ConfigurationError, ServiceUnavailableError
+from recsys.local.postgres import PostgresServer
+from recsys.warehouse.engine import connect
+from recsys.warehouse.migrate import revisions, upgrade_warehouse
+from recsys.warehouse.tables import metadata
+
+
+@pytest.fixture
+def empty_url(postgres: PostgresServer, request: pytest.FixtureRequest) -> str:
+    name = f"empty_{abs(hash(request.node.nodeid))}"
+    postgres.create_database(name)
+    return postgres.url(name)
+
+
+def differences(url: str) -> list[object]:
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+            return compare_metadata(context, metadata)
+    finally:
+        engine.dispose()
+
+
+def scalar(url: str, query: str) -> object:
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(sa.text(query))
+    finally:
+        engine.dispose()
+
+
+def test_migrations_from_empty_give_the_tables_that_the_code_expects(empty_url: str) -> None:
+    upgrade_warehouse(empty_url)
+    assert differences(empty_url) == []
+
+
+@pytest.mark.parametrize("revision", revisions()[:-1])
+def test_each_earlier_revision_upgrades_and_keeps_its_rows(empty_url: str, revision: str) -> None:
+    upgrade_warehouse(empty_url, revision)
+    assert scalar(empty_url, "SELECT version_num FROM alembic_version") == revision
+    engine = sa.create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO items (item_id, title) VALUES ('i', '三体 🎬')"))
+        connection.execute(
+            sa.text("INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')")
+        )
+    engine.dispose()
+    upgrade_warehouse(empty_url)
+    assert differences(empty_url) == []
+    assert scalar(empty_url, "SELECT title FROM items") == "三体 🎬"
+    assert scalar(empty_url, "SELECT count(*) FROM feedback") == 1
+
+
+def test_revisions_are_numbered_without_gaps() -> None:
+    assert revisions() == [f"{number:04d}" for number in range(1, len(revisions()) + 1)]
+
+
+def test_processes_that_upgrade_at_once_take_turns(empty_url: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        for finished in [pool.submit(upgrade_warehouse, empty_url) for _ in range(3)]:
+            finished.result()
+    assert differences(empty_url) == []
+
+
+def test_an_upgrade_that_fails_leaves_nothing_behind(empty_url: str) -> None:
+    engine = sa.create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE promotion_ledger (mine text)"))
+    engine.dispose()
+    with pytest.raises(sa.exc.ProgrammingError, match="promotion_ledger"):
+        upgrade_warehouse(empty_url)
+    assert scalar(empty_url, "SELECT to_regclass('feedback')") is None
+
+
+def test_an_unknown_revision_is_named_together_with_the_known_ones(empty_url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"'9999'.*0001"):
+        upgrade_warehouse(empty_url, "9999")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "mysql://h/db", "sqlite:///x.db", "postgresql+asyncpg://h/d"]
+)
+def test_a_url_that_is_no_postgres_is_a_configuration_error(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="RECSYS_WAREHOUSE_URL"):
+        connect(url)
+
+
+def test_a_bad_url_is_reported_without_its_password(postgres: PostgresServer) -> None:
+    url = postgres.url("nowhere").replace("postgres@", "postgres:s3cret@")
+    with pytest.raises(ConfigurationError, match="nowhere") as caught:
+        connect(url)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        connect("postgresql://user:s3cret@host:port/db")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_missing_server_is_an_error_that_a_retry_may_mend() -> None:
+    with pytest.raises(ServiceUnavailableError, match="recsys up") as caught:
+        connect("postgresql://u@127.0.0.1:1/db")
+    assert caught.value.retryable
+
+
+def test_the_short_form_of_a_postgres_url_is_accepted(warehouse_url: str) -> None:
+    connect(warehouse_url.replace("postgresql+psycopg2", "postgres")).dispose()
