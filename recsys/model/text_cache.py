@@ -1,0 +1,84 @@
+"""What the frozen layers of a text encoder gave for a text, kept by the text's content hash."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+_KEY_BYTES = 16
+
+
+def text_digest(text: str) -> str:
+    """Return the content hash by which a text's vectors are kept."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[: 2 * _KEY_BYTES]
+
+
+class FrozenOutputCache:
+    """Half-precision outputs [tokens, width] by text digest, in memory and, when asked, in one file.
+
+    Parameters
+    ----------
+    max_bytes
+        What does not fit is not kept, and computed anew each time.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
+        self.max_bytes = max_bytes
+        self._outputs: dict[str, Tensor] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def get(self, digest: str) -> Tensor | None:
+        """Return the kept output or None."""
+        return self._outputs.get(digest)
+
+    def put(self, digest: str, output: Tensor) -> None:
+        """Keep an output, unless memory is used up or half precision cannot hold it."""
+        half = output.detach().to("cpu", torch.float16)
+        size = half.numel() * half.element_size()
+        if digest in self._outputs or self._bytes + size > self.max_bytes or not half.isfinite().all():
+            return
+        self._outputs[digest] = half
+        self._bytes += size
+
+    def load(self, path: Path, wanted: Sequence[str]) -> None:
+        """Read the outputs of the wanted digests from a file, when there is one."""
+        if not path.is_file():
+            return
+        try:
+            stored = safetensors.torch.load_file(path)
+        except (OSError, safetensors.SafetensorError):
+            return  # a cache that cannot be read is computed anew
+        lengths = stored["lengths"].tolist()
+        keys = stored["digests"].numpy().tobytes()
+        parts = torch.split(stored["outputs"], lengths)
+        names = (keys[i : i + _KEY_BYTES].hex() for i in range(0, len(keys), _KEY_BYTES))
+        needed = set(wanted)
+        for name, part in zip(names, parts, strict=True):
+            if name in needed:
+                self.put(name, part.clone())
+
+    def save(self, path: Path) -> None:
+        """Write all outputs to a file, whole or not at all."""
+        if not self._outputs:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digests = torch.tensor(
+            list(b"".join(bytes.fromhex(name) for name in self._outputs)), dtype=torch.uint8
+        )
+        temporary = path.with_name(f"{path.name}.{id(self):x}.tmp")
+        safetensors.torch.save_file(
+            {
+                "digests": digests,
+                "lengths": torch.tensor([len(part) for part in self._outputs.values()]),
+                "outputs": torch.cat(list(self._outputs.values())),
+            },
+            temporary,
+        )
+        temporary.replace(path)

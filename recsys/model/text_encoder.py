@@ -1,0 +1,259 @@
+"""Text to vectors by a pre-trained transformer, of which all, some or no weights are trained."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.base_encoder import BaseEncoder, load_transformer
+from recsys.model.text_cache import FrozenOutputCache, text_digest
+from recsys.settings import ModelSettings
+
+TOKENS_PER_BATCH = 2_048
+"""On a CPU larger batches are slower (caches); on a GPU they are larger by `GPU_BATCH_FACTOR`."""
+GPU_BATCH_FACTOR = 16
+LEAST_BATCH = 16
+MOST_PADDING = 1.08
+"""A batch of at least `LEAST_BATCH` texts ends before it computes this many times its real tokens."""
+
+
+class TextEncoder(nn.Module):
+    """Any Hugging Face encoder with mean pooling over its last layer.
+
+    `settings.fine_tuning` says what is trained: nothing (`frozen`), the last
+    `settings.trainable_top_layers` layers (`top_layers`), low-rank adapters (`lora`) or all (`full`).
+    With `frozen` and `top_layers` the outputs of the frozen layers are cached by content hash, so that
+    a text passes through them once in its life (the idea of IISAN).
+
+    The base stays in evaluation mode while training: vectors with and without gradient are mixed in
+    one step and must mean the same.
+    """
+
+    def __init__(self, base: BaseEncoder, settings: ModelSettings, cache: FrozenOutputCache | None = None):
+        super().__init__()
+        self.base = base
+        self.mode = settings.fine_tuning
+        self.cache = cache or FrozenOutputCache()
+        self.useful_tokens = 0
+        self.computed_tokens = 0
+        self._tokenizer, self.transformer = load_transformer(base)
+        config = self.transformer.config
+        limit = getattr(config, "max_position_embeddings", None) or settings.max_text_tokens
+        # RoBERTa-like models keep two positions for padding.
+        self.max_tokens = min(settings.max_text_tokens, int(limit) - 2 if limit > 4 else int(limit))
+        self._pad = _padding_token(self._tokenizer)
+        self.transformer.requires_grad_(False)
+        self._layers = _find_layers(self.transformer)
+        self._frozen_layers = self._choose_trained(settings)
+        self._resume: Tensor | None = None
+        self._captured: Tensor | None = None
+        self._in_tuple = False
+        for number, layer in enumerate(self._layers[: self._frozen_layers]):
+            layer.forward = partial(self._frozen_layer, layer.forward, number)
+        self.eval()
+        with torch.no_grad():
+            self.width = int(self._pool([[self._pad]])[0].shape[-1])
+
+    def _choose_trained(self, settings: ModelSettings) -> int:
+        """Mark what is trained and return how many of the first layers never change."""
+        if self.mode == "frozen":
+            return len(self._layers)
+        if self.mode == "full":
+            self.transformer.requires_grad_(True)
+            return 0
+        if self.mode == "lora":
+            import peft
+
+            adapters = peft.LoraConfig(
+                r=settings.lora_rank,
+                lora_alpha=2 * settings.lora_rank,
+                lora_dropout=0.0,
+                target_modules="all-linear",
+            )
+            peft.inject_adapter_in_model(adapters, self.transformer)
+            return 0
+        top = min(settings.trainable_top_layers, len(self._layers))
+        for layer in self._layers[len(self._layers) - top :]:
+            layer.requires_grad_(True)
+        return len(self._layers) - top
+
+    def _frozen_layer(
+        self, original: Callable[..., Any], number: int, hidden: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Stand in for a frozen layer: pass cached outputs through, or run it and note its output.
+
+        The rest of the model runs as it is, so masks and position biases are made by its own code.
+        """
+        if self._resume is not None:
+            return (self._resume,) if self._in_tuple else self._resume
+        output = original(hidden, *args, **kwargs)
+        if number == self._frozen_layers - 1:
+            self._in_tuple = isinstance(output, tuple)
+            self._captured = output[0] if self._in_tuple else output
+        return output
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        """Keep the base in evaluation mode (see the class)."""
+        super().train(mode)
+        self.transformer.eval()
+        return self
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any weight is trained."""
+        return self.mode != "frozen" and any(p.requires_grad for p in self.transformer.parameters())
+
+    @property
+    def cache_namespace(self) -> str:
+        """Name under which the frozen outputs can be kept on disk for later runs."""
+        return f"{self.base.sha256[:16]}-{self._frozen_layers}-{self.max_tokens}"
+
+    @property
+    def caches(self) -> bool:
+        """Whether frozen outputs are cached at all."""
+        return self._frozen_layers > 0
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the weights that differ from the base: those trained here."""
+        return {n: p.detach() for n, p in self.transformer.named_parameters() if p.requires_grad}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Put weights of `trained_state` back.
+
+        Raises
+        ------
+        CheckpointError
+            When the weights are those of another mode or another encoder.
+        """
+        own = {n: p for n, p in self.transformer.named_parameters() if p.requires_grad}
+        if own.keys() != state.keys() or any(own[n].shape != state[n].shape for n in own):
+            raise CheckpointError(
+                f"the checkpoint's {len(state)} text weights do not fit the {len(own)} that the mode "
+                f"{self.mode!r} trains in {self.base.name!r}"
+            )
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return token ids, cut to the longest allowed text; an empty text is one padding token."""
+        if not texts:
+            return []
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        ids = self._tokenizer(
+            clean, truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
+        )["input_ids"]
+        return [list(row) or [self._pad] for row in ids]
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Tensor:
+        """Return vectors [texts, width] without gradient, equal texts encoded once."""
+        return self._encode(texts, progress)
+
+    def encode_with_gradient(self, texts: Sequence[str]) -> Tensor:
+        """Return vectors [texts, width] through which the trained weights get gradients."""
+        return self._encode(texts, None)
+
+    def _encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None) -> Tensor:
+        if not texts:
+            return torch.zeros(0, self.width, device=self.device)
+        places: dict[str, int] = {}
+        rows = [places.setdefault(text_digest(text), len(places)) for text in texts]
+        first = dict(zip(reversed(rows), range(len(rows) - 1, -1, -1), strict=True))
+        digests = list(places)
+        tokens = self.tokenize([texts[first[place]] for place in range(len(digests))])
+        parts: list[Tensor] = []
+        order: list[int] = []
+        for batch in self._batches([len(ids) for ids in tokens]):
+            parts.append(self._encode_batch([digests[i] for i in batch], [tokens[i] for i in batch]))
+            order += batch
+            if progress is not None:
+                progress(len(order), len(digests))
+        position = torch.empty(len(order), dtype=torch.long)
+        position[torch.tensor(order)] = torch.arange(len(order))
+        return torch.cat(parts)[position[torch.tensor(rows)].to(self.device)]
+
+    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
+        """Cut texts, sorted by length, into batches of limited tokens and limited padding."""
+        budget = TOKENS_PER_BATCH * (1 if self.device.type == "cpu" else GPU_BATCH_FACTOR)
+        batch: list[int] = []
+        useful = 0
+        for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+            computed = (len(batch) + 1) * lengths[i]
+            wasteful = len(batch) >= LEAST_BATCH and computed > MOST_PADDING * (useful + lengths[i])
+            if batch and (computed > budget or wasteful):
+                yield batch
+                batch, useful = [], 0
+            batch.append(i)
+            useful += lengths[i]
+        if batch:
+            yield batch
+
+    def _encode_batch(self, digests: list[str], tokens: list[list[int]]) -> Tensor:
+        """Return pooled vectors [batch, width], from cached frozen outputs where all are at hand."""
+        if not self.caches:
+            return self._pool(tokens)
+        kept = [self.cache.get(digest) for digest in digests]
+        missing = [i for i, output in enumerate(kept) if output is None]
+        whole = self.mode == "frozen"
+        if missing:
+            with torch.no_grad():
+                pooled = self._pool([tokens[i] for i in missing])
+            for row, i in enumerate(missing):
+                output = pooled[row : row + 1] if whole else self._captured_row(row, len(tokens[i]))
+                self.cache.put(digests[i], output)
+                kept[i] = output.half()  # rounded alike, whether it was cached or not
+            self._captured = None
+        outputs = [output.to(self.device, torch.float32) for output in kept if output is not None]
+        if whole:
+            return torch.cat(outputs)
+        return self._pool(tokens, nn.utils.rnn.pad_sequence(outputs, batch_first=True))
+
+    def _captured_row(self, row: int, length: int) -> Tensor:
+        assert self._captured is not None
+        return self._captured[row, :length].detach()
+
+    def _pool(self, tokens: list[list[int]], frozen_outputs: Tensor | None = None) -> Tensor:
+        """Run the transformer on one padded batch and average its last layer over real tokens."""
+        lengths = torch.tensor([len(ids) for ids in tokens], device=self.device)
+        width = int(lengths.max())
+        ids = torch.tensor([row + [self._pad] * (width - len(row)) for row in tokens], device=self.device)
+        mask = torch.arange(width, device=self.device)[None, :] < lengths[:, None]
+        self.useful_tokens += sum(len(row) for row in tokens)
+        self.computed_tokens += ids.numel()
+        self._resume = frozen_outputs
+        try:
+            hidden: Tensor = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        finally:
+            self._resume = None
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.transformer.parameters()).device
+        return device
+
+
+def _padding_token(tokenizer: Any) -> int:
+    """Return an id to pad with; padding is masked, so any will do where the tokenizer has none."""
+    for name in ("pad_token_id", "eos_token_id", "unk_token_id"):
+        token = getattr(tokenizer, name, None)
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def _find_layers(transformer: nn.Module) -> nn.ModuleList:
+    """Return the stack of transformer layers: the longest list of modules."""
+    lists = [module for module in transformer.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    if not lists:
+        raise ConfigurationError(
+            f"{type(transformer).__name__} has no list of layers, so it is not known which to train; choose "
+            "another base encoder with RECSYS_MODEL__BASE_ENCODER"
+        )
+    return max(lists, key=len)

@@ -1,0 +1,91 @@
+"""A user's events to vectors: a causal transformer in the manner of SASRec (Kang and McAuley, 2018)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recsys.model.events import GAP_BUCKETS, EventBatch
+from recsys.settings import ModelSettings
+
+
+class Block(nn.Module):
+    """Pre-norm causal self-attention and feed-forward."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.attention_norm = nn.LayerNorm(dim)
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.attention_out = nn.Linear(dim, dim)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, 4 * dim)
+        self.contract = nn.Linear(4 * dim, dim)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return [users, length, dim]; position t sees positions up to t."""
+        users, length, dim = hidden.shape
+        parts = self.query_key_value(self.attention_norm(hidden))
+        query, key, value = parts.view(users, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+        )
+        mixed = self.attention_out(mixed.transpose(1, 2).reshape(users, length, dim))
+        hidden = hidden + functional.dropout(mixed, self.dropout, self.training)
+        widened = functional.gelu(self.expand(self.feed_forward_norm(hidden)))
+        return hidden + functional.dropout(self.contract(widened), self.dropout, self.training)
+
+
+class UserEncoder(nn.Module):
+    """Events to a user vector after each of them.
+
+    An event is its item's vector plus embeddings of its type, sentiment, value, time gap and position.
+    A learned start vector stands before the first event, so that a user without history has a vector.
+    Padding is at the right, where causal attention cannot see it.
+    """
+
+    def __init__(self, settings: ModelSettings, n_event_types: int) -> None:
+        super().__init__()
+        dim = settings.dim
+        self.max_events = settings.max_events
+        self.dropout = settings.dropout
+        self.start = nn.Parameter(torch.randn(dim) * 0.02)
+        self.event_type = nn.Embedding(n_event_types, dim)
+        self.sentiment = nn.Embedding(3, dim)
+        self.value = nn.Linear(2, dim, bias=False)
+        self.gap = nn.Embedding(GAP_BUCKETS, dim)
+        self.position = nn.Embedding(settings.max_events + 1, dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, settings.heads, settings.dropout) for _ in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def forward(self, events: EventBatch, event_items: Tensor) -> Tensor:
+        """Return user vectors [users, length + 1, dim]: before any event, after one, after two...
+
+        Parameters
+        ----------
+        events
+            At most `max_events` events a user.
+        event_items
+            [users, length, dim] vectors of the events' items.
+        """
+        known = ~events.value.isnan()
+        value = torch.stack([events.value.nan_to_num() - 0.5, torch.ones_like(events.value)], -1)
+        hidden = (
+            event_items
+            + self.event_type(events.event_type)
+            + self.sentiment(events.sentiment + 1)
+            + self.value(value * known.unsqueeze(-1))
+            + self.gap(events.gap)
+        )
+        start = self.start.expand(hidden.shape[0], 1, -1)
+        hidden = torch.cat([start, hidden], 1) + self.position.weight[: hidden.shape[1] + 1]
+        hidden = functional.dropout(hidden, self.dropout, self.training)
+        for block in self.blocks:
+            hidden = block(hidden)
+        result: Tensor = self.norm(hidden)
+        return result
