@@ -76,6 +76,7 @@ users = Table(
     Column("consent", Boolean, nullable=False, server_default=text("true"), comment="false: no training"),
     Column("attributes", JSONB, nullable=False, server_default=EMPTY_JSON),
     _timestamp("created_at", nullable=False, server_default=NOW),
+    Index("users_without_key", "user_id", postgresql_where=text("user_key IS NULL")),
     comment="people who give feedback; applications add them, with their consent",
 )
 
@@ -230,9 +231,7 @@ promotion_ledger = Table(
     Column("explanation", Text, nullable=False, comment="one sentence for people"),
     Column("checks", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("actor", Text, nullable=False, comment="DAG and run, or the person"),
-    Column(
-        "run_key", Text, unique=True, comment="its retries find the row; null: a person"
-    ),
+    Column("run_key", Text, unique=True, comment="its retries find the row; null: a person"),
     CheckConstraint(
         "action in ('promote', 'hold', 'reject', 'roll_back')", name="promotion_ledger_action_check"
     ),

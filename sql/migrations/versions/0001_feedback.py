@@ -90,6 +90,7 @@ CREATE TABLE users (
     attributes jsonb NOT NULL DEFAULT '{}'::jsonb,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX users_without_key ON users (user_id) WHERE user_key IS NULL;
 COMMENT ON TABLE users IS 'people who give feedback; applications add them, with their consent';
 COMMENT ON COLUMN users.user_key IS 'keyed hash, filled by the pipeline; the name outside';
 COMMENT ON COLUMN users.consent IS 'false: no training';

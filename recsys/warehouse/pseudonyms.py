@@ -1,0 +1,58 @@
+"""Keyed hashes of user ids: the only name a user has outside the warehouse.
+
+HMAC-SHA256, cut to 128 bits. Without the key nobody can tell which user a hash stands for, not even
+by hashing every id there is. The hashing is done here and not in Postgres, so that the key never
+reaches the server, its logs or its statistics.
+"""
+
+import hmac
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import users
+
+_HEX_DIGITS = 32
+_BATCH_USERS = 20_000
+
+
+def user_key(user_id: str, key: bytes) -> str:
+    """Return the keyed hash of a user id, 32 hexadecimal digits."""
+    return hmac.digest(key, user_id.encode(), "sha256").hex()[:_HEX_DIGITS]
+
+
+def fill_user_keys(engine: sa.Engine, key: bytes) -> int:
+    """Give every user who has none a keyed hash; return how many were given.
+
+    Safe to call from several processes at once and after being killed half-way.
+
+    Parameters
+    ----------
+    key
+        The secret of the keyed hash, `Settings.require_pseudonym_key()`.
+    """
+    filled = 0
+    while user_ids := _fill_batch(engine, key):
+        filled += len(user_ids)
+    return filled
+
+
+def _fill_batch(engine: sa.Engine, key: bytes) -> Sequence[str]:
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('fill_user_keys', 0))"))
+        user_ids = connection.scalars(
+            sa.select(users.c.user_id)
+            .where(users.c.user_key.is_(None))
+            .order_by(users.c.user_id)
+            .limit(_BATCH_USERS)
+        ).all()
+        if user_ids:
+            connection.execute(
+                sa.text(read_statement("update_user_keys")),
+                {
+                    "user_ids": list(user_ids),
+                    "user_keys": [user_key(user_id, key) for user_id in user_ids],
+                },
+            )
+    return user_ids
