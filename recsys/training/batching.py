@@ -1,0 +1,151 @@
+"""Training data: what is trained on, what validates, and batches of users of like length."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import TrainingError
+from recsys.model.events import EventBatch, collate, time_gaps
+from recsys.snapshot.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class ValidationCases:
+    """Held-back targets, each predicted from everything its user did before it."""
+
+    histories: Sequences
+    """[cases] users."""
+    targets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def excluded(self, n_items: int, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Return [cases, items]: consumed before, or not allowed; a target itself never is."""
+        mask = np.zeros((len(self), n_items), dtype=bool)
+        if allowed is not None:
+            mask[:, ~allowed] = True
+        mask[self.histories.event_users(), self.histories.item_index] = True
+        mask[np.arange(len(self)), self.targets] = False
+        return mask
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training events and validation cases, without an event in both."""
+
+    train: Sequences
+    cases: ValidationCases
+
+
+def first_occurrences(sequences: Sequences) -> NDArray[np.bool_]:
+    """Return [events]: the user meets the item for the first time."""
+    pairs = sequences.event_users() * (int(sequences.item_index.max(initial=0)) + 1) + sequences.item_index
+    _, first = np.unique(pairs, return_index=True)
+    result = np.zeros(sequences.events, dtype=bool)
+    result[first] = True
+    return result
+
+
+def split_validation(
+    sequences: Sequences,
+    *,
+    share: float = 0.1,
+    max_users: int = 1_000,
+    max_cases_per_user: int = 5,
+    user_share: float = 0.5,
+    seed: int = 0,
+) -> Split:
+    """Hold back the latest events of some users.
+
+    The latest `share` of events by time is looked at, as the held-out feedback will be. Of the users
+    active in it a sample validates; their events of that time are not trained on. The others' are, so
+    that little of the newest feedback is lost.
+
+    Raises
+    ------
+    TrainingError
+        When no event can be a target.
+    """
+    usable = (sequences.weight > 0) & first_occurrences(sequences)
+    if not usable.any():
+        raise TrainingError(
+            "no event can be a training target: all feedback is negative or of weight 0. Wait for more "
+            "feedback, or give its event types a weight above 0"
+        )
+    boundary = np.quantile(sequences.occurred_at, 1 - share, method="higher")
+    late = sequences.occurred_at >= boundary
+    owner = sequences.event_users()
+    active = np.unique(owner[late & usable])
+    rng = np.random.default_rng(seed)
+    count = min(max_users, round(len(active) * user_share))
+    chosen = np.zeros(sequences.users, dtype=bool)
+    chosen[rng.permutation(active)[:count]] = True
+    held_back = late & chosen[owner]
+    if not (usable & ~held_back).any():  # everything is late: one user, or one moment
+        held_back[:] = False
+    # The latest targets of a user are kept: they are the nearest to what will be asked.
+    candidates = np.flatnonzero(held_back & usable)
+    users = owner[candidates]
+    from_end = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))
+    positions = candidates[from_end < max_cases_per_user]
+    cases = ValidationCases(sequences.prefixes(positions), sequences.item_index[positions].astype(np.int64))
+    return Split(sequences.where(~held_back), cases)
+
+
+class UserBatches:
+    """Batches of event windows of like length, in a new order each epoch.
+
+    A history longer than the encoder reads is cut into consecutive windows, at another place each
+    epoch, so that every event is trained on and none is preferred.
+    """
+
+    def __init__(self, sequences: Sequences, max_events: int, batch_size: int, seed: int) -> None:
+        self.sequences = sequences
+        self.gaps = time_gaps(sequences)
+        self.max_events = max_events
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def windows(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return starts and ends [windows] in the event arrays."""
+        rng = np.random.default_rng((self.seed, epoch))
+        starts: list[NDArray[np.int64]] = []
+        ends: list[NDArray[np.int64]] = []
+        lengths = self.sequences.lengths
+        short = (lengths > 0) & (lengths <= self.max_events)
+        starts.append(self.sequences.offsets[:-1][short])
+        ends.append(self.sequences.offsets[1:][short])
+        for user in np.flatnonzero(lengths > self.max_events):
+            begin, end = int(self.sequences.offsets[user]), int(self.sequences.offsets[user + 1])
+            first = begin + int(rng.integers(self.max_events // 2, self.max_events + 1))
+            cuts = np.append(np.arange(first, end, self.max_events), end)
+            cuts = np.unique(np.concatenate([[begin], cuts]))
+            starts.append(cuts[:-1])
+            ends.append(cuts[1:])
+        return np.concatenate(starts), np.concatenate(ends)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[EventBatch, NDArray[np.bool_]]]:
+        """Yield batches with a flag [users]: the window is the beginning of the user's history."""
+        rng = np.random.default_rng((self.seed, epoch, 1))
+        starts, ends = self.windows(epoch)
+        order = rng.permutation(len(starts))
+        # Sorted by length within a random pool: little padding, yet other companions each epoch.
+        pool = self.batch_size * 8
+        batches = []
+        for begin in range(0, len(order), pool):
+            part = order[begin : begin + pool]
+            part = part[np.argsort((ends - starts)[part], kind="stable")]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        beginnings = np.zeros(self.sequences.events + 1, dtype=bool)
+        beginnings[self.sequences.offsets[:-1]] = True
+        for number in rng.permutation(len(batches)):
+            rows = batches[number]
+            yield collate(self.sequences, self.gaps, starts[rows], ends[rows]), beginnings[starts[rows]]
+
+    def steps(self) -> int:
+        """Return the number of batches of an epoch, about."""
+        starts, _ = self.windows(0)
+        return -(-len(starts) // self.batch_size)

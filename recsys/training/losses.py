@@ -1,0 +1,81 @@
+"""What is minimised: next item, liking, ratings, and staying near the parent."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def next_item_loss(users: Tensor, items: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sum of full-softmax cross-entropies.
+
+    Parameters
+    ----------
+    users
+        [n, dim] user vectors.
+    items
+        [candidates, dim] item vectors.
+    targets, weights
+        [n] row of the target among the candidates, and its weight.
+    """
+    return (functional.cross_entropy(users @ items.T, targets, reduction="none") * weights).sum()
+
+
+def sampled_next_item_loss(
+    users: Tensor,
+    target_items: Tensor,
+    negative_items: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    negative_log_counts: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """Return the weighted sum of sampled-softmax cross-entropies with logQ correction.
+
+    The negatives' logits are lowered by the logarithm of their expected number of draws, so that the
+    sum over them estimates the sum over the catalogue (Bengio and Senécal, 2008). A negative that is a
+    position's own target is left out there.
+
+    Parameters
+    ----------
+    users, target_items
+        [n, dim]
+    negative_items
+        [negatives, dim]
+    targets
+        [n] item numbers.
+    negatives, negative_log_counts
+        [negatives] item numbers, and log of their expected number of draws.
+    weights
+        [n]
+    """
+    own = (users * target_items).sum(-1, keepdim=True)
+    others = users @ negative_items.T - negative_log_counts
+    others = others.masked_fill(targets[:, None] == negatives[None, :], -torch.inf)
+    return ((torch.logsumexp(torch.cat([own, others], 1), 1) - own[:, 0]) * weights).sum()
+
+
+def liking_loss(like_logits: Tensor, sentiment: Tensor) -> Tensor:
+    """Return the sum of binary cross-entropies over events with a sentiment (-1 or 1)."""
+    told = sentiment != 0
+    return functional.binary_cross_entropy_with_logits(
+        like_logits[told], (sentiment[told] > 0).to(like_logits.dtype), reduction="sum"
+    )
+
+
+def rating_loss(predicted: Tensor, value: Tensor) -> Tensor:
+    """Return the sum of Huber losses over events with a value (scaled to 0..1; NaN: none)."""
+    told = ~value.isnan()
+    return functional.huber_loss(predicted[told], value[told], reduction="sum", delta=0.25)
+
+
+def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the sum of KL divergences of the student's next-item distribution from the teacher's.
+
+    Parameters
+    ----------
+    student, teacher
+        [n, candidates] logits; the teacher's without gradient.
+    """
+    return functional.kl_div(
+        student.log_softmax(-1), teacher.log_softmax(-1), reduction="sum", log_target=True
+    )

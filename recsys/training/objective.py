@@ -1,0 +1,192 @@
+"""One training step's loss: from a batch of events to what is minimised."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from recsys.model.events import EventBatch
+from recsys.model.recommender import Recommender
+from recsys.training.losses import (
+    distillation_loss,
+    liking_loss,
+    next_item_loss,
+    rating_loss,
+    sampled_next_item_loss,
+)
+from recsys.training.requests import RequestTable
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the objectives; 0 leaves one out."""
+
+    next_item: float = 1.0
+    liking: float = 0.2
+    rating: float = 0.1
+    request: float = 0.1
+    distillation: float = 0.0
+
+
+@dataclass(frozen=True)
+class FreshText:
+    """Items whose text is re-encoded in this step, with gradient."""
+
+    items: Tensor
+    vectors: Tensor
+
+
+class Objective:
+    """Computes losses of a batch, as sums and the counts to divide them by.
+
+    Parameters
+    ----------
+    model
+        In training mode.
+    weights
+        Of the objectives.
+    counts
+        [items] how often an item is a target in the training data; draws negatives.
+    requests
+        What users might ask for; None leaves requests out.
+    teacher
+        The parent whose next-item distribution the model stays near.
+    sampled_negatives
+        Negatives a step when the catalogue has more items than `full_softmax_items`.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        weights: LossWeights,
+        counts: NDArray[np.float32],
+        *,
+        requests: RequestTable | None = None,
+        teacher: Recommender | None = None,
+        full_softmax_items: int = 20_000,
+        sampled_negatives: int = 4_096,
+        request_share: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.weights = weights
+        self.requests = requests
+        self.teacher = teacher
+        self.request_share = request_share
+        self.generator = torch.Generator().manual_seed(seed)
+        self.known = model.items.trained.nonzero()[:, 0]
+        self.sampled = len(self.known) > full_softmax_items
+        self.sampled_negatives = sampled_negatives
+        draws = torch.from_numpy(counts).double()[self.known.cpu()].clamp(min=1).sqrt()
+        self.probability = draws / draws.sum()
+        self._teacher_table = None if teacher is None else torch.from_numpy(teacher.item_vectors())
+
+    def __call__(
+        self, batch: EventBatch, beginnings: Tensor, fresh: FreshText | None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return (sum, count) of each objective by name.
+
+        Parameters
+        ----------
+        batch
+            Event windows; each event is a target of what precedes it.
+        beginnings
+            [users] the window begins where the user's history does; elsewhere the first event has no
+            context to be predicted from.
+        fresh
+            Text vectors with gradient.
+        """
+        candidates, negatives = self._candidates(batch)
+        row_of = torch.zeros(len(self.model.catalogue), dtype=torch.long, device=candidates.device)
+        row_of[candidates] = torch.arange(len(candidates), device=candidates.device)
+        text = self.model.text_vectors[candidates]
+        if fresh is not None:
+            text = text.index_copy(0, row_of[fresh.items], fresh.vectors.to(text.dtype))
+        items = self.model.items(text, candidates)
+        inputs = batch.inputs()
+        hidden = self.model.users(inputs, functional.embedding(row_of[inputs.item], items))
+        chosen = batch.mask.clone()
+        chosen[:, 0] &= beginnings
+        users = hidden[chosen].float()
+        target = row_of[batch.item[chosen]]
+        weight, sentiment = batch.weight[chosen], batch.sentiment[chosen]
+        items = items.float()
+        wanted = weight > 0
+        losses = {
+            "next_item": (
+                self._next_item(users[wanted], items, target[wanted], weight[wanted], candidates, negatives),
+                weight.sum(),
+            )
+        }
+        if self.weights.liking or self.weights.rating:
+            likes = self.model.feedback(users, items[target])
+            value = batch.value[chosen]
+            losses["liking"] = (liking_loss(likes, sentiment), (sentiment != 0).sum())
+            losses["rating"] = (rating_loss(self.model.feedback.value(likes), value), (~value.isnan()).sum())
+        if self.requests is not None and self.weights.request:
+            losses["request"] = self._request(
+                users, items, target, batch.item[chosen], wanted, candidates, negatives
+            )
+        if self.teacher is not None and self._teacher_table is not None and self.weights.distillation:
+            losses["distillation"] = self._distillation(inputs, chosen, users, items, candidates)
+        return losses
+
+    def _candidates(self, batch: EventBatch) -> tuple[Tensor, Tensor | None]:
+        """Return the items whose vectors this step needs, and rows in `known` of sampled negatives."""
+        if not self.sampled:
+            return self.known, None
+        drawn = torch.multinomial(
+            self.probability, self.sampled_negatives, replacement=True, generator=self.generator
+        ).unique()
+        items = torch.cat([batch.item[batch.mask], self.known[drawn.to(self.known.device)]])
+        return items.unique(), drawn
+
+    def _next_item(
+        self,
+        users: Tensor,
+        items: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        candidates: Tensor,
+        negatives: Tensor | None,
+    ) -> Tensor:
+        if negatives is None:
+            return next_item_loss(users, items, target, weight)
+        rows = torch.searchsorted(candidates, self.known[negatives.to(self.known.device)])
+        chance = 1 - (1 - self.probability[negatives]) ** self.sampled_negatives
+        return sampled_next_item_loss(
+            users, items[target], items[rows], target, rows, chance.log().to(users), weight
+        )
+
+    def _request(
+        self,
+        users: Tensor,
+        items: Tensor,
+        target: Tensor,
+        target_item: Tensor,
+        wanted: Tensor,
+        candidates: Tensor,
+        negatives: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Next-item loss of some positions whose user asked for something the target has."""
+        assert self.requests is not None
+        lucky = torch.rand(len(users), generator=self.generator).to(users.device) < self.request_share
+        rows = (wanted & lucky).nonzero()[:, 0]
+        vectors = self.requests.draw(target_item[rows], self.generator)
+        moved = self.model.request(users[rows], self.model.items.from_text(vectors).float())
+        ones = torch.ones(len(rows), device=users.device)
+        return self._next_item(moved, items, target[rows], ones, candidates, negatives), ones.sum()
+
+    def _distillation(
+        self, inputs: EventBatch, chosen: Tensor, users: Tensor, items: Tensor, candidates: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        assert self.teacher is not None
+        assert self._teacher_table is not None
+        table = self._teacher_table.to(users.device)
+        with torch.no_grad():
+            taught = self.teacher.encode_events(inputs, table)[chosen]
+            logits = taught @ table[candidates].T
+        return distillation_loss(users @ items.T, logits), torch.tensor(len(users), device=users.device)

@@ -1,0 +1,235 @@
+"""The loop that full fine-tunes and micro-updates share: steps, schedule, text refresh, validation."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys.errors import TrainingError
+from recsys.model.events import EventBatch
+from recsys.model.fusion import ndcg_of_ranks, target_ranks
+from recsys.model.recommender import Recommender
+from recsys.training.batching import UserBatches, ValidationCases
+from recsys.training.objective import FreshText, Objective
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the loop itself needs to know."""
+
+    epochs: int
+    learning_rate: float
+    text_learning_rate: float
+    text_items_per_step: int
+    text_epochs: int
+    weight_decay: float
+    warmup_share: float
+    gradient_clip: float
+    gradient_accumulation: int
+    seed: int
+
+
+class Trainer:
+    """Trains a recommender epoch by epoch.
+
+    Several processes (torchrun) work on parts of the same batches: each takes every n-th user of a
+    batch, losses are divided by the counts of all, and gradients are added up, so that the result is
+    that of one process up to dropout.
+    """
+
+    def __init__(
+        self, model: Recommender, objective: Objective, batches: UserBatches, settings: LoopSettings
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.batches = batches
+        self.settings = settings
+        self.rank, self.world = _processes()
+        self.steps_per_epoch = max(1, batches.steps())
+        self.total_steps = self.steps_per_epoch * settings.epochs // settings.gradient_accumulation + 1
+        self.step = 0
+        self._rng = np.random.default_rng((settings.seed, 2))
+        text = model.text
+        self.text_parameters = (
+            [p for p in text.parameters() if p.requires_grad]
+            if text is not None and settings.text_items_per_step and settings.text_learning_rate
+            else []
+        )
+        text_ids = {id(p) for p in text.parameters()} if text is not None else set()
+        self.own_parameters = [p for p in model.parameters() if id(p) not in text_ids and p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {
+                "params": [p for p in self.own_parameters if p.ndim > 1],
+                "weight_decay": settings.weight_decay,
+                "lr": settings.learning_rate,
+            },
+            {
+                "params": [p for p in self.own_parameters if p.ndim <= 1],
+                "weight_decay": 0.0,
+                "lr": settings.learning_rate,
+            },
+        ]
+        if self.text_parameters:
+            groups.append(
+                {
+                    "params": self.text_parameters,
+                    "weight_decay": settings.weight_decay,
+                    "lr": settings.text_learning_rate,
+                }
+            )
+        for group in groups:
+            group["peak"] = group["lr"]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), foreach=True)
+
+    def train_epoch(self, epoch: int, out_of_time: Callable[[], bool] = lambda: False) -> dict[str, float]:
+        """Train one epoch and return the mean of each loss and the learning rate.
+
+        Raises
+        ------
+        TrainingError
+            When the loss is not a finite number.
+        """
+        self.model.train()
+        trains_text = bool(self.text_parameters) and epoch < self.settings.text_epochs
+        sums: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        self.optimizer.zero_grad(set_to_none=True)
+        for number, (batch, beginnings) in enumerate(self.batches.epoch(epoch)):
+            moved = batch.to(self.model.device)
+            fresh = self._fresh_text(moved) if trains_text else None
+            own, own_beginnings = self._own_part(moved, torch.from_numpy(beginnings))
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.model.device.type == "cuda"):
+                losses = self.objective(own, own_beginnings.to(self.model.device), fresh)
+            loss = self._total(losses, sums, counts)
+            if not math.isfinite(float(loss.detach())):
+                raise TrainingError(
+                    f"the loss became {float(loss.detach())} in epoch {epoch + 1}, step {number + 1}; lower "
+                    "RECSYS_TRAINING__LEARNING_RATE and RECSYS_TRAINING__TEXT_LEARNING_RATE (now "
+                    f"{self.settings.learning_rate:g} and {self.settings.text_learning_rate:g})"
+                )
+            (loss / self.settings.gradient_accumulation).backward()  # type: ignore[no-untyped-call]
+            if fresh is not None:
+                self.model.text_vectors[fresh.items] = fresh.vectors.detach().to(self.model.text_vectors)
+            if (number + 1) % self.settings.gradient_accumulation == 0:
+                self._update()
+            if out_of_time():
+                break
+        if trains_text:
+            self.refresh_text()
+        means = {name: sums[name] / max(counts[name], 1e-9) for name in sums}
+        return means | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+
+    def refresh_text(self) -> None:
+        """Encode the whole catalogue again: the text encoder moved."""
+        self.model.text_vectors.copy_(self.model.text_encoder().encode(self.model.catalogue.texts))
+        if self.objective.requests is not None:
+            self.objective.requests.refresh(self.model)
+
+    def _fresh_text(self, batch: EventBatch) -> FreshText:
+        targets = batch.item[batch.mask & (batch.weight > 0)].unique().cpu().numpy()
+        count = min(self.settings.text_items_per_step, len(targets))
+        chosen = np.sort(self._rng.choice(targets, count, replace=False))
+        texts = [self.model.catalogue.texts[i] for i in chosen]
+        vectors = self.model.text_encoder().encode_with_gradient(texts)
+        return FreshText(torch.from_numpy(chosen).to(self.model.device), vectors)
+
+    def _own_part(self, batch: EventBatch, beginnings: Tensor) -> tuple[EventBatch, Tensor]:
+        if self.world == 1:
+            return batch, beginnings
+        part = slice(self.rank, None, self.world)
+        return EventBatch(**{name: value[part] for name, value in vars(batch).items()}), beginnings[part]
+
+    def _total(
+        self, losses: dict[str, tuple[Tensor, Tensor]], sums: dict[str, float], counts: dict[str, float]
+    ) -> Tensor:
+        """Return the weighted loss of this process, divided by the counts of all processes."""
+        names = list(losses)
+        numbers = torch.stack([losses[name][1].float() for name in names])
+        if self.world > 1:
+            torch.distributed.all_reduce(numbers)
+        total = torch.zeros((), device=self.model.device)
+        for name, count in zip(names, numbers, strict=True):
+            value = losses[name][0] / count.clamp(min=1)
+            total = total + getattr(self.objective.weights, name) * value
+            sums[name] = sums.get(name, 0.0) + float(losses[name][0].detach())
+            counts[name] = counts.get(name, 0.0) + float(losses[name][1])
+        return total
+
+    def _update(self) -> None:
+        parameters = [*self.own_parameters, *self.text_parameters]
+        if self.world > 1:
+            _add_gradients(parameters)
+        nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
+        scale = schedule(self.step, self.total_steps, self.settings.warmup_share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * scale
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+
+def schedule(step: int, total: int, warmup_share: float) -> float:
+    """Return the share of the peak learning rate: linear warm-up, then cosine to a tenth."""
+    warmup = max(1, round(total * warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Full-ranking NDCG of the neural part on validation cases."""
+
+    cases: ValidationCases
+    excluded: NDArray[np.bool_]
+    k: int
+
+    @classmethod
+    def build(cls, cases: ValidationCases, model: Recommender, k: int) -> "Validator":
+        """Rank among the items met in training that were not consumed before."""
+        return cls(cases, cases.excluded(len(model.catalogue), model.items.trained.cpu().numpy()), k)
+
+    def ndcg(self, model: Recommender) -> float:
+        """Return NDCG@k, averaged with NDCG without cut-off where the latter is less noisy."""
+        if not len(self.cases):
+            return 0.0
+        scores = model.user_vectors(self.cases.histories) @ model.item_vectors().T
+        return float(ndcg_of_ranks(target_ranks(scores, self.cases.targets, self.excluded), self.k).mean())
+
+
+def _processes() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _add_gradients(parameters: list[nn.Parameter]) -> None:
+    """Sum gradients over processes in one message; a parameter without any counts as zero."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    torch.distributed.all_reduce(flat)
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def seconds_since(start: float) -> float:
+    """Return the seconds since a `time.monotonic()`."""
+    return round(time.monotonic() - start, 3)
+
+
+def time_limit(minutes: float | None, start: float) -> Callable[[], bool]:
+    """Return whether a budget counted from `start` (`time.monotonic()`) is spent; None: never."""
+    return lambda: minutes is not None and time.monotonic() - start > 60 * minutes
+
+
+__all__ = ["Iterator", "LoopSettings", "Trainer", "Validator", "schedule", "seconds_since", "time_limit"]
