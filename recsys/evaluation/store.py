@@ -1,0 +1,57 @@
+"""Keep the figures of an evaluation where SQL can ask for them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from recsys.evaluation.result import Evaluation
+from recsys.warehouse.tables import model_evaluations
+
+
+def store_evaluation(
+    engine: sa.Engine, run_key: str, evaluation: Evaluation, versions: Mapping[str, str | None]
+) -> int:
+    """Write every figure into table `model_evaluations`; a retry overwrites its own rows.
+
+    Parameters
+    ----------
+    versions
+        Model version by scorer; scorers that are not in it, such as baselines, have none.
+
+    Returns
+    -------
+    Number of rows.
+    """
+    rows = [
+        {
+            "run_key": run_key,
+            "model_version": versions.get(figure.scorer),
+            "scorer": figure.scorer,
+            "slice": figure.slice,
+            "metric": figure.metric,
+            "value": _finite(figure.value),
+            "low": _finite(figure.low),
+            "high": _finite(figure.high),
+            "users": figure.users,
+        }
+        for figure in evaluation.figures
+    ]
+    if not rows:
+        return 0
+    statement = insert(model_evaluations)
+    overwritten = {
+        name: statement.excluded[name] for name in ("model_version", "value", "low", "high", "users")
+    }
+    statement = statement.on_conflict_do_update(
+        constraint="model_evaluations_key",
+        set_={**overwritten, "evaluated_at": sa.func.clock_timestamp()},
+    )
+    with engine.begin() as connection:
+        connection.execute(statement, rows)
+    return len(rows)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

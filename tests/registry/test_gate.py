@@ -1,0 +1,188 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.evaluation.baselines import POPULARITY
+from recsys.evaluation.evaluate import CANDIDATE, CHAMPION
+from recsys.evaluation.metrics import metric_names
+from recsys.evaluation.result import Evaluation, SliceResult
+from recsys.registry.gate import Decision, decide
+from recsys.settings import EvaluationSettings, GateSettings, Settings
+
+K = 10
+SETTINGS = Settings(evaluation=EvaluationSettings(bootstrap_resamples=1_000))
+GENERATOR = np.random.default_rng(0)
+USERS = GENERATOR.beta(1, 4, 400)
+"""NDCG of the champion on each user."""
+
+
+def _evaluation(coverage=None, slice_name="all", failures=None, **ndcg):
+    """An evaluation whose scorers have these NDCG values per user."""
+    names = tuple(ndcg)
+    values = np.zeros((len(next(iter(ndcg.values()))), len(names), len(metric_names(K))))
+    for number, name in enumerate(names):
+        values[:, number, 0] = ndcg[name]
+    keys = np.array([f"key{number}" for number in range(len(values))], dtype=object)
+    return Evaluation(
+        k=K,
+        scorers=names,
+        slices={slice_name: SliceResult(keys, np.ones(len(keys), dtype=np.int64), values)},
+        coverage=dict.fromkeys(names, 0.5) | (coverage or {}),
+        failures=failures or {},
+        champion_version="7" if CHAMPION in names else None,
+    )
+
+
+def _noisy(values, factor, spread=0.03):
+    return values * factor + GENERATOR.normal(0, spread, len(values))
+
+
+def _beside_champion(candidate, users=USERS, **options):
+    return _evaluation(**{CANDIDATE: candidate, CHAMPION: users, POPULARITY: users * 0.5}, **options)
+
+
+def _guard(candidate):
+    return _evaluation(slice_name="guard", **{CANDIDATE: candidate, CHAMPION: USERS})
+
+
+def _verdicts(decision):
+    return {check.name: check.verdict for check in decision.checks}
+
+
+def test_an_identical_candidate_is_promoted_only_because_it_is_fresher():
+    evaluation = _beside_champion(USERS)
+    fresher = decide("full", evaluation, SETTINGS)
+    assert (fresher.action, fresher.reason) == ("promote", "non_inferior_and_fresher")
+    assert fresher.expected_champion == "7"
+    stale = decide("full", evaluation, SETTINGS, fresher=False)
+    assert (stale.action, stale.reason) == ("hold", "not_better_and_not_fresher")
+    strict = SETTINGS.model_copy(update={"gate": GateSettings(require_superiority=True)})
+    held = decide("full", evaluation, strict)
+    assert (held.action, held.reason) == ("hold", "not_shown_better_than_champion")
+
+
+def test_a_clearly_better_candidate_is_promoted_for_it():
+    decision = decide("full", _beside_champion(_noisy(USERS, 1.2)), SETTINGS, fresher=False)
+    assert (decision.action, decision.reason) == ("promote", "better_than_champion")
+    assert set(_verdicts(decision).values()) == {"pass"}
+    assert "95% interval" in decision.explanation
+
+
+def test_a_clearly_worse_candidate_is_rejected():
+    decision = decide("full", _beside_champion(_noisy(USERS, 0.7)), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "worse_than_champion")
+
+
+def test_too_little_data_to_exclude_harm_holds_and_does_not_reject():
+    few = USERS[:40]
+    decision = decide("full", _beside_champion(_noisy(few, 1.0, spread=0.3), users=few), SETTINGS)
+    assert (decision.action, decision.reason) == ("hold", "non_inferiority_not_shown")
+
+
+def test_a_candidate_that_is_worse_in_coverage_only_is_rejected():
+    decision = decide("full", _beside_champion(USERS * 1.2, coverage={CANDIDATE: 0.2}), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "coverage_too_low")
+    assert _verdicts(decision)["better_than_champion"] == "pass"
+    assert "20.0%" in decision.explanation
+
+
+def test_a_candidate_that_popularity_beats_is_rejected_even_beside_a_worse_champion():
+    evaluation = _evaluation(**{CANDIDATE: USERS, CHAMPION: USERS, POPULARITY: USERS * 1.5})
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "worse_than_popularity")
+
+
+def test_three_users_decide_nothing():
+    few = np.array([0.1, 0.2, 0.3])
+    for kind in ("full", "micro"):
+        decision = decide(kind, _beside_champion(few * 2, users=few), SETTINGS)
+        assert (decision.action, decision.reason) == ("hold", "too_few_users")
+        assert "3 users" in decision.explanation
+
+
+def test_nan_scores_are_rejected_by_name():
+    failed = _beside_champion(np.full(len(USERS), np.nan), failures={CANDIDATE: "scores contain NaN"})
+    decision = decide("full", failed, SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "candidate_scores_not_finite")
+    json.dumps(decision.to_dict(), allow_nan=False)
+
+
+def test_nan_metrics_without_a_named_failure_are_rejected_too():
+    decision = decide("full", _beside_champion(np.full(len(USERS), np.nan)), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "candidate_scores_not_finite")
+
+
+def test_nan_on_the_guard_users_rejects_a_micro_update():
+    guard = replace(_guard(np.full(len(USERS), np.nan)), failures={CANDIDATE: "scores contain NaN"})
+    decision = decide("micro", _beside_champion(USERS), SETTINGS, guard=guard)
+    assert decision.reason == "candidate_scores_not_finite"
+
+
+@pytest.mark.parametrize(
+    ("factor", "action", "reason"),
+    [
+        (1.5, "promote", "first_champion"),
+        (0.5, "reject", "worse_than_popularity"),
+        (1.0, "hold", "not_shown_better_than_popularity"),
+    ],
+)
+def test_the_first_champion_must_look_better_than_popularity(factor, action, reason):
+    evaluation = _evaluation(**{CANDIDATE: USERS * factor, POPULARITY: USERS})
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == (action, reason)
+    assert decision.expected_champion is None
+
+
+def test_the_first_champion_need_not_be_shown_better_since_nothing_else_serves():
+    evaluation = _evaluation(**{CANDIDATE: _noisy(USERS, 1.02, 0.3) + 0.005, POPULARITY: USERS})
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("promote", "first_champion")
+    assert _verdicts(decision)["better_than_popularity"] in ("inconclusive", "pass")
+
+
+def test_a_champion_that_cannot_score_is_replaced_by_what_beats_popularity():
+    evaluation = _evaluation(
+        failures={CHAMPION: "scores contain NaN"},
+        **{CANDIDATE: USERS, CHAMPION: np.full(len(USERS), np.nan), POPULARITY: USERS * 0.5},
+    )
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("promote", "champion_unusable")
+    assert decision.expected_champion == "7"
+
+
+def test_a_micro_update_that_keeps_old_behaviour_is_promoted():
+    decision = decide("micro", _beside_champion(_noisy(USERS, 1.1)), SETTINGS, guard=_guard(USERS * 0.99))
+    assert (decision.action, decision.reason) == ("promote", "better_than_champion")
+    assert _verdicts(decision)["forgetting"] == "pass"
+
+
+def test_a_micro_update_that_forgets_is_held_however_good_on_fresh_feedback():
+    decision = decide("micro", _beside_champion(_noisy(USERS, 1.3)), SETTINGS, guard=_guard(USERS * 0.9))
+    assert (decision.action, decision.reason) == ("hold", "forgets_old_behaviour")
+
+
+def test_without_guard_users_the_check_says_that_it_does_not_apply():
+    decision = decide("micro", _beside_champion(USERS), SETTINGS)
+    assert decision.action == "promote"
+    assert _verdicts(decision)["forgetting"] == "not_applicable"
+
+
+def test_a_micro_update_without_champion_is_held():
+    evaluation = _evaluation(**{CANDIDATE: USERS, POPULARITY: USERS * 0.5})
+    assert decide("micro", evaluation, SETTINGS).reason == "no_champion"
+
+
+def test_a_decision_survives_json():
+    decision = decide("full", _beside_champion(USERS), SETTINGS)
+    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+
+
+def test_identical_twins_with_noise_are_rarely_called_better():
+    promoted = 0
+    for _ in range(100):
+        users = GENERATOR.beta(1, 4, 200)
+        evaluation = _beside_champion(_noisy(users, 1.0, 0.05), users=users)
+        promoted += decide("full", evaluation, SETTINGS).reason == "better_than_champion"
+    assert promoted <= 8
