@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys.errors import RecsysError
+from recsys.local import cli as local_commands
 from recsys.settings import load_settings
 
 EXIT_ERROR = 2
@@ -21,6 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A language-model recommender that keeps learning from its users' feedback.",
 )
+
+app.command()(local_commands.up)
+app.command()(local_commands.status)
+app.command()(local_commands.down)
 
 
 def main() -> None:

@@ -1,0 +1,211 @@
+"""The programs of the embedded stack: Postgres, MLflow and Airflow on loopback ports."""
+
+import json
+import os
+import sys
+import urllib.request
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from recsys.errors import StackError
+from recsys.local import ports
+from recsys.local.airflow_environment import airflow_environment
+from recsys.local.component import Component
+from recsys.local.home import StackHome
+from recsys.local.postgres import PostgresServer, postgres_binary
+from recsys.local.state import StackPhase, StackState
+
+WAREHOUSE, AIRFLOW, MLFLOW = "recsys", "airflow", "mlflow"
+USUAL_AIRFLOW_PORT, USUAL_MLFLOW_PORT = 8080, 5000
+_HEALTH_TIMEOUT_SECONDS = 5.0
+
+
+def real_stack(
+    home: StackHome, *, schedules: bool, airflow_port: int | None = None, mlflow_port: int | None = None
+) -> tuple[list[Component], StackState]:
+    """Prepare the home folder and describe the components of the stack.
+
+    Parameters
+    ----------
+    home
+        Gets secrets, ports and `recsys.env` when it has none.
+    schedules
+        False: DAGs run only by hand or by an asset.
+    airflow_port, mlflow_port
+        Insist on a port; default: the one used last time, the usual one, or any.
+
+    Raises
+    ------
+    StackError
+        When a port insisted on is taken.
+    """
+    secret = home.secrets()
+    home.write_airflow_passwords()
+    chosen = _choose_ports(home, {AIRFLOW: airflow_port, MLFLOW: mlflow_port})
+    airflow_url, mlflow_url = (f"http://{ports.LOOPBACK}:{chosen[name]}" for name in (AIRFLOW, MLFLOW))
+    postgres = PostgresServer(home.postgres_data, _POSTGRES_SETTINGS, home.log_file("postgres"))
+    # A person's own warehouse stands in for the embedded one.
+    warehouse_url = os.environ.get("RECSYS_WAREHOUSE_URL") or postgres.url(WAREHOUSE)
+    values = {
+        "RECSYS_WAREHOUSE_URL": warehouse_url,
+        "RECSYS_MLFLOW_TRACKING_URI": mlflow_url,
+        "RECSYS_PSEUDONYM_KEY": os.environ.get("RECSYS_PSEUDONYM_KEY") or secret.pseudonym_key,
+        "RECSYS_SCHEDULES": str(schedules).lower(),
+    }
+    home.write_env_file(values)
+    common = {
+        **os.environ,
+        **values,
+        "RECSYS_HOME": str(home.path),
+        "MLFLOW_TRACKING_URI": mlflow_url,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTHONUNBUFFERED": "1",
+        # Otherwise a process title is written over the environment, and with it over the stack's mark.
+        "SPT_NOENV": "1",
+    }
+    airflow = {
+        **common,
+        **airflow_environment(home, chosen[AIRFLOW], postgres.url(AIRFLOW), warehouse_url),
+    }
+    components = [
+        _postgres(postgres),
+        _once("warehouse", ["-m", "recsys.local.prepare", "warehouse"], common, ("postgres",)),
+        _mlflow(home, postgres.url(MLFLOW), chosen[MLFLOW], mlflow_url, common),
+        _once("airflow-database", ["-m", "recsys.local.prepare", "airflow-database"], airflow, ("postgres",)),
+        *_airflow(airflow, airflow_url),
+        _once("airflow-pools", ["-m", "recsys.local.prepare", "pools"], airflow, ("api-server",)),
+    ]
+    psql = f"{postgres_binary('psql')} -h {postgres.socket_dir} -U postgres {WAREHOUSE}"
+    own_warehouse = warehouse_url != postgres.url(WAREHOUSE)
+    state = StackState(
+        phase=StackPhase.STARTING,
+        airflow_url=airflow_url,
+        mlflow_url=mlflow_url,
+        warehouse_dsn="the one in RECSYS_WAREHOUSE_URL" if own_warehouse else psql,
+    )
+    return components, state
+
+
+# For one person on one machine: little memory, few connections beyond what Airflow and MLflow hold open.
+_POSTGRES_SETTINGS = {
+    "shared_buffers": "128MB",
+    "max_connections": "200",
+    "max_wal_size": "1GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+def _choose_ports(home: StackHome, asked: dict[str, int | None]) -> dict[str, int]:
+    usual = {AIRFLOW: USUAL_AIRFLOW_PORT, MLFLOW: USUAL_MLFLOW_PORT}
+    remembered = home.remembered_ports()
+    chosen: dict[str, int] = {}
+    for name, port in asked.items():
+        if port is None:
+            chosen[name] = ports.choose_port(remembered.get(name), usual[name])
+        elif ports.is_free(port):
+            chosen[name] = port
+        else:
+            raise StackError(
+                f"port {port} is in use by {ports.holder_of(port)}: end that, name another port with "
+                f"--{name}-port, or leave the option out to get a free one"
+            )
+    home.remember_ports(chosen)
+    return chosen
+
+
+def _postgres(server: PostgresServer) -> Component:
+    def command() -> Sequence[str]:
+        server.prepare()
+        return server.command()
+
+    databases_since: set[datetime] = set()
+
+    def is_healthy(started_at: datetime) -> bool:
+        if not server.is_ready():
+            return False
+        if started_at not in databases_since:
+            for database in (WAREHOUSE, AIRFLOW, MLFLOW):
+                server.create_database(database)
+            databases_since.add(started_at)
+        return True
+
+    return Component(
+        name="postgres",
+        command=command,
+        environment=dict(os.environ),
+        is_healthy=is_healthy,
+        stop_order=0,
+        stop=server.stop,
+        address=str(server.socket_dir),
+    )
+
+
+def _once(name: str, words: Sequence[str], environment: dict[str, str], needs: tuple[str, ...]) -> Component:
+    return Component(
+        name=name,
+        command=lambda: [sys.executable, *words],
+        environment=environment,
+        needs=needs,
+        once=True,
+    )
+
+
+def _mlflow(home: StackHome, database: str, port: int, url: str, environment: dict[str, str]) -> Component:
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", ports.LOOPBACK, "--port", str(port)),
+        *("--workers", "1", "--backend-store-uri", database, "--serve-artifacts"),
+        *("--artifacts-destination", home.mlflow_artifacts.as_uri()),
+    ]
+    return Component(
+        name="mlflow",
+        command=lambda: command,
+        # Its job runners are for features of MLflow that we do not use, and cost processes and memory.
+        environment={**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        needs=("postgres",),
+        is_healthy=lambda _: _get(f"{url}/health") == b"OK",
+        stop_order=2,
+        address=url,
+    )
+
+
+def _airflow(environment: dict[str, str], url: str) -> list[Component]:
+    needs = ("airflow-database",)
+
+    def service(name: str, *options: str, is_healthy: Callable[[datetime], bool], order: int) -> Component:
+        return Component(
+            name=name,
+            command=lambda: [sys.executable, "-m", "airflow", name, *options],
+            environment=environment,
+            needs=needs,
+            is_healthy=is_healthy,
+            stop_order=order,
+            address=url if name == "api-server" else "",
+        )
+
+    def beats(job: str) -> Callable[[datetime], bool]:
+        def is_healthy(started_at: datetime) -> bool:
+            found: dict[str, Any] = json.loads(_get(f"{url}/api/v2/monitor/health"))[job]
+            beat = found[f"latest_{job}_heartbeat"]
+            # The last heart-beat of the process before this one does not count.
+            return found["status"] == "healthy" and datetime.fromisoformat(beat) >= started_at
+
+        return is_healthy
+
+    # The API server reads task logs from the disk they share: no log servers, which would listen on all
+    # addresses.
+    return [
+        service("api-server", is_healthy=lambda _: bool(_get(f"{url}/api/v2/version")), order=2),
+        service("scheduler", "--skip-serve-logs", is_healthy=beats("scheduler"), order=3),
+        service("dag-processor", is_healthy=beats("dag_processor"), order=3),
+        service("triggerer", "--skip-serve-logs", is_healthy=beats("triggerer"), order=3),
+    ]
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=_HEALTH_TIMEOUT_SECONDS) as response:  # noqa: S310 - our own server
+        body: bytes = response.read()
+        return body
