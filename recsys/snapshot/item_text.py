@@ -17,7 +17,7 @@ def item_text(title: str, description: str = "", attributes: Mapping[str, Any] |
 
 def _attributes(attributes: Mapping[str, Any]) -> str:
     pairs = ((_clean(key), _value(attributes[key])) for key in sorted(attributes))
-    return "; ".join(f"{key}: {value}" for key, value in pairs if value)
+    return "; ".join(f"{key}: {value}" if key else value for key, value in pairs if value)
 
 
 def _value(value: object) -> str:

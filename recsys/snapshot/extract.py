@@ -1,0 +1,74 @@
+"""Streams the result of a statement out of Postgres as Arrow record batches, in constant memory."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from adbc_driver_manager import Error as AdbcError
+from adbc_driver_postgresql import dbapi
+from sqlalchemy.dialects import postgresql
+
+from recsys.errors import ServiceUnavailableError
+
+_WHOLE_TABLES = ("enable_nestloop = off", "enable_mergejoin = off", "work_mem = '64MB'")
+_BATCH_BYTES = 8 * 1024 * 1024
+# Unlike psycopg2's own dialect, this one leaves percent signs alone.
+_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+
+
+class Extraction:
+    """Statements of one read-only transaction: all of them see the same moment."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def batches(self, statement: str, **parameters: Any) -> Iterator[pa.RecordBatch]:
+        """Yield the result of a statement with `:name` parameters.
+
+        COPY takes no bind parameters, so they are rendered as literals by SQLAlchemy.
+        """
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
+            cursor.execute(_with_literals(statement, parameters))
+            yield from cursor.fetch_record_batch()
+
+    def table(self, statement: str, **parameters: Any) -> pa.Table:
+        """Return the whole result of a statement that is known to be small."""
+        return pa.Table.from_batches(self.batches(statement, **parameters))
+
+
+@contextmanager
+def extraction(engine: sa.Engine, *, whole_tables: bool = False) -> Iterator[Extraction]:
+    """Open a repeatable-read, read-only transaction on the engine's database.
+
+    Parameters
+    ----------
+    whole_tables
+        The statements read most rows of their tables, so only hash joins make sense. Without this
+        hint, statistics that are a moment out of date can lead to index look-ups row by row.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        Postgres cannot be reached or ended the transaction.
+    """
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        with dbapi.connect(url, autocommit=False) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                for setting in _WHOLE_TABLES if whole_tables else ():
+                    cursor.execute(f"SET LOCAL {setting}")
+            yield Extraction(connection)
+            connection.rollback()
+    except AdbcError as error:
+        raise ServiceUnavailableError(f"extraction from the warehouse broke off: {error}") from error
+
+
+def _with_literals(statement: str, parameters: Mapping[str, Any]) -> str:
+    if not parameters:
+        return statement
+    bound = sa.text(statement).bindparams(**parameters)
+    return str(bound.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))

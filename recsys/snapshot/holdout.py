@@ -1,0 +1,64 @@
+"""Where, by time, the held-out end of the feedback begins; found in two passes with little memory."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BUCKET_MICROSECONDS = 3_600_000_000
+
+
+class HoldoutBoundary:
+    """Counts events per hour while they stream by, then finds the exact boundary in one hour.
+
+    A full sort of all times would take memory that grows with the feedback.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self.events = 0
+        self.earliest: int | None = None
+
+    def observe(self, occurred_at: NDArray[np.int64]) -> None:
+        """Count events [events], in microseconds since 1970 UTC."""
+        if not len(occurred_at):
+            return
+        buckets, counts = np.unique(occurred_at // _BUCKET_MICROSECONDS, return_counts=True)
+        for bucket, count in zip(buckets.tolist(), counts.tolist(), strict=True):
+            self._counts[bucket] = self._counts.get(bucket, 0) + count
+        self.events += len(occurred_at)
+        earliest = int(occurred_at.min())
+        self.earliest = earliest if self.earliest is None else min(self.earliest, earliest)
+
+    def find(self, share: float, read_times: Callable[[], Iterable[NDArray[np.int64]]]) -> int | None:
+        """Return the time from which on events are held out, or None when all have the same time.
+
+        The latest `share` of the events is held out, at least one. Events of the boundary's own time
+        are all held out, unless nothing earlier were left: then the boundary is the next later time.
+
+        Parameters
+        ----------
+        share
+            Share of the events to hold out.
+        read_times
+            Reads the same events again.
+        """
+        if self.earliest is None:
+            return None
+        wanted = max(1, round(share * self.events))
+        bucket = self.earliest // _BUCKET_MICROSECONDS
+        for latest in sorted(self._counts, reverse=True):
+            if wanted <= self._counts[latest]:
+                bucket = latest
+                break
+            wanted -= self._counts[latest]
+        boundary = int(np.sort(_within(read_times(), bucket))[-wanted])
+        if boundary > self.earliest:
+            return boundary
+        later = [int(part[part > boundary].min()) for part in read_times() if (part > boundary).any()]
+        return min(later, default=None)
+
+
+def _within(times: Iterable[NDArray[np.int64]], bucket: int) -> NDArray[np.int64]:
+    parts = [part[part // _BUCKET_MICROSECONDS == bucket] for part in times]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)

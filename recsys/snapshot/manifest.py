@@ -1,0 +1,111 @@
+"""The manifest of a snapshot: written last, so a folder that has one is complete."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from recsys.errors import SnapshotError
+from recsys.snapshot.reference import SnapshotKind, TrainedThrough
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a snapshot; `path` is relative to its folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a snapshot holds and what a model trained on it will know.
+
+    Attributes
+    ----------
+    window
+        window_id, consumer, run_key, lower_transaction_id and upper_transaction_id.
+    as_of
+        The moment whose knowledge the snapshot holds.
+    held_out_from
+        Events (of a micro snapshot: fresh events) from this time on are for evaluation only.
+    trained_through
+        What a model knows after training on this snapshot.
+    parent
+        Micro snapshots: what the parent model knew.
+    rows_by_purpose
+        Number of events for each `recsys.columns.Purpose` that occurs.
+    erased_from
+        Digest before users were erased from the files; empty: nobody was.
+    """
+
+    kind: SnapshotKind
+    window: Mapping[str, Any]
+    as_of: datetime
+    held_out_from: datetime
+    trained_through: TrainedThrough
+    parent: TrainedThrough | None
+    rows: int
+    held_out_rows: int
+    rows_by_purpose: Mapping[str, int]
+    users: int
+    items: int
+    files: tuple[FileEntry, ...]
+    erased_from: tuple[str, ...] = ()
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def window_id(self) -> int:
+        """Window that the snapshot was taken for."""
+        return int(self.window["window_id"])
+
+    @property
+    def digest(self) -> str:
+        """Digest over the files' digests and everything else in the manifest but its erasures."""
+        core = replace(self, erased_from=())._to_dict()
+        return sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the text of `manifest.json`."""
+        return json.dumps({"digest": self.digest, **self._to_dict()}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, uri: str) -> "Manifest":
+        """Read `manifest.json`; raise SnapshotError when it is damaged or of another format."""
+        try:
+            values = json.loads(text)
+            version = values["format_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SnapshotError(
+                f"the manifest of {uri} is damaged: {error}; take the snapshot again"
+            ) from error
+        if version != FORMAT_VERSION:
+            raise SnapshotError(
+                f"{uri} has snapshot format {version}, this version of recsys reads {FORMAT_VERSION}; "
+                "take the snapshot again"
+            )
+        claimed = values.pop("digest")
+        values["as_of"] = datetime.fromisoformat(values["as_of"])
+        values["held_out_from"] = datetime.fromisoformat(values["held_out_from"])
+        values["trained_through"] = TrainedThrough.from_dict(values["trained_through"])
+        values["parent"] = TrainedThrough.from_dict(values["parent"]) if values["parent"] else None
+        values["files"] = tuple(FileEntry(**entry) for entry in values["files"])
+        values["erased_from"] = tuple(values["erased_from"])
+        manifest = cls(**values)
+        if manifest.digest != claimed:
+            raise SnapshotError(f"the manifest of {uri} was changed: its digest does not match its content")
+        return manifest
+
+    def _to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        values["as_of"] = self.as_of.isoformat()
+        values["held_out_from"] = self.held_out_from.isoformat()
+        values["trained_through"] = self.trained_through.to_dict()
+        values["parent"] = self.parent.to_dict() if self.parent else None
+        return json.loads(json.dumps(values))  # type: ignore[no-any-return]

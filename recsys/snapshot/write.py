@@ -1,0 +1,239 @@
+"""Takes snapshots: validated, pseudonymised feedback as Parquet with a digest."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from recsys.columns import Purpose
+from recsys.errors import NothingToDoError
+from recsys.settings import Settings
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.extract import Extraction, extraction
+from recsys.snapshot.interactions import InteractionsWriter
+from recsys.snapshot.manifest import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest
+from recsys.snapshot.reference import SnapshotKind, SnapshotRef, TrainedThrough
+from recsys.snapshot.sequences import microseconds
+from recsys.snapshot.store import Folder, new_folder
+from recsys.warehouse.pseudonyms import fill_user_keys
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import snapshots
+from recsys.warehouse.windows import Window
+
+ITEMS_FILE = "items.parquet"
+EVENT_TYPES_FILE = "event_types.parquet"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_GUARD_HASH_RANGE = 2**32
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What distinguishes the two kinds of snapshots."""
+
+    kind: SnapshotKind
+    statement: str
+    parameters: Mapping[str, Any]
+    split_purpose: str
+    parent: TrainedThrough | None
+    minimum: int
+    """Fewer events to split end the run."""
+
+
+def take_full_snapshot(engine: sa.Engine, window: Window, settings: Settings) -> SnapshotRef:
+    """Write all valid feedback of consenting users up to the end of the window.
+
+    A second call for the same window and run returns the snapshot that is there.
+
+    Raises
+    ------
+    NothingToDoError
+        There is no feedback, or all of it has the same time, so that nothing could be held out.
+    ServiceUnavailableError
+        Postgres broke off; try again.
+    """
+    return _take(
+        engine,
+        window,
+        settings,
+        _Plan(
+            kind="full",
+            statement="select_full_snapshot",
+            parameters={"upper_transaction_id": window.upper_transaction_id},
+            split_purpose=Purpose.FULL,
+            parent=None,
+            minimum=2,
+        ),
+    )
+
+
+def take_micro_snapshot(
+    engine: sa.Engine, window: Window, settings: Settings, parent: TrainedThrough
+) -> SnapshotRef:
+    """Write what the parent model has not trained on, with history, replay and guard events.
+
+    Parameters
+    ----------
+    parent
+        What the model to be updated has trained on.
+
+    Raises
+    ------
+    NothingToDoError
+        There are fewer fresh events than `micro_update.min_fresh_events`, or none of them may be
+        trained on before it is evaluated.
+    ServiceUnavailableError
+        Postgres broke off; try again.
+    """
+    if window.upper_transaction_id < parent.transaction_id:
+        raise NothingToDoError(
+            f"window {window.window_id} ends at transaction {window.upper_transaction_id}, but the parent "
+            f"model has trained on feedback up to {parent.transaction_id}: it already knows this window"
+        )
+    update = settings.micro_update
+    return _take(
+        engine,
+        window,
+        settings,
+        _Plan(
+            kind="micro",
+            statement="select_micro_snapshot",
+            parameters={
+                "upper_transaction_id": window.upper_transaction_id,
+                "parent_transaction_id": parent.transaction_id,
+                "parent_occurred_before": parent.occurred_before,
+                "history_events": 2 * settings.model.max_events,
+                "replay_users_per_fresh_user": update.replay_users_per_fresh_user,
+                "max_replay_users": update.max_replay_users,
+                "guard_bound": round(update.guard_share * _GUARD_HASH_RANGE),
+                "max_guard_users": update.max_guard_users,
+                "seed": window.window_id,
+            },
+            split_purpose=Purpose.FRESH,
+            parent=parent,
+            minimum=update.min_fresh_events,
+        ),
+    )
+
+
+def _take(engine: sa.Engine, window: Window, settings: Settings, plan: _Plan) -> SnapshotRef:
+    parent_folder = Folder(f"{settings.snapshots}/{plan.kind}")
+    name = f"{window.window_id}-{_run_digest(window, plan)}"
+    folder = parent_folder.child(name)
+    if not folder.exists(MANIFEST_NAME):
+        fill_user_keys(engine, settings.require_pseudonym_key())
+        try:
+            with (
+                new_folder(parent_folder, name) as unfinished,
+                extraction(engine, whole_tables=plan.kind == "full") as source,
+            ):
+                manifest = _write(source, unfinished, window, settings, plan)
+                unfinished.write_manifest(manifest)
+        except OSError:
+            # Another try of the same run may have been faster; then its snapshot serves as well.
+            if not folder.exists(MANIFEST_NAME):
+                raise
+    manifest = folder.read_manifest()
+    ref = SnapshotRef(folder.uri, manifest.digest, plan.kind, manifest.rows, window.window_id)
+    _record(engine, ref)
+    logger.info("%s snapshot of window %d: %d rows at %s", ref.kind, ref.window_id, ref.rows, ref.uri)
+    return ref
+
+
+def _write(source: Extraction, folder: Folder, window: Window, settings: Settings, plan: _Plan) -> Manifest:
+    interactions = InteractionsWriter(folder, plan.split_purpose)
+    interactions.write(source.batches(read_statement(plan.statement), **plan.parameters))
+    held_out_from = _held_out_from(interactions, settings, plan)
+    boundary = microseconds(held_out_from)
+    items = _write_items(source, folder)
+    event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
+    files = [*interactions.files, items[1], _write_table(folder, EVENT_TYPES_FILE, event_types.to_arrow())]
+    return Manifest(
+        kind=plan.kind,
+        window={
+            "window_id": window.window_id,
+            "consumer": window.consumer,
+            "run_key": window.run_key,
+            "lower_transaction_id": window.lower_transaction_id,
+            "upper_transaction_id": window.upper_transaction_id,
+        },
+        as_of=(window.interval_end or window.opened_at).astimezone(UTC),
+        held_out_from=held_out_from,
+        trained_through=TrainedThrough(window.upper_transaction_id, held_out_from),
+        parent=plan.parent,
+        rows=interactions.rows,
+        held_out_rows=sum(int((times >= boundary).sum()) for times in interactions.split_times()),
+        rows_by_purpose=interactions.rows_by_purpose,
+        users=interactions.users,
+        items=items[0],
+        files=tuple(files),
+    )
+
+
+def _held_out_from(interactions: InteractionsWriter, settings: Settings, plan: _Plan) -> datetime:
+    """Return the time from which on events are held out, never earlier than the parent's."""
+    splittable = interactions.boundary
+    if plan.kind == "micro" and splittable.events < plan.minimum:
+        raise NothingToDoError(
+            f"{splittable.events} fresh feedback events since the parent model, fewer than "
+            f"micro_update.min_fresh_events = {plan.minimum}"
+        )
+    if splittable.earliest is None:
+        raise NothingToDoError("there is no valid feedback of consenting users to train on yet")
+    found = splittable.find(settings.evaluation.holdout_share, interactions.split_times)
+    floor = microseconds(plan.parent.occurred_before) if plan.parent else None
+    candidates = [time for time in (found, floor) if time is not None]
+    boundary = max(candidates, default=splittable.earliest)
+    if splittable.earliest >= boundary:
+        raise NothingToDoError(
+            f"all {splittable.events} feedback events to split lie at {_time(splittable.earliest)} or later, "
+            "where evaluation begins: nothing would be left to train on"
+        )
+    return _time(boundary)
+
+
+def _write_items(source: Extraction, folder: Folder) -> tuple[int, FileEntry]:
+    batches = source.batches(read_statement("select_items"))
+    rows = 0
+    with folder.writing(ITEMS_FILE) as file:
+        writer: pq.ParquetWriter | None = None
+        for batch in batches:
+            writer = writer or pq.ParquetWriter(file.arrow(), batch.schema, compression="zstd")
+            writer.write_batch(batch)
+            rows += batch.num_rows
+        if writer is not None:
+            writer.close()
+    return rows, file.entry
+
+
+def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
+    with folder.writing(name) as file:
+        pq.write_table(table, file.arrow(), compression="zstd")
+    return file.entry
+
+
+def _record(engine: sa.Engine, ref: SnapshotRef) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            insert(snapshots)
+            .values(window_id=ref.window_id, kind=ref.kind, uri=ref.uri, digest=ref.digest, rows=ref.rows)
+            .on_conflict_do_nothing(index_elements=[snapshots.c.uri])
+        )
+
+
+def _run_digest(window: Window, plan: _Plan) -> str:
+    key = [FORMAT_VERSION, window.run_key, plan.parent.to_dict() if plan.parent else None]
+    return sha256(json.dumps(key).encode()).hexdigest()[:12]
+
+
+def _time(time: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time)

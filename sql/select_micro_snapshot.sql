@@ -1,0 +1,105 @@
+-- Feedback of a micro-update: what the parent model has not trained on, and what it needs beside that.
+--   fresh    below the window's upper bound and not among what the parent has trained on
+--   history  the latest trained-on events of users who have fresh ones
+--   replay   the latest trained-on events of a seeded sample of other users, against forgetting
+--   guard    the latest trained-on events of a share of users fixed by their hash, to measure forgetting
+-- The parent has trained on: transaction_id < parent_transaction_id and occurred_at < parent_occurred_before.
+-- Parameters: upper_transaction_id, parent_transaction_id, parent_occurred_before (all exclusive),
+--   history_events (per user), replay_users_per_fresh_user, max_replay_users, guard_bound (0 to 2^32: the
+--   first eight hex digits of a guard user's key lie below it), max_guard_users, seed.
+WITH eligible_users AS NOT MATERIALIZED (
+    SELECT users.user_id, users.user_key, ('x' || left(users.user_key, 8))::bit(32)::bigint < :guard_bound AS is_guard
+    FROM users
+    WHERE users.consent
+        AND users.user_key IS NOT NULL
+        AND NOT EXISTS (SELECT FROM erasure_requests WHERE erasure_requests.user_id = users.user_id)
+),
+
+-- Two index ranges instead of one "or", which no index could answer.
+fresh AS MATERIALIZED (
+    SELECT feedback.*
+    FROM feedback
+    WHERE feedback.transaction_id >= :parent_transaction_id
+        AND feedback.transaction_id < :upper_transaction_id
+        AND isfinite(feedback.occurred_at)
+    UNION ALL
+    SELECT feedback.*
+    FROM feedback
+    WHERE feedback.transaction_id < least(:parent_transaction_id, :upper_transaction_id)
+        AND feedback.occurred_at >= :parent_occurred_before
+        AND feedback.occurred_at < 'infinity'
+),
+
+affected_users AS MATERIALIZED (
+    SELECT user_id, user_key
+    FROM eligible_users
+    WHERE user_id IN (SELECT user_id FROM fresh)
+),
+
+replay_users AS MATERIALIZED (
+    SELECT user_id, user_key
+    FROM eligible_users
+    WHERE NOT is_guard
+        AND user_id NOT IN (SELECT user_id FROM affected_users)
+        AND EXISTS (
+            SELECT FROM feedback
+            WHERE feedback.user_id = eligible_users.user_id
+                AND feedback.transaction_id < :parent_transaction_id
+                AND feedback.occurred_at < :parent_occurred_before
+        )
+    ORDER BY hashtextextended(user_key, :seed), user_key
+    LIMIT least(
+        :max_replay_users,
+        ceil(:replay_users_per_fresh_user * (SELECT count(*) FROM affected_users))::bigint
+    )
+),
+
+guard_users AS MATERIALIZED (
+    SELECT user_id, user_key
+    FROM eligible_users
+    WHERE is_guard
+        AND user_id NOT IN (SELECT user_id FROM affected_users)
+    ORDER BY user_key
+    LIMIT :max_guard_users
+),
+
+chosen_users AS (
+    SELECT user_id, user_key, 'history'::text AS purpose FROM affected_users
+    UNION ALL
+    SELECT user_id, user_key, 'replay'::text FROM replay_users
+    UNION ALL
+    SELECT user_id, user_key, 'guard'::text FROM guard_users
+),
+
+events AS (
+    SELECT fresh.*, affected_users.user_key, 'fresh'::text AS purpose
+    FROM fresh
+    JOIN affected_users ON affected_users.user_id = fresh.user_id
+    UNION ALL
+    SELECT latest.*, chosen_users.user_key, chosen_users.purpose
+    FROM chosen_users
+    CROSS JOIN LATERAL (
+        SELECT feedback.*
+        FROM feedback
+        WHERE feedback.user_id = chosen_users.user_id
+            AND feedback.transaction_id < :parent_transaction_id
+            AND feedback.occurred_at < :parent_occurred_before
+            AND feedback.occurred_at > '-infinity'
+        ORDER BY feedback.occurred_at DESC, feedback.feedback_id DESC
+        LIMIT :history_events
+    ) AS latest
+)
+
+SELECT
+    events.feedback_id,
+    events.user_key,
+    events.item_id,
+    events.event_type,
+    events.value,
+    events.comment,
+    events.occurred_at,
+    1.0::real AS weight,
+    events.purpose
+FROM events
+JOIN items ON items.item_id = events.item_id
+JOIN event_types ON event_types.event_type = events.event_type
