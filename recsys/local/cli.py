@@ -1,8 +1,5 @@
 """The commands that start, show and stop the embedded stack: `recsys up`, `status`, `down`."""
 
-import signal
-import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -48,7 +45,6 @@ def up(
         )
     elif before.phase is StackPhase.DEGRADED:
         console.print("Ending what a killed stack has left behind.")
-    _let_signals_interrupt()
     try:
         with StackProgress(console) as progress:
             state = start_stack(
@@ -174,14 +170,3 @@ def _described(component: ComponentState) -> str:
     seconds = component.seconds_to_healthy
     took = f" ({seconds:.0f} s)" if component.is_well and seconds is not None else ""
     return f"{component.phase}{took}" + (f", {component.detail}" if component.detail else "")
-
-
-def _let_signals_interrupt() -> None:
-    """A closed terminal or a SIGTERM in the middle of starting is handled like Ctrl-C."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    if sys.platform != "win32":
-        signal.signal(signal.SIGHUP, interrupt)

