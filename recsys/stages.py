@@ -8,11 +8,13 @@ load inside the functions, so that a DAG file can import this module.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys.errors import ConfigurationError, NothingToDoError
+from recsys.errors import NothingToDoError, PromotionConflictError
 from recsys.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -54,7 +56,6 @@ def _require_champion(engine: sa.Engine, why: str) -> Champion:
 
 def open_window(run: Run) -> Reference:
     """Record which feedback this run handles; its retries find the same window."""
-    from recsys.registry.ledger import champion
     from recsys.registry.versions import trained_through
     from recsys.warehouse.windows import open_window as open_recorded_window
 
@@ -62,9 +63,7 @@ def open_window(run: Run) -> Reference:
     first_lower = 0
     if run.dag_id == "hourly_micro_update":
         # What the champion has trained on was validated by the run that trained it.
-        _require_champion(engine, "to update")
-        current = champion(engine)
-        assert current is not None
+        current = _require_champion(engine, "to update")
         first_lower = trained_through(settings, current.model_version).transaction_id
     window = open_recorded_window(engine, run.dag_id, run.key, run.interval, first_lower=first_lower)
     return {"window_id": window.window_id, "arrived": window.arrived}
@@ -133,35 +132,105 @@ def _train(run: Run, snapshot: Reference, kind: str) -> Reference:
 
     settings, _ = _connect()
     parent = snapshot.get("parent")
+    folder = settings.runs / kind / sha256(run.key.encode()).hexdigest()[:16]
     result = run_training(
         kind,
         snapshot["uri"],
-        settings.runs / kind / folder_name(run.key),
+        folder,
         settings,
         parent=download_checkpoint(settings, parent) if parent else None,
     )
-    mlflow_run = track_training(settings, run.key, result, snapshot)
-    return {"snapshot": snapshot, "training": result.to_dict(), "mlflow_run": mlflow_run}
+    training = result.to_dict()
+    mlflow_run = track_training(settings, run.key, training, snapshot)
+    return {"snapshot": snapshot, "training": training, "folder": str(folder), "mlflow_run": mlflow_run}
 
 
 def evaluate(run: Run, candidate: Reference) -> Reference:
-    """Rank the held-out latest feedback with the candidate, the champion and the baselines."""
-    raise ConfigurationError("pending")
+    """Rank held-out feedback with the candidate, its opponent and the baselines.
+
+    A full fine-tune meets the champion, a micro-update its parent. Only events count that neither of
+    the two has trained on.
+    """
+    from recsys.evaluation.compare import compare_candidate
+    from recsys.registry.ledger import champion
+    from recsys.registry.tracking import track_evaluation
+    from recsys.registry.versions import download_checkpoint
+    from recsys.snapshot.read import read_snapshot
+    from recsys.snapshot.reference import SnapshotRef
+
+    settings, engine = _connect()
+    opponent = candidate["snapshot"].get("parent")
+    if opponent is None:
+        current = champion(engine)
+        opponent = None if current is None else current.model_version
+    folder = Path(candidate["folder"]) / "evaluation"
+    compared = compare_candidate(
+        read_snapshot(SnapshotRef.from_dict(candidate["snapshot"])),
+        Path(candidate["training"]["checkpoint"]),
+        None if opponent is None else download_checkpoint(settings, opponent),
+        opponent,
+        settings.evaluation,
+        folder,
+    )
+    track_evaluation(settings, candidate["mlflow_run"], compared.held_out, folder)
+    return candidate | {"evaluation": str(folder), "opponent": opponent}
 
 
 def register(run: Run, evaluated: Reference) -> Reference:
-    """Register the candidate as `challenger` in MLflow."""
-    raise ConfigurationError("pending")
+    """Register the candidate as `challenger` in MLflow, and its figures in the warehouse."""
+    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.store import store_evaluation
+    from recsys.registry.versions import register_version
+
+    settings, engine = _connect()
+    compared = Comparison.load(Path(evaluated["evaluation"]))
+    registered = register_version(
+        settings,
+        run_id=evaluated["mlflow_run"],
+        run_key=run.key,
+        training=evaluated["training"],
+        snapshot=evaluated["snapshot"],
+        evaluation=compared.held_out,
+    )
+    versions = {"candidate": registered.version, "champion": evaluated["opponent"]}
+    for evaluation in compared.evaluations:
+        store_evaluation(engine, run.key, evaluation, versions)
+    return {
+        "version": registered.version,
+        "kind": evaluated["training"]["kind"],
+        "evaluation": evaluated["evaluation"],
+        "mlflow_run": evaluated["mlflow_run"],
+    }
 
 
 def gate(run: Run, challenger: Reference) -> Reference:
     """Decide whether the challenger is promoted, with named checks."""
-    raise ConfigurationError("pending")
+    from recsys.evaluation.compare import Comparison
+    from recsys.registry.gate import decide
+
+    settings = load_settings()
+    compared = Comparison.load(Path(challenger["evaluation"]))
+    decision = decide(challenger["kind"], compared.held_out, settings, compared.guard)
+    logger.info("%s: %s", decision.action, decision.explanation)
+    return {"version": challenger["version"], "decision": decision.to_dict()}
 
 
-def promote(run: Run, decision: Reference) -> Reference:
+def promote(run: Run, decided: Reference) -> Reference:
     """Carry out the gate's decision: only a promotion changes what users see."""
-    raise ConfigurationError("pending")
+    from recsys.registry.gate import Decision
+    from recsys.registry.promote import carry_out
+
+    settings, engine = _connect()
+    decision = Decision.from_dict(decided["decision"])
+    version = decided["version"]
+    try:
+        entry = carry_out(engine, settings, decision, version, actor=run.key, run_key=run.key)
+    except PromotionConflictError as conflict:
+        decision = replace(decision, action="hold", reason="champion_changed", explanation=str(conflict))
+        entry = carry_out(engine, settings, decision, version, actor=run.key, run_key=run.key)
+    if entry.action != "promote":
+        raise NothingToDoError(f"version {version} is not promoted ({entry.reason}): {entry.explanation}")
+    return {"version": version, "reason": entry.reason}
 
 
 def publish(run: Run) -> Reference:
@@ -184,7 +253,6 @@ def refresh_analytics(run: Run) -> Reference:
 
 def keep_house(run: Run) -> Reference:
     """Make partitions, carry out erasure requests, apply retention, look for rows that do not add up."""
-    from recsys.alerts import send_alert
     from recsys.warehouse.housekeeping import keep_house as keep_warehouse
 
     settings, engine = _connect()
@@ -202,4 +270,15 @@ def reconcile_registry(run: Run) -> Reference:
 
 def roll_back(run: Run) -> Reference:
     """Make an earlier version champion again, for a reason that the ledger keeps."""
-    raise ConfigurationError("pending")
+    from recsys.registry.rollback import roll_back as roll_back_champion
+
+    settings, engine = _connect()
+    entry = roll_back_champion(
+        engine,
+        settings,
+        reason=run.params["reason"],
+        actor=f"{run.asked_by or 'unknown person'} ({run.key})",
+        to=run.params["version"],
+        run_key=run.key,
+    )
+    return {"version": entry.model_version, "reason": entry.explanation}

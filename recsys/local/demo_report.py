@@ -24,7 +24,7 @@ _SCORER_NAMES = {
     "candidate": "this model",
     "champion": "champion before",
     "popularity": "popularity",
-    "ease": "EASE (collaborative filtering)",
+    "collaborative_filtering": "collaborative filtering (EASE)",
 }
 
 
@@ -145,7 +145,7 @@ def _dag_report(engine: sa.Engine, outcome: DagOutcome, with_baselines: bool) ->
         ).all()
         decided = connection.execute(
             sa.select(promotion_ledger)
-            .where(promotion_ledger.c.actor.contains(outcome.run_key, autoescape=True))
+            .where(promotion_ledger.c.run_key == outcome.run_key)
             .order_by(promotion_ledger.c.ledger_id.desc())
             .limit(1)
         ).one_or_none()

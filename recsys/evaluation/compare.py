@@ -1,0 +1,95 @@
+"""Compare a candidate with its opponent and the baselines on one snapshot."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from recsys.errors import EvaluationError, NothingToDoError
+from recsys.evaluation.baselines import fit_baselines
+from recsys.evaluation.cases import guard_cases, held_out_cases
+from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
+from recsys.evaluation.scorer import Scorer
+from recsys.settings import EvaluationSettings
+from recsys.snapshot.read import Snapshot
+from recsys.snapshot.reference import TrainedThrough
+
+_HELD_OUT, _GUARD = "held_out", "guard"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The evaluation on held-out feedback, and for micro-updates that on guard users."""
+
+    held_out: Evaluation
+    guard: Evaluation | None
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those there are."""
+        return [evaluation for evaluation in (self.held_out, self.guard) if evaluation is not None]
+
+    def save(self, folder: Path) -> None:
+        """Write both below the folder."""
+        if self.guard is not None:
+            self.guard.save(folder / _GUARD)
+        self.held_out.save(folder / _HELD_OUT)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Comparison":
+        """Read what `save` wrote; raise EvaluationError when it is not complete."""
+        guard = folder / _GUARD
+        return cls(Evaluation.load(folder / _HELD_OUT), Evaluation.load(guard) if guard.is_dir() else None)
+
+
+def compare_candidate(
+    snapshot: Snapshot,
+    candidate: Path,
+    opponent: Path | None,
+    opponent_version: str | None,
+    settings: EvaluationSettings,
+    folder: Path,
+) -> Comparison:
+    """Evaluate a candidate's checkpoint and save the result.
+
+    Parameters
+    ----------
+    snapshot
+        The snapshot that the candidate was trained on; its held-out end is evaluated.
+    candidate, opponent
+        Checkpoint folders; no opponent for a first model.
+    folder
+        Where the evaluation, its report and its plots are written.
+
+    Raises
+    ------
+    NothingToDoError
+        When no event is left that neither model has trained on.
+    """
+    from recsys.model.recommender import Recommender
+
+    catalogue, sequences = snapshot.catalogue(), snapshot.sequences()
+    folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
+    since = max(_trained_before(checkpoint) for checkpoint in folders.values())
+    scorers: dict[str, Scorer] = {
+        name: Recommender.load(checkpoint).with_catalogue(catalogue) for name, checkpoint in folders.items()
+    }
+    baselines: dict[str, Scorer] = {}
+    if snapshot.manifest.kind == "full":
+        baselines = fit_baselines(sequences, catalogue, snapshot.held_out_from, settings)
+    try:
+        cases = held_out_cases(sequences, catalogue, since, settings)
+    except EvaluationError as error:
+        raise NothingToDoError(f"the candidate cannot be judged: {error}") from error
+    held_out = evaluate(scorers | baselines, cases, settings, opponent_version)
+    guarded = guard_cases(sequences, catalogue, settings) if snapshot.manifest.kind == "micro" else None
+    guard = None if guarded is None else evaluate(scorers, guarded, settings, opponent_version)
+    comparison = Comparison(held_out, guard)
+    comparison.save(folder)
+    return comparison
+
+
+def _trained_before(checkpoint: Path) -> datetime:
+    from recsys.model.checkpoint import read_manifest
+
+    return TrainedThrough.from_dict(read_manifest(checkpoint)["trained_through"]).occurred_before
