@@ -48,6 +48,11 @@ class ModelSettings(_Section):
     max_events: int = Field(100, ge=1, description="latest events of a user that the encoder reads")
     dropout: float = Field(0.3, ge=0, lt=1)
     id_dropout: float = Field(0.1, ge=0, lt=1, description="share of items that train from text alone")
+    collaborative_penalty: float = Field(300.0, gt=0, description="lambda of the closed-form part (EASE)")
+    collaborative_neighbours: int = Field(300, ge=1, description="weights that are kept for each item")
+    collaborative_max_items: int = Field(
+        12_000, ge=0, description="leave that part out of larger catalogues; it inverts [items, items]"
+    )
 
 
 class TrainingSettings(_Section):
@@ -66,7 +71,11 @@ class TrainingSettings(_Section):
     next_item_weight: float = Field(1.0, ge=0)
     feedback_weight: float = Field(0.2, ge=0, description="like/dislike binary cross-entropy")
     rating_weight: float = Field(0.1, ge=0, description="Huber loss on ratings")
-    text_items_per_step: int = Field(64, ge=0, description="items whose text is re-encoded with gradient")
+    request_weight: float = Field(0.1, ge=0, description="next item given a request in words")
+    full_softmax_items: int = Field(20_000, ge=1, description="sample negatives in larger catalogues")
+    sampled_negatives: int = Field(4_096, ge=1)
+    text_items_per_step: int = Field(32, ge=0, description="items whose text is re-encoded with gradient")
+    text_epochs: int = Field(5, ge=0, description="epochs in which the text encoder is trained")
     seed: int = 0
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     devices: int = Field(1, ge=1, description="processes that torchrun starts")
@@ -114,7 +123,8 @@ class PublishingSettings(_Section):
     """Batch scoring."""
 
     k: int = Field(20, ge=1)
-    batch_users: int = Field(1_024, ge=1)
+    batch_users: int = Field(1_024, ge=1, description="scored at a time; fewer with a large catalogue")
+    diversity: float = Field(0.0, ge=0, lt=1, description="0: by score alone; higher: more varied lists")
 
 
 class RetentionSettings(_Section):

@@ -17,7 +17,7 @@ from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, Fusion, standardise
 from recsys.model.heads import FeedbackHead, RequestHead
 from recsys.model.item_encoder import ItemEncoder
-from recsys.model.text_cache import FrozenOutputCache, text_digest
+from recsys.model.text_cache import text_digest
 from recsys.model.text_encoder import TextEncoder
 from recsys.model.user_encoder import UserEncoder
 from recsys.settings import ModelSettings
@@ -84,19 +84,31 @@ class Recommender(nn.Module):
         catalogue: Catalogue,
         event_types: EventTypes,
         *,
-        cache: FrozenOutputCache | None = None,
+        cache_folder: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Recommender":
         """Make an untrained recommender on a pre-trained text encoder; encodes the catalogue once.
+
+        Parameters
+        ----------
+        settings, catalogue, event_types
+            What to build for.
+        cache_folder
+            Where outputs of frozen layers are kept for later runs: an unchanged text passes through
+            them once.
+        progress
+            Called with the texts encoded so far and their number.
 
         Raises
         ------
         ConfigurationError
             When the base encoder cannot be found, or the catalogue is empty.
         """
-        text = TextEncoder(find_base_encoder(settings.base_encoder), settings, cache)
+        text = TextEncoder(find_base_encoder(settings.base_encoder), settings)
         identity = EncoderIdentity(settings.base_encoder, text.base.sha256, text.width)
-        model = cls(settings, catalogue, event_types, identity, text.encode(catalogue.texts, progress))
+        with text.cached_in(cache_folder, catalogue.texts):
+            vectors = text.encode(catalogue.texts, progress)
+        model = cls(settings, catalogue, event_types, identity, vectors)
         model.text = text
         return model
 
@@ -118,7 +130,7 @@ class Recommender(nn.Module):
         """Where the weights are."""
         return self.items.ids.device
 
-    def text_encoder(self, cache: FrozenOutputCache | None = None) -> TextEncoder:
+    def text_encoder(self) -> TextEncoder:
         """Return the text encoder, loaded when first needed.
 
         Raises
@@ -129,7 +141,7 @@ class Recommender(nn.Module):
         if self.text is None:
             base = find_base_encoder(self.encoder.name)
             check_encoder(self.encoder, base.sha256)
-            text = TextEncoder(base, self.settings, cache)
+            text = TextEncoder(base, self.settings)
             text.load_trained_state(self.text_state)
             self.text = text.to(self.device)
         return self.text

@@ -1,7 +1,9 @@
 """Text to vectors by a pre-trained transformer, of which all, some or no weights are trained."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -106,10 +108,18 @@ class TextEncoder(nn.Module):
         """Whether any weight is trained."""
         return self.mode != "frozen" and any(p.requires_grad for p in self.transformer.parameters())
 
-    @property
-    def cache_namespace(self) -> str:
-        """Name under which the frozen outputs can be kept on disk for later runs."""
-        return f"{self.base.sha256[:16]}-{self._frozen_layers}-{self.max_tokens}"
+    @contextmanager
+    def cached_in(self, folder: Path | None, texts: Sequence[str]) -> Iterator[None]:
+        """Read the frozen outputs of texts from a folder before, and write what was added after."""
+        if folder is None or not self.caches:
+            yield
+            return
+        name = f"{self.base.sha256[:16]}-{self._frozen_layers}-{self.max_tokens}.safetensors"
+        self.cache.load(folder / name, [text_digest(text) for text in texts])
+        before = len(self.cache)
+        yield
+        if len(self.cache) > before:
+            self.cache.save(folder / name)
 
     @property
     def caches(self) -> bool:

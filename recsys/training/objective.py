@@ -138,11 +138,13 @@ class Objective:
         """Return the items whose vectors this step needs, and rows in `known` of sampled negatives."""
         if not self.sampled:
             return self.known, None
-        drawn = torch.multinomial(
-            self.probability, self.sampled_negatives, replacement=True, generator=self.generator
-        ).unique()
+        drawn = torch.unique(
+            torch.multinomial(
+                self.probability, self.sampled_negatives, replacement=True, generator=self.generator
+            )
+        )
         items = torch.cat([batch.item[batch.mask], self.known[drawn.to(self.known.device)]])
-        return items.unique(), drawn
+        return torch.unique(items), drawn
 
     def _next_item(
         self,

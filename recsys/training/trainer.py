@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
 from recsys.training.batching import UserBatches, ValidationCases
 from recsys.training.objective import FreshText, Objective
+from recsys.training.parallel import processes
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Trainer:
         self.objective = objective
         self.batches = batches
         self.settings = settings
-        self.rank, self.world = _processes()
+        self.rank, self.world = processes()
         self.steps_per_epoch = max(1, batches.steps())
         self.total_steps = self.steps_per_epoch * settings.epochs // settings.gradient_accumulation + 1
         self.step = 0
@@ -133,7 +134,7 @@ class Trainer:
             self.objective.requests.refresh(self.model)
 
     def _fresh_text(self, batch: EventBatch) -> FreshText:
-        targets = batch.item[batch.mask & (batch.weight > 0)].unique().cpu().numpy()
+        targets = torch.unique(batch.item[batch.mask & (batch.weight > 0)]).cpu().numpy()
         count = min(self.settings.text_items_per_step, len(targets))
         chosen = np.sort(self._rng.choice(targets, count, replace=False))
         texts = [self.model.catalogue.texts[i] for i in chosen]
@@ -198,17 +199,11 @@ class Validator:
         return cls(cases, cases.excluded(len(model.catalogue), model.items.trained.cpu().numpy()), k)
 
     def ndcg(self, model: Recommender) -> float:
-        """Return NDCG@k, averaged with NDCG without cut-off where the latter is less noisy."""
+        """Return NDCG@k; 0 without cases."""
         if not len(self.cases):
             return 0.0
         scores = model.user_vectors(self.cases.histories) @ model.item_vectors().T
         return float(ndcg_of_ranks(target_ranks(scores, self.cases.targets, self.excluded), self.k).mean())
-
-
-def _processes() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def _add_gradients(parameters: list[nn.Parameter]) -> None:
@@ -218,18 +213,10 @@ def _add_gradients(parameters: list[nn.Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter)
     flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     torch.distributed.all_reduce(flat)
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+    for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)
-
-
-def seconds_since(start: float) -> float:
-    """Return the seconds since a `time.monotonic()`."""
-    return round(time.monotonic() - start, 3)
 
 
 def time_limit(minutes: float | None, start: float) -> Callable[[], bool]:
     """Return whether a budget counted from `start` (`time.monotonic()`) is spent; None: never."""
     return lambda: minutes is not None and time.monotonic() - start > 60 * minutes
-
-
-__all__ = ["Iterator", "LoopSettings", "Trainer", "Validator", "schedule", "seconds_since", "time_limit"]

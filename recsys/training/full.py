@@ -1,0 +1,272 @@
+"""The full fine-tune: from a pre-trained text encoder and all feedback to a recommender."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.errors import TrainingError
+from recsys.model.collaborative import DISLIKE_SIGN, EASE, Popularity
+from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, fit_fusion
+from recsys.model.recommender import Recommender
+from recsys.model.text_cache import text_digest
+from recsys.settings import Settings
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.training.batching import Split, UserBatches, ValidationCases, split_validation
+from recsys.training.checkpoints import RunFolder, RunState, seed_everything
+from recsys.training.objective import LossWeights, Objective
+from recsys.training.parallel import agree, barrier, is_first
+from recsys.training.requests import RequestTable
+from recsys.training.trainer import LoopSettings, Trainer, Validator, time_limit
+
+_log = logging.getLogger(__name__)
+
+LEAST_LIKING = 0.05
+LEAST_COLLABORATIVE = 0.05
+"""Weights in the fusion that are kept even where validation sees no gain: a dislike must count."""
+_FUSION_BYTES = 1 << 30
+
+
+@dataclass
+class Fitted:
+    """A trained recommender and how it came about."""
+
+    model: Recommender
+    history: list[dict[str, Any]]
+    best_epoch: int
+    metrics: dict[str, float]
+    stopped_because: str
+
+
+def fit_full(
+    catalogue: Catalogue,
+    event_types: EventTypes,
+    sequences: Sequences,
+    settings: Settings,
+    output: Path,
+    *,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Fitted:
+    """Train on all events of `sequences`; the caller has taken the held-out ones away.
+
+    Parameters
+    ----------
+    output
+        Folder of the run's state: a run that was killed goes on from its last whole epoch.
+    report
+        Called with the losses, validation metric, learning rate and seconds of each epoch.
+
+    Raises
+    ------
+    TrainingError
+        When there is nothing to learn from, or the loss is not a number.
+    """
+    training = settings.training
+    start = time.monotonic()
+    device = choose_device(training.device)
+    seed_everything(training.seed)
+    if sequences.events == 0:
+        raise TrainingError("there is no feedback to train on before the held-out part; wait for more")
+    split = split_validation(sequences, seed=training.seed)
+    model = _build(catalogue, event_types, settings, device)
+    counts = np.bincount(split.train.item_index, minlength=len(catalogue)).astype(np.float32)
+    model.items.trained.copy_(torch.from_numpy(counts > 0))
+    trainer = _trainer(model, split, counts, settings)
+    validator = Validator.build(split.cases, model, settings.evaluation.k)
+    folder = RunFolder(output / "state")
+    fingerprint = _fingerprint(settings, sequences, catalogue)
+    out_of_time = time_limit(training.time_budget_minutes, start)
+    state, stopped = _epochs(trainer, validator, settings, folder, report, out_of_time, fingerprint)
+    metrics = _join_parts(model, sequences, split, settings)
+    metrics["validation_ndcg"] = state.best_score
+    return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
+
+
+def _build(
+    catalogue: Catalogue, event_types: EventTypes, settings: Settings, device: torch.device
+) -> Recommender:
+    def progress(done: int, total: int) -> None:
+        if is_first():
+            _log.info("encoded %d of %d item texts", done, total)
+
+    folder = settings.runs / "text-cache"
+    return Recommender.build(
+        settings.model, catalogue, event_types, cache_folder=folder, progress=progress
+    ).to(device)
+
+
+def _trainer(model: Recommender, split: Split, counts: NDArray[np.float32], settings: Settings) -> Trainer:
+    training = settings.training
+    weights = LossWeights(
+        next_item=training.next_item_weight,
+        liking=training.feedback_weight,
+        rating=training.rating_weight,
+        request=training.request_weight,
+    )
+    requests = RequestTable(model, training.seed) if training.request_weight else None
+    objective = Objective(
+        model,
+        weights,
+        counts,
+        requests=requests,
+        full_softmax_items=training.full_softmax_items,
+        sampled_negatives=training.sampled_negatives,
+        seed=training.seed,
+    )
+    batches = UserBatches(split.train, settings.model.max_events, training.batch_size, training.seed)
+    loop = LoopSettings(
+        epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        text_learning_rate=training.text_learning_rate,
+        text_items_per_step=training.text_items_per_step,
+        text_epochs=training.text_epochs,
+        weight_decay=training.weight_decay,
+        warmup_share=training.warmup_share,
+        gradient_clip=training.gradient_clip,
+        gradient_accumulation=training.gradient_accumulation,
+        seed=training.seed,
+    )
+    return Trainer(model, objective, batches, loop)
+
+
+def _epochs(
+    trainer: Trainer,
+    validator: Validator,
+    settings: Settings,
+    folder: RunFolder,
+    report: Callable[[dict[str, Any]], None],
+    out_of_time: Callable[[], bool],
+    fingerprint: str,
+) -> tuple[RunState, str]:
+    """Train until validation no longer gains, epochs or time are over; leave the best weights in place."""
+    state = folder.resume(trainer, fingerprint)
+    for row in state.history:
+        report(row)
+    stopped = "all epochs done"
+    while state.epoch < settings.training.epochs:
+        if state.epoch - state.best_epoch >= settings.training.patience and state.epoch:
+            stopped = f"no gain in {settings.training.patience} epochs"
+            break
+        if state.epoch and out_of_time():
+            stopped = "time budget spent"
+            break
+        # Seeded by epoch: a resumed run draws the same dropout as one that was never stopped.
+        seed_everything(settings.training.seed * 10_007 + state.epoch * 101 + trainer.rank)
+        began = time.monotonic()
+        losses = trainer.train_epoch(state.epoch, out_of_time if state.epoch else lambda: False)
+        score = agree(validator.ndcg(trainer.model))
+        state.epoch += 1
+        state.step = trainer.step
+        if score > state.best_score or not len(validator.cases):
+            state.best_epoch, state.best_score = state.epoch, score
+            if is_first():
+                folder.save_best(trainer.model)
+        row = {
+            "epoch": state.epoch,
+            **losses,
+            "validation_ndcg": score,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        state.history.append(row)
+        state.seconds += row["seconds"]
+        if is_first():
+            folder.save_last(trainer, state)
+        report(row)
+        barrier()
+    folder.restore_best(trainer.model)
+    return state, stopped
+
+
+def _join_parts(
+    model: Recommender, sequences: Sequences, split: Split, settings: Settings
+) -> dict[str, float]:
+    """Fit the fusion on validation cases, then let the closed-form parts learn from all events."""
+    n_items = len(model.catalogue)
+    fit_closed_form(model, split.train, settings)
+    metrics: dict[str, float] = {}
+    cases = limited(split.cases, n_items)
+    if len(cases):
+        excluded = cases.excluded(n_items, model.items.trained.cpu().numpy())
+        parts = model.parts(cases.histories)
+        least = {LIKING: LEAST_LIKING, COLLABORATIVE: LEAST_COLLABORATIVE}
+        model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
+            parts, cases.targets, excluded, least=least, k=settings.evaluation.k
+        )
+        requests = _requests_for(model, cases, settings.training.seed)
+        if settings.training.request_weight and any(requests):
+            model.request_fusion, metrics["validation_ndcg_with_request"] = fit_fusion(
+                model.parts(cases.histories, requests), cases.targets, excluded,
+                least={LIKING: LEAST_LIKING}, k=settings.evaluation.k,
+            )  # fmt: skip
+    fit_closed_form(model, sequences, settings)
+    weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
+    return metrics | weights
+
+
+def fit_closed_form(model: Recommender, sequences: Sequences, settings: Settings) -> None:
+    """Fit collaborative filtering and popularity, the former only up to a size of the catalogue."""
+    n_items = len(model.catalogue)
+    model.popularity = Popularity.fit(sequences, n_items)
+    if n_items > settings.model.collaborative_max_items:
+        _log.info(
+            "collaborative filtering is left out: %d items, RECSYS_MODEL__COLLABORATIVE_MAX_ITEMS is %d",
+            n_items,
+            settings.model.collaborative_max_items,
+        )
+        model.collaborative = None
+        return
+    model.collaborative = EASE.fit(
+        sequences,
+        n_items,
+        settings.model.collaborative_penalty,
+        neighbours=settings.model.collaborative_neighbours,
+        negative=DISLIKE_SIGN,
+    )
+
+
+def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
+    """Return as many cases as fit the memory that scoring all items for them takes."""
+    most = max(50, _FUSION_BYTES // (n_items * 4 * 6))
+    if len(cases) <= most:
+        return cases
+    chosen = np.linspace(0, len(cases) - 1, most).astype(np.int64)
+    return ValidationCases(cases.histories.take_users(chosen), cases.targets[chosen])
+
+
+def _requests_for(model: Recommender, cases: ValidationCases, seed: int) -> list[str]:
+    """Return for each case an attribute of its target, as its user might have asked for it."""
+    from recsys.training.requests import item_requests
+
+    rng = np.random.default_rng(seed)
+    by_item = item_requests(model.catalogue)
+    # The last request of an item is its title, which would give the target away.
+    return [str(rng.choice(by_item[i][:-1])) if len(by_item[i]) > 1 else "" for i in cases.targets]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that a setting names; `auto` is the GPU when there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None and torch.distributed.is_initialized():
+        return torch.device("cuda", torch.distributed.get_rank() % torch.cuda.device_count())
+    return device
+
+
+def _fingerprint(settings: Settings, sequences: Sequences, catalogue: Catalogue) -> str:
+    digest = hashlib.sha256()
+    digest.update(json.dumps(settings.model.model_dump(mode="json"), sort_keys=True).encode())
+    digest.update(json.dumps(settings.training.model_dump(mode="json"), sort_keys=True).encode())
+    digest.update("".join(map(text_digest, catalogue.texts)).encode())
+    for column in (sequences.offsets, sequences.item_index, sequences.occurred_at, sequences.value):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,192 @@
+"""The micro-update: teach a parent the fresh feedback without forgetting the old."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.columns import PURPOSES, Purpose
+from recsys.errors import NothingToDoError
+from recsys.model.collaborative import Popularity
+from recsys.model.fusion import target_ranks
+from recsys.model.recommender import Recommender
+from recsys.settings import Settings
+from recsys.snapshot.sequences import Sequences, microseconds
+from recsys.training.batching import UserBatches, ValidationCases, first_occurrences
+from recsys.training.checkpoints import restore_weights, seed_everything, weights_of
+from recsys.training.full import Fitted, choose_device
+from recsys.training.objective import LossWeights, Objective
+from recsys.training.parallel import agree
+from recsys.training.trainer import LoopSettings, Trainer, Validator, time_limit
+
+_log = logging.getLogger(__name__)
+
+FRESH_VALIDATION_SHARE = 0.1
+_MAX_CASES = 1_000
+
+
+def fit_micro(
+    parent: Recommender,
+    sequences: Sequences,
+    held_out_from: datetime,
+    settings: Settings,
+    *,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Fitted:
+    """Update a copy of `parent` on the fresh events of a micro snapshot.
+
+    The text encoder is frozen. Fresh and replayed events are targets, history is context; on all of
+    them the next-item distribution is held near the parent's. The epoch with the best rank on held-back
+    fresh events is kept, among those that did not get worse on guard users by more than the gate's
+    margin; when none is better than the parent, its weights are kept and only counts are updated.
+
+    Parameters
+    ----------
+    parent
+        On the catalogue that `sequences` refers to.
+    sequences
+        All purposes; fresh events from `held_out_from` on are for evaluation and not trained on.
+
+    Raises
+    ------
+    NothingToDoError
+        When there is no fresh event to learn from.
+    """
+    micro, seed = settings.micro_update, settings.training.seed
+    start = time.monotonic()
+    seed_everything(seed)
+    code = {purpose: PURPOSES.index(purpose) for purpose in PURPOSES}
+    fresh = (sequences.purpose == code[Purpose.FRESH]) & (sequences.occurred_at < microseconds(held_out_from))
+    held_out = (sequences.purpose == code[Purpose.FRESH]) & ~fresh
+    if not (fresh & (sequences.weight > 0)).any():
+        raise NothingToDoError(
+            f"no fresh feedback before {held_out_from.isoformat()} to learn from: all of it is held out for "
+            "evaluation, negative or of weight 0"
+        )
+    model = parent.clone().to(choose_device(settings.training.device))
+    teacher = parent.to(model.device).eval()
+    validating = _hold_back(sequences, fresh, seed)
+    guard = sequences.purpose == code[Purpose.GUARD]
+    # Fresh events of users whose older events stand guard are context only: they must not bias it.
+    learned = fresh & ~validating
+    target = learned | (sequences.purpose == code[Purpose.REPLAY])
+    context = ~held_out & ~validating & ~guard
+    weighted = replace(sequences, weight=np.where(target, sequences.weight, 0).astype(np.float32))
+    trained = weighted.where(context).without_empty_users()
+    items = np.unique(sequences.item_index[learned])
+    model.items.trained[torch.from_numpy(items).to(model.device)] = True
+
+    fresh_cases = Validator.build(_cases(sequences, validating & ~held_out), model, settings.evaluation.k)
+    guard_cases = Validator.build(_cases(sequences, guard), model, settings.evaluation.k)
+    trainer = _trainer(model, teacher, trained, settings)
+    out_of_time = time_limit(micro.time_budget_minutes, start)
+    best = weights_of(model)
+    best_score, best_epoch = _quality(fresh_cases, model), 0
+    least_guard = _quality(guard_cases, model) * (1 - settings.gate.forgetting_margin)
+    history: list[dict[str, Any]] = []
+    metrics = {"parent_fresh_quality": best_score, "parent_guard_ndcg": guard_cases.ndcg(model)}
+    stopped = "all epochs done"
+    for epoch in range(micro.epochs):
+        began = time.monotonic()
+        losses = trainer.train_epoch(epoch, out_of_time)
+        score = agree(_quality(fresh_cases, model))
+        guarded = agree(_quality(guard_cases, model))
+        row = {
+            "epoch": epoch + 1,
+            **losses,
+            "validation_ndcg": fresh_cases.ndcg(model),
+            "guard_ndcg": guard_cases.ndcg(model),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        history.append(row)
+        report(row)
+        if len(guard_cases.cases) and guarded < least_guard:
+            stopped = "guard users got worse"
+            break
+        if score > best_score or not len(fresh_cases.cases):
+            best, best_score, best_epoch = weights_of(model), score, epoch + 1
+        if out_of_time():
+            stopped = "time budget spent"
+            break
+    restore_weights(model, best)
+    if best_epoch == 0:
+        stopped += "; the parent's weights were kept, no epoch was better"
+    _count(model, sequences, fresh)
+    metrics |= {"fresh_quality": best_score, "guard_ndcg": guard_cases.ndcg(model)}
+    metrics["validation_ndcg"] = fresh_cases.ndcg(model)
+    return Fitted(model.eval(), history, best_epoch, metrics, stopped)
+
+
+def _trainer(model: Recommender, teacher: Recommender, trained: Sequences, settings: Settings) -> Trainer:
+    micro, training = settings.micro_update, settings.training
+    counts = np.bincount(trained.item_index, minlength=len(model.catalogue)).astype(np.float32)
+    objective = Objective(
+        model,
+        LossWeights(
+            next_item=training.next_item_weight,
+            liking=training.feedback_weight,
+            rating=training.rating_weight,
+            request=0.0,
+            distillation=micro.distillation_weight,
+        ),
+        counts + model.popularity.counts,
+        teacher=teacher,
+        full_softmax_items=training.full_softmax_items,
+        sampled_negatives=training.sampled_negatives,
+        seed=training.seed,
+    )
+    loop = LoopSettings(
+        epochs=micro.epochs,
+        learning_rate=micro.learning_rate,
+        text_learning_rate=0.0,
+        text_items_per_step=0,
+        text_epochs=0,
+        weight_decay=training.weight_decay,
+        warmup_share=micro.warmup_share,
+        gradient_clip=training.gradient_clip,
+        gradient_accumulation=1,
+        seed=training.seed,
+    )
+    batches = UserBatches(trained, model.settings.max_events, training.batch_size, training.seed)
+    return Trainer(model, objective, batches, loop)
+
+
+def _hold_back(sequences: Sequences, fresh: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    """Choose [events] fresh events to validate on: the latest tenth, of every other user."""
+    times = sequences.occurred_at[fresh]
+    if len(times) < 50:  # too few to spare any
+        return np.zeros(sequences.events, dtype=bool)
+    late = fresh & (sequences.occurred_at >= np.quantile(times, 1 - FRESH_VALIDATION_SHARE))
+    owners = sequences.event_users()
+    rng = np.random.default_rng(seed)
+    chosen = rng.random(sequences.users) < 0.5
+    held_back: NDArray[np.bool_] = late & chosen[owners]
+    return held_back
+
+
+def _cases(sequences: Sequences, wanted: NDArray[np.bool_]) -> ValidationCases:
+    positions = np.flatnonzero(wanted & (sequences.weight > 0) & first_occurrences(sequences))
+    if len(positions) > _MAX_CASES:
+        positions = positions[np.linspace(0, len(positions) - 1, _MAX_CASES).astype(np.int64)]
+    return ValidationCases(sequences.prefixes(positions), sequences.item_index[positions].astype(np.int64))
+
+
+def _quality(validator: Validator, model: Recommender) -> float:
+    """Return NDCG without cut-off, which moves with small changes where NDCG@k stands still."""
+    if not len(validator.cases):
+        return 0.0
+    scores = model.user_vectors(validator.cases.histories) @ model.item_vectors().T
+    ranks = target_ranks(scores, validator.cases.targets, validator.excluded)
+    return float((1.0 / np.log2(ranks + 1.0)).mean())
+
+
+def _count(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_]) -> None:
+    """Add the fresh events to the popularity counts; collaborative filtering waits for the night."""
+    added = Popularity.fit(sequences.where(fresh), len(model.catalogue)).counts
+    model.popularity = Popularity(model.popularity.counts + added)

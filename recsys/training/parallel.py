@@ -1,0 +1,46 @@
+"""What several training processes (torchrun) have to agree on."""
+
+import os
+
+import torch
+import torch.distributed
+
+
+def join_processes() -> None:
+    """Join the group when torchrun started this process; GPUs talk by NCCL, CPUs by gloo."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def leave_processes() -> None:
+    """Leave the group."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def processes() -> tuple[int, int]:
+    """Return this process's number and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def is_first() -> bool:
+    """Return whether this process writes files and speaks."""
+    return processes()[0] == 0
+
+
+def barrier() -> None:
+    """Wait for the others."""
+    if processes()[1] > 1:
+        torch.distributed.barrier()
+
+
+def agree(value: float) -> float:
+    """Return the first process's value, so that all decide alike."""
+    if processes()[1] == 1:
+        return value
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor([value], dtype=torch.float64, device=device)
+    torch.distributed.broadcast(shared, 0)
+    return float(shared[0])

@@ -1,0 +1,181 @@
+"""A training run as a process: from a snapshot's URI to a checkpoint, its history and its result."""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys.errors import CheckpointError, ConfigurationError, RecsysError, TrainingError
+from recsys.model.recommender import Recommender
+from recsys.settings import Settings, load_settings
+from recsys.snapshot.read import Snapshot, read_snapshot
+from recsys.training.full import Fitted, fit_full
+from recsys.training.micro import fit_micro
+from recsys.training.parallel import barrier, is_first, join_processes, leave_processes
+from recsys.training.result import (
+    CHECKPOINT_FOLDER,
+    HISTORY_FILE,
+    TrainingResult,
+    read_result,
+    write_result,
+)
+
+_log = logging.getLogger("recsys.training")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m recsys.training", description=__doc__)
+    parser.add_argument("kind", choices=["full", "micro"])
+    parser.add_argument("--snapshot", required=True, help="URI of the snapshot to train on")
+    parser.add_argument("--output", required=True, type=Path, help="folder of this run")
+    parser.add_argument("--parent", type=Path, help="checkpoint that a micro-update starts from")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("recsys").setLevel(logging.INFO)
+    join_processes()
+    try:
+        train(options.kind, options.snapshot, options.output, load_settings(), options.parent)
+    except RecsysError as error:
+        _log.error("%s: %s", type(error).__name__, error)
+        return 1
+    finally:
+        leave_processes()
+    return 0
+
+
+def train(
+    kind: str, snapshot_uri: str, output: Path, settings: Settings, parent: Path | None = None
+) -> TrainingResult:
+    """Train in this process and write `checkpoint/`, `history.jsonl` and `result.json`.
+
+    Raises
+    ------
+    TrainingError
+        When the data or the settings give no sound model, or memory does not suffice.
+    """
+    finished = read_result(output)
+    if finished is not None and finished.snapshot_uri == snapshot_uri:
+        _say("this run is finished already")
+        return finished
+    if kind == "micro" and parent is None:
+        raise ConfigurationError("a micro-update starts from a checkpoint: give it with --parent")
+    start = time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
+    _use_threads(settings)
+    snapshot = read_snapshot(snapshot_uri)
+    _say(f"{kind}: {snapshot.manifest.rows:,} events, {len(snapshot.catalogue()):,} items")
+    history = output / HISTORY_FILE
+    if is_first():
+        history.write_text("")
+    try:
+        fitted = _fit(kind, snapshot, output, settings, parent, _reporter(history))
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "the GPU's memory does not suffice: lower RECSYS_TRAINING__BATCH_SIZE (and raise "
+            f"RECSYS_TRAINING__GRADIENT_ACCUMULATION) or RECSYS_TRAINING__TEXT_ITEMS_PER_STEP ({error})"
+        ) from error
+    result = TrainingResult(
+        checkpoint=str((output / CHECKPOINT_FOLDER).resolve()),
+        history=str(history.resolve()),
+        kind=kind,
+        snapshot_uri=snapshot_uri,
+        snapshot_digest=snapshot.manifest.digest,
+        trained_through=snapshot.trained_through,
+        epochs=len(fitted.history),
+        best_epoch=fitted.best_epoch,
+        seconds=round(time.monotonic() - start, 3),
+        metrics=fitted.metrics,
+        stopped_because=fitted.stopped_because,
+    )
+    if is_first():
+        _write_checkpoint(fitted.model, output / CHECKPOINT_FOLDER, result, settings, parent)
+        write_result(output, result)
+        shutil.rmtree(output / "state", ignore_errors=True)
+        _say(f"done in {result.seconds:.0f} s: {result.stopped_because}, best epoch {result.best_epoch}")
+    barrier()
+    return result
+
+
+def _fit(
+    kind: str,
+    snapshot: Snapshot,
+    output: Path,
+    settings: Settings,
+    parent: Path | None,
+    report: Callable[[dict[str, Any]], None],
+) -> Fitted:
+    if kind == "full":
+        known = snapshot.sequences().before(snapshot.held_out_from).without_empty_users()
+        return fit_full(snapshot.catalogue(), snapshot.event_types(), known, settings, output, report=report)
+    assert parent is not None
+    model = Recommender.load(parent)
+    if model.event_types.names != snapshot.event_types().names:
+        raise CheckpointError(
+            f"the parent knows the event types {', '.join(model.event_types.names)}, the snapshot has "
+            f"{', '.join(snapshot.event_types().names)}; run a full fine-tune to learn the new ones"
+        )
+    return fit_micro(
+        model.with_catalogue(snapshot.catalogue()),
+        snapshot.sequences(),
+        snapshot.held_out_from,
+        settings,
+        report=report,
+    )
+
+
+def _write_checkpoint(
+    model: Recommender, folder: Path, result: TrainingResult, settings: Settings, parent: Path | None
+) -> None:
+    temporary = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save(
+        temporary,
+        kind=result.kind,
+        trained_through=result.trained_through.to_dict(),
+        snapshot_digest=result.snapshot_digest,
+        parent=None if parent is None else parent.name,
+        seed=settings.training.seed,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def _reporter(history: Path) -> Callable[[dict[str, Any]], None]:
+    def report(row: dict[str, Any]) -> None:
+        if not is_first():
+            return
+        with history.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        losses = ", ".join(f"{name} {row[name]:.3f}" for name in _LOSSES if name in row)
+        guard = f", guard {row['guard_ndcg']:.4f}" if "guard_ndcg" in row else ""
+        _say(
+            f"epoch {row['epoch']}: {losses}; validation NDCG {row['validation_ndcg']:.4f}{guard} "
+            f"({row['seconds']:.1f} s)"
+        )
+
+    return report
+
+
+_LOSSES = ("next_item", "liking", "rating", "request", "distillation")
+
+
+def _say(message: str) -> None:
+    if is_first():
+        _log.info("%s", message)
+
+
+def _use_threads(settings: Settings) -> None:
+    if settings.training.threads is not None:
+        torch.set_num_threads(settings.training.threads)
+    elif settings.training.devices > 1:
+        # torchrun's processes share this machine's cores.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.training.devices))
