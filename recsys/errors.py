@@ -57,6 +57,12 @@ class PromotionConflictError(RecsysError):
     """The champion is no longer the version that the candidate was compared with."""
 
 
+class PublicationConflictError(RecsysError):
+    """The champion kept changing while its recommendations were computed."""
+
+    retryable = True
+
+
 class RegistryError(RecsysError):
     """A model version is missing or unusable."""
 

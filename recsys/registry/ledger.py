@@ -210,6 +210,14 @@ def promote(
     )
 
 
+def decision_of_run(engine: sa.Engine, run_key: str) -> LedgerEntry | None:
+    """Return what a run has decided, or None when it has not decided yet."""
+    statement = sa.select(promotion_ledger).where(promotion_ledger.c.run_key == run_key)
+    with engine.connect() as connection:
+        row = connection.execute(statement).first()
+    return None if row is None else _entry(row)
+
+
 def _champion(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Champion | None:
     ledger = promotion_ledger.c
     row = connection.execute(

@@ -1,0 +1,148 @@
+"""Users' histories out of the warehouse, in batches: what the model reads and what is consumed."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from recsys.snapshot.catalogue import Catalogue
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Sequences
+from recsys.warehouse.statements import read_statement, render_statement
+
+_TYPES = {
+    "user_index": pa.int64(),
+    "item_id": pa.dictionary(pa.int32(), pa.string()),
+    "event_type": pa.dictionary(pa.int32(), pa.string()),
+    "value": pa.float64(),
+    "feedback_id": pa.int64(),
+    "occurred_at": pa.int64(),
+    "readable": pa.bool_(),
+}
+_PARSE = csv.ParseOptions(newlines_in_values=True)
+# Postgres writes an empty string as "" and null as nothing.
+_CONVERT = csv.ConvertOptions(
+    column_types=_TYPES,
+    strings_can_be_null=False,
+    null_values=[""],
+    true_values=["t"],
+    false_values=["f"],
+)
+
+
+@dataclass(frozen=True, eq=False)
+class UserBatch:
+    """Some of the staged users, in order.
+
+    Attributes
+    ----------
+    first
+        Position of the first user among the staged ones.
+    histories
+        [users] the latest events that the model may read; users without any are there too.
+    consumed_user, consumed_item
+        [events] user of the batch and position in the catalogue, of all feedback ever given.
+    """
+
+    first: int
+    histories: Sequences
+    consumed_user: NDArray[np.int64]
+    consumed_item: NDArray[np.int32]
+
+
+def read_catalogue(connection: sa.Connection) -> Catalogue:
+    """Read all items, also those that may not be recommended, ordered by id."""
+    rows = connection.exec_driver_sql(read_statement("select_items")).all()
+    return Catalogue.build(
+        item_ids=[row.item_id for row in rows],
+        titles=[row.title for row in rows],
+        descriptions=[row.description for row in rows],
+        attributes=[json.loads(row.attributes) for row in rows],
+        available=np.array([row.available for row in rows], dtype=bool),
+    )
+
+
+def read_histories(
+    connection: sa.Connection,
+    catalogue: Catalogue,
+    event_types: EventTypes,
+    *,
+    users: int,
+    batch_users: int,
+    max_events: int,
+    through_transaction_id: int,
+) -> Iterator[UserBatch]:
+    """Yield the staged users' histories, one short read for each batch.
+
+    No transaction stays open between batches, so that scoring for an hour does not hold back
+    Postgres' vacuum.
+
+    Parameters
+    ----------
+    connection
+        The session that staged the users (`recsys.publishing.staging`).
+    users, batch_users
+        Number of staged users, and of users in a batch.
+    max_events
+        Latest events of a user for the model; all of them count as consumed.
+    through_transaction_id
+        The model reads feedback below it (exclusive).
+    """
+    for first in range(0, users, batch_users):
+        last = min(first + batch_users, users)
+        events = _copy(
+            connection,
+            render_statement(
+                "select_user_events", lower=first, upper=last, through_transaction_id=through_transaction_id
+            ),
+        )
+        user = events["user_index"].to_numpy()
+        item = _lookup(events["item_id"], catalogue.index).astype(np.int32)
+        readable = events["readable"].to_numpy()
+        histories = Sequences.build(
+            user_keys=_keys(connection, first, last),
+            user_index=user[readable],
+            item_index=item[readable],
+            event_type=_lookup(events["event_type"], event_types.index)[readable],
+            value=events["value"].to_numpy()[readable],
+            occurred_at=events["occurred_at"].to_numpy()[readable],
+            feedback_id=events["feedback_id"].to_numpy()[readable],
+            event_types=event_types,
+        ).last(max_events)
+        connection.commit()
+        known = item >= 0
+        yield UserBatch(first, histories, user[known], item[known])
+
+
+def _copy(connection: sa.Connection, statement: str) -> pa.Table:
+    buffer = io.BytesIO()
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor:
+        cursor.copy_expert(f"COPY ({statement}) TO STDOUT (FORMAT csv, HEADER)", buffer)
+    buffer.seek(0)
+    return csv.read_csv(buffer, parse_options=_PARSE, convert_options=_CONVERT).unify_dictionaries()
+
+
+def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:
+    statement = render_statement("select_staged_user_keys", lower=first, upper=last)
+    return list(connection.exec_driver_sql(statement).scalars())
+
+
+def _lookup(column: pa.ChunkedArray, index: dict[str, int]) -> NDArray[np.int64]:
+    """Return [rows] positions of a dictionary-encoded column's values; -1 for an unknown one."""
+    if len(column) == 0:
+        return np.zeros(0, dtype=np.int64)
+    encoded = column.combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    names = encoded.dictionary.to_pylist()
+    positions = np.fromiter((index.get(name, -1) for name in names), dtype=np.int64, count=len(names))
+    found: NDArray[np.int64] = positions[encoded.indices.to_numpy()]
+    return found

@@ -1,0 +1,234 @@
+"""Publish the champion: score users, then swap lists and vectors into place in one transaction."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from recsys.errors import NothingToDoError, PublicationConflictError
+from recsys.publishing.histories import read_catalogue, read_histories
+from recsys.publishing.score import Explainer, ServingModel, score_batches, users_per_batch
+from recsys.publishing.staging import (
+    empty_staging,
+    publishing_session,
+    stage_items,
+    stage_lists,
+    stage_users,
+    stage_vectors,
+)
+from recsys.registry import ledger
+from recsys.registry.ledger import Champion
+from recsys.settings import Settings
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import publications
+
+logger = logging.getLogger(__name__)
+
+Scope = Literal["all", "affected"]
+_ATTEMPTS = 2
+_SWAP = (
+    "delete_stale_lists",
+    "delete_stale_user_vectors",
+    "delete_stale_item_vectors",
+    "merge_into_recommendation_lists",
+    "merge_into_user_vectors",
+    "merge_into_item_vectors",
+)
+
+
+@dataclass(frozen=True)
+class Servable:
+    """A model version ready to score: the model, how it was trained and what it started from."""
+
+    model: ServingModel
+    kind: str
+    parent: str | None
+    explain: Explainer | None
+
+
+@dataclass(frozen=True)
+class PublishSummary:
+    """What was published."""
+
+    publication_id: int
+    model_version: str
+    scope: Scope
+    users: int
+    items: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
+
+
+def publish(
+    engine: sa.Engine,
+    settings: Settings,
+    *,
+    scope: Literal["all", "affected", "auto"] = "auto",
+    run_key: str,
+    load: Callable[[Settings, str], Servable] | None = None,
+) -> PublishSummary:
+    """Score users with the champion and swap what they see.
+
+    Readers see the old lists and vectors or the new ones, never a mixture, and nothing changes when
+    this is killed before the end. Publishers take turns.
+
+    Parameters
+    ----------
+    scope
+        `all`: every user; lists of users who are gone disappear. `affected`: users with feedback that
+        the last publication had not read, new users, and those whose list shows an item that is no
+        longer available; the other users keep the lists they have. `auto`: `affected` when the champion
+        is the published version or a micro-update of it, otherwise `all`.
+    run_key
+        The run; calling again with a key that was published returns that publication.
+    load
+        How to get a model version; by default its checkpoint comes from MLflow.
+
+    Raises
+    ------
+    NothingToDoError
+        There is no champion, no item, or nobody is affected.
+    PublicationConflictError
+        The champion changed twice while users were being scored.
+    """
+    started = time.monotonic()
+    with publishing_session(engine) as connection:
+        recorded = connection.execute(
+            sa.select(publications).where(publications.c.run_key == run_key)
+        ).first()
+        if recorded is not None:
+            logger.info("run %s was published before", run_key)
+            return _summary(recorded, started)
+        for _ in range(_ATTEMPTS):
+            champion = ledger.champion(engine)
+            if champion is None:
+                raise NothingToDoError("there is no champion to publish yet; run nightly_training first")
+            servable = (load or load_servable)(settings, champion.model_version)
+            last = _last_publication(connection)
+            everyone = (
+                last is None
+                or scope == "all"
+                or (scope == "auto" and not _continues(champion, servable, last))
+            )
+            through = _stage(connection, settings, servable, champion, last, everyone)
+            publication = _swap(engine, connection, champion, run_key, everyone, through)
+            if publication is not None:
+                summary = _summary(publication, started)
+                logger.info("published %s", summary)
+                return summary
+            logger.warning("version %s lost its place as champion while scoring", champion.model_version)
+            empty_staging(connection)
+    raise PublicationConflictError("the champion changed twice while users were being scored; publish again")
+
+
+def load_servable(settings: Settings, model_version: str) -> Servable:
+    """Load a model version's checkpoint from MLflow."""
+    from recsys.model.recommender import Recommender
+    from recsys.registry.versions import download_checkpoint, load_version
+
+    tags = load_version(settings, model_version).tags
+    model = Recommender.load(download_checkpoint(settings, model_version))
+    return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), None)
+
+
+def _last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
+    newest_first = publications.c.publication_id.desc()
+    return connection.execute(sa.select(publications).order_by(newest_first).limit(1)).first()
+
+
+def _continues(champion: Champion, servable: Servable, last: sa.Row[Any]) -> bool:
+    """Whether users who gave no new feedback may keep the lists that are published."""
+    if champion.model_version == last.model_version:
+        return True
+    micro_update = servable.kind == "micro" and servable.parent == last.model_version
+    return micro_update and champion.action == "promote"
+
+
+def _stage(
+    connection: sa.Connection,
+    settings: Settings,
+    servable: Servable,
+    champion: Champion,
+    last: sa.Row[Any] | None,
+    everyone: bool,
+) -> int:
+    """Fill the staging tables; return the transaction id below which feedback was read."""
+    through: int = connection.scalar(sa.text(read_statement("compute_publication_horizon"))) or 0
+    catalogue = read_catalogue(connection)
+    connection.commit()
+    if len(catalogue) == 0:
+        raise NothingToDoError("there are no items to recommend; load some with `recsys ingest items FILE`")
+    since = 0 if last is None else last.through_transaction_id
+    users = stage_users(connection, everyone=everyone, since_transaction_id=since)
+    if users == 0 and not everyone and last is not None and last.model_version == champion.model_version:
+        raise NothingToDoError(f"no user has feedback newer than publication {last.publication_id}")
+    logger.info(
+        "scoring %d users (%s) and %d items with version %s",
+        users,
+        "all" if everyone else "affected",
+        len(catalogue),
+        champion.model_version,
+    )
+    model = servable.model.with_catalogue(catalogue)
+    stage_items(connection, catalogue, model.item_vectors())
+    batches = read_histories(
+        connection,
+        catalogue,
+        model.event_types,
+        users=users,
+        batch_users=users_per_batch(settings.publishing, len(catalogue)),
+        max_events=model.settings.max_events,
+        through_transaction_id=through,
+    )
+    for batch in score_batches(model, batches, settings.publishing, users=users, explain=servable.explain):
+        stage_lists(connection, batch, catalogue)
+        stage_vectors(connection, "staged_user_vectors", batch.first, batch.user_vectors)
+    return through
+
+
+def _swap(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    champion: Champion,
+    run_key: str,
+    everyone: bool,
+    through: int,
+) -> sa.Row[Any] | None:
+    """Put what is staged in place, unless another version became champion meanwhile."""
+    with connection.begin() as transaction:
+        if ledger.champion(engine) != champion:
+            transaction.rollback()
+            return None
+        parameters: dict[str, Any] = {
+            "run_key": run_key,
+            "model_version": champion.model_version,
+            "scope": "all" if everyone else "affected",
+            "everyone": everyone,
+            "through_transaction_id": through,
+        }
+        publication = connection.execute(sa.text(read_statement("insert_publication")), parameters).one()
+        parameters["publication_id"] = publication.publication_id
+        for name in _SWAP:
+            connection.execute(sa.text(read_statement(name)), parameters)
+        # The swap itself takes a while. A change after this line starts a publication of its own.
+        if ledger.champion(engine) != champion:
+            transaction.rollback()
+            return None
+    return publication
+
+
+def _summary(publication: sa.Row[Any], started: float) -> PublishSummary:
+    return PublishSummary(
+        publication_id=publication.publication_id,
+        model_version=publication.model_version,
+        scope=publication.scope,
+        users=publication.users,
+        items=publication.items,
+        seconds=round(time.monotonic() - started, 3),
+    )

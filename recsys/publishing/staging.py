@@ -1,0 +1,141 @@
+"""One publisher's session: the lock that makes publishers take turns, and its temporary tables.
+
+Lock and tables belong to the database session. A publisher that is killed loses both, so nothing has
+to be cleaned up and nothing that readers see has changed.
+"""
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from recsys.publishing.score import ScoredBatch
+from recsys.snapshot.catalogue import Catalogue
+from recsys.warehouse.statements import read_statement
+
+logger = logging.getLogger(__name__)
+
+_LOCK = "select pg_try_advisory_lock(hashtextextended('publish recommendations', 0))"
+_LOCK_POLL_SECONDS = 0.2
+_COPY_BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_BINARY_TRAILER = b"\xff\xff"
+
+
+@contextmanager
+def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Wait for other publishers, then yield a session with empty staging tables."""
+    connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
+    try:
+        waiting = False
+        while not connection.scalar(sa.text(_LOCK)):
+            connection.rollback()
+            if not waiting:
+                logger.info("waiting for another publication to end")
+            waiting = True
+            time.sleep(_LOCK_POLL_SECONDS)
+        connection.exec_driver_sql(read_statement("create_publication_staging"))
+        connection.commit()
+        yield connection
+    finally:
+        # Ends the session, and with it the lock and the tables; a pooled one would keep both.
+        connection.invalidate()
+        connection.close()
+
+
+def empty_staging(connection: sa.Connection) -> None:
+    """Start over in the same session."""
+    connection.exec_driver_sql(
+        "truncate staged_users, staged_lists, staged_user_vectors, staged_item_vectors, staged_items"
+    )
+    connection.commit()
+
+
+def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_id: int) -> int:
+    """Number the users to score and return how many they are."""
+    result = connection.execute(
+        sa.text(read_statement("stage_users")),
+        {"everyone": everyone, "since_transaction_id": since_transaction_id},
+    )
+    connection.exec_driver_sql("analyze staged_users")
+    connection.commit()
+    return result.rowcount
+
+
+def stage_items(connection: sa.Connection, catalogue: Catalogue, vectors: NDArray[np.float32]) -> None:
+    """Write item vectors [items, dim] to the staging tables."""
+    text = io.StringIO()
+    csv.writer(text).writerows(enumerate(catalogue.item_ids.tolist()))
+    _copy_from(connection, "staged_items (position, item_id) from stdin (format csv)", text)
+    stage_vectors(connection, "staged_item_vectors", 0, vectors)
+
+
+def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: NDArray[np.float32]) -> None:
+    """Write vectors [rows, dim] of the positions from `first` on, in Postgres' binary format.
+
+    Text would cost ten times more than the vectors themselves: every row is a record of fixed size, so
+    numpy lays out the whole message at once.
+    """
+    rows, dim = vectors.shape
+    record = np.zeros(
+        rows,
+        dtype=[
+            ("fields", ">i2"),
+            ("position_bytes", ">i4"),
+            ("position", ">i4"),
+            ("vector_bytes", ">i4"),
+            ("dim", ">i2"),
+            ("reserved", ">i2"),
+            ("values", ">f4", (dim,)),
+        ],
+    )
+    record["fields"] = 2
+    record["position_bytes"] = 4
+    record["position"] = np.arange(first, first + rows)
+    record["vector_bytes"] = 4 + 4 * dim
+    record["dim"] = dim
+    record["values"] = vectors
+    message = io.BytesIO(_COPY_BINARY_HEADER + record.tobytes() + _COPY_BINARY_TRAILER)
+    _copy_from(connection, f"{table} (position, vector) from stdin (format binary)", message)
+
+
+def stage_lists(connection: sa.Connection, batch: ScoredBatch, catalogue: Catalogue) -> None:
+    """Write the recommendations of a batch to the staging table."""
+    text = io.StringIO()
+    csv.writer(text).writerows(
+        (
+            batch.first + row,
+            _array([_quoted(catalogue.item_ids[item]) for item in items]),
+            _array(map(repr, scores)),
+            _array(map(repr, propensities)),
+            reasons,
+        )
+        for row, (items, scores, propensities, reasons) in enumerate(batch.lists())
+    )
+    _copy_from(
+        connection,
+        "staged_lists (position, item_ids, scores, propensities, reasons) from stdin (format csv)",
+        text,
+    )
+
+
+def _array(elements: Iterable[str]) -> str:
+    return "{" + ",".join(elements) + "}"
+
+
+def _quoted(element: str) -> str:
+    return '"' + element.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _copy_from(connection: sa.Connection, target: str, message: io.StringIO | io.BytesIO) -> None:
+    message.seek(0)
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor:
+        cursor.copy_expert(f"copy {target}", message)
+    connection.commit()

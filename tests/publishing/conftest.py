@@ -1,0 +1,39 @@
+"""Fixtures: a warehouse as a shop, empty or with a champion."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from recsys.settings import PublishingSettings, Settings
+from tests.publishing.shop import ITEMS, START, USERS, K, Shop
+
+
+@pytest.fixture
+def empty_shop(warehouse: sa.Engine, settings: Settings) -> Shop:
+    """No items, users or champion."""
+    small = settings.model_copy(update={"publishing": PublishingSettings(k=K, batch_users=16)})
+    return Shop(warehouse, small)
+
+
+@pytest.fixture
+def shop(empty_shop: Shop) -> Shop:
+    """Items, users with validated feedback (every tenth has none) and version 1 as champion."""
+    empty_shop.add_items(*ITEMS)
+    empty_shop.add_users(*USERS)
+    random = np.random.default_rng(7)
+    events = [
+        {"user_id": user_id, "item_id": item_id, "occurred_at": START + timedelta(seconds=int(second))}
+        for number, user_id in enumerate(USERS)
+        if number % 10
+        for second, item_id in enumerate(random.choice(ITEMS, size=random.integers(1, 9)))
+    ]
+    empty_shop.execute(
+        "insert into feedback (user_id, item_id, event_type, occurred_at)"
+        " values (:user_id, :item_id, 'like', :occurred_at)",
+        *events,
+    )
+    empty_shop.close_window()
+    empty_shop.promote("1")
+    return empty_shop

@@ -1,0 +1,159 @@
+"""A small shop with a champion, and a stand-in for the recommender whose scores a test can recompute."""
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from recsys.publishing import publish as publish_module
+from recsys.publishing.publish import Servable
+from recsys.registry import ledger
+from recsys.settings import ModelSettings, Settings
+from recsys.snapshot.catalogue import Catalogue
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Sequences
+
+START = datetime(2026, 5, 1, tzinfo=UTC)
+ITEMS = [f"item {number:02}" for number in range(30)]
+UNAVAILABLE = {"item 03", "item 07"}
+USERS = [f"user {number:02}" for number in range(40)]
+K = 5
+DIM = 4
+
+
+@dataclass
+class StandIn:
+    """Scores an item by its number and the last item of the history; versions differ in the order."""
+
+    event_types: EventTypes
+    version: str = "1"
+    catalogue: Catalogue = field(default_factory=lambda: Catalogue.build([], []))
+    settings: ModelSettings = field(default_factory=lambda: ModelSettings(max_events=3))
+
+    def with_catalogue(self, catalogue: Catalogue) -> "StandIn":
+        return replace(self, catalogue=catalogue)
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        seed = np.random.default_rng(int(self.version))
+        return seed.standard_normal((len(self.catalogue), DIM)).astype(np.float32)
+
+    def user_vectors(self, histories: Sequences) -> NDArray[np.float32]:
+        table = np.vstack([self.item_vectors(), np.full((1, DIM), float(self.version), dtype=np.float32)])
+        last = np.full(histories.users, -1)
+        some = histories.lengths > 0
+        last[some] = histories.item_index[histories.offsets[1:][some] - 1]
+        return table[last]
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        return self.user_vectors(histories) @ self.item_vectors().T
+
+
+def explain(model: StandIn, histories: Sequences, items: NDArray[np.int32]) -> list[list[str]]:
+    return [
+        [f'version {model.version} likes "{model.catalogue.titles[item]}"' for item in row if item >= 0]
+        for row in items
+    ]
+
+
+@dataclass
+class Shop:
+    """The warehouse and what a test does with it."""
+
+    engine: sa.Engine
+    settings: Settings
+    kinds: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+
+    def load(self, settings: Settings, version: str) -> Servable:
+        kind, parent = self.kinds[version]
+        return Servable(StandIn(self.event_types(), version), kind, parent, explain)
+
+    def event_types(self) -> EventTypes:
+        return EventTypes.from_records([dict(row) for row in self.rows("select * from event_types")])
+
+    def rows(self, statement: str, **parameters: Any) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.text(statement), parameters).mappings())
+
+    def execute(self, statement: str, *parameters: dict[str, Any]) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(statement), list(parameters) or None)
+
+    def promote(self, version: str, kind: str = "full", parent: str | None = None) -> None:
+        self.kinds[version] = (kind, parent)
+        self._change("promote", version)
+
+    def roll_back(self, version: str) -> None:
+        self._change("roll_back", version)
+
+    def _change(self, action: Any, version: str) -> None:
+        current = ledger.champion(self.engine)
+        ledger.change_champion(
+            self.engine,
+            action=action,
+            version=version,
+            expected_champion=current.model_version if current else None,
+            reason="test",
+            explanation="It is a test.",
+            actor="tests",
+        )
+
+    def add_items(self, *item_ids: str) -> None:
+        self.execute(
+            "insert into items (item_id, title, available) values (:id, :title, :available)",
+            *({"id": i, "title": i.title(), "available": i not in UNAVAILABLE} for i in item_ids),
+        )
+
+    def add_users(self, *user_ids: str, consent: bool = True) -> None:
+        self.execute(
+            "insert into users (user_id, user_key, consent) values (:id, md5(:id), :consent)",
+            *({"id": user_id, "consent": consent} for user_id in user_ids),
+        )
+
+    def react(self, user_id: str, *item_ids: str, hours: float = 0, **columns: Any) -> None:
+        """Give a like to each item, a second apart."""
+        for second, item_id in enumerate(item_ids):
+            values = {
+                "user_id": user_id,
+                "item_id": item_id,
+                "event_type": "like",
+                "value": None,
+                "occurred_at": START + timedelta(hours=hours, seconds=second),
+            } | columns
+            self.execute(
+                "insert into feedback (user_id, item_id, event_type, value, occurred_at)"
+                " values (:user_id, :item_id, :event_type, :value, :occurred_at)",
+                values,
+            )
+
+    def close_window(self) -> None:
+        """Record that all feedback of now has passed validation."""
+        self.execute(
+            "insert into windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived,"
+            " reconciled_at) select 'tests', gen_random_uuid()::text, 0, warehouse_horizon(), 0, now()"
+        )
+
+    def lists(self) -> dict[str, list[str]]:
+        return {row["user_id"]: row["item_ids"] for row in self.rows("select * from recommendation_lists")}
+
+    def consumed(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {user_id: set() for user_id in USERS}
+        for row in self.rows("select user_id, item_id from feedback"):
+            found.setdefault(row["user_id"], set()).add(row["item_id"])
+        return found
+
+
+def publish_and_hang_before_the_swap(settings: Settings, reached: Any) -> None:
+    """In a process of its own: stage everything, then never swap."""
+    engine = sa.create_engine(settings.require_warehouse_url())
+    shop = Shop(engine, settings, {"2": ("full", None)})
+
+    def hang(*arguments: Any) -> None:
+        reached.set()
+        time.sleep(600)
+
+    publish_module._swap = hang
+    publish_module.publish(engine, settings, run_key="killed", load=shop.load)

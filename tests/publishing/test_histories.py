@@ -1,0 +1,124 @@
+"""Users' histories as the model reads them, and what counts as consumed."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from recsys.publishing.histories import UserBatch, read_catalogue, read_histories
+from recsys.publishing.staging import publishing_session, stage_users
+from recsys.warehouse.statements import read_statement
+from tests.publishing.shop import START, Shop
+
+MAX_EVENTS = 3
+ODD = ['comma, "quoted"', "new\nline", "{brace}", "back\\slash", "三体 🎉", "NULL", " "]
+
+
+def read(shop: Shop, batch_users: int = 100, through: int | None = None) -> tuple[list[str], list[UserBatch]]:
+    """Item ids of the catalogue and the batches of all users."""
+    with publishing_session(shop.engine) as connection:
+        horizon = connection.scalar(sa.text(read_statement("compute_publication_horizon")))
+        catalogue = read_catalogue(connection)
+        users = stage_users(connection, everyone=True, since_transaction_id=0)
+        batches = read_histories(
+            connection,
+            catalogue,
+            shop.event_types(),
+            users=users,
+            batch_users=batch_users,
+            max_events=MAX_EVENTS,
+            through_transaction_id=horizon if through is None else through,
+        )
+        return catalogue.item_ids.tolist(), list(batches)
+
+
+def read_items(shop: Shop, **options: int) -> tuple[list[list[str]], list[set[str]]]:
+    """For each user in order: items the model reads, and consumed items."""
+    names, batches = read(shop, **options)
+    histories: list[list[str]] = []
+    consumed: list[set[str]] = []
+    for batch in batches:
+        offsets = batch.histories.offsets
+        for row in range(batch.histories.users):
+            items = batch.histories.item_index[offsets[row] : offsets[row + 1]]
+            histories.append([names[item] for item in items])
+            consumed.append({names[item] for item in batch.consumed_item[batch.consumed_user == row]})
+    return histories, consumed
+
+
+def test_the_model_reads_the_latest_events_and_every_event_counts_as_consumed(empty_shop: Shop) -> None:
+    empty_shop.add_items("a", "b", "c", "d", "e")
+    empty_shop.add_users("u")
+    empty_shop.react("u", "e", "d", "c", "b", "a")
+    assert read_items(empty_shop) == ([["c", "b", "a"]], [{"a", "b", "c", "d", "e"}])
+
+
+def test_events_of_the_same_moment_keep_log_order(empty_shop: Shop) -> None:
+    empty_shop.add_items("a", "b", "c")
+    empty_shop.add_users("u")
+    for item in "bca":
+        empty_shop.react("u", item)
+    assert read_items(empty_shop)[0] == [["b", "c", "a"]]
+
+
+@pytest.mark.parametrize("batch_users", [1, 2, 100])
+def test_users_without_feedback_are_there_in_batches_of_any_size(empty_shop: Shop, batch_users: int) -> None:
+    empty_shop.add_items("a", "b")
+    empty_shop.add_users("u1", "u2", "u3", "u4", "u5")
+    empty_shop.react("u2", "a")
+    empty_shop.react("u5", "b", "a")
+    assert read_items(empty_shop, batch_users=batch_users)[0] == [[], ["a"], [], [], ["b", "a"]]
+
+
+def test_feedback_that_no_window_has_validated_is_consumed_but_not_read(empty_shop: Shop) -> None:
+    empty_shop.add_items("a", "b")
+    empty_shop.add_users("u")
+    empty_shop.react("u", "a")
+    empty_shop.close_window()
+    empty_shop.react("u", "b", hours=1)
+    assert read_items(empty_shop) == ([["a"]], [{"a", "b"}])
+
+
+def test_without_consent_nothing_is_read_but_consumed_items_stay_out(empty_shop: Shop) -> None:
+    empty_shop.add_items("a", "b")
+    empty_shop.add_users("u", consent=False)
+    empty_shop.react("u", "a")
+    assert read_items(empty_shop) == ([[]], [{"a"}])
+
+
+def test_broken_rows_that_arrived_meanwhile_do_no_harm(empty_shop: Shop) -> None:
+    empty_shop.add_items("a", "b", "c", "d")
+    empty_shop.add_users("u")
+    empty_shop.react("u", "a", occurred_at=None)
+    empty_shop.react("u", "b", occurred_at="infinity")
+    empty_shop.react("u", "c", value=float("inf"), event_type="rating")
+    empty_shop.react("u", "c", value=float("nan"), event_type="no such type")
+    empty_shop.react("u", "no such item")
+    empty_shop.react("u", "d", occurred_at=START + timedelta(days=1))
+    assert read_items(empty_shop) == ([["c", "d"]], [{"a", "b", "c", "d"}])
+
+
+def test_values_and_times_arrive_exactly(empty_shop: Shop) -> None:
+    empty_shop.add_items("a")
+    empty_shop.add_users("u")
+    moment = START + timedelta(microseconds=123457)
+    empty_shop.react("u", "a", event_type="rating", value=2.75, occurred_at=moment)
+    [batch] = read(empty_shop)[1]
+    assert batch.histories.value.tolist() == [0.5]
+    assert batch.histories.occurred_at.tolist() == [int(moment.timestamp()) * 1_000_000 + 123457]
+
+
+def test_any_text_can_be_an_id(empty_shop: Shop) -> None:
+    empty_shop.add_items(*ODD)
+    empty_shop.add_users(*ODD)
+    for name in ODD:
+        empty_shop.react(name, name)
+    histories, _ = read_items(empty_shop)
+    assert sorted(histories) == sorted([name] for name in ODD)
+
+
+def test_the_key_is_the_only_name_that_leaves_the_warehouse(shop: Shop) -> None:
+    _, batches = read(shop)
+    keys = np.concatenate([batch.histories.user_keys for batch in batches]).tolist()
+    assert sorted(keys) == sorted(row["user_key"] for row in shop.rows("select user_key from users"))
