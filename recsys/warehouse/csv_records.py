@@ -1,0 +1,86 @@
+"""Splits CSV into records one by one, where Arrow's splitter gives up on a whole block."""
+
+import csv
+
+_MAX_RECORD_LINES = 1_000
+_MAX_RECORD_CHARACTERS = 1 << 20
+
+Place = tuple[int, str]
+"""Offset of a record's first line in the block, and the record's text."""
+
+
+def parse_record(text: str, delimiter: str) -> list[str] | None:
+    """Return the fields of one record; None when a quote in it is not closed or wrongly placed."""
+    csv.field_size_limit(1 << 30)
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return None
+
+
+def split_records(
+    block: bytes, width: int, delimiter: str
+) -> tuple[list[list[bytes]], list[Place], list[tuple[int, str, str]]]:
+    """Split a block into records of `width` fields.
+
+    A line with an opening quote that no following line closes is bad by itself: reading goes on with
+    the line after it.
+
+    Returns
+    -------
+    tuple
+        Records as bytes; the place of each; and for each bad line its offset, the reason and the text.
+    """
+    # Bytes that are not UTF-8 travel through as lone surrogates; the checks of values find them.
+    lines = block.decode("utf-8", "surrogateescape").split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    lines = [line.removesuffix("\r") for line in lines]
+    good: list[list[bytes]] = []
+    places: list[Place] = []
+    bad: list[tuple[int, str, str]] = []
+    index = 0
+    while index < len(lines):
+        if not lines[index]:
+            index += 1
+            continue
+        text, used = _record_at(lines, index, delimiter)
+        fields = parse_record(text, delimiter)
+        if fields is not None and len(fields) == width:
+            good.append([value.encode("utf-8", "surrogateescape") for value in fields])
+            places.append((index, _printable(text)))
+            index += used
+            continue
+        fields = parse_record(lines[index], delimiter)
+        reason = (
+            "a quote is not closed"
+            if fields is None
+            else f"has {len(fields)} fields where the header has {width}"
+        )
+        bad.append((index, reason, _printable(lines[index])))
+        index += 1
+    return good, places, bad
+
+
+def _record_at(lines: list[str], index: int, delimiter: str) -> tuple[str, int]:
+    """Return the record that starts at a line and how many lines it takes."""
+    text = lines[index]
+    if parse_record(text, delimiter) is not None:
+        return text, 1
+    joined = [text]
+    quotes, characters = text.count('"'), len(text)
+    for line in lines[index + 1 : index + _MAX_RECORD_LINES]:
+        joined.append(line)
+        quotes += line.count('"')
+        characters += len(line)
+        if characters > _MAX_RECORD_CHARACTERS:
+            break
+        if quotes % 2 == 0:
+            record = "\n".join(joined)
+            if parse_record(record, delimiter) is not None:
+                return record, len(joined)
+    return text, 1
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,172 @@
+"""Loads files of items, users, feedback and impressions into the warehouse.
+
+Each chunk of a file is checked, copied into a temporary table and merged in a transaction of its own:
+memory stays constant, a window never waits long for a load, and a load that is interrupted is simply
+started again, since what is there already is left out. A line that cannot be a row goes to the reject
+file; whether a row makes sense (known item, value in range, ...) is for validation to judge.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import sqlalchemy as sa
+
+from recsys.errors import ConfigurationError, IngestError
+from recsys.warehouse.file_formats import BadLine, Chunk, Source, open_source
+from recsys.warehouse.incoming import LAYOUTS, Layout
+from recsys.warehouse.merge import Merger
+from recsys.warehouse.rejects import RejectFile
+from recsys.warehouse.value_checks import Checked
+
+IngestTable = Literal["items", "users", "feedback", "impressions"]
+NewUsers = Literal["register", "leave"]
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is, in bytes (Parquet: rows)."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What became of the lines of a file: read = inserted + updated + duplicates + rejected."""
+
+    table: str
+    path: Path
+    read: int
+    inserted: int
+    updated: int
+    duplicates: int
+    """Rows that were there already, unchanged."""
+    rejected: int
+    reject_file: Path | None
+    seconds: float
+    new_users: int = 0
+    """Users that feedback named for the first time, registered with `consent`."""
+    consent: bool = True
+    unknown_columns: tuple[str, ...] = ()
+
+
+def ingest_file(
+    engine: sa.Engine,
+    table: IngestTable,
+    path: Path,
+    *,
+    reject_file: Path | None = None,
+    progress: Progress | None = None,
+    new_users: NewUsers = "register",
+    consent: bool = True,
+    assume_timezone: str | None = None,
+) -> IngestSummary:
+    """Load a CSV, TSV, JSONL or Parquet file.
+
+    Parameters
+    ----------
+    table
+        What the file holds. Items and users are updated when they exist; feedback and impressions
+        with an id that exists are left out.
+    reject_file
+        Where lines that cannot be rows go, as JSONL of `line`, `reason` and `text`; default: beside
+        the file, as `NAME.rejected.jsonl`. Written only when there are such lines.
+    new_users
+        Feedback of users who are not in the warehouse: `register` them, or `leave` that to the
+        application (validation then quarantines their feedback).
+    consent
+        Consent to training of users who are registered, where the file does not give it.
+    assume_timezone
+        IANA name of the zone of times without one, such as `Europe/Paris`; without it they are
+        rejected.
+
+    Raises
+    ------
+    IngestError
+        The file cannot be read as this table at all.
+    """
+    if table not in get_args(IngestTable):
+        raise ConfigurationError(
+            f"{table!r} cannot be ingested; choose from {', '.join(get_args(IngestTable))}"
+        )
+    layout = LAYOUTS[table]
+    zone = _zone(assume_timezone)
+    started = time.monotonic()
+    source = open_source(path, layout.known, layout.numbers)
+    unknown = _check_columns(path, layout, source)
+    with (
+        RejectFile(reject_file, beside=path) as rejects,
+        Merger(engine, layout, register_users=new_users == "register", consent=consent) as merger,
+    ):
+        for chunk in source.chunks:
+            _load_chunk(chunk, layout, zone, merger, rejects)
+            if progress is not None:
+                progress(source.position(), source.size)
+    if progress is not None:
+        progress(source.size, source.size)
+    counts = merger.counts
+    summary = IngestSummary(
+        table=table,
+        path=path,
+        read=counts.inserted + counts.updated + counts.duplicates + rejects.count,
+        inserted=counts.inserted,
+        updated=counts.updated,
+        duplicates=counts.duplicates,
+        rejected=rejects.count,
+        reject_file=rejects.path if rejects.count else None,
+        seconds=time.monotonic() - started,
+        new_users=counts.new_users,
+        consent=consent,
+        unknown_columns=unknown,
+    )
+    logger.info(
+        "%s: %d read, %d inserted, %d updated, %d duplicates, %d rejected in %.1f s",
+        path.name, summary.read, summary.inserted, summary.updated, summary.duplicates, summary.rejected,
+        summary.seconds,
+    )  # fmt: skip
+    return summary
+
+
+def _load_chunk(
+    chunk: Chunk, layout: Layout, zone: ZoneInfo | None, merger: Merger, rejects: RejectFile
+) -> None:
+    checked = Checked(dict(chunk.columns), chunk.rows, zone)
+    columns = layout.check(checked)
+    wrong = [BadLine(*_at(chunk, row, reason)) for row, reason in checked.wrong_rows()]
+    rows = checked.good_row_numbers()
+    refused = merger.merge(checked.good_rows(columns))
+    wrong += [BadLine(*_at(chunk, rows[row], reason)) for row, reason in refused]
+    rejects.write(sorted([*chunk.bad, *wrong], key=lambda bad: bad.line))
+
+
+def _at(chunk: Chunk, row: int, reason: str) -> tuple[int, str, str]:
+    line, text = chunk.locate(row)
+    return line, reason, text
+
+
+def _check_columns(path: Path, layout: Layout, source: Source) -> tuple[str, ...]:
+    missing = [name for name in layout.required if name not in source.columns]
+    if missing:
+        raise IngestError(
+            f"{path} has no column {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(source.columns) or 'none'}; {layout.table} needs {', '.join(layout.required)} "
+            f"and may have {', '.join(layout.optional)}"
+        )
+    unknown = tuple(name for name in source.columns if name not in layout.known)
+    if unknown:
+        logger.warning(
+            "%s: columns that %s does not have are left out: %s", path, layout.table, ", ".join(unknown)
+        )
+    return unknown
+
+
+def _zone(name: str | None) -> ZoneInfo | None:
+    if name is None:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"{name!r} is not a time zone; give an IANA name such as UTC or Europe/Paris"
+        ) from error
