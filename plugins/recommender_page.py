@@ -1,0 +1,171 @@
+"""The page "Recommender" inside the Airflow UI: who serves users now, why, and on which data.
+
+Airflow loads plugins in every component, so this module imports next to nothing; the web application
+is built when the API server receives the first request for it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from fastapi import FastAPI
+
+URL_PREFIX = "/recommender"
+_TEMPLATES = Path(__file__).parent / "templates"
+_CONNECT_TIMEOUT_SECONDS = 3
+_STATEMENT_TIMEOUT_MILLISECONDS = 3_000
+
+_QUERIES = {
+    "champion": "select * from analytics.champion_history where current",
+    # One row for each model of the run in which the champion was evaluated last as a candidate.
+    "metrics": """
+        with latest as (
+            select run_key, slice
+            from analytics.model_metrics
+            where scorer = 'candidate' and slice in ('all', 'guard') and model_version = (
+                select model_version from analytics.champion_history where current
+            )
+            order by evaluated_at desc, slice
+            limit 1
+        )
+        select metrics.*
+        from analytics.model_metrics as metrics
+        join latest using (run_key, slice)
+        order by case scorer when 'candidate' then 0 when 'champion' then 1 else 2 end, scorer, metric
+    """,
+    "decisions": "select * from analytics.promotion_history order by ledger_id desc limit 10",
+    "windows": "select * from analytics.window_reconciliation order by window_id desc limit 10",
+    "quarantine": "select * from analytics.quarantine_by_reason order by rows desc",
+    "publications": "select * from analytics.publication_history order by publication_id desc limit 5",
+    "coverage": "select * from analytics.recommendation_coverage order by users desc",
+}
+
+
+class LazyApplication:
+    """An ASGI application that is built when it is first asked for something."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handle a request."""
+        await build_application()(scope, receive, send)
+
+
+class RecommenderPlugin(AirflowPlugin):
+    """Adds the page to the navigation bar."""
+
+    name = "recommender"
+    fastapi_apps = [  # noqa: RUF012
+        {"app": LazyApplication(), "url_prefix": URL_PREFIX, "name": "Recommender"}
+    ]
+    external_views = [  # noqa: RUF012
+        {
+            "name": "Recommender",
+            # Relative, so that it also holds when Airflow is served under a path of its own.
+            "href": f"{URL_PREFIX.lstrip('/')}/",
+            "destination": "nav",
+            "url_route": "recommender",
+            "nav_top_level": True,
+        }
+    ]
+
+
+@cache
+def build_application() -> FastAPI:
+    """Return the page's web application; every endpoint asks for a signed-in Airflow user."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+    from airflow.api_fastapi.core_api.security import requires_access_view
+    from fastapi import Depends, FastAPI, HTTPException, Request
+    from fastapi.responses import HTMLResponse
+
+    application = FastAPI(title="Recommender", openapi_url=None)
+
+    @application.get("/", dependencies=[Depends(requires_access_view(AccessView.WEBSITE))])
+    def page() -> HTMLResponse:
+        status, content = read_state()
+        return _respond("recommender.html", status, **content)
+
+    @application.exception_handler(HTTPException)
+    async def refuse(_request: Request, error: HTTPException) -> HTMLResponse:
+        problem = "Sign in to Airflow to see this page." if error.status_code == 401 else str(error.detail)
+        return _respond("recommender.html", error.status_code, problem=problem)
+
+    return application
+
+
+def read_state() -> tuple[int, dict[str, Any]]:
+    """Return the page's HTTP status and content: rows by name of query, or a `problem` in words."""
+    from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+    from recsys.errors import RecsysError
+
+    try:
+        engine = _engine()
+    except RecsysError as error:
+        return 503, {"problem": str(error)}
+    try:
+        with engine.connect() as connection:
+            content: dict[str, Any] = {
+                name: [dict(row) for row in connection.exec_driver_sql(query).mappings()]
+                for name, query in _QUERIES.items()
+            }
+    except ProgrammingError:
+        return 503, {"problem": "The warehouse has no analytics views yet: run `recsys migrate`."}
+    except DBAPIError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[0]
+        return 503, {"problem": f"The warehouse at {where} does not answer: {reason}"}
+    models: dict[str, dict[str, Any]] = {}
+    for row in content["metrics"]:
+        models.setdefault(row["scorer"], {})[row["metric"]] = row
+    return 200, content | {"models": models}
+
+
+def _engine() -> sa.Engine:
+    """Return an engine for one short, read-only look at the warehouse."""
+    import sqlalchemy as sa
+
+    from recsys.settings import load_settings
+    from recsys.warehouse.engine import warehouse_url
+
+    return sa.create_engine(
+        warehouse_url(load_settings().require_warehouse_url()),
+        poolclass=sa.NullPool,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "options": "-c default_transaction_read_only=on -c timezone=UTC "
+            f"-c statement_timeout={_STATEMENT_TIMEOUT_MILLISECONDS}",
+        },
+        isolation_level="REPEATABLE READ",
+    )
+
+
+def _respond(template: str, status: int, **content: Any) -> Any:
+    from fastapi.responses import HTMLResponse
+
+    nonce = secrets.token_urlsafe(16)
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; frame-ancestors 'self'"
+    )
+    return HTMLResponse(
+        _environment().get_template(template).render(nonce=nonce, **content),
+        status_code=status,
+        headers={"Cache-Control": "no-store", "Content-Security-Policy": policy},
+    )
+
+
+@cache
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True)
+    environment.filters["moment"] = lambda time: "-" if time is None else f"{time:%Y-%m-%d %H:%M} UTC"
+    environment.filters["count"] = lambda number: "-" if number is None else f"{number:,}"
+    environment.filters["figure"] = lambda number: "-" if number is None else f"{number:.4f}"
+    environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
+    return environment

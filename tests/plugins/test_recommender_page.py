@@ -1,0 +1,219 @@
+"""The page inside the Airflow UI: who may see it and what it shows."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.registry import ledger
+from recsys.warehouse.analytics import install_analytics
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The plugin beside Airflow's simple authentication."""
+    home = tmp_path_factory.mktemp("airflow")
+    with pytest.MonkeyPatch.context() as patched:
+        if "AIRFLOW_HOME" not in os.environ:
+            patched.setenv("AIRFLOW_HOME", str(home))
+        patched.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret that only tests use " * 3)
+        patched.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(home / "passwords.json"))
+        from airflow.api_fastapi.app import init_auth_manager
+
+        init_auth_manager()
+        spec = importlib.util.spec_from_file_location("recommender_page", PLUGINS / "recommender_page.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture
+def client(plugin: ModuleType, warehouse_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A browser without a session, on an application mounted as Airflow mounts it."""
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setenv("RECSYS_WAREHOUSE_URL", warehouse_url)
+    airflow = FastAPI()
+    [mounted] = plugin.RecommenderPlugin.fastapi_apps
+    airflow.mount(mounted["url_prefix"], mounted["app"])
+    return TestClient(airflow, follow_redirects=False)
+
+
+@pytest.fixture
+def signed_in(plugin: ModuleType, client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same browser for a signed-in viewer; what a viewer may see is still asked of Airflow."""
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api.security import get_user
+
+    overrides = plugin.build_application().dependency_overrides
+    monkeypatch.setitem(overrides, get_user, lambda: SimpleAuthManagerUser(username="ada", role="viewer"))
+    return client
+
+
+@pytest.fixture
+def busy(warehouse: sa.Engine) -> sa.Engine:
+    """A warehouse that has seen a few runs."""
+    install_analytics(warehouse)
+    ledger.promote(
+        warehouse, "7", None, reason="better", explanation="NDCG@10 rose by 0.02.", actor="nightly_training"
+    )
+    ledger.record_decision(
+        warehouse,
+        action="reject",
+        version="8",
+        reason="forgetting",
+        explanation="<script>alert('8')</script> forgot too much.",
+        actor="hourly_micro_update",
+    )
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO model_evaluations"
+            " (run_key, model_version, scorer, slice, metric, value, low, high, users) VALUES"
+            " ('night-1', '7', 'candidate', 'all', 'ndcg_at_10', 0.1234, 0.11, 0.13, 943),"
+            " ('night-1', NULL, 'popularity', 'all', 'ndcg_at_10', 0.0456, NULL, NULL, 943)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived,"
+            " valid, quarantined, duplicates, erased) VALUES"
+            " ('nightly_training', 'a', 0, 10, 90123, 90000, 123, 0, 0),"
+            " ('hourly_micro_update', 'b', 0, 10, 9, 5, 2, 0, 0)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO quarantine (feedback_id, window_id, reasons, user_id, transaction_id, feedback)"
+            " SELECT 1, min(window_id), '{unknown_item}', 'secret user', 1, '{}' FROM windows"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO publications (run_key, model_version, scope, users, items, through_transaction_id)"
+            " VALUES ('p', '7', 'all', 943, 1682, 10)"
+        )
+    return warehouse
+
+
+def test_without_a_session_the_page_is_refused(client: Any, busy: sa.Engine) -> None:
+    answer = client.get("/recommender/")
+    assert answer.status_code == 401
+    assert "Sign in" in answer.text
+    assert "Version 7" not in answer.text
+
+
+def test_with_a_forged_session_cookie_the_page_is_refused(client: Any, busy: sa.Engine) -> None:
+    from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+
+    client.cookies.set(COOKIE_NAME_JWT_TOKEN, "forged")
+    assert client.get("/recommender/").status_code == 403
+
+
+def test_a_user_without_a_role_is_refused(signed_in: Any, plugin: ModuleType, busy: sa.Engine) -> None:
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api.security import get_user
+
+    overrides = plugin.build_application().dependency_overrides
+    overrides[get_user] = lambda: SimpleAuthManagerUser(username="eve", role=None)
+    assert signed_in.get("/recommender/").status_code == 403
+
+
+def test_nothing_else_is_served_without_a_session(client: Any) -> None:
+    for path in ("docs", "redoc", "openapi.json"):
+        assert client.get(f"/recommender/{path}").status_code == 404
+
+
+def test_a_signed_in_viewer_sees_champion_metrics_decisions_and_data(signed_in: Any, busy: sa.Engine) -> None:
+    answer = signed_in.get("/recommender/")
+    assert answer.status_code == 200
+    for shown in (
+        "Version 7",
+        "NDCG@10 rose by 0.02.",
+        "0.1234",
+        "0.1100 to 0.1300",
+        "popularity",
+        "0.0456",
+        "forgetting",
+        "90,123",
+        "balanced",
+        "2 missing",
+        "unknown_item",
+        "1,682",
+    ):
+        assert shown in answer.text, shown
+    assert "secret user" not in answer.text
+    assert "<script>alert" not in answer.text
+
+
+def test_the_page_may_be_framed_by_airflow_only_and_runs_its_own_script_only(signed_in: Any) -> None:
+    policy = signed_in.get("/recommender/").headers["content-security-policy"]
+    assert "frame-ancestors 'self'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_an_empty_warehouse_says_how_to_begin(signed_in: Any, warehouse: sa.Engine) -> None:
+    install_analytics(warehouse)
+    answer = signed_in.get("/recommender/")
+    assert answer.status_code == 200
+    assert "There is no champion yet" in answer.text
+
+
+def test_a_warehouse_without_views_says_what_to_run(signed_in: Any) -> None:
+    answer = signed_in.get("/recommender/")
+    assert answer.status_code == 503
+    assert "recsys migrate" in answer.text
+
+
+def test_an_unreachable_warehouse_is_named_without_its_password(
+    signed_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_WAREHOUSE_URL", "postgresql://someone:hidden@127.0.0.1:1/feedback")
+    answer = signed_in.get("/recommender/")
+    assert answer.status_code == 503
+    assert "someone:***@127.0.0.1:1/feedback" in answer.text
+    assert "hidden" not in answer.text
+
+
+def test_a_missing_setting_is_named(signed_in: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RECSYS_WAREHOUSE_URL")
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    answer = signed_in.get("/recommender/")
+    assert answer.status_code == 503
+    assert "RECSYS_WAREHOUSE_URL" in answer.text
+
+
+def test_the_page_cannot_write_and_does_not_wait_for_long(
+    plugin: ModuleType, client: Any, warehouse: sa.Engine
+) -> None:
+    engine = plugin._engine()
+    with engine.connect() as connection, pytest.raises(sa.exc.InternalError, match="read-only"):
+        connection.exec_driver_sql("INSERT INTO items (item_id) VALUES ('x')")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "3s"
+
+
+def test_airflow_loads_the_plugin_without_heavy_libraries(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from airflow import plugins_manager\n"
+        "before = set(sys.modules)\n"
+        "plugins, errors = plugins_manager._load_plugins_from_plugin_directory(sys.argv[1])\n"
+        "assert not errors, errors\n"
+        "[plugin] = [plugin for plugin in plugins if plugin.name == 'recommender']\n"
+        "assert plugin.external_views and plugin.fastapi_apps\n"
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "heavy = loaded & {'fastapi', 'jinja2', 'recsys', 'torch', 'mlflow', 'great_expectations'}\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(PLUGINS)],
+        env={"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(tmp_path), "HOME": str(tmp_path)},
+        check=True,
+        timeout=120,
+    )
