@@ -1,0 +1,344 @@
+"""No Docker here: everything the compose file names is looked up where it would come from."""
+
+import importlib.resources
+import json
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from recsys.local.prepare import MODEL_WRITER_POOL
+from recsys.settings import Settings
+
+_ROOT = Path(__file__).resolve().parents[1]
+# Airflow writes its configuration file when it is imported: not into the person's own home.
+os.environ.setdefault("AIRFLOW_HOME", str(_ROOT / ".pytest_cache" / "airflow"))
+_DOCKERFILE = _ROOT / "docker" / "Dockerfile"
+_TEXT = (_ROOT / "docker-compose.yaml").read_text()
+_COMPOSE: dict[str, Any] = yaml.safe_load(_TEXT)
+_SERVICES: dict[str, Any] = _COMPOSE["services"]
+_VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")
+_SECRET = re.compile(r"PASSWORD|SECRET|KEY|TOKEN")
+
+
+def _stages() -> dict[str, str]:
+    """Return the build stages of the Dockerfile and what each is built from."""
+    found = re.findall(r"^FROM (\S+) AS (\S+)$", _DOCKERFILE.read_text(), flags=re.MULTILINE)
+    return {stage: base for base, stage in found}
+
+
+def _environments() -> Iterator[tuple[str, str, str]]:
+    for service, definition in _SERVICES.items():
+        for name, value in definition.get("environment", {}).items():
+            yield service, name, str(value)
+    for line in _DOCKERFILE.read_text().replace("\\\n", " ").splitlines():
+        if line.startswith("ENV "):
+            for assignment in shlex.split(line.removeprefix("ENV ")):
+                name, _, value = assignment.partition("=")
+                yield "Dockerfile", name, value
+
+
+def _commands() -> Iterator[tuple[str, list[str]]]:
+    """Return each command and health check as words, commands inside `sh -c` too."""
+    for service, definition in _SERVICES.items():
+        check = definition.get("healthcheck", {}).get("test", [])
+        for words in (definition.get("command"), check[1:]):
+            if not words:
+                continue
+            if words[0] == "sh":
+                words = [words[2]]
+            yield service, shlex.split(words[0].replace("$$", "$")) if len(words) == 1 else list(words)
+
+
+def _script_commands(script: str, program: str) -> list[list[str]]:
+    lines = (_ROOT / "docker" / script).read_text().splitlines()
+    return [shlex.split(line) for line in lines if line.startswith(f"{program} ")]
+
+
+def test_file_follows_the_compose_specification() -> None:
+    vendored = importlib.resources.files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json"
+    schema = json.loads(vendored.read_text())
+
+    jsonschema.Draft202012Validator(schema).validate(_COMPOSE)
+
+
+def test_specification_catches_a_misspelt_key() -> None:
+    vendored = importlib.resources.files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json"
+    broken = {"services": {"postgres": {"image": "x", "helthcheck": {}}}}
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(json.loads(vendored.read_text())).validate(broken)
+
+
+def test_every_part_of_the_production_shape_is_there() -> None:
+    assert set(_SERVICES) == {
+        "postgres",
+        "redis",
+        "mlflow",
+        "airflow-init",
+        "airflow-api-server",
+        "airflow-scheduler",
+        "airflow-dag-processor",
+        "airflow-triggerer",
+        "airflow-worker",
+        "airflow-worker-gpu",
+    }
+
+
+def test_every_build_target_is_a_stage_of_the_dockerfile() -> None:
+    stages = _stages()
+    for service, definition in _SERVICES.items():
+        if "build" in definition:
+            assert "image" not in definition, service
+            assert definition["build"]["target"] in stages, service
+            assert (_ROOT / definition["build"]["dockerfile"]).is_file()
+        else:
+            assert re.fullmatch(r"[\w./-]+:[\w.-]+", definition["image"]), f"{service} has no pinned tag"
+
+
+def test_dockerfile_copies_only_what_exists_and_the_build_context_lets_through() -> None:
+    ignore = (_DOCKERFILE.with_name("Dockerfile.dockerignore")).read_text().split()
+    copied = re.findall(r"^COPY (.+) \S+$", _DOCKERFILE.read_text(), flags=re.MULTILINE)
+    sources = {source for line in copied for source in line.split()}
+    assert {"recsys", "dags", "plugins", "sql"} <= sources
+    for source in sources:
+        assert (_ROOT / source).exists(), source
+        assert f"!{source}" in ignore, source
+
+
+def test_dockerfile_installs_extras_that_exist() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    named = re.findall(r"'\.\[([\w,]+)\]'", _DOCKERFILE.read_text())
+    assert named
+    for extra in {extra for names in named for extra in names.split(",")}:
+        assert extra in project["optional-dependencies"]
+
+
+def test_images_have_the_python_that_the_versions_are_pinned_for() -> None:
+    mypy = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+
+    assert _stages()["base"].startswith(f"python:{mypy['python_version']}-")
+
+
+def test_only_the_workers_carry_torch() -> None:
+    worker = {
+        service for service, d in _SERVICES.items() if d.get("build", {}).get("target") in {"worker", "gpu"}
+    }
+
+    assert worker == {"airflow-worker", "airflow-worker-gpu"}
+
+
+def _setting(name: str) -> Any:
+    model: type[BaseModel] = Settings
+    *sections, last = name.removeprefix("RECSYS_").lower().split("__")
+    for section in sections:
+        model = model.model_fields[section].annotation  # type: ignore[assignment]
+    return model.model_fields[last]
+
+
+def test_every_recsys_variable_is_a_setting() -> None:
+    passwords = {"RECSYS_DATABASE_PASSWORD"}  # read by the script that creates the roles
+    names = {name for _, name, _ in _environments() if name.startswith("RECSYS_")} - passwords
+    assert "RECSYS_WAREHOUSE_URL" in names
+    for name in names:
+        assert _setting(name) is not None, name
+
+
+def _airflow_options() -> set[tuple[str, str]]:
+    import airflow.configuration
+    from airflow.providers.celery.get_provider_info import get_provider_info
+
+    description = yaml.safe_load(
+        (Path(airflow.configuration.__file__).parent / "config_templates" / "config.yml").read_text()
+    )
+    description.update(get_provider_info()["config"])
+    return {(section, option) for section, about in description.items() for option in about["options"]}
+
+
+def test_every_airflow_variable_is_an_option_of_the_pinned_airflow() -> None:
+    options = _airflow_options()
+    names = {name for _, name, _ in _environments() if name.startswith("AIRFLOW__")}
+    assert len(names) > 10
+    for name in names:
+        section, option = name.removeprefix("AIRFLOW__").lower().split("__")
+        assert (section, option) in options, name
+
+
+def test_every_mlflow_variable_is_one_that_the_server_reads() -> None:
+    import mlflow.environment_variables
+    from mlflow.cli import cli
+
+    server = cli.commands["server"]
+    read = {option.envvar for option in server.params}
+    for _, name, _ in _environments():
+        if name.startswith("MLFLOW_") and not name.endswith("DATABASE_PASSWORD"):
+            assert name in read or hasattr(mlflow.environment_variables, name), name
+
+
+def test_every_airflow_command_is_one_of_the_pinned_airflow() -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    parser = get_parser()
+    commands = [words for _, words in _commands() if words[0] == "airflow"]
+    commands += _script_commands("initialise.sh", "airflow")
+    assert len(commands) >= 9
+    for words in commands:
+        parser.parse_args(words[1:])  # ends the test run with SystemExit for a wrong one
+
+
+def test_a_wrong_airflow_command_would_be_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    with pytest.raises(SystemExit):
+        get_parser().parse_args(["webserver"])
+
+
+def test_every_recsys_command_exists() -> None:
+    import typer.main
+
+    from recsys.cli import app
+
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = _script_commands("initialise.sh", "recsys")
+    assert commands
+    for words in commands:
+        assert words[1] in known
+
+
+def test_mlflow_command_is_understood_by_the_pinned_mlflow() -> None:
+    from mlflow.cli import cli
+
+    words = _SERVICES["mlflow"]["command"]
+
+    cli.commands["server"].make_context("server", words[2:], resilient_parsing=False)
+
+
+def test_other_programs_are_known_and_python_one_liners_compile() -> None:
+    known = {
+        "airflow",
+        "bash",
+        "celery",
+        "exec",
+        "mlflow",
+        "pg_isready",
+        "python",
+        "REDISCLI_AUTH=$REDIS_PASSWORD",
+    }
+    for service, words in _commands():
+        assert words[0] in known, (service, words)
+        if words[0] == "python":
+            compile(words[2], service, "exec")
+
+
+def test_health_check_of_the_workers_names_a_real_celery_app() -> None:
+    from airflow.providers.celery.executors.celery_executor import app
+    from celery.bin.celery import celery
+
+    words = next(words for _, words in _commands() if words[0] == "celery")
+
+    assert words[words.index("--app") + 1] == "airflow.providers.celery.executors.celery_executor.app"
+    assert app.control is not None
+    assert words[3] in celery.commands
+
+
+def test_every_server_is_watched() -> None:
+    for service, definition in _SERVICES.items():
+        assert service == "airflow-init" or "healthcheck" in definition, service
+
+
+def test_no_service_waits_for_the_health_of_one_that_has_no_health_check() -> None:
+    for service, definition in _SERVICES.items():
+        for other, how in definition.get("depends_on", {}).items():
+            assert how["condition"] != "service_healthy" or "healthcheck" in _SERVICES[other], service
+            assert how["condition"] != "service_completed_successfully" or other == "airflow-init"
+
+
+def test_every_volume_and_mounted_file_exists() -> None:
+    used = {volume.split(":")[0] for d in _SERVICES.values() for volume in d.get("volumes", [])}
+    files = {source for source in used if source.startswith(".")}
+
+    assert used - files == set(_COMPOSE["volumes"])
+    for file in files:
+        assert (_ROOT / file).is_file()
+
+
+@pytest.mark.parametrize("script", ["initialise.sh", "postgres/create-databases.sh"])
+def test_scripts_are_sound_shell(script: str) -> None:
+    subprocess.run(["bash", "-n", _ROOT / "docker" / script], check=True)
+
+
+def test_initialisation_makes_the_pool_that_the_dags_use() -> None:
+    pools = [
+        words[3:5] for words in _script_commands("initialise.sh", "airflow") if words[1:3] == ["pools", "set"]
+    ]
+
+    assert pools == [[MODEL_WRITER_POOL, "1"]]
+
+
+def test_workers_serve_exactly_the_queues_that_the_dags_use() -> None:
+    from airflow.configuration import conf
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(_ROOT / "dags")
+    assert not bag.import_errors
+    default = conf.get("operators", "default_queue")
+    ours = _SERVICES["airflow-worker"]["environment"]["AIRFLOW__OPERATORS__DEFAULT_QUEUE"]
+    used = {task.queue for dag in bag.dags.values() for task in dag.tasks}
+    served = set()
+    for definition in _SERVICES.values():
+        words = definition.get("command", [])
+        if words[1:3] == ["celery", "worker"]:
+            queues = _VARIABLE.sub(lambda found: found["rest"], words[words.index("--queues") + 1])
+            served |= set(queues.split(","))
+
+    assert served == {ours if queue == default else queue for queue in used}
+
+
+def test_gpu_worker_reserves_nvidia_devices() -> None:
+    (device,) = _SERVICES["airflow-worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+
+    assert device["driver"] == "nvidia"
+    assert device["capabilities"] == ["gpu"]
+
+
+def test_no_secret_has_a_default() -> None:
+    found = list(_VARIABLE.finditer(_TEXT))
+    secrets = {variable["name"] for variable in found if _SECRET.search(variable["name"])}
+    assert len(secrets) >= 9
+    for variable in found:
+        if variable["name"] in secrets:
+            assert variable["kind"] == "?", f"{variable[0]} must refuse to be empty"
+
+
+def test_no_secret_is_written_down() -> None:
+    for service, name, value in _environments():
+        holds_secret = _SECRET.search(name) and not name.endswith("_PASSWORDS_FILE")
+        if holds_secret or ("://" in value and "@" in value):
+            assert not re.search(r":[^/$:@{}]+@", value), f"{service}: {name}"
+            assert "${" in value, f"{service}: {name}"
+
+
+def test_example_environment_lists_every_variable_and_gives_none_a_value() -> None:
+    listed = dict(
+        line.split("=", 1)
+        for line in (_ROOT / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+
+    assert set(listed) == {variable["name"] for variable in _VARIABLE.finditer(_TEXT)}
+    assert not any(listed.values())
+
+
+def test_nothing_is_published_beyond_this_host_unless_asked() -> None:
+    for service, definition in _SERVICES.items():
+        for port in definition.get("ports", []):
+            assert port.startswith("${PUBLISH_ADDRESS:-127.0.0.1}:"), service
