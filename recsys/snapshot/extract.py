@@ -1,6 +1,6 @@
 """Streams the result of a statement out of Postgres as Arrow record batches, in constant memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,14 +8,12 @@ import pyarrow as pa
 import sqlalchemy as sa
 from adbc_driver_manager import Error as AdbcError
 from adbc_driver_postgresql import dbapi
-from sqlalchemy.dialects import postgresql
 
 from recsys.errors import ServiceUnavailableError
+from recsys.warehouse.literals import render_literals
 
 _WHOLE_TABLES = ("enable_nestloop = off", "enable_mergejoin = off", "work_mem = '64MB'")
 _BATCH_BYTES = 8 * 1024 * 1024
-# Unlike psycopg2's own dialect, this one leaves percent signs alone.
-_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 class Extraction:
@@ -31,7 +29,7 @@ class Extraction:
         """
         with self._connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
-            cursor.execute(_with_literals(statement, parameters))
+            cursor.execute(render_literals(statement, parameters))
             yield from cursor.fetch_record_batch()
 
     def table(self, statement: str, **parameters: Any) -> pa.Table:
@@ -65,10 +63,3 @@ def extraction(engine: sa.Engine, *, whole_tables: bool = False) -> Iterator[Ext
             connection.rollback()
     except AdbcError as error:
         raise ServiceUnavailableError(f"extraction from the warehouse broke off: {error}") from error
-
-
-def _with_literals(statement: str, parameters: Mapping[str, Any]) -> str:
-    if not parameters:
-        return statement
-    bound = sa.text(statement).bindparams(**parameters)
-    return str(bound.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))

@@ -1,0 +1,197 @@
+"""Great Expectations over a window: row rules as warnings, table expectations that can stop a run.
+
+Two batches are validated. The window's rows, inside Postgres, against the row rules; and the one-row
+outcome of the quarantine against what makes a window fit to train on. Both appear in the Data Docs.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read when Great Expectations is imported: it would send usage statistics to its makers.
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+for _noisy in ("great_expectations", "py.warnings"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
+
+import great_expectations as gx  # noqa: E402
+import great_expectations.expectations as gxe  # noqa: E402
+import pandas as pd  # noqa: E402
+import sqlalchemy as sa  # noqa: E402
+from great_expectations.core.run_identifier import RunIdentifier  # noqa: E402
+from great_expectations.data_context.types.base import (  # noqa: E402
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
+
+from recsys.errors import ServiceUnavailableError  # noqa: E402
+from recsys.settings import ValidationSettings  # noqa: E402
+from recsys.validation.rules import Rule, batch_query  # noqa: E402
+from recsys.warehouse.windows import Window  # noqa: E402
+
+WARNING = "warning"
+CRITICAL = "critical"
+VALID_SHARE = "valid_share"
+ARRIVED = "arrived"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of one expectation.
+
+    Attributes
+    ----------
+    name
+        Name of the row rule or of the table expectation.
+    observed, expected
+        Small JSON-ready dicts without anything personal.
+    """
+
+    name: str
+    success: bool
+    severity: str
+    observed: dict[str, Any]
+    expected: dict[str, Any]
+
+
+class WindowExpectations:
+    """A Great Expectations context for one window; its Data Docs are written to `data_docs_dir`.
+
+    Use as a context manager: it closes its connections to the warehouse.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, window: Window, settings: ValidationSettings, data_docs_dir: Path
+    ) -> None:
+        self._window = window
+        self._settings = settings
+        self._context = gx.get_context(
+            mode="ephemeral", project_config=_configuration(data_docs_dir.resolve())
+        )
+        # Percent-encoded, so that no character of a password looks like a substitution to the library.
+        url = engine.url.render_as_string(hide_password=False)
+        self._warehouse = self._context.data_sources.add_postgres("warehouse", connection_string=url)
+
+    def __enter__(self) -> "WindowExpectations":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(Exception):
+            self._warehouse.get_execution_engine().engine.dispose()
+
+    def validate_rows(self, rules: Sequence[Rule]) -> list[Result]:
+        """Count the rows that break each rule, inside Postgres."""
+        asset = self._warehouse.add_query_asset("feedback", query=batch_query(self._window))
+        batch = asset.add_batch_definition_whole_table("window")
+        expectations = [
+            gxe.UnexpectedRowsExpectation(
+                unexpected_rows_query=rule.render(self._window, self._settings),
+                description=rule.description(self._settings),
+                severity=WARNING,
+            )
+            for rule in rules
+        ]
+        outcome = self._run("row-rules", batch, expectations)
+        by_query = {
+            result.expectation_config.kwargs["unexpected_rows_query"]: result for result in outcome.results
+        }
+        return [
+            Result(
+                rule.name,
+                bool(result.success),
+                WARNING,
+                {"unexpected_rows": int(result.result["observed_value"])},
+                {"unexpected_rows": 0},
+            )
+            for rule, expectation in zip(rules, expectations, strict=True)
+            for result in [by_query[expectation.unexpected_rows_query]]
+        ]
+
+    def validate_outcome(self, outcome: Mapping[str, float]) -> list[Result]:
+        """Check the counts of the window after quarantine: `arrived` and `valid_share`, 0 to 1."""
+        expectations = {
+            ARRIVED: gxe.ExpectColumnValuesToBeBetween(
+                column=ARRIVED,
+                min_value=1,
+                severity=CRITICAL,
+                description="arrived: there is feedback in the window.",
+            ),
+            VALID_SHARE: gxe.ExpectColumnValuesToBeBetween(
+                column=VALID_SHARE,
+                min_value=self._settings.min_valid_share,
+                severity=CRITICAL,
+                description="valid_share: most of the window's feedback breaks no rule.",
+            ),
+        }
+        asset = self._context.data_sources.add_pandas("outcome").add_dataframe_asset(
+            "window after quarantine"
+        )
+        batch = asset.add_batch_definition_whole_dataframe("window")
+        frame = pd.DataFrame([dict(outcome)])
+        run = self._run("table-expectations", batch, list(expectations.values()), {"dataframe": frame})
+        success = {result.expectation_config.kwargs["column"]: bool(result.success) for result in run.results}
+        return [
+            Result(name, success[name], CRITICAL, {name: outcome[name]}, {"min": expectation.min_value})
+            for name, expectation in expectations.items()
+        ]
+
+    def write_data_docs(self) -> None:
+        """Write the site; its first page is `index.html`."""
+        with _quiet():
+            self._context.build_data_docs()
+
+    def _run(
+        self,
+        name: str,
+        batch: Any,
+        expectations: Sequence[Any],
+        batch_parameters: dict[str, Any] | None = None,
+    ) -> Any:
+        suite = self._context.suites.add(gx.ExpectationSuite(name, expectations=list(expectations)))
+        definition = self._context.validation_definitions.add(
+            gx.ValidationDefinition(name=name, data=batch, suite=suite)
+        )
+        # SUMMARY keeps offending rows out of the results and so out of the Data Docs.
+        with _quiet():
+            outcome = definition.run(
+                result_format="SUMMARY",
+                batch_parameters=batch_parameters,
+                run_id=RunIdentifier(run_name=f"window-{self._window.window_id}"),
+            )
+        for result in outcome.results:
+            if result.exception_info and result.exception_info.get("raised_exception"):
+                raise ServiceUnavailableError(
+                    f"expectation {result.expectation_config.description!r} could not be evaluated: "
+                    f"{result.exception_info.get('exception_message')}"
+                )
+        return outcome
+
+
+def _configuration(data_docs_dir: Path) -> DataContextConfig:
+    site = {
+        "class_name": "SiteBuilder",
+        "site_name": "feedback",
+        "show_how_to_buttons": False,
+        "store_backend": {
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(data_docs_dir),
+        },
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+    return DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        data_docs_sites={"feedback": site},
+        progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+        analytics_enabled=False,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the library prints out of task logs."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield

@@ -1,0 +1,12 @@
+-- What: A comment longer than :max_comment_length characters, or with control characters.
+-- Why: It is a file or a dump, not an opinion, and one such row can stall the text encoder.
+-- Reason: comment_too_long_or_binary
+WITH batch AS (SELECT * FROM {batch})
+
+SELECT batch.feedback_id, 'comment_too_long_or_binary' AS reason
+FROM batch
+WHERE batch.comment IS NOT NULL
+    AND (
+        length(batch.comment) > :max_comment_length
+        OR batch.comment ~ '[\x01-\x08\x0B\x0C\x0E-\x1F\x7F]'
+    )
