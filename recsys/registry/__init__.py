@@ -1,1 +1,6 @@
-"""Model versions in MLflow, the promotion gate, the ledger of decisions, the way back."""
+"""MLflow tracking and versions, the promotion gate, the ledger, rollback and the pyfunc."""
+
+import os
+
+# MLflow reads it when it is first imported, which any module of this room may cause.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

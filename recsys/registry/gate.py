@@ -153,19 +153,17 @@ def _decide_against_champion(
 def _decide_without_champion(
     kind: str, evaluation: Evaluation, settings: Settings, checks: list[Check]
 ) -> Decision:
+    if kind == "micro":
+        sentence = "A micro-update needs a champion with sound scores to be compared with."
+        no_champion = Check("has_champion", FAIL, 0, None, None, 1, sentence)
+        return _decision("hold", "no_champion", [*checks, no_champion], no_champion, evaluation)
     popularity = _popularity(evaluation, settings)
     checks.append(popularity)
-    unusable = CHAMPION in evaluation.failures
-    if kind == "micro" and not unusable:
-        no_parent = Check(
-            "has_champion", FAIL, 0, None, None, 1, "A micro-update needs a champion to compare with."
-        )
-        return _decision("hold", "no_champion", [*checks, no_parent], no_parent, evaluation)
     if popularity.verdict == FAIL:
         return _decision("reject", "worse_than_popularity", checks, popularity, evaluation)
     if popularity.verdict == INCONCLUSIVE and (popularity.observed or 0.0) <= 0:
         return _decision("hold", "not_shown_better_than_popularity", checks, popularity, evaluation)
-    if unusable:
+    if CHAMPION in evaluation.failures:
         return _decision("promote", "champion_unusable", checks, popularity, evaluation)
     # A system without any champion serves nobody: the first model needs to look better only.
     return _decision("promote", "first_champion", checks, popularity, evaluation)

@@ -170,8 +170,9 @@ def test_without_guard_users_the_check_says_that_it_does_not_apply():
 
 
 def test_a_micro_update_without_champion_is_held():
-    evaluation = _evaluation(**{CANDIDATE: USERS, POPULARITY: USERS * 0.5})
-    assert decide("micro", evaluation, SETTINGS).reason == "no_champion"
+    evaluation = _evaluation(**{CANDIDATE: USERS})
+    decision = decide("micro", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("hold", "no_champion")
 
 
 def test_a_decision_survives_json():

@@ -1,0 +1,113 @@
+"""`recsys champion`, `history`, `promote` and `rollback`."""
+
+import getpass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.settings import load_settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from recsys.registry.ledger import LedgerEntry
+    from recsys.settings import Settings
+
+app = typer.Typer(help="Look at the champion and change it by hand.")
+
+_Actor = Annotated[
+    str | None, typer.Option("--actor", help="Who decides; the user of this machine by default.")
+]
+_NEXT = "Users see it after the next publication: trigger publish_recommendations, or wait for it."
+
+
+@app.command()
+def champion() -> None:
+    """Show the version that is served, since when and why."""
+    from recsys.registry import ledger
+
+    _, engine = _connect()
+    current = ledger.champion(engine)
+    if current is None:
+        typer.echo("There is no champion yet: run nightly_training.")
+        raise typer.Exit(1)
+    typer.echo(
+        f"Version {current.model_version} is champion since {current.since:%Y-%m-%d %H:%M:%S %Z}, "
+        f"{f'after version {current.previous}' if current.previous else 'the first one'} "
+        f"({current.reason}, by {current.actor})."
+    )
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=1, help="How many decisions to show.")] = 20,
+) -> None:
+    """List the latest decisions, newest first."""
+    from recsys.registry import ledger
+
+    _, engine = _connect()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("decided at", "action", "version", "champion before", "reason", "by"):
+        table.add_column(column)
+    table.add_column("explanation", overflow="fold")
+    for entry in ledger.history(engine, limit):
+        table.add_row(
+            f"{entry.decided_at:%Y-%m-%d %H:%M:%S}",
+            entry.action,
+            entry.model_version,
+            entry.previous_champion or "-",
+            entry.reason,
+            entry.actor,
+            entry.explanation,
+        )
+    Console().print(table)
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Model version to make champion.")],
+    reason: Annotated[str, typer.Option(help="Why; others read it in the ledger.")],
+    actor: _Actor = None,
+) -> None:
+    """Make a version champion without asking the gate."""
+    from recsys.registry import ledger
+    from recsys.registry.promote import promote as promote_version
+
+    settings, engine = _connect()
+    current = ledger.champion(engine)
+    entry = promote_version(
+        engine,
+        settings,
+        version,
+        current.model_version if current else None,
+        reason="promoted_by_person",
+        explanation=reason,
+        actor=actor or getpass.getuser(),
+    )
+    _tell(entry)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; others read it in the ledger.")],
+    to: Annotated[str | None, typer.Option(help="Version to go back to; the previous by default.")] = None,
+    actor: _Actor = None,
+) -> None:
+    """Make an earlier champion the champion again."""
+    from recsys.registry.rollback import roll_back
+
+    settings, engine = _connect()
+    _tell(roll_back(engine, settings, reason=reason, to=to, actor=actor or getpass.getuser()))
+
+
+def _connect() -> "tuple[Settings, sa.Engine]":
+    from recsys.warehouse.engine import connect
+
+    settings = load_settings()
+    return settings, connect(settings.require_warehouse_url())
+
+
+def _tell(entry: "LedgerEntry") -> None:
+    typer.echo(f"Version {entry.model_version} is champion. {_NEXT}")

@@ -1,0 +1,98 @@
+"""One way to reach MLflow: quickly refused when it is away, and quiet."""
+
+import logging
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+import requests
+import sqlalchemy.exc
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
+
+from recsys.errors import ConfigurationError, RegistryError, ServiceUnavailableError
+from recsys.settings import Settings
+
+_PING_SECONDS = 5
+_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    "TQDM_DISABLE": "1",
+}
+_LATER = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR", "IO_ERROR"}
+
+
+def mlflow_client(settings: Settings) -> MlflowClient:
+    """Return a client of the configured MLflow after checking that a server answers.
+
+    Raises
+    ------
+    ConfigurationError
+        No tracking URI is set.
+    ServiceUnavailableError
+        Nothing answers there now.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic", "py.warnings"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri = settings.require_tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        _ping(uri)
+    # The fluent API, which logs models, takes the place from this process-wide setting.
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    with mlflow_errors(settings, "connect to the registry"):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def mlflow_errors(settings: Settings, action: str) -> Iterator[None]:
+    """Turn MLflow's errors into ours; `action` completes "MLflow could not ..."."""
+    uri = settings.mlflow_tracking_uri
+    try:
+        yield
+    except (requests.ConnectionError, requests.Timeout, sqlalchemy.exc.OperationalError) as error:
+        raise ServiceUnavailableError(f"MLflow at {uri} could not {action}: {error}") from error
+    except MlflowException as error:
+        # Older and newer servers differ in how they tell that they are away; the code is the best hint.
+        if error.error_code in _LATER:
+            raise ServiceUnavailableError(f"MLflow at {uri} could not {action}: {error.message}") from error
+        raise RegistryError(f"MLflow at {uri} could not {action}: {error.message}") from error
+
+
+def is_missing(error: MlflowException) -> bool:
+    """Return whether MLflow says that something does not exist."""
+    return bool(error.error_code == ErrorCode.Name(1001) or error.error_code == "RESOURCE_DOES_NOT_EXIST")
+
+
+def quoted(value: str) -> str:
+    """Return a string literal of MLflow's filter language."""
+    if "'" not in value:
+        return f"'{value}'"
+    if '"' not in value:
+        return f'"{value}"'
+    raise ConfigurationError(f"MLflow cannot search for a value with both kinds of quotes: {value}")
+
+
+def _ping(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PING_SECONDS):  # noqa: S310
+            return
+    except urllib.error.HTTPError as error:
+        # It answers; whether it lets us in shows with the first request.
+        if error.code < 500:
+            return
+        raise ServiceUnavailableError(f"MLflow at {uri} answers with status {error.code}") from error
+    except (OSError, ValueError) as error:
+        raise ServiceUnavailableError(
+            f"no MLflow answers at {uri}: {error}; start it (`recsys up` for the embedded stack) or correct "
+            "RECSYS_MLFLOW_TRACKING_URI"
+        ) from error

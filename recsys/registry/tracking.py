@@ -1,0 +1,172 @@
+"""One MLflow run for each training run, found again by its run key and never doubled.
+
+Everything logged here is written so that a retry repeats it without harm: the same parameters, the
+same metric points (time and step included), the same artifact paths.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from recsys.evaluation.result import Evaluation
+from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
+from recsys.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RUN_KEY = "recsys.run_key"
+_METRICS_PER_CALL = 900  # MLflow takes at most 1,000
+_DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
+
+
+def track_training(
+    settings: Settings, run_key: str, training: Mapping[str, Any], snapshot: Mapping[str, Any]
+) -> str:
+    """Log a finished training: parameters, curves, the snapshot as dataset.
+
+    Parameters
+    ----------
+    run_key
+        Names the training run; the same key finds the same MLflow run.
+    training
+        Contents of the training's `result.json`; `history.jsonl` lies beside its checkpoint.
+    snapshot
+        Reference of the snapshot: uri, digest, kind, window_id, and `parent` and `data_docs` if any.
+
+    Returns
+    -------
+    Id of the MLflow run.
+    """
+    kind = str(training["kind"])
+    client = mlflow_client(settings)
+    with mlflow_errors(settings, f"log the training of {run_key}"):
+        run_id = find_or_create_run(client, settings, run_key, kind)
+        started = client.get_run(run_id).info.start_time
+        tags = {
+            "recsys.kind": kind,
+            "recsys.window_id": snapshot["window_id"],
+            "recsys.snapshot_uri": snapshot["uri"],
+            "recsys.snapshot_digest": snapshot["digest"],
+            "recsys.parent_version": snapshot.get("parent"),
+            "recsys.data_docs": snapshot.get("data_docs"),
+            "recsys.stopped_because": training.get("stopped_because"),
+        }
+        client.log_batch(
+            run_id,
+            params=[Param(name, value) for name, value in parameters(settings, kind).items()],
+            tags=[RunTag(name, str(value)) for name, value in tags.items() if value is not None],
+        )
+        figures = {name: training.get(name) for name in ("seconds", "epochs", "best_epoch")}
+        _log_metrics(client, run_id, _points({f"training/{n}": v for n, v in figures.items()}, started))
+        _log_metrics(client, run_id, _curves(Path(training["checkpoint"]).parent / "history.jsonl", started))
+        _log_dataset(client, run_id, snapshot)
+        client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def track_evaluation(
+    settings: Settings, run_id: str, evaluation: Evaluation, folder: Path, prefix: str = "evaluation"
+) -> None:
+    """Log the figures of an evaluation as metrics and its folder (report, plots) as artifacts."""
+    client = mlflow_client(settings)
+    with mlflow_errors(settings, f"log the evaluation to run {run_id}"):
+        started = client.get_run(run_id).info.start_time
+        values = {f"{f.scorer}/{f.slice}/{f.metric}": f.value for f in evaluation.figures}
+        _log_metrics(client, run_id, _points(values, started))
+        client.log_artifacts(run_id, str(folder), prefix)
+
+
+def find_or_create_run(client: MlflowClient, settings: Settings, run_key: str, kind: str) -> str:
+    """Return the id of the run with this key, made when there is none."""
+    experiment_id = experiment(client, settings)
+    found = client.search_runs(
+        [experiment_id], f"tags.`{RUN_KEY}` = {quoted(run_key)}", max_results=1, order_by=["start_time ASC"]
+    )
+    if found:
+        return str(found[0].info.run_id)
+    run = client.create_run(experiment_id, tags={RUN_KEY: run_key}, run_name=f"{kind} {run_key}")
+    return str(run.info.run_id)
+
+
+def experiment(client: MlflowClient, settings: Settings) -> str:
+    """Return the id of the experiment named like the registered model, made when there is none."""
+    name = settings.registered_model
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    location = None
+    if not settings.require_tracking_uri().startswith(("http://", "https://")):
+        # Without a server MLflow would write artifacts into the current folder.
+        location = (settings.home.resolve() / "mlflow" / "artifacts").as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return str(client.get_experiment_by_name(name).experiment_id)
+
+
+def parameters(settings: Settings, kind: str) -> dict[str, str]:
+    """Return the settings that shape a training, flat; no secrets are among them."""
+    sections: dict[str, Any] = {"model": settings.model, "evaluation": settings.evaluation}
+    sections["training"] = settings.training
+    if kind == "micro":
+        sections["micro_update"] = settings.micro_update
+    return {
+        f"{section}.{name}": str(value)
+        for section, values in sections.items()
+        for name, value in values.model_dump().items()
+    }
+
+
+def _points(values: Mapping[str, Any], timestamp: int, step: int = 0) -> list[Metric]:
+    return [
+        Metric(name, float(value), timestamp + step, step)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    ]
+
+
+def _curves(path: Path, started: int) -> list[Metric]:
+    if not path.is_file():
+        return []
+    points = []
+    for number, line in enumerate(path.read_text().splitlines()):
+        try:
+            row = json.loads(line)
+        except ValueError:  # the last line of a training that was killed while writing
+            continue
+        step = int(row.pop("epoch", number))
+        points += _points({f"curve/{name}": value for name, value in row.items()}, started, step)
+    return points
+
+
+def _log_metrics(client: MlflowClient, run_id: str, points: Iterable[Metric]) -> None:
+    batch = list(points)
+    for start in range(0, len(batch), _METRICS_PER_CALL):
+        client.log_batch(run_id, metrics=batch[start : start + _METRICS_PER_CALL])
+
+
+def _log_dataset(client: MlflowClient, run_id: str, snapshot: Mapping[str, Any]) -> None:
+    with warnings.catch_warnings():
+        # It lists a local folder twice among the possible sources, and warns.
+        warnings.simplefilter("ignore", UserWarning)
+        source = resolve_dataset_source(str(snapshot["uri"]), [FileSystemDatasetSource])
+    dataset = MetaDataset(
+        source,
+        name=f"{snapshot['kind']} snapshot of window {snapshot['window_id']}",
+        digest=str(snapshot["digest"])[:_DATASET_DIGEST_LENGTH],
+    )
+    tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+    client.log_inputs(run_id, [DatasetInput(Dataset(**dataset.to_dict()), tags=tags)])

@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from recsys.registry.pyfunc_model import input_example, recommend
+
+
+def _event(**changes):
+    return {
+        "item_id": "item0",
+        "event_type": "rating",
+        "value": 5.0,
+        "occurred_at": "2026-01-01T00:00:00+00:00",
+    } | changes
+
+
+def _ask(recommender, *histories, **params):
+    return recommend(recommender, pd.DataFrame({"history": list(histories)}), params)
+
+
+def test_the_example_of_a_model_is_answered_by_it(recommender):
+    users, params = input_example(recommender)
+    answer = recommend(recommender, users, params)
+    assert len(answer["item_ids"][0]) == 3
+
+
+def test_consumed_items_come_back_only_when_asked_for(recommender):
+    everything = len(recommender.catalogue)
+    without = _ask(recommender, [_event()], k=everything)
+    with_consumed = _ask(recommender, [_event()], k=everything, exclude_consumed=False)
+    assert "item0" not in without["item_ids"][0]
+    assert len(without["item_ids"][0]) == len(without["scores"][0]) == everything - 1
+    assert "item0" in with_consumed["item_ids"][0]
+
+
+def test_items_that_the_model_does_not_know_are_left_out_of_the_history(recommender):
+    known = _ask(recommender, [_event()], k=3)
+    both = _ask(recommender, [_event(item_id="unheard of"), _event()], k=3)
+    assert known["item_ids"].tolist() == both["item_ids"].tolist()
+
+
+def test_the_answer_depends_on_the_history_and_not_on_the_neighbouring_rows(recommender):
+    alone = _ask(recommender, [_event(item_id="item3")], k=5)
+    beside = _ask(recommender, [_event(item_id="item9")], [_event(item_id="item3")], k=5)
+    assert beside["item_ids"][1] == alone["item_ids"][0]
+    assert np.allclose(beside["scores"][1], alone["scores"][0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("history", "reason"),
+    [
+        ("item0", "row 0: history must be a list of events, not str"),
+        (None, "row 0: history must be a list of events, not NoneType"),
+        (["item0"], "row 0, event 0: an event must be an object, not str"),
+        ([_event(event_type="adored")], "unknown event type 'adored'; known are dislike, rating"),
+        ([_event(item_id=7)], "row 0, event 0: item_id must be text, not 7"),
+        ([_event(), _event(value="five")], "row 0, event 1: value must be a number, not 'five'"),
+        ([_event(value=float("inf"))], "value must be finite"),
+        ([_event(occurred_at="2026-01-01")], "occurred_at must be ISO 8601 with a time zone"),
+        ([_event(occurred_at="yesterday")], "occurred_at must be ISO 8601 with a time zone"),
+        ([{"item_id": "item0"}], "event_type must be text, not None"),
+    ],
+)
+def test_a_bad_history_is_refused_with_row_and_reason(recommender, history, reason):
+    with pytest.raises(MlflowException) as refused:
+        _ask(recommender, history)
+    assert reason in refused.value.message
+    assert refused.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize("k", [0, -1, 13])
+def test_k_outside_the_catalogue_is_refused(recommender, k):
+    with pytest.raises(MlflowException, match="k must be from 1 to 12"):
+        _ask(recommender, [_event()], k=k)
+
+
+def test_a_missing_column_and_a_request_that_is_no_text_are_refused(recommender):
+    with pytest.raises(MlflowException, match="'history' is missing"):
+        recommend(recommender, pd.DataFrame({"items": [[]]}), {})
+    with pytest.raises(MlflowException, match="request must be text"):
+        recommend(recommender, pd.DataFrame({"history": [[]], "request": [5]}), {})
