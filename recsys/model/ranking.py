@@ -40,7 +40,13 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     users, items = scores.shape
     width = min(k, items)
     if width < items:
-        candidates = np.argpartition(scores, items - width, axis=1)[:, items - width :]
+        split = items - width
+        parted = np.argpartition(scores, (split - 1, split), axis=1)
+        edge = np.take_along_axis(scores, parted[:, split - 1 : split + 1], axis=1)
+        candidates = parted[:, split:]
+        for user in np.flatnonzero((edge[:, 0] == edge[:, 1]) & np.isfinite(edge[:, 0])):
+            # The cut goes through equal scores: only a sort knows which come first.
+            candidates[user] = np.argsort(-scores[user], kind="stable")[:width]
         candidates.sort(axis=1)
     else:
         candidates = np.broadcast_to(np.arange(items), (users, items))

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from recsys.errors import ConfigurationError
+from recsys.model.collaborative import EASE, Popularity, interaction_matrix
+from tests.small_models import disliked, histories, liked, theme_catalogue
+
+CATALOGUE = theme_catalogue(4)
+SPACE, CRIME = (CATALOGUE.lookup([f"{theme}-{n}" for n in range(4)]) for theme in ("space", "crime"))
+PAST = histories(
+    CATALOGUE,
+    *[liked("space-0", "space-1", "space-2") for _ in range(5)],
+    *[liked("crime-0", "crime-1", "crime-2") for _ in range(3)],
+)
+
+
+def test_ease_is_the_published_closed_form() -> None:
+    x = interaction_matrix(PAST, len(CATALOGUE)).toarray().astype(float)
+    seen = x.sum(0) > 0
+    p = np.linalg.inv(x[:, seen].T @ x[:, seen] + 2.0 * np.eye(seen.sum()))
+    expected = -p / np.diag(p)
+    np.fill_diagonal(expected, 0)
+    weights = EASE.fit(PAST, len(CATALOGUE), 2.0).weights.toarray()
+    assert np.allclose(weights[np.ix_(seen, seen)], expected, atol=1e-4)
+    assert not weights[~seen].any()
+
+
+def test_ease_recommends_what_goes_with_the_history() -> None:
+    scores = EASE.fit(PAST, len(CATALOGUE), 1.0).score(histories(CATALOGUE, liked("space-0", "space-1"), []))
+    assert scores[0].argmax() == SPACE[2]
+    assert not scores[1].any()
+
+
+def test_a_dislike_pushes_neighbours_down_when_asked_to() -> None:
+    past = histories(CATALOGUE, disliked("space-0"))
+    assert EASE.fit(PAST, len(CATALOGUE), 1.0, negative=-0.5).score(past)[0, SPACE[1]] < 0
+    assert EASE.fit(PAST, len(CATALOGUE), 1.0).score(past)[0, SPACE[1]] > 0
+
+
+def test_an_item_met_twice_counts_once_with_its_latest_sentiment() -> None:
+    past = histories(
+        CATALOGUE, [*liked("space-0"), *disliked("space-0")], [*disliked("space-1"), *liked("space-1")]
+    )
+    matrix = interaction_matrix(past, len(CATALOGUE), negative=-0.5).toarray()
+    assert matrix[0, SPACE[0]] == -0.5
+    assert matrix[1, SPACE[1]] == 1
+
+
+def test_only_the_strongest_neighbours_are_kept() -> None:
+    weights = EASE.fit(PAST, len(CATALOGUE), 1.0, neighbours=1).weights
+    assert (np.diff(weights.tocsc().indptr) <= 2).all()
+
+
+def test_too_large_a_catalogue_is_refused_before_memory_is_spent() -> None:
+    with pytest.raises(ConfigurationError, match=r"5000000 items.*COLLABORATIVE_MAX_ITEMS"):
+        EASE.fit(PAST, 5_000_000)
+
+
+def test_nothing_consumed_gives_no_weights() -> None:
+    assert EASE.fit(histories(CATALOGUE, []), len(CATALOGUE)).weights.nnz == 0
+
+
+def test_parts_move_with_their_items_to_another_catalogue() -> None:
+    positions = np.arange(len(CATALOGUE))[::-1].astype(np.int64).copy()
+    positions[SPACE[3]] = -1
+    ease, popularity = EASE.fit(PAST, len(CATALOGUE), 1.0), Popularity.fit(PAST, len(CATALOGUE))
+    moved, counted = ease.aligned(positions, 20), popularity.aligned(positions, 20)
+    assert moved.weights[positions[SPACE[0]], positions[SPACE[1]]] == ease.weights[SPACE[0], SPACE[1]]
+    assert counted.counts[positions[CRIME[0]]] == 3
+    assert counted.counts.sum() == popularity.counts.sum()

@@ -1,0 +1,66 @@
+import numpy as np
+
+from recsys.model.fusion import (
+    COLLABORATIVE,
+    LIKING,
+    NEURAL,
+    Fusion,
+    fit_fusion,
+    ndcg_of_ranks,
+    standardise,
+    target_ranks,
+)
+
+RNG = np.random.default_rng(0)
+CASES, ITEMS = 300, 40
+TARGETS = RNG.integers(0, ITEMS, CASES)
+NOTHING = np.zeros((CASES, ITEMS), dtype=bool)
+
+
+def noisy(strength: float) -> np.ndarray:
+    scores = RNG.normal(size=(CASES, ITEMS)).astype(np.float32)
+    scores[np.arange(CASES), TARGETS] += strength
+    return standardise(scores)
+
+
+def test_a_part_that_knows_gets_weight_and_one_that_does_not_gets_little() -> None:
+    parts = {NEURAL: noisy(1.0), COLLABORATIVE: noisy(1.0), LIKING: noisy(0.0)}
+    fusion, ndcg = fit_fusion(parts, TARGETS, NOTHING)
+    assert fusion.weights[COLLABORATIVE] > 0.4
+    assert fusion.weights[LIKING] < 0.2
+    alone = ndcg_of_ranks(target_ranks(parts[NEURAL], TARGETS, NOTHING), 10).mean()
+    assert ndcg > alone + 0.05
+
+
+def test_a_weight_is_never_fitted_below_its_floor() -> None:
+    parts = {NEURAL: noisy(2.0), LIKING: noisy(-1.0)}
+    fusion, _ = fit_fusion(parts, TARGETS, NOTHING, least={LIKING: 0.05})
+    assert fusion.weights[LIKING] == 0.05
+
+
+def test_an_item_nothing_is_known_of_is_average_not_worst() -> None:
+    scores = np.array([[0.0, 1.0, 2.0, 0.0]], dtype=np.float32)
+    known = np.array([True, True, True, False])
+    assert standardise(scores, known)[0, 3] == 0
+    assert standardise(scores, known)[0, 0] < 0
+
+
+def test_constant_scores_say_nothing() -> None:
+    assert not standardise(np.ones((2, 5), dtype=np.float32)).any()
+    assert target_ranks(np.ones((1, 5), dtype=np.float32), np.array([2]), NOTHING[:1, :5])[0] == 5
+
+
+def test_rank_counts_only_items_that_may_be_recommended() -> None:
+    scores = np.array([[5.0, 4.0, 3.0, 2.0]], dtype=np.float32)
+    excluded = np.array([[True, False, False, False]])
+    assert target_ranks(scores, np.array([2]), excluded)[0] == 2
+
+
+def test_a_score_that_is_not_a_number_ranks_last() -> None:
+    scores = np.full((1, 4), np.nan, dtype=np.float32)
+    assert target_ranks(scores, np.array([0]), NOTHING[:1, :4])[0] == 4
+
+
+def test_absent_parts_count_nothing() -> None:
+    fusion = Fusion({NEURAL: 1.0, COLLABORATIVE: 0.5})
+    assert (fusion.join({NEURAL: np.ones((1, 2), dtype=np.float32)}) == 1).all()

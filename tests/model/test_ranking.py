@@ -1,0 +1,32 @@
+import numpy as np
+
+from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
+from tests.small_models import disliked, histories, liked, theme_catalogue
+
+
+def test_consumed_and_disliked_items_get_no_score() -> None:
+    catalogue = theme_catalogue(2)
+    past = histories(catalogue, liked("space-0"), [], liked("crime-1") + disliked("space-1"))
+    scores = mask_consumed(np.zeros((3, len(catalogue)), dtype=np.float32), past)
+    masked = [set(catalogue.item_ids[np.isneginf(row)]) for row in scores]
+    assert masked == [{"space-0"}, set(), {"crime-1", "space-1"}]
+
+
+def test_best_items_come_first_and_equal_scores_in_catalogue_order() -> None:
+    scores = np.array([[0.1, 0.9, 0.5, 0.9], [1.0, 1.0, 1.0, 1.0]], dtype=np.float32)
+    index, best = top_k(scores, 3)
+    assert index.tolist() == [[1, 3, 2], [0, 1, 2]]
+    assert np.allclose(best, [[0.9, 0.9, 0.5], [1, 1, 1]])
+
+
+def test_a_user_with_fewer_items_than_asked_for_gets_fewer() -> None:
+    scores = np.array([[0.3, -np.inf, 0.2], [-np.inf, -np.inf, -np.inf]], dtype=np.float32)
+    index, best = top_k(scores, 5)
+    assert index.tolist() == [[0, 2, *[NO_ITEM] * 3], [NO_ITEM] * 5]
+    assert np.isneginf(best[0, 2:]).all()
+
+
+def test_top_k_is_what_a_full_sort_gives() -> None:
+    scores = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32)
+    index, _ = top_k(scores, 7)
+    assert (index == np.argsort(-scores, axis=1)[:, :7]).all()

@@ -1,0 +1,163 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.collaborative import EASE, Popularity
+from recsys.model.fusion import PARTS
+from recsys.model.recommender import Recommender
+from recsys.snapshot.sequences import Catalogue, Sequences
+from tests.small_models import (
+    EVENT_TYPES,
+    LIKE,
+    RATING,
+    VIEW,
+    disliked,
+    histories,
+    liked,
+    small_settings,
+    theme_catalogue,
+)
+
+
+def test_scores_and_vectors_have_the_shapes_they_say(recommender: Recommender, catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked("space-0"), [], liked("crime-1", "crime-2"))
+    assert recommender.item_vectors().shape == (36, 16)
+    assert recommender.user_vectors(past).shape == (3, 16)
+    scores = recommender.score(past)
+    assert scores.shape == (3, 36)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+
+
+def test_a_user_scores_alike_alone_and_among_others(recommender: Recommender, catalogue: Catalogue) -> None:
+    users = [liked("space-0", "space-1"), liked("crime-1"), [], liked(*[f"cooking-{n}" for n in range(12)])]
+    together = recommender.score(histories(catalogue, *users))
+    # Times differ between the two, gaps do not.
+    alone = np.concatenate([recommender.score(histories(catalogue, user)) for user in users])
+    assert np.allclose(together, alone, atol=1e-4)
+
+
+def test_order_type_and_value_of_events_matter(recommender: Recommender, catalogue: Catalogue) -> None:
+    torch.nn.init.normal_(recommender.users.sentiment.weight)
+    torch.nn.init.normal_(recommender.users.position.weight)
+    nan = float("nan")
+    variants = [
+        [("space-0", LIKE, nan), ("crime-0", LIKE, nan)],
+        [("crime-0", LIKE, nan), ("space-0", LIKE, nan)],
+        [("space-0", VIEW, nan), ("crime-0", LIKE, nan)],
+        [("space-0", RATING, 5.0), ("crime-0", LIKE, nan)],
+        [("space-0", RATING, 4.0), ("crime-0", LIKE, nan)],
+        [*disliked("space-0"), ("crime-0", LIKE, nan)],
+    ]
+    vectors = recommender.user_vectors(histories(catalogue, *variants))
+    distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+    assert (distances[~np.eye(len(variants), dtype=bool)] > 1e-5).all()
+
+
+def test_the_newest_events_of_a_long_history_count(recommender: Recommender, catalogue: Catalogue) -> None:
+    items = [catalogue.item_ids[n % 36] for n in range(10_000)]
+    long = histories(catalogue, liked(*items))
+    newest = histories(catalogue, liked(*items[-21:])).last(20)
+    # The gap before the first event read differs: it is known in the long history.
+    vectors = recommender.user_vectors(long), recommender.user_vectors(newest)
+    changed = recommender.user_vectors(histories(catalogue, liked(*items[:-1], "space-3")))
+    assert np.linalg.norm(vectors[0] - vectors[1]) < 0.2 * np.linalg.norm(vectors[0])
+    assert not np.allclose(vectors[0], changed)
+
+
+def test_a_new_item_has_a_vector_from_its_text_and_changes_no_other(
+    recommender: Recommender, catalogue: Catalogue
+) -> None:
+    larger = theme_catalogue(extra=(("new", "rocket planet"), ("blank", "")))
+    order = np.random.default_rng(0).permutation(len(larger))
+    shuffled = Catalogue(
+        larger.item_ids[order],
+        [larger.titles[i] for i in order],
+        [larger.texts[i] for i in order],
+        larger.available[order],
+        [larger.attributes[i] for i in order],
+    )
+    moved = recommender.with_catalogue(shuffled)
+    before, after = recommender.item_vectors(), moved.item_vectors()
+    assert np.allclose(after[shuffled.lookup(catalogue.item_ids)], before, atol=1e-5)
+    assert not moved.items.trained[shuffled.index["new"]]
+    assert np.isfinite(after).all()
+    past = [liked("space-0", "crime-3")]
+    same = shuffled.lookup(catalogue.item_ids)
+    neural = moved.parts(histories(shuffled, *past))["neural"][:, same]
+    assert np.corrcoef(neural, recommender.parts(histories(catalogue, *past))["neural"])[0, 1] > 0.999
+
+
+def test_an_item_whose_text_changed_is_encoded_again(recommender: Recommender, catalogue: Catalogue) -> None:
+    texts = list(catalogue.texts)
+    texts[0] = "soup and oven"
+    changed = Catalogue(
+        catalogue.item_ids, catalogue.titles, texts, catalogue.available, catalogue.attributes
+    )
+    difference = np.abs(recommender.with_catalogue(changed).item_vectors() - recommender.item_vectors()).sum(
+        1
+    )
+    assert difference[0] > 1e-3
+    assert not difference[1:].any()
+
+
+def test_a_checkpoint_gives_the_same_scores(
+    recommender: Recommender, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    past = histories(catalogue, liked("space-0", "space-1"), [])
+    recommender.collaborative = EASE.fit(past, 36, 1.0)
+    recommender.popularity = Popularity.fit(past, 36)
+    recommender.save(tmp_path / "checkpoint", parent="7")
+    loaded = Recommender.load(tmp_path / "checkpoint")
+    assert np.allclose(loaded.score(past), recommender.score(past), atol=1e-6)
+    assert loaded.text is None  # scoring needs no text encoder
+    assert loaded.catalogue.titles == catalogue.titles
+    again = loaded.with_catalogue(catalogue)
+    assert again.text is None  # nothing new to encode
+    assert np.allclose(again.score(past), recommender.score(past), atol=1e-6)
+    assert not list(tmp_path.rglob("*.p*kl")) + list(tmp_path.rglob("*.bin"))
+
+
+def test_a_request_moves_only_its_own_user(recommender: Recommender, catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked("space-0"), liked("space-0"))
+    plain, asked = recommender.score(past), recommender.score(past, ["", "bread and soup"])
+    assert np.allclose(plain[0], asked[0])
+    assert not np.allclose(plain[1], asked[1])
+
+
+def test_contributions_add_up_to_the_score(recommender: Recommender, catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked("space-0", "space-1"), [])
+    recommender.collaborative = EASE.fit(past, 36, 1.0)
+    recommender.popularity = Popularity.fit(past, 36)
+    parts = recommender.contributions(past)
+    assert set(parts) == set(PARTS)
+    assert np.allclose(sum(parts.values()), recommender.score(past), atol=1e-5)
+
+
+def test_no_users_no_scores(recommender: Recommender) -> None:
+    assert recommender.score(Sequences.empty()).shape == (0, 36)
+
+
+def test_histories_of_another_catalogue_are_refused(recommender: Recommender) -> None:
+    larger = theme_catalogue(20)
+    with pytest.raises(CheckpointError, match="with_catalogue"):
+        recommender.score(histories(larger, liked(str(larger.item_ids[-1]))))
+
+
+def test_an_empty_catalogue_is_refused(encoder_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="at least one item"):
+        Recommender.build(
+            small_settings(tmp_path, encoder_folder).model, Catalogue.build([], []), EVENT_TYPES
+        )
+
+
+@pytest.mark.parametrize(
+    "titles", [[""], ["bread"] * 3, ["", "", "bread"]], ids=["one blank", "equal", "blanks"]
+)
+def test_poor_catalogues_work(encoder_folder: Path, tmp_path: Path, titles: list[str]) -> None:
+    small = Catalogue.build([str(n) for n in range(len(titles))], titles)
+    model = Recommender.build(small_settings(tmp_path, encoder_folder).model, small, EVENT_TYPES).eval()
+    assert np.isfinite(model.score(histories(small, liked("0"), []))).all()

