@@ -1,5 +1,6 @@
--- Events with ids that are already there, or in quarantine, are left out. An event without an id gets
--- one from its content, so that the same line never counts twice.
+-- Events with ids that are already there are left out, and those that are in quarantine just as they
+-- are here: an event that was put right may come again under its id. An event without an id gets one
+-- from its content, so that the same line never counts twice.
 INSERT INTO feedback (
     event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at
 )
@@ -19,6 +20,15 @@ FROM (
         ctid AS position
     FROM incoming_feedback
 ) AS incoming
-WHERE NOT EXISTS (SELECT FROM quarantine WHERE quarantine.feedback ->> 'event_id' = incoming.event_id)
+WHERE NOT EXISTS (
+    SELECT FROM quarantine
+    WHERE quarantine.feedback ->> 'event_id' = incoming.event_id
+      AND quarantine.feedback ->> 'user_id' = incoming.user_id
+      AND quarantine.feedback ->> 'item_id' = incoming.item_id
+      AND quarantine.feedback ->> 'event_type' = incoming.event_type
+      AND quarantine.feedback ->> 'comment' IS NOT DISTINCT FROM incoming.comment
+      AND (quarantine.feedback ->> 'value')::double precision IS NOT DISTINCT FROM incoming.value
+      AND (quarantine.feedback ->> 'occurred_at')::timestamptz IS NOT DISTINCT FROM incoming.occurred_at
+)
 ORDER BY position
 ON CONFLICT DO NOTHING

@@ -80,6 +80,8 @@ def refresh_analytics(engine: sa.Engine) -> list[str]:
 
 def _install(connection: sa.Connection, file: Path) -> None:
     statement = file.read_text(encoding="utf-8")
+    # The file goes to Postgres as it is: no percent sign or colon in it is a parameter.
+    connection = connection.execution_options(no_parameters=True)
     try:
         if "create materialized view" in statement:
             connection.exec_driver_sql(f"DROP MATERIALIZED VIEW IF EXISTS {SCHEMA}.{file.stem}")

@@ -136,7 +136,7 @@ def _lines(summary: object) -> list[str]:
     assert isinstance(summary, IngestSummary)
     rate = summary.read / summary.seconds if summary.seconds else 0.0
     lines = [
-        f"{summary.path}: {summary.read:,} lines of {summary.table} in {summary.seconds:.1f} s ({rate:,.0f}/s)",
+        f"{summary.path}: {summary.read:,} lines in {summary.seconds:.1f} s ({rate:,.0f}/s)",
         f"  inserted    {summary.inserted:>12,}",
     ]
     if summary.table in ("items", "users"):

@@ -2,8 +2,8 @@
 
 import csv
 
-_MAX_RECORD_LINES = 1_000
-_MAX_RECORD_CHARACTERS = 1 << 20
+_MAX_RECORD_LINES = 100_000
+_MAX_RECORD_CHARACTERS = 16 << 20
 
 Place = tuple[int, str]
 """Offset of a record's first line in the block, and the record's text."""
@@ -76,9 +76,7 @@ def _record_at(lines: list[str], index: int, delimiter: str) -> tuple[str, int]:
         if characters > _MAX_RECORD_CHARACTERS:
             break
         if quotes % 2 == 0:
-            record = "\n".join(joined)
-            if parse_record(record, delimiter) is not None:
-                return record, len(joined)
+            return "\n".join(joined), len(joined)
     return text, 1
 
 

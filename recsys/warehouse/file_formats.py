@@ -23,7 +23,7 @@ from recsys.warehouse.csv_records import parse_record, split_records
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
-_MAX_QUOTED_BYTES = 1 << 20
+_MAX_QUOTED_BYTES = 16 << 20
 _PARQUET_ROWS = 65_536
 _SAMPLE_LINES = 100
 
@@ -110,7 +110,7 @@ class _Lines:
 
     def first_line(self) -> bytes:
         """Take the first line, without its end and without a byte order mark."""
-        while b"\n" not in self._rest and len(self._rest) <= BLOCK_BYTES:
+        while b"\n" not in self._rest and len(self._rest) <= MAX_LINE_BYTES:
             more = self._read()
             if not more:
                 break
@@ -121,7 +121,7 @@ class _Lines:
     def blocks(self, first_line: int, quoted: bool) -> Iterator[tuple[int, bytes]]:
         """Yield line number and bytes of blocks that end with a line feed.
 
-        With `quoted`, a block is not cut inside a quoted field (up to 1 MiB of it: a quote that is
+        With `quoted`, a block is not cut inside a quoted field (up to 16 MiB of it: a quote that is
         never closed must not swallow the file).
         """
         line = first_line
@@ -132,7 +132,7 @@ class _Lines:
                 cut = rest.rfind(b"\n") + 1
                 if quoted and rest.count(b'"', 0, cut) % 2:
                     before_quote = rest.rfind(b"\n", 0, rest.rfind(b'"', 0, cut)) + 1
-                    if before_quote and cut - before_quote <= _MAX_QUOTED_BYTES:
+                    if cut - before_quote <= _MAX_QUOTED_BYTES:
                         cut = before_quote
                 if cut:
                     block, rest = rest[:cut], rest[cut:]
@@ -172,7 +172,7 @@ def _csv_chunk(first_line: int, block: bytes, names: list[str], wanted: list[str
         return (
             good,
             [(first_line + line, text) for line, text in places],
-            [BadLine(first_line + line, reason, text) for line, text, reason in bad],
+            [BadLine(first_line + line, reason, text) for line, reason, text in bad],
         )
 
     malformed = False
@@ -212,8 +212,8 @@ def _open_jsonl(
 ) -> Source:
     sample = _Lines(path, compressed)
     with sample._raw:
-        start = sample.first_line()[:BLOCK_BYTES]
-        head = [start, *sample._rest[:BLOCK_BYTES].split(b"\n")[: _SAMPLE_LINES - 1]]
+        start = sample.first_line()
+        head = [start, *sample._rest.split(b"\n")[: _SAMPLE_LINES - 1]]
     if start.lstrip().startswith(b"["):
         raise IngestError(f"{path} is one JSON array; write one JSON object a line instead")
     found: dict[str, type] = {}
@@ -260,7 +260,8 @@ def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: p
         else:
             # Fewer rows than lines: some are blank, and rows can no longer be told apart by number.
             if table.num_rows == len(lines):
-                return Chunk(_contiguous(table), table.num_rows, place)
+                columns = {name: _plain(column) for name, column in _contiguous(table).items()}
+                return Chunk(columns, table.num_rows, place)
     rows: list[dict[str, bytes | None]] = []
     places: list[int] = []
     bad: list[BadLine] = []
@@ -326,7 +327,10 @@ def _open_parquet(path: Path, known: frozenset[str]) -> Source:
 
 def _parquet_chunk(first_row: int, batch: pa.RecordBatch) -> Chunk:
     def place(row: int) -> tuple[int, str]:
-        values = batch.slice(row, 1).to_pylist()[0]
+        try:
+            values = batch.slice(row, 1).to_pylist()[0]
+        except (OverflowError, ValueError):
+            return first_row + row, ""  # a time that Python cannot represent
         return first_row + row, json.dumps(values, ensure_ascii=False, default=str)
 
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))

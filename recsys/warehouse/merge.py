@@ -17,6 +17,12 @@ from recsys.warehouse.partitions import ensure_months
 from recsys.warehouse.statements import read_statement
 
 _DEADLOCK_TRIES = 5
+# Errors that are about a value in a row, not about the server.
+_REFUSALS = (
+    psycopg2.DataError,
+    psycopg2.errors.CheckViolation,
+    psycopg2.errors.ProgramLimitExceeded,
+)
 
 
 @dataclass
@@ -83,7 +89,7 @@ class Merger:
             self._merge_at_once(rows)
         except (sa.exc.DBAPIError, psycopg2.Error) as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-            if not isinstance(cause, psycopg2.DataError | psycopg2.errors.ProgramLimitExceeded):
+            if not isinstance(cause, _REFUSALS):
                 raise
             if rows.num_rows == 1:
                 return [(first, f"refused by Postgres: {cause.diag.message_primary}")]

@@ -122,6 +122,11 @@ impressions = Table(
     Column("model_version", Text),
     _timestamp("shown_at", nullable=False),
     _timestamp("received_at", nullable=False, server_default=NOW),
+    CheckConstraint(
+        "cardinality(propensities) = cardinality(item_ids)"
+        " AND 0 <= ALL (propensities) AND 1 >= ALL (propensities)",
+        name="impressions_propensities_check",
+    ),
     Index("impressions_user", "user_id", "shown_at"),
     comment="one slate shown to a user, with the propensities of the policy that chose it",
 )

@@ -19,6 +19,8 @@ MAX_ID_BYTES = 1_000
 _MAX_SECONDS = 253_402_300_799
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMESTAMP = pa.timestamp("us", "UTC")
+_YEAR_1 = pa.scalar(-62_135_596_800_000_000, pa.int64()).cast(_TIMESTAMP)
+_YEAR_10000 = pa.scalar((_MAX_SECONDS + 1) * 1_000_000, pa.int64()).cast(_TIMESTAMP)
 _SHOWN_CHARACTERS = 60
 
 
@@ -59,13 +61,17 @@ class Checked:
         """Return a column of UTC times in microseconds `[rows]` from ISO 8601 with zone or Unix seconds."""
         column = self._column(name)
         self._require(name, column)
-        return self._convert(
+        times = self._convert(
             name,
             column,
             lambda values: _times(values, self.time_zone),
             lambda value: _time(value, self.time_zone),
             _TIMESTAMP,
         )
+        outside = pc.or_(pc.less(times, _YEAR_1), pc.greater_equal(times, _YEAR_10000))
+        if pc.any(outside).as_py():
+            self._add(pc.fill_null(outside, False), f"{name} lies outside the years 1 to 9999")
+        return times
 
     def boolean(self, name: str) -> pa.Array:
         """Return a column of truth values `[rows]`, null where none is given."""
@@ -208,10 +214,8 @@ def _time(value: Any, zone: tzinfo | None) -> int:
         time = value
     else:
         text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value)
-        try:
-            return _from_seconds(float(text))
-        except ValueError:
-            pass
+        if (seconds := _float(text)) is not None:
+            return _from_seconds(seconds)
         try:
             time = datetime.fromisoformat(text)
         except ValueError as error:
@@ -228,6 +232,13 @@ def _time(value: Any, zone: tzinfo | None) -> int:
         time = time.replace(tzinfo=zone)
     since = time - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _from_seconds(seconds: float) -> int:

@@ -131,7 +131,11 @@ CREATE TABLE impressions (
     propensities real[],
     model_version text,
     shown_at timestamptz NOT NULL,
-    received_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT impressions_propensities_check CHECK (
+        cardinality(propensities) = cardinality(item_ids)
+        AND 0 <= ALL (propensities) AND 1 >= ALL (propensities)
+    )
 );
 CREATE INDEX impressions_user ON impressions (user_id, shown_at);
 COMMENT ON TABLE impressions IS

@@ -1,0 +1,497 @@
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from recsys.errors import ConfigurationError, IngestError
+from recsys.warehouse import file_formats
+from recsys.warehouse.ingest import IngestSummary, ingest_file
+from recsys.warehouse.windows import open_window
+
+HEADER = "event_id,user_id,item_id,event_type,value,comment,occurred_at\n"
+TIME = "2026-01-31T18:30:00Z"
+Load = Callable[..., IngestSummary]
+
+
+@pytest.fixture
+def load(warehouse: sa.Engine, tmp_path: Path) -> Load:
+    def load(
+        content: str | bytes, name: str = "feedback.csv", table: Any = "feedback", **options: Any
+    ) -> IngestSummary:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return ingest_file(warehouse, table, path, **options)
+
+    return load
+
+
+def rows(engine: sa.Engine, query: str = "SELECT * FROM feedback ORDER BY feedback_id") -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(sa.text(query)))
+
+
+def rejects(summary: IngestSummary) -> list[tuple[int, str]]:
+    assert summary.reject_file is not None
+    entries = [json.loads(line) for line in summary.reject_file.read_text().splitlines()]
+    assert len(entries) == summary.rejected
+    return [(entry["line"], entry["reason"]) for entry in entries]
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return {
+        "event_id": "e1", "user_id": "u1", "item_id": "i1", "event_type": "rating", "value": 4.5,
+        "comment": "好看 🎬", "occurred_at": TIME,
+    } | changes  # fmt: skip
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+CSV = HEADER + f"e1,u1,i1,rating,4.5,好看 🎬,{TIME}\n"
+JSONL = json.dumps(event(), ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("f.csv", CSV.encode()),
+        ("f.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode()),
+        ("F.CSV.GZ", gzip.compress(CSV.rstrip().encode())),
+        ("f.tsv", CSV.replace(",", "\t").encode()),
+        ("f.jsonl", JSONL.encode()),
+        ("f.ndjson.gz", gzip.compress(JSONL.encode())),
+        ("f.jsonl", json.dumps(event(occurred_at=1769884200.0)).encode()),
+        ("f.jsonl", json.dumps(event(value="4.5")).encode()),
+        ("f.parquet", parquet(pa.Table.from_pylist([event()]))),
+        (
+            "f.parquet",
+            parquet(pa.Table.from_pylist([event(occurred_at=datetime(2026, 1, 31, 18, 30, tzinfo=UTC))])),
+        ),
+    ],
+)
+def test_every_format_gives_the_same_row(load: Load, warehouse: sa.Engine, name: str, content: bytes) -> None:
+    summary = load(content, name)
+    assert (summary.read, summary.inserted, summary.rejected) == (1, 1, 0)
+    (row,) = rows(warehouse)
+    assert (row.event_id, row.user_id, row.item_id, row.event_type) == ("e1", "u1", "i1", "rating")
+    assert (row.value, row.comment) == (4.5, "好看 🎬")
+    assert row.occurred_at == datetime(2026, 1, 31, 18, 30, tzinfo=UTC)
+
+
+def test_a_file_loaded_twice_counts_its_events_once(load: Load, warehouse: sa.Engine) -> None:
+    load(CSV)
+    again = load(CSV)
+    assert (again.read, again.inserted, again.duplicates) == (1, 0, 1)
+    assert len(rows(warehouse)) == 1
+
+
+def test_an_event_id_twice_in_one_file_counts_once(load: Load) -> None:
+    summary = load(CSV + CSV.splitlines()[1] + "\n")
+    assert (summary.read, summary.inserted, summary.duplicates) == (2, 1, 1)
+
+
+def test_events_without_id_get_one_from_their_content(load: Load, warehouse: sa.Engine) -> None:
+    content = f"user_id,item_id,event_type,occurred_at\nu,i,view,{TIME}\nu,j,view,{TIME}\n"
+    assert load(content).inserted == 2
+    assert load(content).duplicates == 2
+    assert load(content.replace(TIME, "2026-01-31T19:30:00+01:00")).duplicates == 2
+    line = json.dumps({"user_id": "u", "item_id": "i", "event_type": "view", "occurred_at": TIME})
+    assert load(line, "f.jsonl").duplicates == 1
+    assert len({row.event_id for row in rows(warehouse)}) == 2
+
+
+def test_rows_keep_the_order_of_the_file(
+    load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_formats, "BLOCK_BYTES", 700)
+    names = [f"e{(number * 37) % 101}" for number in range(101)]
+    load(HEADER + "".join(f"{name},u{name},i,view,,,{TIME}\n" for name in names))
+    assert [row.event_id for row in rows(warehouse)] == names
+
+
+WRONG_VALUES = [
+    ("value", "five", "value 'five' is not a number"),
+    ("value", "NaN", "value 'NaN' is not a finite number"),
+    ("value", "1e999", "value '1e999' is not a finite number"),
+    ("occurred_at", "2026-01-31 18:30:00", "has no time zone; add one, such as Z or +01:00"),
+    ("occurred_at", "2026-01-31", "--assume-timezone"),
+    ("occurred_at", "yesterday", "'yesterday' is not a time; write ISO 8601 with zone"),
+    ("occurred_at", "2026-02-30T00:00:00Z", "is not a time"),
+    ("occurred_at", "1769884200000", "are these milliseconds?"),
+    ("occurred_at", "", "occurred_at is empty"),
+    ("user_id", "", "user_id is empty"),
+    ("item_id", "", "item_id is empty"),
+    ("event_type", "", "event_type is empty"),
+    ("comment", "a\0b", "comment contains a NUL character"),
+    ("user_id", "u" * 1001, "user_id is longer than 1000 bytes"),
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_line_that_cannot_be_a_row_is_rejected_with_the_reason(
+    load: Load, warehouse: sa.Engine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small blocks: each wrong line is alone in its block at one time or another.
+    monkeypatch.setattr(file_formats, "BLOCK_BYTES", 100)
+    bad = [event(event_id=f"bad{n}", **{field: value}) for n, (field, value, _) in enumerate(WRONG_VALUES)]
+    good = [event(event_id=f"good{n}") for n in range(len(bad))]
+    lines = [row for pair in zip(good, bad, strict=True) for row in pair]
+    if kind == "csv":
+        content = HEADER + "".join(",".join(map(str, row.values())) + "\n" for row in lines)
+    else:
+        content = "".join(json.dumps(row) + "\n" for row in lines)
+    summary = load(content, f"f.{kind}")
+    assert (summary.read, summary.inserted, summary.rejected) == (len(lines), len(good), len(bad))
+    found = rejects(summary)
+    assert [line for line, _ in found] == [2 * n + (3 if kind == "csv" else 2) for n in range(len(bad))]
+    for (_, reason), (_, _, expected) in zip(found, WRONG_VALUES, strict=True):
+        assert expected in reason
+    assert [row.event_id for row in rows(warehouse)] == [row["event_id"] for row in good]
+
+
+def test_all_that_is_wrong_with_a_line_is_said_at_once(load: Load) -> None:
+    ((_, reason),) = rejects(load(HEADER + "e,,i,rating,five,,noon\n"))
+    assert "user_id is empty" in reason
+    assert "'five'" in reason
+    assert "'noon'" in reason
+
+
+def test_broken_lines_of_a_csv_cost_themselves_only(load: Load, warehouse: sa.Engine) -> None:
+    content = (
+        HEADER.encode()
+        + f'a,u,i,comment,,"two\nlines, ""quoted""",{TIME}\n'.encode()
+        + b"\n"
+        + b"too,few,fields\n"
+        + f'b,u,i,comment,,"never closed,{TIME}\n'.encode()
+        + b"c,u,i,comment,,\xff\xfe,"
+        + TIME.encode()
+        + b"\n"
+        + f'd,u,i,comment,,a 5" disk,{TIME}\n'.encode()
+        + f"e,u,i,view,,,{TIME},one,too,many\n".encode()
+        + f"f,u,i,view,,,{TIME}".encode()
+    )
+    summary = load(content)
+    assert [(row.event_id, row.comment) for row in rows(warehouse)] == [
+        ("a", 'two\nlines, "quoted"'),
+        ("d", 'a 5" disk'),
+        ("f", None),
+    ]
+    assert rejects(summary) == [
+        (5, "has 3 fields where the header has 7"),
+        (6, "a quote is not closed"),
+        (7, "comment is not valid UTF-8 at its byte 1"),
+        (9, "has 10 fields where the header has 7"),
+    ]
+    assert (summary.read, summary.inserted) == (7, 3)
+
+
+def test_line_numbers_are_right_behind_multi_line_values_and_blank_lines(load: Load) -> None:
+    content = HEADER + f'a,u,i,comment,,"1\n2\n3",{TIME}\n\nb,u,i,rating,five,,{TIME}\n'
+    assert rejects(load(content)) == [(6, "value 'five' is not a number")]
+
+
+def test_blocks_cut_files_nowhere_else_than_between_records(
+    load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_formats, "BLOCK_BYTES", 64)
+    comments = [f'line one of {n}\nand ,"quotes" {"x" * (n * 7 % 90)}' for n in range(60)]
+    lines = []
+    for n, comment in enumerate(comments):
+        quoted = comment.replace('"', '""')
+        lines.append(f'e{n},u,i,comment,,"{quoted}",{TIME}\n')
+        if n % 20 == 19:
+            lines.append(f"bad{n},u,i,rating,five,,{TIME}\n")
+    summary = load(HEADER + "".join(lines))
+    assert [row.comment for row in rows(warehouse)] == comments
+    assert [line for line, _ in rejects(summary)] == [42, 83, 124]
+
+
+def test_broken_lines_of_jsonl_cost_themselves_only(load: Load, warehouse: sa.Engine) -> None:
+    content = b"\n".join(
+        [
+            json.dumps(event(event_id="a")).encode(),
+            b"{not json",
+            b"[1, 2]",
+            b"",
+            b'{"event_id": "\xff"}',
+            json.dumps(event(event_id="b", comment="\ud800")).encode(),
+            json.dumps(event(event_id="c", value=None, comment="")).encode(),
+            json.dumps(event(event_id="d", user_id=7, value=True)).encode(),
+            json.dumps(event(event_id="f", user_id=7)).encode(),
+        ]
+    )
+    summary = load(content, "f.jsonl")
+    assert [(row.event_id, row.user_id, row.value, row.comment) for row in rows(warehouse)] == [
+        ("a", "u1", 4.5, "好看 🎬"),
+        ("c", "u1", None, None),
+        ("f", "7", 4.5, "好看 🎬"),
+    ]
+    reasons = dict(rejects(summary))
+    assert set(reasons) == {2, 3, 5, 6, 8}
+    assert "not valid JSON" in reasons[2]
+    assert reasons[3] == "not a JSON object but list"
+    assert "UTF-8" in reasons[5]
+    assert "surrogate" in reasons[6]
+    assert reasons[8] == "value 'true' is not a number"
+
+
+def test_a_column_that_first_appears_late_in_a_jsonl_file_is_read(load: Load, warehouse: sa.Engine) -> None:
+    bare = {"user_id": "u", "item_id": "i", "event_type": "comment", "occurred_at": TIME}
+    lines = [bare | {"event_id": str(n)} for n in range(150)] + [bare | {"event_id": "x", "comment": "late"}]
+    load("".join(json.dumps(line) + "\n" for line in lines), "f.jsonl")
+    assert rows(warehouse)[-1].comment == "late"
+
+
+def test_a_very_long_comment_and_odd_text_arrive_intact(load: Load, warehouse: sa.Engine) -> None:
+    comments = [
+        "很" * 200_000,
+        "👩‍👩‍👧 ‮ \u2028 \\N \\. NULL",
+        "  spaces  ",
+        "'; DROP TABLE feedback; --",
+        "\\",
+    ]
+    load(
+        "".join(json.dumps(event(event_id=str(n), comment=c)) + "\n" for n, c in enumerate(comments)),
+        "f.jsonl",
+    )
+    assert [row.comment for row in rows(warehouse)] == comments
+
+
+def test_unknown_items_types_and_absurd_values_are_left_to_validation(load: Load) -> None:
+    assert load(HEADER + "a,u,nothing,teleported,900,,2199-01-01T00:00:00Z\n").inserted == 1
+
+
+def test_times_without_zone_can_be_given_one(load: Load, warehouse: sa.Engine) -> None:
+    content = HEADER + "a,u,i,view,,,2026-07-01T12:00:00\nb,u,i,view,,,2026-01-01 12:00:00Z\n"
+    load(content, assume_timezone="Europe/Paris")
+    assert [row.occurred_at.astimezone(UTC).hour for row in rows(warehouse)] == [10, 12]
+    naive = parquet(pa.Table.from_pylist([event(occurred_at=datetime(2026, 7, 1, 12))]))  # noqa: DTZ001
+    assert "no time zone" in rejects(load(naive, "f.parquet"))[0][1]
+    assert load(naive, "f.parquet", assume_timezone="Europe/Paris").inserted == 1
+    with pytest.raises(ConfigurationError, match="'Mars/Olympus'"):
+        load(content, assume_timezone="Mars/Olympus")
+
+
+def test_unix_seconds_keep_their_microseconds(load: Load, warehouse: sa.Engine) -> None:
+    load(HEADER + "a,u,i,view,,,1769884200.123457\nb,u,i,view,,,-1\n")
+    assert [row.occurred_at for row in rows(warehouse)] == [
+        datetime(2026, 1, 31, 18, 30, 0, 123457, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC),
+    ]
+
+
+def test_new_users_are_registered_with_the_consent_that_is_stated(load: Load, warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("INSERT INTO users (user_id, consent) VALUES ('known', true)"))
+    content = HEADER + f"a,known,i,view,,,{TIME}\nb,new,i,view,,,{TIME}\nc,new,j,view,,,{TIME}\n"
+    summary = load(content, consent=False)
+    assert (summary.new_users, summary.consent) == (1, False)
+    assert dict(tuple(row) for row in rows(warehouse, "SELECT user_id, consent FROM users")) == {
+        "known": True,
+        "new": False,
+    }
+
+
+def test_new_users_can_be_left_to_the_application(load: Load, warehouse: sa.Engine) -> None:
+    assert load(CSV, new_users="leave").inserted == 1
+    assert rows(warehouse, "SELECT * FROM users") == []
+
+
+def test_months_of_the_file_get_partitions_and_absurd_ones_do_not(load: Load, warehouse: sa.Engine) -> None:
+    load(
+        HEADER
+        + "a,u,i,view,,,1997-09-20T00:00:00Z\n"
+        + "b,u,i,view,,,0700-01-01T00:00:00Z\n"
+        + "c,u,i,view,,,2199-01-01T00:00:00Z\n"
+    )
+    places = rows(warehouse, "SELECT tableoid::regclass::text AS place FROM feedback ORDER BY feedback_id")
+    assert [row.place for row in places] == [
+        "partitions.feedback_1997_09",
+        "partitions.feedback_default",
+        "partitions.feedback_default",
+    ]
+
+
+def test_a_load_does_not_wait_for_a_reader_to_make_a_partition(
+    load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.warehouse.partitions._LOCK_TIMEOUT", "100ms")
+    with warehouse.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM feedback"))
+        assert load(HEADER + "a,u,i,view,,,1997-09-20T00:00:00Z\n").inserted == 1
+
+
+def test_an_event_in_quarantine_is_not_loaded_again_but_its_correction_is(
+    load: Load, warehouse: sa.Engine
+) -> None:
+    content = HEADER + f"a,u,i,rating,9,,{TIME}\n"
+    load(content)
+    window = open_window(warehouse, "nightly", "1")
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text(
+                "WITH moved AS (DELETE FROM feedback RETURNING *)"
+                " INSERT INTO quarantine (feedback_id, window_id, reasons, user_id, transaction_id, feedback)"
+                " SELECT feedback_id, :id, '{value_out_of_range}', user_id, transaction_id, to_jsonb(moved)"
+                " FROM moved"
+            ),
+            {"id": window.window_id},
+        )
+    assert load(content).duplicates == 1
+    assert load(content.replace(",9,", ",4,")).inserted == 1
+
+
+def test_times_outside_what_postgres_and_python_know_are_rejected(load: Load, warehouse: sa.Engine) -> None:
+    table = pa.table(
+        {
+            "event_id": ["a", "b", "c"],
+            "user_id": ["u"] * 3,
+            "item_id": ["i"] * 3,
+            "event_type": ["view"] * 3,
+            "occurred_at": pa.array([0, -(2**62), 1_000_000], pa.timestamp("us", "UTC")),
+        }
+    )
+    summary = load(parquet(table), "f.parquet")
+    assert [row.event_id for row in rows(warehouse)] == ["a", "c"]
+    assert rejects(summary) == [(2, "occurred_at lies outside the years 1 to 9999")]
+
+
+def test_a_row_that_only_postgres_refuses_is_rejected_alone(load: Load, warehouse: sa.Engine) -> None:
+    propensities = [[0.5], [2], [1], [1, 1], [1e300], [0]]
+    slates = [
+        {"impression_id": str(n), "user_id": "u", "item_ids": ["i"], "shown_at": TIME, "propensities": values}
+        for n, values in enumerate(propensities)
+    ]
+    summary = load("".join(json.dumps(slate) + "\n" for slate in slates), "m.jsonl", "impressions")
+    kept = rows(warehouse, "SELECT impression_id FROM impressions ORDER BY received_at")
+    assert [row.impression_id for row in kept] == ["0", "2", "5"]
+    reasons = dict(rejects(summary))
+    assert set(reasons) == {2, 4, 5}
+    assert "impressions_propensities_check" in reasons[2]
+    assert "out of range" in reasons[5]
+
+
+def test_items_are_inserted_and_changed_and_the_last_line_counts(load: Load, warehouse: sa.Engine) -> None:
+    header = "item_id,title,description,attributes,available\n"
+    first = header + '1,Old,d,"{""a"": [1, ""é""]}",\n2,Two,,,no\n1,New,,,\n'
+    summary = load(first, "items.csv", "items")
+    assert (summary.read, summary.inserted, summary.updated, summary.duplicates) == (3, 2, 0, 1)
+    again = load(
+        '{"item_id": "1", "description": "more"}\n{"item_id": "2", "available": false}\n', "i.jsonl", "items"
+    )
+    assert (again.inserted, again.updated, again.duplicates) == (0, 1, 1)
+    found = rows(warehouse, "SELECT * FROM items ORDER BY item_id")
+    assert [(row.title, row.description, row.available) for row in found] == [
+        ("New", "more", True),
+        ("Two", "", False),
+    ]
+
+
+def test_attributes_of_items_are_objects_in_every_format(load: Load, warehouse: sa.Engine) -> None:
+    attributes = {"genres": ["动作", "Drama"], "year": 1999}
+    load(json.dumps({"item_id": "a", "attributes": attributes}), "i.jsonl", "items")
+    load(parquet(pa.Table.from_pylist([{"item_id": "b", "attributes": attributes}])), "i.parquet", "items")
+    quoted = json.dumps(attributes).replace('"', '""')
+    load(f'item_id,attributes\nc,"{quoted}"\n', "i.csv", "items")
+    assert [row.attributes for row in rows(warehouse, "SELECT attributes FROM items")] == [attributes] * 3
+    bad = "".join(
+        f'{{"item_id": "d", "attributes": {wrong}}}\n' for wrong in ("[1]", '{"x": NaN}', '{"x": "\\u0000"}')
+    )
+    assert [line for line, _ in rejects(load(bad, "i.jsonl", "items"))] == [1, 2, 3]
+
+
+def test_users_are_inserted_and_their_consent_changes(load: Load, warehouse: sa.Engine) -> None:
+    load("user_id,consent\na,true\nb,no\nc,\n", "users.csv", "users")
+    assert load("user_id,consent\na,false\nx,maybe\n", "users.csv", "users").updated == 1
+    assert [row.consent for row in rows(warehouse, "SELECT consent FROM users ORDER BY user_id")] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_impressions_are_loaded_with_their_slates(load: Load, warehouse: sa.Engine) -> None:
+    slate = {
+        "impression_id": "m",
+        "user_id": "u",
+        "item_ids": ['a"b', "c,d", "好"],
+        "propensities": [0.5, 0.25, 1],
+        "shown_at": TIME,
+        "query": "a book about programming",
+    }
+    bad = slate | {"impression_id": "n", "item_ids": []}
+    summary = load(f"{json.dumps(slate)}\n{json.dumps(bad)}\n", "m.jsonl", "impressions")
+    assert (summary.inserted, summary.rejected) == (1, 1)
+    (row,) = rows(warehouse, "SELECT * FROM impressions")
+    assert row.item_ids == ['a"b', "c,d", "好"]
+    assert row.propensities == [0.5, 0.25, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "f.csv",
+            "user,item,type\n",
+            r"no column 'user_id', 'item_id'.*it has user, item, type; feedback needs",
+        ),
+        ("f.csv", "user_id,user_id\n", "'user_id' more than once"),
+        ("f.csv", "", "is empty"),
+        ("f.jsonl", '{"user": 1}\n', "no column 'user_id'"),
+        ("f.jsonl", '[{"user_id": 1}]', "one JSON object a line"),
+        ("f.parquet", "not parquet", "not a Parquet file"),
+        ("f.csv.gz", "not gzip", "cannot be read"),
+        ("f.xlsx", "x", "no suffix that tells its format"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_the_table_says_what_is_needed(
+    load: Load, name: str, content: str, message: str
+) -> None:
+    with pytest.raises(IngestError, match=message):
+        load(content, name)
+
+
+def test_a_missing_file_is_named(warehouse: sa.Engine, tmp_path: Path) -> None:
+    with pytest.raises(IngestError, match=r"nowhere\.csv is not a file"):
+        ingest_file(warehouse, "feedback", tmp_path / "nowhere.csv")
+
+
+def test_unknown_columns_are_left_out_and_named(load: Load) -> None:
+    assert load(CSV.replace("comment", "remark")).unknown_columns == ("remark",)
+
+
+def test_a_header_without_rows_loads_nothing_and_is_no_error(load: Load) -> None:
+    assert load(HEADER).read == 0
+
+
+def test_progress_ends_at_the_size_of_the_file(load: Load) -> None:
+    seen: list[tuple[int, int]] = []
+    load(CSV, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(CSV.encode()), len(CSV.encode()))
+
+
+def test_a_stale_reject_file_does_not_outlive_a_clean_load(load: Load, tmp_path: Path) -> None:
+    assert load(HEADER + "a,,i,view,,,0\n").rejected == 1
+    assert load(CSV).reject_file is None
+    assert not (tmp_path / "feedback.csv.rejected.jsonl").exists()
+
+
+def test_the_reject_file_keeps_the_line_as_it_was(load: Load, tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere.jsonl"
+    load(HEADER + "a,,i,view,,很好,0\n", reject_file=target)
+    assert json.loads(target.read_text())["text"] == "a,,i,view,,很好,0"
+
+
+def test_the_pooled_connection_is_left_as_it_was(load: Load, warehouse: sa.Engine) -> None:
+    load(CSV)
+    assert rows(warehouse, "SELECT to_regclass('incoming_feedback') AS name")[0].name is None
