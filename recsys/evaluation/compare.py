@@ -1,20 +1,48 @@
 """Compare a candidate with its opponent and the baselines on one snapshot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recsys.errors import EvaluationError, NothingToDoError
 from recsys.evaluation.baselines import fit_baselines
 from recsys.evaluation.cases import guard_cases, held_out_cases
 from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.report import write_report
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.evaluation.scorer import Scorer
 from recsys.settings import EvaluationSettings
+from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.read import Snapshot
 from recsys.snapshot.reference import TrainedThrough
+from recsys.snapshot.sequences import Sequences
+from recsys.training.result import HISTORY_FILE
+
+if TYPE_CHECKING:
+    from recsys.model.recommender import Recommender
 
 _HELD_OUT, _GUARD = "held_out", "guard"
+
+
+@dataclass(frozen=True)
+class OwnEventTypes:
+    """A recommender that was trained before event types were added or removed reads those it knows."""
+
+    recommender: "Recommender"
+    event_types: EventTypes
+    """Those that the histories refer to."""
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return scores [users, items]; events of types that the recommender does not know are left out."""
+        own = self.recommender.event_types
+        if own.names != self.event_types.names:
+            kind = own.lookup(self.event_types.names)[histories.event_type]
+            histories = replace(histories, event_type=kind).where(kind >= 0)
+        return self.recommender.score(histories)
 
 
 @dataclass(frozen=True)
@@ -72,7 +100,8 @@ def compare_candidate(
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
     since = max(_trained_before(checkpoint) for checkpoint in folders.values())
     scorers: dict[str, Scorer] = {
-        name: Recommender.load(checkpoint).with_catalogue(catalogue) for name, checkpoint in folders.items()
+        name: OwnEventTypes(Recommender.load(checkpoint).with_catalogue(catalogue), snapshot.event_types())
+        for name, checkpoint in folders.items()
     }
     baselines: dict[str, Scorer] = {}
     if snapshot.manifest.kind == "full":
@@ -86,6 +115,7 @@ def compare_candidate(
     guard = None if guarded is None else evaluate(scorers, guarded, settings, opponent_version)
     comparison = Comparison(held_out, guard)
     comparison.save(folder)
+    write_report(folder, held_out, settings, guard, candidate.parent / HISTORY_FILE)
     return comparison
 
 

@@ -1,0 +1,52 @@
+import json
+
+import numpy as np
+import pytest
+
+from recsys.evaluation.baselines import POPULARITY
+from recsys.evaluation.cases import guard_cases, held_out_cases
+from recsys.evaluation.evaluate import CANDIDATE, CHAMPION, evaluate
+from recsys.evaluation.report import write_report
+
+
+@pytest.fixture
+def evaluations(make_sequences, catalogue, minute, fixed_scores, evaluation_settings):
+    rows = [
+        ("ann", "a", 10, "like", "fresh"),
+        ("bob", "b", 11, "like", "fresh"),
+        ("eve", "c", 1, "like", "guard"),
+    ]
+    sequences = make_sequences(rows, catalogue)
+    scorers = {
+        CANDIDATE: fixed_scores([5, 4, 3, 2, 1, 0]),
+        CHAMPION: fixed_scores([np.nan] * 6),
+        POPULARITY: fixed_scores([0, 1, 2, 3, 4, 5]),
+    }
+    held_out = held_out_cases(sequences, catalogue, minute(5), evaluation_settings)
+    guard = guard_cases(sequences, catalogue, evaluation_settings)
+    return evaluate(scorers, held_out, evaluation_settings), evaluate(scorers, guard, evaluation_settings)
+
+
+def test_a_report_has_every_scorer_its_differences_its_plots_and_its_failures(
+    evaluations, evaluation_settings, tmp_path
+):
+    history = tmp_path / "history.jsonl"
+    rows = [{"epoch": n, "next_item": 3.0 - n, "validation_ndcg": n / 10, "seconds": 1.0} for n in (1, 2)]
+    history.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"epo')
+    held_out, guard = evaluations
+    text = write_report(tmp_path / "report", held_out, evaluation_settings, guard, history).read_text()
+    assert "2 held-out events of 2 users" in text
+    assert "| candidate | 0.8155" in text
+    assert "| popularity | +0.8155" in text
+    assert "champion was not evaluated: scores contain NaN or infinity" in text
+    assert "## Old behaviour" in text
+    assert "nan" not in text
+    for plot in ("metrics.png", "training_curves.png"):
+        assert plot in text
+        assert (tmp_path / "report" / plot).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_without_training_history_or_guard_is_shorter(evaluations, evaluation_settings, tmp_path):
+    path = write_report(tmp_path, evaluations[0], evaluation_settings)
+    assert "## Training" not in path.read_text()
+    assert not (tmp_path / "training_curves.png").exists()
