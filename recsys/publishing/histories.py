@@ -57,9 +57,17 @@ class UserBatch:
     consumed_item: NDArray[np.int32]
 
 
+def read_horizon(connection: sa.Connection) -> int:
+    """Return the transaction id below which feedback is validated and may be read by the model."""
+    horizon: int = connection.execute(sa.text(read_statement("compute_publication_horizon"))).scalar_one()
+    connection.commit()
+    return horizon
+
+
 def read_catalogue(connection: sa.Connection) -> Catalogue:
     """Read all items, also those that may not be recommended, ordered by id."""
     rows = connection.exec_driver_sql(read_statement("select_items")).all()
+    connection.commit()
     return Catalogue.build(
         item_ids=[row.item_id for row in rows],
         titles=[row.title for row in rows],

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, PublicationConflictError
-from recsys.publishing.histories import read_catalogue, read_histories
-from recsys.publishing.score import Explainer, ServingModel, score_batches, users_per_batch
+from recsys.publishing.histories import read_catalogue, read_histories, read_horizon
+from recsys.publishing.score import score_batches, users_per_batch
+from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import (
     empty_staging,
     publishing_session,
@@ -40,16 +41,6 @@ _SWAP = (
 
 
 @dataclass(frozen=True)
-class Servable:
-    """A model version ready to score: the model, how it was trained and what it started from."""
-
-    model: ServingModel
-    kind: str
-    parent: str | None
-    explain: Explainer | None
-
-
-@dataclass(frozen=True)
 class PublishSummary:
     """What was published."""
 
@@ -71,7 +62,7 @@ def publish(
     *,
     scope: Literal["all", "affected", "auto"] = "auto",
     run_key: str,
-    load: Callable[[Settings, str], Servable] | None = None,
+    load: Callable[[Settings, str], Servable] = load_servable,
 ) -> PublishSummary:
     """Score users with the champion and swap what they see.
 
@@ -109,7 +100,7 @@ def publish(
             champion = ledger.champion(engine)
             if champion is None:
                 raise NothingToDoError("there is no champion to publish yet; run nightly_training first")
-            servable = (load or load_servable)(settings, champion.model_version)
+            servable = load(settings, champion.model_version)
             last = _last_publication(connection)
             everyone = (
                 last is None
@@ -125,16 +116,6 @@ def publish(
             logger.warning("version %s lost its place as champion while scoring", champion.model_version)
             empty_staging(connection)
     raise PublicationConflictError("the champion changed twice while users were being scored; publish again")
-
-
-def load_servable(settings: Settings, model_version: str) -> Servable:
-    """Load a model version's checkpoint from MLflow."""
-    from recsys.model.recommender import Recommender
-    from recsys.registry.versions import download_checkpoint, load_version
-
-    tags = load_version(settings, model_version).tags
-    model = Recommender.load(download_checkpoint(settings, model_version))
-    return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), None)
 
 
 def _last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
@@ -159,9 +140,8 @@ def _stage(
     everyone: bool,
 ) -> int:
     """Fill the staging tables; return the transaction id below which feedback was read."""
-    through: int = connection.scalar(sa.text(read_statement("compute_publication_horizon"))) or 0
+    through = read_horizon(connection)
     catalogue = read_catalogue(connection)
-    connection.commit()
     if len(catalogue) == 0:
         raise NothingToDoError("there are no items to recommend; load some with `recsys ingest items FILE`")
     since = 0 if last is None else last.through_transaction_id

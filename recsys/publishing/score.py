@@ -45,13 +45,13 @@ class ServingModel(Protocol):
         """Return [users, dim]; users without events too."""
         ...
 
-    def score(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return fused scores [users, items]."""
+    def score(self, histories: Sequences, requests: list[str] | None = None) -> NDArray[np.float32]:
+        """Return fused scores [users, items], moved by requests in natural language [users] if given."""
         ...
 
 
-Explainer = Callable[[Any, Sequences, NDArray[np.int32]], list[list[str]]]
-"""From model, histories and items [users, k] to one plain sentence for each item that is not `NO_ITEM`."""
+Explainer = Callable[[Any, Sequences, NDArray[np.int32], NDArray[np.float32]], list[list[str]]]
+"""From model, histories, items [users, k] and item vectors to one plain sentence for each item."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def score_batches(
     started = reported = time.monotonic()
     done = 0
     for batch in batches:
-        yield _score(model, batch, item_vectors, settings, explain)
+        yield score_batch(model, batch, item_vectors, settings, explain)
         done += batch.histories.users
         if time.monotonic() - reported > _PROGRESS_SECONDS or done == users:
             reported = time.monotonic()
@@ -130,14 +130,16 @@ def score_batches(
             logger.info("scored %d of %d users (%.0f a second)", done, users, rate)
 
 
-def _score(
+def score_batch(
     model: ServingModel,
     batch: UserBatch,
     item_vectors: NDArray[np.float32],
     settings: PublishingSettings,
     explain: Explainer | None,
+    requests: list[str] | None = None,
 ) -> ScoredBatch:
-    scores = model.score(batch.histories)
+    """Rank the catalogue for the users of one batch; see `score_batches`."""
+    scores = model.score(batch.histories, requests)
     if np.isnan(scores).any() or np.isposinf(scores).any():
         raise RegistryError(
             "the champion gives scores that are not numbers; roll back to an earlier version with "
@@ -155,6 +157,6 @@ def _score(
         items=items,
         scores=best,
         propensities=np.ones_like(best),
-        reasons=explain(model, batch.histories, items) if explain else [[]] * len(items),
+        reasons=explain(model, batch.histories, items, item_vectors) if explain else [[]] * len(items),
         user_vectors=model.user_vectors(batch.histories),
     )

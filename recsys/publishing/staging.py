@@ -31,8 +31,7 @@ _COPY_BINARY_TRAILER = b"\xff\xff"
 @contextmanager
 def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Wait for other publishers, then yield a session with empty staging tables."""
-    connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
-    try:
+    with staging_session(engine) as connection:
         waiting = False
         while not connection.scalar(sa.text(_LOCK)):
             connection.rollback()
@@ -40,6 +39,15 @@ def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
                 logger.info("waiting for another publication to end")
             waiting = True
             time.sleep(_LOCK_POLL_SECONDS)
+        connection.commit()
+        yield connection
+
+
+@contextmanager
+def staging_session(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a session with empty staging tables, for someone who publishes nothing."""
+    connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
+    try:
         connection.exec_driver_sql(read_statement("create_publication_staging"))
         connection.commit()
         yield connection
@@ -64,6 +72,13 @@ def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_
         {"everyone": everyone, "since_transaction_id": since_transaction_id},
     )
     connection.exec_driver_sql("analyze staged_users")
+    connection.commit()
+    return result.rowcount
+
+
+def stage_user(connection: sa.Connection, user_id: str) -> int:
+    """Stage one user; return 0 when the warehouse does not know them."""
+    result = connection.execute(sa.text(read_statement("stage_user")), {"user_id": user_id})
     connection.commit()
     return result.rowcount
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from recsys.publishing import publish as publish_module
-from recsys.publishing.publish import Servable
+from recsys.publishing.servable import Servable
 from recsys.registry import ledger
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.catalogue import Catalogue
@@ -48,11 +48,16 @@ class StandIn:
         last[some] = histories.item_index[histories.offsets[1:][some] - 1]
         return table[last]
 
-    def score(self, histories: Sequences) -> NDArray[np.float32]:
-        return self.user_vectors(histories) @ self.item_vectors().T
+    def score(self, histories: Sequences, requests: list[str] | None = None) -> NDArray[np.float32]:
+        scores = self.user_vectors(histories) @ self.item_vectors().T
+        for row, request in enumerate(requests or []):
+            scores[row] += [100.0 * (request in title.lower()) for title in self.catalogue.titles]
+        return scores
 
 
-def explain(model: StandIn, histories: Sequences, items: NDArray[np.int32]) -> list[list[str]]:
+def explain(
+    model: StandIn, histories: Sequences, items: NDArray[np.int32], item_vectors: NDArray[np.float32]
+) -> list[list[str]]:
     return [
         [f'version {model.version} likes "{model.catalogue.titles[item]}"' for item in row if item >= 0]
         for row in items

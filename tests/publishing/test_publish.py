@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from recsys.errors import NothingToDoError, PublicationConflictError, RegistryError
 from recsys.publishing import publish as publish_module
 from recsys.publishing.histories import read_catalogue
-from recsys.publishing.publish import PublishSummary, Servable, publish
+from recsys.publishing.publish import PublishSummary, publish
+from recsys.publishing.servable import Servable
 from recsys.settings import PublishingSettings, Settings
 from tests.publishing.shop import (
     DIM,
@@ -332,7 +333,7 @@ def test_scores_that_are_not_numbers_are_never_published(shop: Shop) -> None:
     shop.promote("2")
 
     class Broken(StandIn):
-        def score(self, histories: Any) -> Any:
+        def score(self, histories: Any, requests: Any = None) -> Any:
             return np.full((histories.users, len(self.catalogue)), np.nan, dtype=np.float32)
 
     def load(settings: Settings, version: str) -> Servable:

@@ -265,7 +265,7 @@ def test_changed_definitions_replace_the_old_ones_and_keep_rights(
     for file in sql_path("analytics").glob("*.sql"):
         (folder / file.name).write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     (folder / "quarantine_by_reason.sql").write_text(
-        "create or replace view analytics.quarantine_by_reason as select 1 as other_column"
+        "create or replace view analytics.quarantine_by_reason as select 1 as other_column where 'x' like '%'"
     )
     monkeypatch.setattr(analytics, "sql_path", lambda *parts: tmp_path.joinpath(*parts))
     assert install_analytics(analysed)

@@ -1,0 +1,49 @@
+"""`recsys recommend`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from recsys.settings import load_settings
+
+
+def recommend(
+    user: Annotated[str, typer.Argument(metavar="USER", help="user id", show_default=False)],
+    k: Annotated[int, typer.Option(min=1, help="how many")] = 10,
+    request: Annotated[
+        str, typer.Option(help="what the user asks for in words; asks the champion instead of the list")
+    ] = "",
+) -> None:
+    """Show what a user is recommended, with titles, scores and reasons."""
+    from recsys.publishing.read import published_recommendations, requested_recommendations
+    from recsys.warehouse.engine import connect
+
+    settings = load_settings()
+    engine = connect(settings.require_warehouse_url())
+    if request.strip():
+        found = requested_recommendations(engine, settings, user, request, k)
+        origin = f'for the request "{request}"'
+    else:
+        found = published_recommendations(engine, user, k)
+        origin = f"published {found.published_at:%Y-%m-%d %H:%M:%S %Z}"
+    table = Table(
+        title=f"{escape(user)}: version {escape(found.model_version)}, {escape(origin)}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
+    table.add_column("", justify="right")
+    table.add_column("title", overflow="fold")
+    table.add_column("score", justify="right")
+    table.add_column("reason", overflow="fold")
+    table.add_column("item", style="dim", overflow="fold")
+    for row in found.recommendations:
+        table.add_row(
+            str(row.rank), escape(row.title), f"{row.score:.3f}", escape(row.reason), escape(row.item_id)
+        )
+    Console().print(table)

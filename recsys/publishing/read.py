@@ -1,0 +1,127 @@
+"""One user's recommendations: those that are published, or new ones for a request in words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from recsys.errors import NothingToDoError, WarehouseError
+from recsys.model.ranking import NO_ITEM
+from recsys.publishing.histories import read_catalogue, read_histories, read_horizon
+from recsys.publishing.score import score_batch
+from recsys.publishing.servable import Servable, load_servable
+from recsys.publishing.staging import stage_user, staging_session
+from recsys.registry import ledger
+from recsys.settings import Settings
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import users
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One place of a list."""
+
+    rank: int
+    item_id: str
+    title: str
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecommendationList:
+    """What one user is recommended, by which version; `published_at` is None for one made on request."""
+
+    model_version: str
+    published_at: datetime | None
+    recommendations: list[Recommendation]
+
+
+def published_recommendations(engine: sa.Engine, user_id: str, k: int) -> RecommendationList:
+    """Return the k best of a user's published list.
+
+    Raises
+    ------
+    WarehouseError
+        The warehouse does not know the user, or nothing was published for them yet.
+    """
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(read_statement("select_recommendations")), {"user_id": user_id, "k": k}
+        ).all()
+        known = connection.execute(sa.select(users.c.user_id).where(users.c.user_id == user_id)).first()
+    if known is None:
+        raise _unknown(user_id)
+    if not rows:
+        raise WarehouseError(
+            f"no recommendations are published for user {user_id!r} yet; trigger publish_recommendations"
+        )
+    return RecommendationList(
+        rows[0].model_version,
+        rows[0].published_at,
+        [
+            Recommendation(row.rank, row.item_id, row.title or row.item_id, row.score, row.reason or "")
+            for row in rows
+        ],
+    )
+
+
+def requested_recommendations(
+    engine: sa.Engine,
+    settings: Settings,
+    user_id: str,
+    request: str,
+    k: int,
+    load: Callable[[Settings, str], Servable] = load_servable,
+) -> RecommendationList:
+    """Ask the champion for k items that suit a user and a request in words; nothing is published.
+
+    Raises
+    ------
+    WarehouseError
+        The warehouse does not know the user.
+    NothingToDoError
+        There is no champion.
+    """
+    champion = ledger.champion(engine)
+    if champion is None:
+        raise NothingToDoError("there is no champion to ask yet; run nightly_training first")
+    with staging_session(engine) as connection:
+        if not stage_user(connection, user_id):
+            raise _unknown(user_id)
+        servable = load(settings, champion.model_version)
+        catalogue = read_catalogue(connection)
+        model = servable.model.with_catalogue(catalogue)
+        [batch] = read_histories(
+            connection,
+            catalogue,
+            model.event_types,
+            users=1,
+            batch_users=1,
+            max_events=model.settings.max_events,
+            through_transaction_id=read_horizon(connection),
+        )
+    publishing = settings.publishing.model_copy(update={"k": k})
+    scored = score_batch(model, batch, model.item_vectors(), publishing, servable.explain, [request])
+    places = zip(scored.items[0].tolist(), scored.scores[0].tolist(), strict=True)
+    reasons = scored.reasons[0] or [""] * k
+    return RecommendationList(
+        champion.model_version,
+        None,
+        [
+            Recommendation(
+                place + 1,
+                catalogue.item_ids[item],
+                catalogue.titles[item] or catalogue.item_ids[item],
+                score,
+                reasons[place],
+            )
+            for place, (item, score) in enumerate(places)
+            if item != NO_ITEM
+        ],
+    )
+
+
+def _unknown(user_id: str) -> WarehouseError:
+    return WarehouseError(f"user {user_id!r} is not in this warehouse (table users)")

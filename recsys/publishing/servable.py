@@ -1,0 +1,50 @@
+"""A model version ready to score: its checkpoint from MLflow, its lineage and its reasons."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.publishing.score import Explainer, ServingModel
+from recsys.settings import Settings
+from recsys.snapshot.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Servable:
+    """The model, how it was trained (`full` or `micro`), the version it started from, its reasons."""
+
+    model: ServingModel
+    kind: str
+    parent: str | None
+    explain: Explainer | None
+
+
+def load_servable(settings: Settings, model_version: str) -> Servable:
+    """Load a model version's checkpoint from MLflow.
+
+    Raises
+    ------
+    RegistryError
+        The version is unknown or its files are not those that were registered.
+    CheckpointError
+        This code cannot read the checkpoint.
+    """
+    # torch and mlflow load here, not for those who only read what is published.
+    from recsys.model.recommender import Recommender
+    from recsys.registry.versions import download_checkpoint, load_version
+
+    tags = load_version(settings, model_version).tags
+    model = Recommender.load(download_checkpoint(settings, model_version))
+    return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), sentences)
+
+
+def sentences(
+    model: Any, histories: Sequences, items: NDArray[np.int32], item_vectors: NDArray[np.float32]
+) -> list[list[str]]:
+    """Explain recommendations in one plain sentence each."""
+    from recsys.model.explanation import explain
+
+    reasons = explain(model, histories, items, item_vectors=item_vectors)
+    return [[reason.sentence for reason in row] for row in reasons]
