@@ -54,7 +54,7 @@ def split_validation(
     *,
     share: float = 0.1,
     max_users: int = 1_000,
-    max_cases_per_user: int = 5,
+    max_cases_per_user: int = 20,
     user_share: float = 0.5,
     seed: int = 0,
 ) -> Split:

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from recsys.errors import TrainingError
+from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.training.batching import UserBatches, first_occurrences, split_validation
+from tests.small_models import disliked, histories, liked
+
+
+def test_every_event_is_in_exactly_one_window(catalogue: Catalogue) -> None:
+    items = [str(item) for item in catalogue.item_ids]
+    past = histories(catalogue, liked(*items), liked(*items[:3]), [], liked(items[5]))
+    batches = UserBatches(past, max_events=7, batch_size=2, seed=0)
+    for epoch in range(3):
+        starts, ends = batches.windows(epoch)
+        covered = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+        assert sorted(covered) == list(range(past.events))
+        assert (ends - starts <= 7).all()
+        assert (ends > starts).all()
+        seen = [item for batch, _ in batches.epoch(epoch) for item in batch.item[batch.mask].tolist()]
+        assert sorted(seen) == sorted(past.item_index.tolist())
+
+
+def test_long_histories_are_cut_at_another_place_each_epoch(catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked(*[str(item) for item in catalogue.item_ids]))
+    batches = UserBatches(past, max_events=10, batch_size=2, seed=0)
+    assert len({tuple(batches.windows(epoch)[0].tolist()) for epoch in range(5)}) > 1
+
+
+def test_an_epoch_is_the_same_each_time_it_is_drawn(world: Sequences) -> None:
+    batches = UserBatches(world, max_events=10, batch_size=8, seed=1)
+    first, again = ([b.item.tolist() for b, _ in batches.epoch(2)] for _ in range(2))
+    assert first == again
+    assert first != [b.item.tolist() for b, _ in batches.epoch(3)]
+
+
+def test_only_the_beginning_of_a_history_is_marked_as_one(catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked(*[str(item) for item in catalogue.item_ids]))
+    flags = [flag for _, flags in UserBatches(past, 10, 8, 0).epoch(0) for flag in flags]
+    assert sum(flags) == 1
+
+
+def test_validation_holds_back_the_latest_events_of_some_users(world: Sequences) -> None:
+    split = split_validation(world, share=0.2, seed=0)
+    assert len(split.cases) > 5
+    assert split.train.events < world.events
+    assert split.train.users == world.users
+    keys = world.user_keys.tolist()
+    for case in range(len(split.cases)):
+        user = keys.index(split.cases.histories.user_keys[case])
+        own = slice(*split.train.offsets[user : user + 2])
+        assert split.cases.targets[case] not in split.train.item_index[own]
+
+
+def test_a_target_is_new_to_its_user_and_not_negative(catalogue: Catalogue) -> None:
+    past = histories(catalogue, *[liked("space-0", "space-0", "space-1") + disliked("crime-1")] * 8)
+    split = split_validation(past, share=1.0, user_share=0.5)
+    assert set(catalogue.item_ids[split.cases.targets]) <= {"space-0", "space-1"}
+    assert first_occurrences(past).sum() == 24
+
+
+def test_only_negative_feedback_cannot_be_learned_from(catalogue: Catalogue) -> None:
+    with pytest.raises(TrainingError, match="no event can be a training target"):
+        split_validation(histories(catalogue, disliked("space-0", "space-1")))
+
+
+def test_one_user_with_one_event_trains_and_validates_nothing(catalogue: Catalogue) -> None:
+    split = split_validation(histories(catalogue, liked("space-0")))
+    assert split.train.events == 1
+    assert len(split.cases) == 0

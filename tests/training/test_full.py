@@ -1,0 +1,192 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import TrainingError
+from recsys.model.ranking import mask_consumed, top_k
+from recsys.model.recommender import Recommender
+from recsys.settings import Settings
+from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.training import full as full_module
+from recsys.training.batching import split_validation
+from recsys.training.full import Fitted, fit_full
+from recsys.training.trainer import Trainer, schedule
+from tests.small_models import EVENT_TYPES, histories, liked, small_settings, theme_of
+
+
+def test_losses_fall_and_validation_rises(fitted: Fitted) -> None:
+    first, last = fitted.history[0], fitted.history[-1]
+    assert last["next_item"] < first["next_item"]
+    assert last["request"] < first["request"]
+    assert fitted.metrics["validation_ndcg_fused"] > 0.3
+    assert fitted.best_epoch >= 1
+    assert {"fusion_liking", "fusion_collaborative", "fusion_popularity"} <= fitted.metrics.keys()
+
+
+def test_recommendations_are_of_the_users_theme(fitted: Fitted, catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked("space-1", "space-2", "space-3"), liked("crime-5", "crime-6"))
+    index, _ = top_k(mask_consumed(fitted.model.score(past), past), 5)
+    for row, theme in zip(index, ["space", "crime"], strict=True):
+        assert sum(theme_of(catalogue.item_ids[item]) == theme for item in row) >= 4
+
+
+@pytest.mark.parametrize("mode", ["top_layers", "lora", "full"])
+def test_the_text_side_learns_and_the_loss_falls_because_of_it(
+    catalogue: Catalogue, world: Sequences, quick: Settings, mode: str
+) -> None:
+    """Everything but the text encoder is frozen, so nothing else can lower the loss."""
+    settings = quick.model_copy(
+        update={
+            "model": quick.model.model_copy(update={"fine_tuning": mode, "dropout": 0.0, "id_dropout": 0.0}),
+            "training": quick.training.model_copy(
+                update={"text_learning_rate": 1e-2, "text_items_per_step": 36, "request_weight": 0.0}
+            ),
+        }
+    )
+    split = split_validation(world)
+    torch.manual_seed(0)
+    model = full_module._build(catalogue, EVENT_TYPES, settings, torch.device("cpu"))
+    counts = np.bincount(split.train.item_index, minlength=len(catalogue)).astype(np.float32)
+    trainer = full_module._trainer(model, split, counts, settings)
+    model.items.trained[:] = True
+    trainer.objective.known = torch.arange(len(catalogue))
+    for group in trainer.optimizer.param_groups[:2]:
+        group["peak"] = 0.0
+    assert model.text is not None
+    weights = {name: value.clone() for name, value in model.text.trained_state().items()}
+    vectors = model.text_vectors.clone()
+    losses = [trainer.train_epoch(epoch)["next_item"] for epoch in range(4)]
+    assert losses[-1] < losses[0] - 0.01
+    moved = [
+        name for name, value in model.text.trained_state().items() if not torch.equal(value, weights[name])
+    ]
+    assert len(moved) > len(weights) / 2
+    assert (model.text_vectors - vectors).abs().amax(1).gt(1e-3).all()
+
+
+def test_text_vectors_stay_in_step_with_the_text_encoder(fitted: Fitted, catalogue: Catalogue) -> None:
+    fresh = fitted.model.text_encoder().encode(catalogue.texts)
+    assert torch.allclose(fresh, fitted.model.text_vectors, atol=1e-4)
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_never_stopped(
+    catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path, fitted: Fitted
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill_after_two(row: dict[str, object]) -> None:
+        if row["epoch"] == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit_full(catalogue, EVENT_TYPES, world, quick, tmp_path, report=kill_after_two)
+    resumed = fit_full(catalogue, EVENT_TYPES, world, quick, tmp_path)
+    assert len(resumed.history) == len(fitted.history)
+    for name in ("next_item", "validation_ndcg"):
+        assert resumed.history[1][name] == pytest.approx(fitted.history[1][name], rel=1e-3)
+        assert resumed.history[-1][name] == pytest.approx(fitted.history[-1][name], rel=0.15)
+
+
+def test_state_of_other_settings_is_not_resumed(
+    catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
+) -> None:
+    one = quick.model_copy(update={"training": quick.training.model_copy(update={"epochs": 1})})
+    fit_full(catalogue, EVENT_TYPES, world, one, tmp_path)
+    two = quick.model_copy(update={"training": quick.training.model_copy(update={"epochs": 1, "seed": 5})})
+    rows: list[dict[str, object]] = []
+    fit_full(catalogue, EVENT_TYPES, world, two, tmp_path, report=rows.append)
+    assert len(rows) == 1
+
+
+def test_training_stops_when_validation_no_longer_gains(
+    catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
+) -> None:
+    never = quick.training.model_copy(
+        update={"learning_rate": 1e-9, "text_epochs": 0, "patience": 1, "epochs": 9}
+    )
+    result = fit_full(catalogue, EVENT_TYPES, world, quick.model_copy(update={"training": never}), tmp_path)
+    assert len(result.history) <= 4
+    assert "no gain" in result.stopped_because
+
+
+def test_a_loss_that_is_not_a_number_ends_with_a_remedy(
+    catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_total", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingError, match="RECSYS_TRAINING__LEARNING_RATE"):
+        fit_full(catalogue, EVENT_TYPES, world, quick, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [liked("space-0"), liked("space-0", "space-1"), [("space-0", 2, float("nan"))], liked("space-0") * 300],
+    ids=["one event", "one user", "a rating without value", "one item"],
+)
+def test_hardly_any_feedback_trains_soundly(
+    events: list[tuple[str, int, float]], catalogue: Catalogue, quick: Settings, tmp_path: Path
+) -> None:
+    past = histories(catalogue, events)
+    result = fit_full(catalogue, EVENT_TYPES, past, quick, tmp_path)
+    assert np.isfinite(result.model.score(past)).all()
+
+
+def test_sequences_without_events_are_refused(catalogue: Catalogue, quick: Settings, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no feedback"):
+        fit_full(catalogue, EVENT_TYPES, Sequences.empty(), quick, tmp_path)
+
+
+def test_a_catalogue_too_large_for_full_softmax_and_collaborative_filtering_trains(
+    catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
+) -> None:
+    large = quick.model_copy(
+        update={
+            "model": quick.model.model_copy(update={"collaborative_max_items": 10}),
+            "training": quick.training.model_copy(update={"full_softmax_items": 10, "sampled_negatives": 12}),
+        }
+    )
+    result = fit_full(catalogue, EVENT_TYPES, world, large, tmp_path)
+    assert result.model.collaborative is None
+    assert result.metrics["validation_ndcg_fused"] > 0.3
+
+
+def test_nothing_of_the_catalogue_is_encoded_twice(
+    catalogue: Catalogue, world: Sequences, encoder_folder: Path, tmp_path: Path
+) -> None:
+    settings = small_settings(tmp_path, encoder_folder, epochs=1)
+    fit_full(catalogue, EVENT_TYPES, world, settings, tmp_path / "first")
+    (file,) = (settings.runs / "text-cache").iterdir()
+    before = file.stat().st_mtime_ns
+    fit_full(catalogue, EVENT_TYPES, world, settings, tmp_path / "second")
+    assert file.stat().st_mtime_ns == before
+
+
+def test_values_that_are_not_numbers_do_no_harm(
+    catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
+) -> None:
+    blank = replace(world, value=np.full_like(world.value, np.nan))
+    result = fit_full(catalogue, EVENT_TYPES, blank, quick, tmp_path)
+    assert all(math.isfinite(row["next_item"]) for row in result.history)
+
+
+def test_the_schedule_warms_up_and_cools_down() -> None:
+    rates = [schedule(step, 100, 0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] == pytest.approx(0.1)
+
+
+def test_a_checkpoint_of_a_trained_model_gives_the_same_scores(
+    fitted: Fitted, catalogue: Catalogue, world: Sequences, tmp_path: Path
+) -> None:
+    fitted.model.save(tmp_path / "checkpoint")
+    some = world.take_users(range(5))
+    loaded = Recommender.load(tmp_path / "checkpoint").with_catalogue(catalogue)
+    assert np.allclose(loaded.score(some), fitted.model.score(some), atol=1e-4)
+    asked = ["rocket"] * 5
+    assert np.allclose(loaded.score(some, asked), fitted.model.score(some, asked), atol=1e-3)

@@ -1,0 +1,52 @@
+import torch
+from torch.nn import functional
+
+from recsys.training.losses import (
+    distillation_loss,
+    liking_loss,
+    next_item_loss,
+    rating_loss,
+    sampled_next_item_loss,
+)
+
+
+def test_sampling_the_whole_catalogue_gives_the_full_softmax() -> None:
+    torch.manual_seed(0)
+    users, items = torch.randn(6, 8), torch.randn(20, 8)
+    targets, weights = torch.randint(0, 20, (6,)), torch.rand(6)
+    everything = torch.arange(20)
+    sampled = sampled_next_item_loss(
+        users, items[targets], items, targets, everything, torch.zeros(20), weights
+    )
+    assert torch.allclose(sampled, next_item_loss(users, items, targets, weights), atol=1e-4)
+
+
+def test_the_correction_makes_the_sampled_partition_sum_unbiased() -> None:
+    torch.manual_seed(0)
+    users, items = torch.randn(1, 8) * 0.3, torch.randn(500, 8)
+    target = torch.tensor([3])
+    probability = functional.normalize(torch.rand(500) + 0.05, p=1, dim=0)
+    full = next_item_loss(users, items, target, torch.ones(1))
+    losses = []
+    for _ in range(200):
+        drawn = torch.unique(torch.multinomial(probability, 100, replacement=True))
+        chance = 1 - (1 - probability[drawn]) ** 100
+        losses.append(
+            sampled_next_item_loss(
+                users, items[target], items[drawn], target, drawn, chance.log(), torch.ones(1)
+            )
+        )
+    assert abs(torch.stack(losses).mean() - full) < 0.05
+
+
+def test_events_without_sentiment_or_value_teach_nothing_about_them() -> None:
+    assert liking_loss(torch.tensor([3.0]), torch.tensor([0])) == 0
+    assert rating_loss(torch.tensor([3.0]), torch.tensor([float("nan")])) == 0
+    assert liking_loss(torch.tensor([3.0, 3.0]), torch.tensor([1, 0])) < 0.1
+    assert liking_loss(torch.tensor([3.0]), torch.tensor([-1])) > 3
+
+
+def test_distillation_is_zero_only_at_the_teacher() -> None:
+    teacher = torch.randn(4, 9)
+    assert torch.allclose(distillation_loss(teacher + 2.0, teacher), torch.tensor(0.0), atol=1e-5)
+    assert distillation_loss(teacher * 2, teacher) > 0

@@ -1,0 +1,114 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from recsys.columns import PURPOSES, Purpose
+from recsys.errors import NothingToDoError
+from recsys.model.recommender import Recommender
+from recsys.settings import Settings
+from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.training.full import Fitted
+from recsys.training.micro import fit_micro
+from tests.small_models import histories, liked, theme_catalogue, theme_world
+
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+CODE = {purpose: PURPOSES.index(purpose) for purpose in PURPOSES}
+
+
+def with_purpose(sequences: Sequences, purpose: str) -> Sequences:
+    return replace(sequences, purpose=np.full(sequences.events, CODE[purpose], dtype=np.int8))
+
+
+@pytest.fixture(scope="module")
+def larger() -> Catalogue:
+    """The catalogue and one new item."""
+    return theme_catalogue(extra=(("new", "rocket galaxy"),))
+
+
+@pytest.fixture(scope="module")
+def parent(fitted: Fitted, larger: Catalogue) -> Recommender:
+    return fitted.model.with_catalogue(larger)
+
+
+@pytest.fixture(scope="module")
+def fresh_and_old(larger: Catalogue) -> Sequences:
+    """Fresh: after space-0 users now go on to crime-11 and the new item. Replay and guard: as before."""
+    fresh = histories(larger, *[liked("space-0", "crime-11", "new")] * 40)
+    old = theme_world(larger, users=60, seed=3, left_out=("new",))
+    return Sequences.concat(
+        [
+            with_purpose(fresh, Purpose.FRESH),
+            with_purpose(old.take_users(range(30)), Purpose.REPLAY),
+            with_purpose(old.take_users(range(30, 60)), Purpose.GUARD),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def brisk(quick: Settings) -> Settings:
+    micro = quick.micro_update.model_copy(update={"epochs": 6, "learning_rate": 2e-3})
+    return quick.model_copy(update={"micro_update": micro})
+
+
+def test_fresh_feedback_is_learned_and_old_is_kept(
+    parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
+) -> None:
+    result = fit_micro(parent, fresh_and_old, LATER, brisk)
+    asked = histories(larger, liked("space-0"))
+    target = larger.index["crime-11"]
+    before, after = (m.parts(asked)["neural"][0] for m in (parent, result.model))
+    assert (after > after[target]).sum() < (before > before[target]).sum()
+    assert result.model.items.trained[larger.index["new"]]
+    assert result.metrics["guard_ndcg"] >= 0.9 * result.metrics["parent_guard_ndcg"]
+    assert result.history[-1]["distillation"] > 0
+
+
+def test_the_parent_is_left_as_it_was(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
+    before = parent.item_vectors()
+    fit_micro(parent, fresh_and_old, LATER, brisk)
+    assert np.array_equal(before, parent.item_vectors())
+    assert not parent.items.trained[-1]
+
+
+def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
+    parent: Recommender, fresh_and_old: Sequences, brisk: Settings
+) -> None:
+    wild = brisk.model_copy(
+        update={
+            "micro_update": brisk.micro_update.model_copy(update={"learning_rate": 3.0}),
+            "gate": brisk.gate.model_copy(update={"forgetting_margin": 0.0}),
+        }
+    )
+    result = fit_micro(parent, fresh_and_old, LATER, wild)
+    assert result.best_epoch == 0
+    assert "parent's weights were kept" in result.stopped_because
+    known = list(range(len(parent.catalogue) - 1))
+    assert np.allclose(result.model.item_vectors()[known], parent.item_vectors()[known], atol=1e-5)
+
+
+def test_held_out_events_are_not_trained_on(
+    parent: Recommender, fresh_and_old: Sequences, brisk: Settings
+) -> None:
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    with pytest.raises(NothingToDoError, match="no fresh feedback"):
+        fit_micro(parent, fresh_and_old, start, brisk)
+
+
+def test_time_is_kept(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
+    none = brisk.model_copy(
+        update={"micro_update": brisk.micro_update.model_copy(update={"time_budget_minutes": 1e-6})}
+    )
+    result = fit_micro(parent, fresh_and_old, LATER, none)
+    assert len(result.history) == 1
+    assert "time budget" in result.stopped_because
+
+
+def test_a_single_fresh_event_is_learned_from(
+    parent: Recommender, larger: Catalogue, brisk: Settings
+) -> None:
+    one = with_purpose(histories(larger, liked("space-0")), Purpose.FRESH)
+    result = fit_micro(parent, one, datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=1), brisk)
+    assert np.isfinite(result.model.score(one)).all()
+    assert result.model.popularity.counts.sum() == parent.popularity.counts.sum() + 1
