@@ -53,13 +53,16 @@ class InteractionsWriter:
         Folder of the snapshot.
     split_purpose
         Purpose of the events among which the latest are held out.
+    part_prefix
+        Beginning of the names of the files.
     """
 
-    def __init__(self, folder: Folder, split_purpose: str) -> None:
+    def __init__(self, folder: Folder, split_purpose: str, part_prefix: str = "part") -> None:
         self.folder = folder
         self.files: list[FileEntry] = []
         self.rows_by_purpose: dict[str, int] = {}
         self.boundary = HoldoutBoundary()
+        self._part_prefix = part_prefix
         self._split_purpose = split_purpose
         self._users = _DistinctStrings()
 
@@ -79,7 +82,7 @@ class InteractionsWriter:
         group = next(groups, SCHEMA.empty_table())
         part = 0
         while group is not None:
-            name = f"{INTERACTIONS_FOLDER}/part-{part:05d}.parquet"
+            name = f"{INTERACTIONS_FOLDER}/{self._part_prefix}-{part:05d}.parquet"
             with self.folder.writing(name) as file:
                 with pq.ParquetWriter(file.arrow(), SCHEMA, **_PARQUET) as writer:
                     rows = 0

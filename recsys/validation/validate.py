@@ -81,7 +81,7 @@ def validate_window(
     Parameters
     ----------
     data_docs_dir
-        Folder for the run's Data Docs, a static site.
+        Folder of Data Docs; the window's own static site is the folder `window-ID` in it.
 
     Raises
     ------
@@ -92,7 +92,8 @@ def validate_window(
     """
     if window.arrived == 0:
         raise NothingToDoError(f"no feedback arrived in window {window.window_id} of {window.consumer}")
-    page = data_docs_dir.resolve() / "index.html"
+    site = data_docs_dir.resolve() / f"window-{window.window_id}"
+    page = site / "index.html"
     if page.is_file() and _is_settled(engine, window):
         return _retold(engine, window, page)
     # Imported late: it takes seconds, and an empty window needs none of it.
@@ -100,7 +101,7 @@ def validate_window(
 
     rules = row_rules()
     limits = settings.validation
-    with WindowExpectations(engine, window, limits, data_docs_dir) as expectations:
+    with WindowExpectations(engine, window, limits, site) as expectations:
         results = expectations.validate_rows(rules)
         broken = {result.name for result in results if not result.success}
         with engine.connect() as connection, connection.begin() as transaction:
