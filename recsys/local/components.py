@@ -156,9 +156,8 @@ def _once(name: str, words: Sequence[str], environment: dict[str, str], needs: t
 
 def _mlflow(home: StackHome, database: str, port: int, url: str, environment: dict[str, str]) -> Component:
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", ports.LOOPBACK, "--port", str(port)),
-        *("--workers", "1", "--backend-store-uri", database, "--serve-artifacts"),
-        *("--artifacts-destination", home.mlflow_artifacts.as_uri()),
+        *(sys.executable, "-m", "recsys.local.mlflow_server", "--port", str(port)),
+        *("--backend-store-uri", database, "--artifacts-destination", home.mlflow_artifacts.as_uri()),
     ]
     return Component(
         name="mlflow",

@@ -134,6 +134,13 @@ class StackHome:
         file.close()
         return None
 
+    def holds(self, lock: IO[Any]) -> bool:
+        """Whether a lock still counts: not when the folder was removed, or made anew, under its holder."""
+        try:
+            return os.path.samestat(os.fstat(lock.fileno()), self._lock_file.stat())
+        except FileNotFoundError:
+            return False
+
     def supervisor_pid(self) -> int | None:
         """Process id of the live supervisor of this home."""
         try:

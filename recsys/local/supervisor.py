@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import IO, Any
 
 from recsys.errors import StackError
 from recsys.local.component import Component
@@ -91,8 +92,15 @@ class Supervisor:
         self._began = time.monotonic()
         self._written = ""
 
-    def run(self) -> None:
+    def run(self, lock: IO[Any]) -> None:
         """Start everything and watch it until SIGTERM or SIGINT, then end everything.
+
+        It also ends when somebody removes the home folder: nobody could find it any more.
+
+        Parameters
+        ----------
+        lock
+            Of the home.
 
         Raises
         ------
@@ -103,6 +111,10 @@ class Supervisor:
         self._set_phase(StackPhase.STARTING)
         try:
             while not self._stop.is_set():
+                if not self.home.holds(lock):
+                    logger.error("%s was removed: ending everything", self.home.path)
+                    self._end_everything()
+                    return
                 self._step()
                 self._stop.wait(self._poll_seconds)
         except Exception as error:
@@ -258,8 +270,9 @@ class Supervisor:
     def _write_state(self) -> None:
         now = self._state.model_dump_json()
         if now != self._written:
-            self._state.write(self.home.state_file)
-            self._written = now
+            with contextlib.suppress(FileNotFoundError):
+                self._state.write(self.home.state_file)
+                self._written = now
 
 
 def _end_groups(leaders: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -285,7 +298,7 @@ def supervise(home: StackHome, make_supervisor: Callable[[], Supervisor]) -> int
         return ANOTHER_SUPERVISOR
     with lock:
         try:
-            make_supervisor().run()
+            make_supervisor().run(lock)
         except StackError as error:
             logger.error("%s", error)
             state = StackState.read(home.state_file)

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,6 +208,17 @@ def test_interrupt_while_starting_leaves_no_process(home: Path, moment: str) -> 
     _wait(lambda: StackHome(home).supervisor_pid() is None)
     assert _living(home) == []
     assert stack_state(home).phase is StackPhase.STOPPED
+
+
+@pytest.mark.parametrize("scenario", ["well", "postgres"])
+def test_stack_whose_folder_is_removed_ends(home: Path, scenario: str) -> None:
+    state = _start(home, scenario)
+    stack_id = StackHome(home).secrets().stack_id
+    assert state.supervisor_pid is not None
+    shutil.rmtree(home, ignore_errors=True)
+
+    _wait(lambda: not marked_processes(stack_id))
+    _wait(lambda: not psutil.pid_exists(state.supervisor_pid or 0))
 
 
 def test_postgres_is_stopped_cleanly_and_last(home: Path) -> None:
