@@ -1,0 +1,69 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.settings import Settings
+from recsys.warehouse.housekeeping import keep_house
+from recsys.warehouse.partitions import ensure_ahead, list_partitions
+from recsys.warehouse.windows import open_window
+
+
+def age(path: Path, days: float) -> None:
+    moment = time.time() - days * 86_400
+    for entry in (*path.rglob("*"), path):
+        os.utime(entry, (moment, moment))
+
+
+def write(engine: sa.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+
+
+def test_a_quiet_day_changes_nothing(warehouse: sa.Engine, settings: Settings) -> None:
+    keep_house(warehouse, settings)
+    report = keep_house(warehouse, settings)
+    assert set(report.to_dict().values()) <= {0} or report.windows_unbalanced == []
+    assert (report.partitions_made, report.erasures_done, report.snapshots_removed) == (0, 0, 0)
+
+
+def test_partitions_are_made_ahead_and_listed(warehouse: sa.Engine) -> None:
+    before = list_partitions(warehouse)
+    assert before[-1].name == "feedback_default"
+    made = ensure_ahead(warehouse, 8)
+    assert made > 0
+    assert len(list_partitions(warehouse)) == len(before) + made
+    assert ensure_ahead(warehouse, 8) == 0
+
+
+def test_a_window_whose_rows_do_not_add_up_is_reported(
+    warehouse: sa.Engine, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(warehouse, "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')")
+    window = open_window(warehouse, "nightly", "1")
+    assert keep_house(warehouse, settings).windows_unbalanced == []
+    write(warehouse, "DELETE FROM feedback")
+    assert keep_house(warehouse, settings).windows_unbalanced == [window.window_id]
+    assert "does not add up" in caplog.text
+
+
+def test_erasure_requests_are_carried_out(warehouse: sa.Engine, settings: Settings) -> None:
+    write(warehouse, "INSERT INTO erasure_requests (user_id) VALUES ('u')")
+    report = keep_house(warehouse, settings)
+    assert (report.erasures_done, report.erasures_waiting) == (1, 0)
+
+
+def test_old_runs_and_left_over_snapshots_go_and_young_ones_stay(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
+        for name in (".unfinished-old", ".unfinished-young"):
+            (root / name).mkdir(parents=True)
+            (root / name / "file").write_text("x")
+        age(root / ".unfinished-old", 30)
+    report = keep_house(warehouse, settings)
+    assert (report.runs_removed, report.snapshots_removed) == (1, 1)
+    for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
+        assert [path.name for path in root.iterdir()] == [".unfinished-young"]
