@@ -1,0 +1,117 @@
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import NothingToDoError
+from recsys.evaluation.compare import Comparison, OwnEventTypes, compare_candidate
+from recsys.evaluation.evaluate import CANDIDATE, CHAMPION
+from recsys.model.recommender import EncoderIdentity, Recommender
+from recsys.settings import ModelSettings
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.reference import TrainedThrough
+
+LIKE = {"event_type": "like", "explicit": True, "weight": 1.0, "polarity": 1}
+DISLIKE = {"event_type": "dislike", "explicit": True, "weight": 0.0, "polarity": -1}
+VIEW = {"event_type": "view", "explicit": False, "weight": 0.3, "polarity": 0}
+
+
+@dataclass
+class InMemorySnapshot:
+    """What `compare_candidate` asks a snapshot for, without files."""
+
+    kind: str
+    items: object
+    events: object
+    held_out_from: object
+
+    @property
+    def manifest(self):
+        return SimpleNamespace(kind=self.kind)
+
+    def catalogue(self):
+        return self.items
+
+    def sequences(self):
+        return self.events
+
+    def event_types(self):
+        return EventTypes.from_records([DISLIKE, LIKE, VIEW])
+
+
+@pytest.fixture
+def save_model(catalogue, minute, tmp_path):
+    torch.set_num_threads(1)
+
+    def save(name, trained_before, seed=0, types=(DISLIKE, LIKE, VIEW)):
+        torch.manual_seed(seed)
+        model = Recommender(
+            ModelSettings(dim=8, layers=1, heads=1, max_events=5),
+            catalogue,
+            EventTypes.from_records(types),
+            EncoderIdentity("not-installed", "0" * 64, 4),
+            torch.randn(len(catalogue), 4),
+        ).eval()
+        known = TrainedThrough(10, minute(trained_before)).to_dict()
+        model.save(tmp_path / name / "checkpoint", trained_through=known)
+        return tmp_path / name / "checkpoint"
+
+    return save
+
+
+@pytest.fixture
+def rows():
+    trained = [(f"u{n}", item, n, "like", "full") for n in range(8) for item in "ab"]
+    return [*trained, ("u0", "c", 20, "like", "full"), ("u1", "d", 30, "like", "full")]
+
+
+def test_only_events_count_that_neither_model_has_trained_on(
+    save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
+):
+    snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
+    candidate, champion = save_model("candidate", 20), save_model("champion", 25, seed=1)
+    folder = tmp_path / "evaluation"
+    compared = compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, folder)
+    assert compared.held_out.slices["all"].user_keys.tolist() == ["u1"]
+    assert {CANDIDATE, CHAMPION, "popularity", "collaborative_filtering"} == set(compared.held_out.scorers)
+    loaded = Comparison.load(folder)
+    assert loaded.held_out.champion_version == "7"
+    assert loaded.guard is None
+    assert (folder / "report.md").is_file()
+
+
+def test_a_micro_update_is_compared_on_guard_users_too(
+    save_model, make_sequences, catalogue, minute, evaluation_settings, tmp_path
+):
+    rows = [("u0", "a", 5, "like", "fresh"), ("u1", "b", 1, "like", "guard"), ("u1", "c", 2, "like", "guard")]
+    snapshot = InMemorySnapshot("micro", catalogue, make_sequences(rows, catalogue), minute(5))
+    candidate, champion = save_model("candidate", 5), save_model("champion", 3, seed=1)
+    compared = compare_candidate(
+        snapshot, candidate, champion, "7", evaluation_settings, tmp_path / "evaluation"
+    )
+    assert compared.guard is not None
+    assert compared.guard.slices["guard"].user_keys.tolist() == ["u1"]
+
+
+def test_when_the_champion_has_trained_on_everything_nothing_can_be_judged(
+    save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
+):
+    snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
+    candidate, champion = save_model("candidate", 20), save_model("champion", 99, seed=1)
+    with pytest.raises(NothingToDoError, match="cannot be judged"):
+        compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, tmp_path / "evaluation")
+
+
+def test_a_model_reads_the_event_types_it_knows_and_leaves_out_the_others(
+    save_model, make_sequences, catalogue
+):
+    now = EventTypes.from_records([DISLIKE, LIKE, VIEW])
+    older = OwnEventTypes(Recommender.load(save_model("older", 1, types=(LIKE,))), now)
+    liked = [("ann", "a", 0, "like", "full"), ("ann", "b", 2, "like", "full")]
+    viewed = [("ann", "c", 1, "view", "full")]
+    alone = older.score(make_sequences(liked, catalogue))
+    among_unknown = older.score(make_sequences(liked + viewed, catalogue))
+    assert np.isfinite(alone).all()
+    assert np.allclose(alone, among_unknown, atol=1e-6)
