@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
 )
 _ROWS_PER_PART = 5_000_000
 _ROWS_PER_GROUP = 262_144
-_PARQUET: dict[str, Any] = {
+PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "lz4",
     # Names repeat: without a dictionary each of a user's events carries the whole key.
     "use_dictionary": [Columns.USER_KEY, Columns.ITEM_ID, Columns.EVENT_TYPE, Columns.PURPOSE],
@@ -84,7 +84,7 @@ class InteractionsWriter:
         while group is not None:
             name = f"{INTERACTIONS_FOLDER}/{self._part_prefix}-{part:05d}.parquet"
             with self.folder.writing(name) as file:
-                with pq.ParquetWriter(file.arrow(), SCHEMA, **_PARQUET) as writer:
+                with pq.ParquetWriter(file.arrow(), SCHEMA, **PARQUET_OPTIONS) as writer:
                     rows = 0
                     while group is not None and rows < _ROWS_PER_PART:
                         writer.write_table(group, row_group_size=_ROWS_PER_GROUP)

@@ -1,0 +1,144 @@
+"""Removes users from snapshots that are already written."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.columns import Columns, Purpose
+from recsys.snapshot.interactions import INTERACTIONS_FOLDER, PARQUET_OPTIONS, SCHEMA
+from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
+from recsys.snapshot.sequences import microseconds
+from recsys.snapshot.store import Folder, is_unfinished
+
+_KINDS = ("full", "micro")
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A snapshot from which users were removed."""
+
+    uri: str
+    digest: str
+    rows: int
+    """Rows that are left."""
+    removed: dict[str, int]
+    """Rows removed, by user key."""
+
+
+def snapshot_folders(root: str) -> list[Folder]:
+    """Return the folders of all finished snapshots under a root."""
+    return [folder for folder in _folders(root) if folder.exists(MANIFEST_NAME)]
+
+
+def unfinished_folders(root: str) -> list[Folder]:
+    """Return the folders that are being written, or were left by a writer that was killed."""
+    return [folder for folder in _folders(root) if not folder.exists(MANIFEST_NAME) or _is_hidden(folder)]
+
+
+def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[Rewritten]:
+    """Rewrite every snapshot under `root` that holds events of these users.
+
+    Each snapshot stays readable throughout: new files are written beside the old ones, then the
+    manifest is replaced, then the old files go. Killed at any point, another call completes it.
+    """
+    rewritten = []
+    for folder in snapshot_folders(root):
+        if _is_hidden(folder):
+            continue
+        manifest = folder.read_manifest()
+        changed = _without(folder, manifest, pa.array(sorted(user_keys), pa.string()))
+        if changed is not None:
+            manifest, removed = changed
+            folder.write_manifest(manifest)
+            rewritten.append(Rewritten(folder.uri, manifest.digest, manifest.rows, removed))
+        _remove_unlisted(folder, manifest)
+    return rewritten
+
+
+def _folders(root: str) -> list[Folder]:
+    parents = [Folder(f"{root.rstrip('/')}/{kind}") for kind in _KINDS]
+    return [parent.child(name) for parent in parents for name in parent.folders()]
+
+
+def _is_hidden(folder: Folder) -> bool:
+    return is_unfinished(folder.uri.rsplit("/", 1)[-1])
+
+
+def _without(
+    folder: Folder, manifest: Manifest, user_keys: pa.Array
+) -> tuple[Manifest, dict[str, int]] | None:
+    """Write files without the users; return the manifest to be, or None when they are in no file."""
+    files: list[FileEntry] = []
+    removed: dict[str, int] = {}
+    by_purpose = dict(manifest.rows_by_purpose)
+    held_out = manifest.held_out_rows
+    for entry in manifest.files:
+        if not entry.path.startswith(f"{INTERACTIONS_FOLDER}/") or not _holds(folder, entry, user_keys):
+            files.append(entry)
+            continue
+        generation = len(manifest.erased_from) + 1
+        name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{generation}.parquet"
+        with (
+            folder.fs.open(f"{folder.path}/{entry.path}", "rb") as stream,
+            folder.writing(name) as file,
+            pq.ParquetWriter(file.arrow(), SCHEMA, **PARQUET_OPTIONS) as writer,
+        ):
+            source = pq.ParquetFile(stream)
+            for group in range(source.num_row_groups):
+                events = source.read_row_group(group).cast(SCHEMA)
+                theirs = pc.is_in(events[Columns.USER_KEY], value_set=user_keys)
+                gone = events.filter(theirs)
+                for key, count in _counts(gone[Columns.USER_KEY]):
+                    removed[key] = removed.get(key, 0) + count
+                for purpose, count in _counts(gone[Columns.PURPOSE]):
+                    by_purpose[purpose] -= count
+                held_out -= _held_out(gone, manifest)
+                writer.write_table(events.filter(pc.invert(theirs)))
+        files.append(file.entry)
+    if not removed:
+        return None
+    changed = replace(
+        manifest,
+        rows=manifest.rows - sum(removed.values()),
+        rows_by_purpose=by_purpose,
+        held_out_rows=held_out,
+        users=manifest.users - len(removed),
+        files=tuple(files),
+        erased_from=(*manifest.erased_from, manifest.digest),
+    )
+    return changed, removed
+
+
+def _holds(folder: Folder, entry: FileEntry, user_keys: pa.Array) -> bool:
+    with folder.fs.open(f"{folder.path}/{entry.path}", "rb") as stream:
+        source = pq.ParquetFile(stream, read_dictionary=[Columns.USER_KEY])
+        for group in range(source.num_row_groups):
+            column = source.read_row_group(group, columns=[Columns.USER_KEY])[Columns.USER_KEY]
+            for chunk in column.chunks:
+                if pc.any(pc.is_in(chunk.dictionary, value_set=user_keys)).as_py():
+                    return True
+    return False
+
+
+def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
+    return [(counted["values"], counted["counts"]) for counted in pc.value_counts(column).to_pylist()]
+
+
+def _held_out(events: pa.Table, manifest: Manifest) -> int:
+    split_purpose = Purpose.FULL if manifest.kind == "full" else Purpose.FRESH
+    split = events.filter(pc.equal(events[Columns.PURPOSE], split_purpose))
+    times = split[Columns.OCCURRED_AT].cast(pa.int64()).to_numpy()
+    return int(np.count_nonzero(times >= microseconds(manifest.held_out_from)))
+
+
+def _remove_unlisted(folder: Folder, manifest: Manifest) -> None:
+    listed = {entry.path for entry in manifest.files}
+    folder.fs.invalidate_cache()
+    for path in folder.fs.find(f"{folder.path}/{INTERACTIONS_FOLDER}"):
+        name = f"{INTERACTIONS_FOLDER}/{path.rsplit('/', 1)[-1]}"
+        if name not in listed:
+            folder.fs.rm_file(path)

@@ -1,0 +1,167 @@
+"""Forgets users: rows, recommendations, vectors and their events in snapshots.
+
+The tables come first, in one transaction a user; from then on no new snapshot can hold the user. The
+files follow. Only when no snapshot is being written that may have read the rows before is the request
+done, and its receipt then names nobody: neither the id nor its keyed hash is kept.
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import erasure_requests, snapshots, users
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ErasureReceipt:
+    """What an erasure removed; says nothing about whom."""
+
+    request_id: int
+    requested_at: datetime
+    done_at: datetime
+    rows_removed: dict[str, int]
+    """By table."""
+    snapshots_rewritten: int
+    snapshot_rows_removed: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the receipt as plain values."""
+        values = asdict(self)
+        return values | {
+            "requested_at": self.requested_at.isoformat(),
+            "done_at": self.done_at.isoformat(),
+        }
+
+
+def request_erasure(engine: sa.Engine, user_id: str) -> int:
+    """Record that a user is to be forgotten; return the request's id.
+
+    A user who has an open request keeps it. Training leaves the user out from now on.
+    """
+    with engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE erasure_requests IN SHARE ROW EXCLUSIVE MODE"))
+        connection.execute(users.update().where(users.c.user_id == user_id).values(consent=False))
+        known = connection.scalar(
+            sa.select(erasure_requests.c.request_id).where(
+                erasure_requests.c.user_id == user_id, erasure_requests.c.status == "requested"
+            )
+        )
+        if known is not None:
+            return int(known)
+        key = sa.select(users.c.user_key).where(users.c.user_id == user_id).scalar_subquery()
+        inserted = connection.execute(
+            erasure_requests.insert()
+            .values(user_id=user_id, user_key=key)
+            .returning(erasure_requests.c.request_id)
+        )
+        return int(inserted.scalar_one())
+
+
+def erase_requested(engine: sa.Engine, snapshots_root: str) -> list[ErasureReceipt]:
+    """Carry out all open requests; return the receipts of those that are done.
+
+    A request stays open while a snapshot is being written that may hold the user: call again later.
+    Killed at any point, another call completes the work.
+
+    Parameters
+    ----------
+    snapshots_root
+        `Settings.snapshots`.
+    """
+    open_requests = _erase_rows(engine)
+    if not open_requests:
+        return []
+    from recsys.snapshot.erasure import erase_from_snapshots, unfinished_folders
+
+    # Looked for before the finished ones are read: what is finished in between is among those.
+    in_progress = unfinished_folders(snapshots_root)
+    keys = {request.user_key for request in open_requests if request.user_key is not None}
+    rewritten = erase_from_snapshots(snapshots_root, keys) if keys else []
+    with engine.begin() as connection:
+        for snapshot in rewritten:
+            connection.execute(
+                snapshots.update()
+                .where(snapshots.c.uri == snapshot.uri)
+                .values(digest=snapshot.digest, rows=snapshot.rows)
+            )
+        for request in open_requests:
+            theirs = [snapshot.removed.get(request.user_key, 0) for snapshot in rewritten]
+            _add_to_receipt(
+                connection,
+                request.request_id,
+                snapshots_rewritten=sum(rows > 0 for rows in theirs),
+                snapshot_rows_removed=sum(theirs),
+            )
+        if in_progress:
+            logger.warning(
+                "%d erasure requests wait for %d snapshots that are being written",
+                len(open_requests),
+                len(in_progress),
+            )
+            return []
+        done = connection.execute(
+            erasure_requests.update()
+            .where(erasure_requests.c.request_id.in_([request.request_id for request in open_requests]))
+            .values(status="done", done_at=sa.func.clock_timestamp(), user_id=None, user_key=None)
+            .returning(erasure_requests)
+        ).all()
+    return [
+        ErasureReceipt(
+            request_id=row.request_id,
+            requested_at=row.requested_at,
+            done_at=row.done_at,
+            rows_removed=row.receipt["rows_removed"],
+            snapshots_rewritten=row.receipt["snapshots_rewritten"],
+            snapshot_rows_removed=row.receipt["snapshot_rows_removed"],
+        )
+        for row in sorted(done, key=lambda row: row.request_id)
+    ]
+
+
+def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
+    """Remove the rows of all open requests, one transaction each; return the requests."""
+    columns = (erasure_requests.c.request_id, erasure_requests.c.user_id, erasure_requests.c.user_key)
+    query = sa.select(*columns).where(erasure_requests.c.status == "requested")
+    with engine.connect() as connection:
+        request_ids = connection.scalars(query.order_by(erasure_requests.c.request_id)).all()
+    done = []
+    for request_id in request_ids:
+        with engine.begin() as connection:
+            # The hash may have been given to the user only after the request; it is needed for the files.
+            key = (
+                sa.select(users.c.user_key)
+                .where(users.c.user_id == erasure_requests.c.user_id)
+                .scalar_subquery()
+            )
+            request = connection.execute(
+                erasure_requests.update()
+                .where(erasure_requests.c.request_id == request_id, erasure_requests.c.status == "requested")
+                .values(user_key=sa.func.coalesce(key, erasure_requests.c.user_key))
+                .returning(*columns)
+            ).one_or_none()
+            if request is None:  # another process was faster
+                continue
+            removed = connection.execute(
+                sa.text(read_statement("erase_user")), {"request_id": request_id, "user_id": request.user_id}
+            ).one()
+            _add_to_receipt(connection, request_id, rows_removed=dict(removed._mapping))
+            done.append(request)
+    return done
+
+
+def _add_to_receipt(connection: sa.Connection, request_id: int, **removed: int | dict[str, int]) -> None:
+    """Add counts to what earlier, interrupted calls have removed."""
+    this = erasure_requests.c.request_id == request_id
+    receipt = connection.scalar(sa.select(erasure_requests.c.receipt).where(this)) or {}
+    for name, count in removed.items():
+        if isinstance(count, dict):
+            before = receipt.get(name, {})
+            receipt[name] = {table: before.get(table, 0) + rows for table, rows in count.items()}
+        else:
+            receipt[name] = receipt.get(name, 0) + count
+    connection.execute(erasure_requests.update().where(this).values(receipt=receipt))

@@ -1,0 +1,34 @@
+-- Remove a user's rows from every table, and keep how many came from which transaction, so that the
+-- windows they arrived in still reconcile. Parameters: request_id, user_id
+WITH feedback_gone AS (
+    DELETE FROM feedback WHERE user_id = :user_id RETURNING transaction_id
+),
+quarantine_gone AS (
+    DELETE FROM quarantine WHERE user_id = :user_id RETURNING transaction_id
+),
+impressions_gone AS (
+    DELETE FROM impressions WHERE user_id = :user_id RETURNING 1
+),
+lists_gone AS (
+    DELETE FROM recommendation_lists WHERE user_id = :user_id RETURNING 1
+),
+vectors_gone AS (
+    DELETE FROM user_vectors WHERE user_id = :user_id RETURNING 1
+),
+users_gone AS (
+    DELETE FROM users WHERE user_id = :user_id RETURNING 1
+),
+counted AS (
+    INSERT INTO erased_feedback (request_id, transaction_id, rows)
+    SELECT :request_id, transaction_id, count(*)
+    FROM (SELECT * FROM feedback_gone UNION ALL SELECT * FROM quarantine_gone) AS gone
+    GROUP BY transaction_id
+    ON CONFLICT (request_id, transaction_id) DO UPDATE SET rows = erased_feedback.rows + excluded.rows
+)
+SELECT
+    (SELECT count(*) FROM feedback_gone) AS feedback,
+    (SELECT count(*) FROM quarantine_gone) AS quarantine,
+    (SELECT count(*) FROM impressions_gone) AS impressions,
+    (SELECT count(*) FROM lists_gone) AS recommendation_lists,
+    (SELECT count(*) FROM vectors_gone) AS user_vectors,
+    (SELECT count(*) FROM users_gone) AS users
