@@ -3,9 +3,12 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from recsys.warehouse.ingest import IngestSummary, IngestTable
 
 EXIT_ALL_LOADED = 0
 EXIT_SOME_REJECTED = 1
@@ -97,7 +100,7 @@ def _ingest(table: str, file: Path, reject_file: Path | None, **options: object)
 
     from recsys.settings import load_settings
     from recsys.warehouse.engine import connect
-    from recsys.warehouse.ingest import IngestSummary, IngestTable, ingest_file
+    from recsys.warehouse.ingest import ingest_file
 
     engine = connect(load_settings().require_warehouse_url())
     console = Console(stderr=True)
@@ -110,7 +113,7 @@ def _ingest(table: str, file: Path, reject_file: Path | None, **options: object)
         disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task(f"{table} from {file.name}", total=None)
-        summary: IngestSummary = ingest_file(
+        summary = ingest_file(
             engine,
             cast("IngestTable", table),
             file,
@@ -130,10 +133,7 @@ def _exit_code(read: int, rejected: int) -> int:
     return EXIT_NOTHING_READ if rejected == read else EXIT_SOME_REJECTED
 
 
-def _lines(summary: object) -> list[str]:
-    from recsys.warehouse.ingest import IngestSummary
-
-    assert isinstance(summary, IngestSummary)
+def _lines(summary: "IngestSummary") -> list[str]:
     rate = summary.read / summary.seconds if summary.seconds else 0.0
     lines = [
         f"{summary.path}: {summary.read:,} lines in {summary.seconds:.1f} s ({rate:,.0f}/s)",
@@ -142,7 +142,7 @@ def _lines(summary: object) -> list[str]:
     if summary.table in ("items", "users"):
         lines.append(f"  updated     {summary.updated:>12,}")
     lines += [
-        f"  there before{summary.duplicates:>12,}",
+        f"  known before{summary.duplicates:>12,}",
         f"  rejected    {summary.rejected:>12,}"
         + (f"  see {summary.reject_file}" if summary.rejected else ""),
     ]
