@@ -9,7 +9,7 @@ import io
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,13 @@ def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
             waiting = True
             time.sleep(_LOCK_POLL_SECONDS)
         connection.commit()
-        yield connection
+        try:
+            yield connection
+        finally:
+            # The server ends a session a moment after its client: let the next publisher in at once.
+            with suppress(sa.exc.SQLAlchemyError):
+                connection.rollback()
+                connection.exec_driver_sql("select pg_advisory_unlock_all()")
 
 
 @contextmanager

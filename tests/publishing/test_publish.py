@@ -211,6 +211,20 @@ def test_a_user_erased_while_scoring_does_not_come_back(shop: Shop, monkeypatch:
     assert USERS[4] not in vectors(shop, "user_vectors", "user_id")
 
 
+def test_a_user_being_erased_during_the_swap_does_not_come_back(shop: Shop) -> None:
+    with shop.engine.connect() as erasing:
+        erasing.execute(sa.text("delete from users where user_id = :u"), {"u": USERS[4]})
+        publisher = threading.Thread(target=run, args=(shop,))
+        publisher.start()
+        # The swap waits for the row of the user who is being erased.
+        publisher.join(2)
+        assert publisher.is_alive()
+        erasing.commit()
+        publisher.join()
+    assert shop.lists().keys() == set(USERS) - {USERS[4]}
+    assert vectors(shop, "user_vectors", "user_id").keys() == shop.lists().keys()
+
+
 def test_a_reader_sees_one_version_everywhere_at_any_moment(shop: Shop) -> None:
     run(shop)
     seen: set[tuple[str, ...]] = set()
