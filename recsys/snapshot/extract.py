@@ -12,7 +12,12 @@ from adbc_driver_postgresql import dbapi
 from recsys.errors import ServiceUnavailableError
 from recsys.warehouse.literals import render_literals
 
-_WHOLE_TABLES = ("enable_nestloop = off", "enable_mergejoin = off", "work_mem = '64MB'")
+_WHOLE_TABLES = (
+    "enable_nestloop = off",
+    "enable_mergejoin = off",
+    "work_mem = '64MB'",
+    "parallel_tuple_cost = 0.001",
+)
 _BATCH_BYTES = 8 * 1024 * 1024
 
 
@@ -44,8 +49,8 @@ def extraction(engine: sa.Engine, *, whole_tables: bool = False) -> Iterator[Ext
     Parameters
     ----------
     whole_tables
-        The statements read most rows of their tables, so only hash joins make sense. Without this
-        hint, statistics that are a moment out of date can lead to index look-ups row by row.
+        The statements read most rows of their tables, so only hash joins in parallel make sense.
+        Without this hint, statistics that are a moment out of date lead to look-ups row by row.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Writes streamed events to Parquet parts and keeps what the manifest says about them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,15 +53,25 @@ class InteractionsWriter:
         Folder of the snapshot.
     split_purpose
         Purpose of the events among which the latest are held out.
+    known
+        Allowed values by column; events with another one are left out.
     part_prefix
         Beginning of the names of the files.
     """
 
-    def __init__(self, folder: Folder, split_purpose: str, part_prefix: str = "part") -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        split_purpose: str,
+        *,
+        known: Mapping[str, pa.Array] | None = None,
+        part_prefix: str = "part",
+    ) -> None:
         self.folder = folder
         self.files: list[FileEntry] = []
         self.rows_by_purpose: dict[str, int] = {}
         self.boundary = HoldoutBoundary()
+        self._known = dict(known or {})
         self._part_prefix = part_prefix
         self._split_purpose = split_purpose
         self._users = _DistinctStrings()
@@ -104,6 +114,10 @@ class InteractionsWriter:
                     )
 
     def _prepare(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        for name, values in self._known.items():
+            allowed = pc.is_in(batch.column(name), value_set=values)
+            if not pc.all(allowed).as_py():
+                batch = batch.filter(allowed)
         columns = {name: batch.column(name) for name in SNAPSHOT_INTERACTION_COLUMNS}
         columns[Columns.COMMENT] = scrub_comments(columns[Columns.COMMENT])
         columns[Columns.OCCURRED_AT] = columns[Columns.OCCURRED_AT].cast(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from recsys.columns import Purpose
+from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
@@ -30,6 +30,15 @@ from recsys.warehouse.windows import Window
 
 ITEMS_FILE = "items.parquet"
 EVENT_TYPES_FILE = "event_types.parquet"
+_ITEMS_SCHEMA = pa.schema(
+    [
+        (Columns.ITEM_ID, pa.string()),
+        (Columns.TITLE, pa.string()),
+        (Columns.DESCRIPTION, pa.string()),
+        (Columns.ATTRIBUTES, pa.string()),
+        ("available", pa.bool_()),
+    ]
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GUARD_HASH_RANGE = 2**32
 
@@ -150,13 +159,21 @@ def _take(engine: sa.Engine, window: Window, settings: Settings, plan: _Plan) ->
 
 
 def _write(source: Extraction, folder: Folder, window: Window, settings: Settings, plan: _Plan) -> Manifest:
-    interactions = InteractionsWriter(folder, plan.split_purpose)
+    items_entry, item_ids = _write_items(source, folder)
+    event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
+    interactions = InteractionsWriter(
+        folder,
+        plan.split_purpose,
+        known={Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: pa.array(event_types.names)},
+    )
     interactions.write(source.batches(read_statement(plan.statement), **plan.parameters))
     held_out_from = _held_out_from(interactions, settings, plan)
     boundary = microseconds(held_out_from)
-    items = _write_items(source, folder)
-    event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
-    files = [*interactions.files, items[1], _write_table(folder, EVENT_TYPES_FILE, event_types.to_arrow())]
+    files = [
+        *interactions.files,
+        items_entry,
+        _write_table(folder, EVENT_TYPES_FILE, event_types.to_arrow()),
+    ]
     return Manifest(
         kind=plan.kind,
         window={
@@ -174,7 +191,7 @@ def _write(source: Extraction, folder: Folder, window: Window, settings: Setting
         held_out_rows=sum(int((times >= boundary).sum()) for times in interactions.split_times()),
         rows_by_purpose=interactions.rows_by_purpose,
         users=interactions.users,
-        items=items[0],
+        items=len(item_ids),
         files=tuple(files),
     )
 
@@ -201,18 +218,17 @@ def _held_out_from(interactions: InteractionsWriter, settings: Settings, plan: _
     return _time(boundary)
 
 
-def _write_items(source: Extraction, folder: Folder) -> tuple[int, FileEntry]:
-    batches = source.batches(read_statement("select_items"))
-    rows = 0
-    with folder.writing(ITEMS_FILE) as file:
-        writer: pq.ParquetWriter | None = None
-        for batch in batches:
-            writer = writer or pq.ParquetWriter(file.arrow(), batch.schema, compression="zstd")
-            writer.write_batch(batch)
-            rows += batch.num_rows
-        if writer is not None:
-            writer.close()
-    return rows, file.entry
+def _write_items(source: Extraction, folder: Folder) -> tuple[FileEntry, pa.Array]:
+    """Write the catalogue; return the file and all item ids."""
+    item_ids = []
+    with (
+        folder.writing(ITEMS_FILE) as file,
+        pq.ParquetWriter(file.arrow(), _ITEMS_SCHEMA, compression="zstd") as writer,
+    ):
+        for batch in source.batches(read_statement("select_items")):
+            writer.write_batch(batch.cast(_ITEMS_SCHEMA))
+            item_ids.append(batch.column(Columns.ITEM_ID))
+    return file.entry, pa.chunked_array(item_ids, pa.string()).combine_chunks()
 
 
 def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:

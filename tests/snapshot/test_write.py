@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +146,37 @@ def test_what_a_killed_writer_left_behind_is_cleared_away(stocked: sa.Engine, se
     (left_over / "manifest.json").unlink()
     assert Path(take_full_snapshot(stocked, window, settings).uri) == done
     assert [path.name for path in done.parent.iterdir()] == [done.name]
+
+
+def test_a_writer_killed_in_the_middle_leaves_nothing_that_anybody_reads(
+    stocked: sa.Engine, settings: Settings
+) -> None:
+    window = open_window(stocked, "nightly", "run")
+    program = (
+        "import sqlalchemy as sa; from pathlib import Path; from recsys.settings import Settings; "
+        "from recsys.snapshot.write import take_full_snapshot; "
+        "from recsys.warehouse.windows import load_window; "
+        f"engine = sa.create_engine({settings.require_warehouse_url()!r}); "
+        f"settings = Settings(home=Path({str(settings.home)!r}), pseudonym_key='a key that only tests use'); "
+        f"take_full_snapshot(engine, load_window(engine, {window.window_id}), settings)"
+    )
+    root = Path(settings.snapshots) / "full"
+    with stocked.connect() as connection, connection.begin() as transaction:
+        connection.execute(sa.text("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE"))
+        writer = subprocess.Popen([sys.executable, "-c", program])
+        try:
+            deadline = time.monotonic() + 60
+            while not list(root.glob("*/items.parquet")) and time.monotonic() < deadline:
+                assert writer.poll() is None
+                time.sleep(0.05)
+        finally:
+            writer.kill()
+            writer.wait()
+        transaction.rollback()
+    (left_over,) = root.iterdir()
+    assert not (left_over / "manifest.json").exists()
+    assert read_snapshot(take_full_snapshot(stocked, window, settings)).manifest.rows == 10
+    assert not left_over.exists()
 
 
 def test_nothing_is_left_on_disk_when_there_is_nothing_to_do(
