@@ -47,9 +47,11 @@ class RequestHead(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         dim = settings.dim
+        # Item vectors are short beside user vectors; without this a request would hardly be heard.
+        self.gain = nn.Parameter(torch.tensor(5.0))
         self.mix = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, users: Tensor, requests: Tensor) -> Tensor:
         """Return user vectors [n, dim] for users [n, dim] and projected requests [n, dim]."""
-        result: Tensor = users + requests + self.mix(torch.cat([users, requests], -1))
+        result: Tensor = users + self.gain * requests + self.mix(torch.cat([users, requests], -1))
         return result

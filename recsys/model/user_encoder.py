@@ -7,6 +7,8 @@ from torch.nn import functional
 from recsys.model.events import GAP_BUCKETS, EventBatch
 from recsys.settings import ModelSettings
 
+NEGATIVE_SIGN = -0.5
+
 
 class Block(nn.Module):
     """Pre-norm causal self-attention and feed-forward."""
@@ -40,6 +42,8 @@ class UserEncoder(nn.Module):
     """Events to a user vector after each of them.
 
     An event is its item's vector plus embeddings of its type, sentiment, value, time gap and position.
+    The item's vector is multiplied by a learned number for each sentiment, which begins below zero for
+    negative events: a dislike points away from its item before anything is learned of it.
     A learned start vector stands before the first event, so that a user without history has a vector.
     Padding is at the right, where causal attention cannot see it.
     """
@@ -52,6 +56,7 @@ class UserEncoder(nn.Module):
         self.start = nn.Parameter(torch.randn(dim) * 0.02)
         self.event_type = nn.Embedding(n_event_types, dim)
         self.sentiment = nn.Embedding(3, dim)
+        self.sentiment_sign = nn.Parameter(torch.tensor([NEGATIVE_SIGN, 1.0, 1.0]))
         self.value = nn.Linear(2, dim, bias=False)
         self.gap = nn.Embedding(GAP_BUCKETS, dim)
         self.position = nn.Embedding(settings.max_events + 1, dim)
@@ -76,7 +81,7 @@ class UserEncoder(nn.Module):
         known = ~events.value.isnan()
         value = torch.stack([events.value.nan_to_num() - 0.5, torch.ones_like(events.value)], -1)
         hidden = (
-            event_items
+            event_items * self.sentiment_sign[events.sentiment + 1].unsqueeze(-1)
             + self.event_type(events.event_type)
             + self.sentiment(events.sentiment + 1)
             + self.value(value * known.unsqueeze(-1))
