@@ -14,6 +14,7 @@ from rich.table import Table
 
 from recsys.errors import RecsysError
 from recsys.local import cli as local_commands
+from recsys.publishing import cli as publishing_commands
 from recsys.registry import cli as registry_commands
 from recsys.settings import load_settings
 from recsys.validation import cli as validation_commands
@@ -33,6 +34,7 @@ app.command()(local_commands.down)
 app.add_typer(warehouse_commands.app, name="ingest")
 app.command()(warehouse_commands.forget)
 app.add_typer(validation_commands.app, name="quarantine")
+app.command()(publishing_commands.recommend)
 app.registered_commands += registry_commands.app.registered_commands
 
 
