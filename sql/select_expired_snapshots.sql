@@ -9,7 +9,7 @@ WITH champion AS (
     LIMIT 1
 )
 
-SELECT snapshots.snapshot_id, snapshots.uri
+SELECT snapshots.uri
 FROM snapshots
 WHERE snapshots.created_at < clock_timestamp() - make_interval(days => :days)
     AND snapshots.snapshot_id NOT IN (SELECT max(snapshot_id) FROM snapshots GROUP BY kind)
@@ -20,4 +20,3 @@ WHERE snapshots.created_at < clock_timestamp() - make_interval(days => :days)
         WHERE promotion_ledger.action = 'promote'
             AND windows.window_id = snapshots.window_id
     )
-ORDER BY snapshots.snapshot_id

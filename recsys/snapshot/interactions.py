@@ -55,8 +55,6 @@ class InteractionsWriter:
         Purpose of the events among which the latest are held out.
     known
         Allowed values by column; events with another one are left out.
-    part_prefix
-        Beginning of the names of the files.
     """
 
     def __init__(
@@ -65,14 +63,12 @@ class InteractionsWriter:
         split_purpose: str,
         *,
         known: Mapping[str, pa.Array] | None = None,
-        part_prefix: str = "part",
     ) -> None:
         self.folder = folder
         self.files: list[FileEntry] = []
         self.rows_by_purpose: dict[str, int] = {}
         self.boundary = HoldoutBoundary()
         self._known = dict(known or {})
-        self._part_prefix = part_prefix
         self._split_purpose = split_purpose
         self._users = _DistinctStrings()
 
@@ -92,7 +88,7 @@ class InteractionsWriter:
         group = next(groups, SCHEMA.empty_table())
         part = 0
         while group is not None:
-            name = f"{INTERACTIONS_FOLDER}/{self._part_prefix}-{part:05d}.parquet"
+            name = f"{INTERACTIONS_FOLDER}/part-{part:05d}.parquet"
             with self.folder.writing(name) as file:
                 with pq.ParquetWriter(file.arrow(), SCHEMA, **PARQUET_OPTIONS) as writer:
                     rows = 0

@@ -238,12 +238,13 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
 
 
 def _record(engine: sa.Engine, ref: SnapshotRef) -> None:
+    statement = insert(snapshots).values(
+        window_id=ref.window_id, kind=ref.kind, uri=ref.uri, digest=ref.digest, rows=ref.rows
+    )
+    # Housekeeping keeps the rows of folders that it removes; such a snapshot may be taken again.
+    replaced = {"digest": statement.excluded.digest, "rows": statement.excluded.rows}
     with engine.begin() as connection:
-        connection.execute(
-            insert(snapshots)
-            .values(window_id=ref.window_id, kind=ref.kind, uri=ref.uri, digest=ref.digest, rows=ref.rows)
-            .on_conflict_do_nothing(index_elements=[snapshots.c.uri])
-        )
+        connection.execute(statement.on_conflict_do_update(index_elements=[snapshots.c.uri], set_=replaced))
 
 
 def _run_digest(window: Window, plan: _Plan) -> str:

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +12,11 @@ import sqlalchemy as sa
 
 from recsys.alerts import send_alert
 from recsys.settings import Settings
+from recsys.snapshot.store import Folder
 from recsys.warehouse.erasure import erase_requested
 from recsys.warehouse.partitions import ensure_ahead
-from recsys.warehouse.tables import erasure_requests, snapshots, windows
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import erasure_requests, quarantine, windows
 from recsys.warehouse.windows import reconcile_window
 
 # A writer that has not finished after this long was killed.
@@ -25,15 +28,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HousekeepingReport:
-    """What housekeeping did."""
+    """What housekeeping did.
+
+    Attributes
+    ----------
+    erasures_waiting
+        Requests to be forgotten that stay open while a snapshot is being written.
+    snapshots_removed, runs_removed, data_docs_removed
+        Folders past their retention.
+    windows_unbalanced
+        Windows in which rows are missing: a person should look.
+    rows_held
+        Rows in quarantine that nobody has settled.
+    """
 
     partitions_made: int
     erasures_done: int
     erasures_waiting: int
     snapshots_removed: int
     runs_removed: int
+    data_docs_removed: int
     windows_reconciled: int
     windows_unbalanced: list[int]
+    rows_held: int
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as plain values."""
@@ -51,10 +68,16 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
         erasures_done=len(erased),
         erasures_waiting=_waiting(engine),
         snapshots_removed=snapshots_removed,
-        runs_removed=_remove_old_runs(settings),
+        # MLflow has what the runs made.
+        runs_removed=_remove_old_folders(settings.runs.glob("*/*"), settings.retention.training_runs_days),
+        data_docs_removed=_remove_old_folders(
+            settings.home.resolve().glob("data_docs/*"), settings.retention.snapshots_days
+        ),
         windows_reconciled=reconciled,
         windows_unbalanced=unbalanced,
+        rows_held=_rows_held(engine),
     )
+    _analyze(engine)
     logger.info("housekeeping: %s", report)
     return report
 
@@ -82,36 +105,48 @@ def _waiting(engine: sa.Engine) -> int:
     return int(waiting or 0)
 
 
+def _rows_held(engine: sa.Engine) -> int:
+    held = sa.select(sa.func.count()).select_from(quarantine).where(quarantine.c.status == "held")
+    with engine.connect() as connection:
+        return int(connection.scalar(held) or 0)
+
+
 def _remove_old_snapshots(engine: sa.Engine, settings: Settings) -> int:
-    """Remove the files of old snapshots; their rows stay, as evidence of what models were trained on."""
+    """Remove the files of old snapshots; their rows stay, as evidence of what models were trained on.
+
+    The latest of each kind and the one that the champion was trained on are kept.
+    """
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
-    now = datetime.now(UTC)
-    keep_from = now - timedelta(days=settings.retention.snapshots_days)
     with engine.connect() as connection:
-        created = {
-            row.uri: row.created_at
-            for row in connection.execute(sa.select(snapshots.c.uri, snapshots.c.created_at))
-        }
-    removed = 0
-    for folder in snapshot_folders(settings.snapshots):
-        if created.get(folder.uri, now) < keep_from:
-            folder.remove()
-            removed += 1
-    for folder in unfinished_folders(settings.snapshots):
-        if folder.fs.modified(folder.path) < now - _UNFINISHED_AFTER:
-            folder.remove()
-            removed += 1
-    return removed
+        statement = sa.text(read_statement("select_expired_snapshots"))
+        expired = set(connection.scalars(statement, {"days": settings.retention.snapshots_days}))
+    old = [folder for folder in snapshot_folders(settings.snapshots) if folder.uri in expired]
+    left_over = [
+        folder
+        for folder in unfinished_folders(settings.snapshots)
+        if _last_written(folder) < datetime.now(UTC) - _UNFINISHED_AFTER
+    ]
+    for folder in (*old, *left_over):
+        folder.remove()
+    return len(old) + len(left_over)
 
 
-def _remove_old_runs(settings: Settings) -> int:
-    """Remove folders of training runs in which nothing was written lately; MLflow has what they made."""
-    oldest = time.time() - timedelta(days=settings.retention.training_runs_days).total_seconds()
+def _last_written(folder: Folder) -> datetime:
+    """Return when a file of a snapshot's folder, or a local folder without files, was written last."""
+    written = [folder.fs.modified(path) for path in folder.fs.find(folder.path)]
+    if not written and folder.is_local:
+        written.append(folder.fs.modified(folder.path))
+    return max(written, default=datetime.now(UTC))
+
+
+def _remove_old_folders(folders: Iterable[Path], days: int) -> int:
+    """Remove folders in which nothing was written for some days."""
+    oldest = time.time() - timedelta(days=days).total_seconds()
     removed = 0
-    for run in settings.runs.glob("*/*"):
-        if run.is_dir() and max(_modified(path) for path in (run, *run.rglob("*"))) < oldest:
-            shutil.rmtree(run, ignore_errors=True)
+    for folder in folders:
+        if folder.is_dir() and max(_modified(path) for path in (folder, *folder.rglob("*"))) < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
 
@@ -121,3 +156,9 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:  # written and removed while we look
         return time.time()
+
+
+def _analyze(engine: sa.Engine) -> None:
+    """Renew the statistics of the partitioned table, which autovacuum leaves to us, and of its kin."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("ANALYZE feedback, users, items, quarantine"))

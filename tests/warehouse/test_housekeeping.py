@@ -6,9 +6,12 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.settings import Settings
+from recsys.snapshot.reference import SnapshotRef
+from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse.housekeeping import keep_house
 from recsys.warehouse.partitions import ensure_ahead, list_partitions
 from recsys.warehouse.windows import open_window
+from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users
 
 
 def age(path: Path, days: float) -> None:
@@ -66,3 +69,37 @@ def test_old_runs_and_left_over_snapshots_go_and_young_ones_stay(
     assert (report.runs_removed, report.snapshots_removed) == (1, 1)
     for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
         assert [path.name for path in root.iterdir()] == [".unfinished-young"]
+
+
+def test_old_snapshots_go_but_not_the_latest_nor_the_champions(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    add_items(warehouse, "a")
+    add_users(warehouse, "ann")
+    add_feedback(warehouse, [("ann", "a", minute) for minute in range(5)])
+
+    def take(run_key: str) -> SnapshotRef:
+        return take_full_snapshot(warehouse, open_window(warehouse, "nightly", run_key), settings)
+
+    refs = [take(f"run {number}") for number in range(4)]
+    write(
+        warehouse,
+        "INSERT INTO promotion_ledger "
+        "(action, model_version, champion_sequence, reason, explanation, actor, run_key) "
+        "VALUES ('promote', '1', 1, 'better', 'It is better.', 'test', 'run 0')",
+    )
+    write(warehouse, "UPDATE snapshots SET created_at = created_at - interval '31 days'")
+    assert keep_house(warehouse, settings).snapshots_removed == 2
+    assert [Path(ref.uri).exists() for ref in refs] == [True, False, False, True]
+    assert keep_house(warehouse, settings).snapshots_removed == 0
+    assert take("run 1").uri == refs[1].uri
+
+
+def test_old_data_docs_go(warehouse: sa.Engine, settings: Settings) -> None:
+    docs = [settings.home / "data_docs" / f"window-{number}" for number in (1, 2)]
+    for folder in docs:
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text("x")
+    age(docs[0], 31)
+    assert keep_house(warehouse, settings).data_docs_removed == 1
+    assert [folder.exists() for folder in docs] == [False, True]
