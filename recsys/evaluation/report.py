@@ -137,7 +137,8 @@ def _metrics_plot(evaluation: Evaluation) -> "Plot":
         colours = ["tab:blue" if row.scorer == CANDIDATE else "tab:gray" for row in rows]
         axes.bar([_label(row.scorer) for row in rows], values, yerr=errors, color=colours, capsize=4)
         axes.set_title(_label(metric))
-        axes.tick_params(axis="x", labelrotation=30)
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, horizontalalignment="right")
         axes.spines[["top", "right"]].set_visible(False)
     return plot
 

@@ -37,6 +37,9 @@ _TRAINED_THROUGH = "recsys.trained_through"
 # What a process needs beside this package to load and score a version.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy", "torch", "transformers")
 
+# Of base encoders, by the digest of their weights; the licence of a package that carries them differs.
+_LICENCES = {"53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "Apache-2.0"}
+
 
 @dataclass(frozen=True)
 class RegisteredVersion:
@@ -272,7 +275,7 @@ def _tags(
         "recsys.code_version": code_version(),
         "recsys.base_encoder": encoder.get("name"),
         "recsys.base_encoder_sha256": encoder.get("sha256"),
-        "recsys.base_encoder_licence": _licence(encoder.get("name")),
+        "recsys.base_encoder_licence": _LICENCES.get(str(encoder.get("sha256"))),
         "recsys.training_seconds": training.get("seconds"),
         _DIGEST: folder_digest(checkpoint),
     }
@@ -286,16 +289,6 @@ def _base_encoder(checkpoint: Path) -> dict[str, Any]:
         raise RegistryError(f"{checkpoint} is not a checkpoint: {error}") from error
     encoder = manifest.get("base_encoder", {})
     return dict(encoder) if isinstance(encoder, dict) else {"name": encoder}
-
-
-def _licence(encoder: str | None) -> str | None:
-    """Return the licence of a base encoder that comes as a Python package."""
-    try:
-        described = metadata.metadata(encoder or "")
-    except (metadata.PackageNotFoundError, ValueError):
-        return None
-    named = [described[name] for name in ("License-Expression", "License") if name in described]
-    return str(named[0]) if named else None
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
