@@ -29,7 +29,7 @@ from recsys.orchestration import (
             "auto",
             enum=["auto", "all", "affected"],
             title="Users",
-            description="all; only those with feedback since the last publication; or what the champion needs.",
+            description="all, only those with feedback since the last publication, or as needed.",
         )
     },
     tags=["recommender", "publishing"],

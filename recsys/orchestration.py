@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import (
+# The stub file of airflow.sdk 1.3.2 leaves some of its names out.
+from airflow.sdk import (  # type: ignore[attr-defined]
     Asset,
     CronDataIntervalTimetable,
     DeadlineAlert,
@@ -53,7 +54,9 @@ DEFAULT_ARGS: dict[str, Any] = {
         rules=[
             RetryRule("recsys.errors.ServiceUnavailableError", reason="a service is away; it may come back"),
             RetryRule(_FINAL, RetryAction.FAIL, match_subclasses=False, reason="it would end the same again"),
-            RetryRule("builtins.MemoryError", RetryAction.FAIL, reason="more memory is needed, not more tries"),
+            RetryRule(
+                "builtins.MemoryError", RetryAction.FAIL, reason="more memory is needed, not more tries"
+            ),
         ]
     ),
 }
@@ -64,7 +67,7 @@ INTERVAL_PARAMS = {
         type=["null", "string"],
         format="date-time",
         title="Interval start",
-        description="Only for a run by hand that stands for a past interval; leave empty for all new feedback.",
+        description="Only for a run by hand that stands for a past interval; empty: all new feedback.",
     ),
     "interval_end": Param(
         None,
@@ -124,7 +127,7 @@ def stage(function: Callable[..., Reference], **options: Any) -> Any:
             raise AirflowSkipException(str(nothing)) from nothing
 
     # Airflow reads the signature to check the call; ours is the wrapper's, without the run.
-    del run_stage.__wrapped__  # type: ignore[attr-defined]
+    del run_stage.__wrapped__
     return task(**options)(run_stage)
 
 

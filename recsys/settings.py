@@ -138,17 +138,21 @@ class RetentionSettings(_Section):
 class Settings(BaseSettings):
     """All settings. Build it with `load_settings()`."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
 
     home: Path = Field(Path(".recsys"), description="folder of the embedded stack's state")
     warehouse_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the feedback warehouse")
     mlflow_tracking_uri: str | None = None
     registered_model: str = Field("recommender", description="name in the MLflow model registry")
-    snapshot_root: str | None = Field(None, description="any fsspec URL; default: snapshots in the home folder")
+    snapshot_root: str | None = Field(
+        None, description="any fsspec URL; default: snapshots in the home folder"
+    )
     work_root: Path | None = Field(None, description="training runs; default: runs in the home folder")
     pseudonym_key: SecretStr | None = Field(None, description="secret for the keyed hash of user ids")
     schedules: bool = Field(True, description="false: DAGs run only when triggered by hand or by an asset")
-    alert_webhook: SecretStr | None = Field(None, description="URL that takes {\"text\": ...} by POST")
+    alert_webhook: SecretStr | None = Field(None, description='URL that takes {"text": ...} by POST')
     validation: ValidationSettings = ValidationSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
@@ -199,4 +203,4 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the environment and the home folder's `recsys.env`; the environment wins."""
     home = Path(os.environ.get("RECSYS_HOME", ".recsys"))
-    return Settings(_env_file=home / ENV_FILE_NAME, home=home)  # type: ignore[call-arg]
+    return Settings(_env_file=home / ENV_FILE_NAME, home=home)

@@ -48,7 +48,9 @@ class World:
         for user_id, genre in self.taste.items():
             liked = rng.sample(by_genre[genre], k=min(events_per_user, len(by_genre[genre])))
             others = rng.sample([item for item in everything if item not in by_genre[genre]], k=3)
-            chosen = [(item, rng.choice([4, 5])) for item in liked] + [(item, rng.choice([1, 2])) for item in others]
+            chosen = [(item, rng.choice([4, 5])) for item in liked] + [
+                (item, rng.choice([1, 2])) for item in others
+            ]
             rng.shuffle(chosen)
             for item_id, value in chosen:
                 self.events.append(

@@ -114,7 +114,7 @@ def _ingest(console: Console, engine: sa.Engine, settings: Settings, table: Any,
     with console.status(f"loading {path.name}"):
         summary = ingest_file(engine, table, path, reject_file=settings.home / f"{path.stem}.rejected.jsonl")
     console.print(
-        f"  {path.name}: {summary.read:,} read, {summary.inserted:,} new, {summary.duplicates:,} known already, "
+        f"  {path.name}: {summary.read:,} read, {summary.inserted:,} new, {summary.duplicates:,} known, "
         f"{summary.rejected:,} rejected, {summary.seconds:.1f} s"
     )
     return summary

@@ -110,7 +110,7 @@ def build_report(engine: sa.Engine, nightly: DagOutcome, hourly: DagOutcome) -> 
             .group_by(reason)
             .order_by(reason)
         )
-        by_reason = dict(reasons.tuples().all())
+        by_reason: dict[str, int] = dict(reasons.tuples().all())
         champion = connection.execute(
             sa.select(promotion_ledger)
             .where(promotion_ledger.c.champion_sequence.is_not(None))

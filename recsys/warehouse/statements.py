@@ -31,6 +31,6 @@ def read_statement(name: str) -> str:
 
 
 def render_statement(name: str, **parameters: int) -> str:
-    """Return the text of `sql/NAME.sql` with its `:name` parameters as literals, for COPY, which binds none."""
+    """Return the text of `sql/NAME.sql` with its `:name` parameters as literals; COPY binds none."""
     bound = sa.text(read_statement(name)).bindparams(**parameters)
     return str(bound.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -94,9 +95,7 @@ class Loop:
 
 
 @pytest.fixture(scope="module")
-def loop(
-    postgres: PostgresServer, warehouse_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Loop:
+def loop(postgres: PostgresServer, warehouse_template: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     return Loop(postgres, warehouse_template, tmp_path_factory.mktemp("loop"))
 
 
@@ -117,10 +116,15 @@ def test_a_night_trains_evaluates_registers_and_promotes_a_first_champion(loop: 
     arrived = loop.ingest_feedback(0.0, 0.85)
     with loop.engine.begin() as connection:
         connection.execute(
-            sa.insert(feedback).values(
-                event_id="broken", user_id="u000", item_id="no such item", event_type="rating", value=4,
-                occurred_at=sa.func.now(),
-            )  # fmt: skip
+            sa.insert(feedback),
+            {
+                "event_id": "broken",
+                "user_id": "u000",
+                "item_id": "no such item",
+                "event_type": "rating",
+                "value": 4,
+                "occurred_at": datetime.now(UTC),
+            },
         )
     loop.run("nightly_training")
 

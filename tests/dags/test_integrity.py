@@ -121,7 +121,9 @@ def test_scheduled_dags_state_their_data_intervals(dag_bag: DagBag, dag_id: str,
 
 
 def test_publishing_follows_the_champion_asset(dag_bag: DagBag) -> None:
-    assert "recsys://registry/champion" in str(dag_bag.dags["publish_recommendations"].timetable.asset_condition)
+    assert "recsys://registry/champion" in str(
+        dag_bag.dags["publish_recommendations"].timetable.asset_condition
+    )
     for dag_id, task_id in [
         ("nightly_training", "promote"),
         ("hourly_micro_update", "promote"),
@@ -146,7 +148,8 @@ import json, sys
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 dags = DagBag(sys.argv[1]).dags
-print(json.dumps({name: DagSerialization.to_dict(dag) for name, dag in dags.items()}, sort_keys=True, default=str))
+serialized = {name: DagSerialization.to_dict(dag) for name, dag in dags.items()}
+print(json.dumps(serialized, sort_keys=True, default=str))
 """
 
 _PARSE = """
@@ -179,9 +182,7 @@ def test_no_value_in_a_dag_file_varies_with_the_parse(path: Path) -> None:
 
 
 def test_two_parses_serialize_to_the_same_dag_version() -> None:
-    first, second = (
-        _python(_SERIALIZE, str(DAGS_FOLDER), PYTHONHASHSEED=seed) for seed in ("1", "2")
-    )
+    first, second = (_python(_SERIALIZE, str(DAGS_FOLDER), PYTHONHASHSEED=seed) for seed in ("1", "2"))
     assert sorted(first) == sorted(EXPECTED_TASKS)
     assert first == second
 
