@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
-from recsys.warehouse.file_formats import BadLine, Chunk, Source, open_source
+from recsys.warehouse.files.chunks import BadLine, Chunk, Source
+from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
 from recsys.warehouse.merge import Merger
 from recsys.warehouse.rejects import RejectFile

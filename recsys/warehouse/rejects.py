@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from recsys.errors import IngestError
-from recsys.warehouse.file_formats import BadLine
+from recsys.warehouse.files.chunks import BadLine
 
 
 class RejectFile:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
-from recsys.warehouse import file_formats
+from recsys.warehouse.files import line_file
 from recsys.warehouse.ingest import IngestSummary, ingest_file
 from recsys.warehouse.windows import open_window
 
@@ -113,7 +113,7 @@ def test_events_without_id_get_one_from_their_content(load: Load, warehouse: sa.
 def test_rows_keep_the_order_of_the_file(
     load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_formats, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", 700)
     names = [f"e{(number * 37) % 101}" for number in range(101)]
     load(HEADER + "".join(f"{name},u{name},i,view,,,{TIME}\n" for name in names))
     assert [row.event_id for row in rows(warehouse)] == names
@@ -142,7 +142,7 @@ def test_a_line_that_cannot_be_a_row_is_rejected_with_the_reason(
     load: Load, warehouse: sa.Engine, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Small blocks: each wrong line is alone in its block at one time or another.
-    monkeypatch.setattr(file_formats, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", 100)
     bad = [event(event_id=f"bad{n}", **{field: value}) for n, (field, value, _) in enumerate(WRONG_VALUES)]
     good = [event(event_id=f"good{n}") for n in range(len(bad))]
     lines = [row for pair in zip(good, bad, strict=True) for row in pair]
@@ -195,6 +195,18 @@ def test_broken_lines_of_a_csv_cost_themselves_only(load: Load, warehouse: sa.En
     assert (summary.read, summary.inserted) == (7, 3)
 
 
+def test_a_quote_that_is_never_closed_does_not_swallow_the_lines_after_it(
+    load: Load, warehouse: sa.Engine
+) -> None:
+    content = (
+        HEADER + f'a,u,i,comment,,"abc,{TIME}\n' + "".join(f"e{n},u,i,view,,,{TIME}\n" for n in range(50))
+    )
+    summary = load(content)
+    assert (summary.inserted, rejects(summary)) == (50, [(2, "a quote is not closed")])
+    pairs = HEADER + f'x,u,i,comment,,"abc,{TIME}\n' * 6
+    assert load(pairs).rejected == 6
+
+
 def test_line_numbers_are_right_behind_multi_line_values_and_blank_lines(load: Load) -> None:
     content = HEADER + f'a,u,i,comment,,"1\n2\n3",{TIME}\n\nb,u,i,rating,five,,{TIME}\n'
     assert rejects(load(content)) == [(6, "value 'five' is not a number")]
@@ -203,7 +215,7 @@ def test_line_numbers_are_right_behind_multi_line_values_and_blank_lines(load: L
 def test_blocks_cut_files_nowhere_else_than_between_records(
     load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_formats, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", 64)
     comments = [f'line one of {n}\nand ,"quotes" {"x" * (n * 7 % 90)}' for n in range(60)]
     lines = []
     for n, comment in enumerate(comments):

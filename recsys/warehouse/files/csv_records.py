@@ -65,18 +65,16 @@ def split_records(
 def _record_at(lines: list[str], index: int, delimiter: str) -> tuple[str, int]:
     """Return the record that starts at a line and how many lines it takes."""
     text = lines[index]
-    if parse_record(text, delimiter) is not None:
-        return text, 1
-    joined = [text]
     quotes, characters = text.count('"'), len(text)
-    for line in lines[index + 1 : index + _MAX_RECORD_LINES]:
-        joined.append(line)
-        quotes += line.count('"')
-        characters += len(line)
+    if quotes % 2 == 0 or parse_record(text, delimiter) is not None:
+        return text, 1
+    for end in range(index + 1, min(index + _MAX_RECORD_LINES, len(lines))):
+        quotes += lines[end].count('"')
+        characters += len(lines[end])
         if characters > _MAX_RECORD_CHARACTERS:
             break
         if quotes % 2 == 0:
-            return "\n".join(joined), len(joined)
+            return "\n".join(lines[index : end + 1]), end + 1 - index
     return text, 1
 
 

@@ -1,0 +1,1 @@
+"""Reading of CSV, JSONL and Parquet files in chunks of columns."""

@@ -1,0 +1,93 @@
+"""Reads CSV files. Arrow splits a block into columns; only what it refuses is split record by record."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from recsys.errors import IngestError
+from recsys.warehouse.files.chunks import BadLine, Chunk, Source, columns_of
+from recsys.warehouse.files.csv_records import parse_record, split_records
+from recsys.warehouse.files.line_file import LineFile
+
+_QUOTE = ord('"')
+
+
+def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str) -> Source:
+    """Open a CSV file with a header; raise IngestError when it names a column twice."""
+    lines = LineFile(path, compressed)
+    header = parse_record(lines.first_line().decode("utf-8", "replace"), delimiter) or []
+    names = [name.strip().lower() for name in header]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise IngestError(f"{path}: the header names {', '.join(map(repr, twice))} more than once")
+    wanted = [name for name in names if name in known]
+
+    def chunks() -> Iterator[Chunk]:
+        for first_line, block in lines.blocks(2, quoted=True):
+            yield _csv_chunk(first_line, block, names, wanted, delimiter)
+
+    return Source(names, chunks(), lines.size, lines.position)
+
+
+def _csv_chunk(first_line: int, block: bytes, names: list[str], wanted: list[str], delimiter: str) -> Chunk:
+    @cache
+    def records() -> tuple[list[list[bytes]], list[tuple[int, str]], list[BadLine]]:
+        good, places, bad = split_records(block, len(names), delimiter)
+        return (
+            good,
+            [(first_line + line, text) for line, text in places],
+            [BadLine(first_line + line, reason, text) for line, reason, text in bad],
+        )
+
+    malformed = False
+
+    def refuse(_: object) -> str:
+        nonlocal malformed
+        malformed = True
+        return "skip"
+
+    if wanted and _quotes_are_strict(block, delimiter):
+        try:
+            table = pa.csv.read_csv(
+                pa.BufferReader(block),
+                pa.csv.ReadOptions(use_threads=False, column_names=names, block_size=len(block)),
+                pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse),
+                pa.csv.ConvertOptions(
+                    check_utf8=False,
+                    column_types=dict.fromkeys(names, pa.binary()),
+                    include_columns=wanted,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            )
+        except pa.ArrowInvalid:
+            malformed = True
+        if not malformed:
+            return Chunk(columns_of(table), table.num_rows, lambda row: records()[1][row])
+    good, places, bad = records()
+    columns = {
+        name: pa.array([record[names.index(name)] or None for record in good], pa.binary()) for name in wanted
+    }
+    return Chunk(columns, len(good), lambda row: places[row], bad)
+
+
+def _quotes_are_strict(block: bytes, delimiter: str) -> bool:
+    """Whether every quote opens or closes a whole field, or is one of a pair inside of one.
+
+    Arrow is lenient: it would take an opening quote that nothing closes, with all lines after it, for
+    one long value.
+    """
+    if b'"' not in block:
+        return True
+    content = np.frombuffer(block, np.uint8)
+    quotes = np.flatnonzero(content == _QUOTE)
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[::2], quotes[1::2]
+    around = np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)
+    before = content[opening - 1][opening > 0]
+    # A block ends with a line feed, so something follows each quote.
+    return bool(np.isin(before, around).all() and np.isin(content[closing + 1], around).all())

@@ -1,0 +1,100 @@
+"""Reads files of one JSON object a line. Plain columns are read by Arrow, others line by line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.json
+
+from recsys.errors import IngestError
+from recsys.warehouse.files.chunks import BadLine, Chunk, Source, columns_of
+from recsys.warehouse.files.line_file import LineFile
+from recsys.warehouse.files.values import json_text, text_as_bytes
+
+_SAMPLE_LINES = 100
+
+
+def open_jsonl(path: Path, compressed: bool, known: frozenset[str], number_columns: frozenset[str]) -> Source:
+    """Open a file of one JSON object a line; raise IngestError when it is one JSON array."""
+    sample = LineFile(path, compressed)
+    head = sample.head(_SAMPLE_LINES)
+    if head[0].lstrip().startswith(b"["):
+        raise IngestError(f"{path} is one JSON array; write one JSON object a line instead")
+    found: dict[str, type] = {}
+    for line in head:
+        try:
+            found |= {name: type(value) for name, value in json.loads(line).items() if value is not None}
+        except (ValueError, AttributeError, RecursionError):
+            continue
+    lines = LineFile(path, compressed)
+    # Arrow reads JSON only into columns of one plain type; other files go row by row.
+    plain = all(
+        kind is str or (kind in (int, float) and name in number_columns)
+        for name, kind in found.items()
+        if name in known
+    )
+    schema = pa.schema(
+        [(name, pa.string() if found.get(name, str) is str else pa.float64()) for name in known]
+    )
+
+    def chunks() -> Iterator[Chunk]:
+        for first_line, block in lines.blocks(1, quoted=False):
+            yield _jsonl_chunk(first_line, block, known, schema if plain else None)
+
+    return Source(list(found), chunks(), lines.size, lines.position)
+
+
+def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: pa.Schema | None) -> Chunk:
+    if first_line == 1:
+        block = block.removeprefix(b"\xef\xbb\xbf")
+    lines = block.split(b"\n")[:-1]
+
+    def place(index: int) -> tuple[int, str]:
+        return first_line + index, lines[index].decode("utf-8", "backslashreplace").removesuffix("\r")
+
+    if schema is not None:
+        try:
+            table = pa.json.read_json(
+                pa.BufferReader(block),
+                pa.json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+                pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+            )
+        except pa.ArrowInvalid:
+            pass
+        else:
+            # Fewer rows than lines: some are blank, and rows can no longer be told apart by number.
+            if table.num_rows == len(lines):
+                columns = {name: text_as_bytes(column) for name, column in columns_of(table).items()}
+                return Chunk(columns, table.num_rows, place)
+    rows: list[dict[str, bytes | None]] = []
+    places: list[int] = []
+    bad: list[BadLine] = []
+    for index, line in enumerate(lines):
+        if not line.strip():
+            continue
+        row = _json_row(line, known)
+        if isinstance(row, str):
+            number, text = place(index)
+            bad.append(BadLine(number, row, text))
+        else:
+            rows.append(row)
+            places.append(index)
+    columns = {name: pa.array([row.get(name) for row in rows], pa.binary()) for name in known}
+    return Chunk(columns, len(rows), lambda row: place(places[row]), bad)
+
+
+def _json_row(line: bytes, known: frozenset[str]) -> dict[str, bytes | None] | str:
+    """Return a line's known values as text, or why it is not a row."""
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        return "not valid UTF-8"
+    except (ValueError, RecursionError) as error:
+        return f"not valid JSON: {error}"
+    if not isinstance(row, dict):
+        return f"not a JSON object but {type(row).__name__}"
+    try:
+        return {name: json_text(value) for name, value in row.items() if name in known}
+    except UnicodeEncodeError:
+        return "not valid Unicode: half of a surrogate pair"
