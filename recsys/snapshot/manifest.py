@@ -11,6 +11,8 @@ from recsys.errors import SnapshotError
 from recsys.snapshot.reference import SnapshotKind, TrainedThrough
 
 MANIFEST_NAME = "manifest.json"
+ITEMS_FILE = "items.parquet"
+EVENT_TYPES_FILE = "event_types.parquet"
 FORMAT_VERSION = 1
 
 

@@ -18,11 +18,10 @@ from recsys.columns import PURPOSES, Columns
 from recsys.errors import SnapshotError
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.interactions import INTERACTIONS_FOLDER
-from recsys.snapshot.manifest import Manifest
+from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, Manifest
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.snapshot.store import Folder
-from recsys.snapshot.write import EVENT_TYPES_FILE, ITEMS_FILE
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _NAMES = [Columns.USER_KEY, Columns.ITEM_ID, Columns.EVENT_TYPE, Columns.PURPOSE]

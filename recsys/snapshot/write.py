@@ -19,7 +19,14 @@ from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.extract import Extraction, extraction
 from recsys.snapshot.interactions import InteractionsWriter
-from recsys.snapshot.manifest import FORMAT_VERSION, MANIFEST_NAME, FileEntry, Manifest
+from recsys.snapshot.manifest import (
+    EVENT_TYPES_FILE,
+    FORMAT_VERSION,
+    ITEMS_FILE,
+    MANIFEST_NAME,
+    FileEntry,
+    Manifest,
+)
 from recsys.snapshot.reference import SnapshotKind, SnapshotRef, TrainedThrough
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, new_folder
@@ -28,8 +35,6 @@ from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import snapshots
 from recsys.warehouse.windows import Window
 
-ITEMS_FILE = "items.parquet"
-EVENT_TYPES_FILE = "event_types.parquet"
 _ITEMS_SCHEMA = pa.schema(
     [
         (Columns.ITEM_ID, pa.string()),
@@ -183,7 +188,7 @@ def _write(source: Extraction, folder: Folder, window: Window, settings: Setting
             "lower_transaction_id": window.lower_transaction_id,
             "upper_transaction_id": window.upper_transaction_id,
         },
-        as_of=(window.interval_end or window.opened_at).astimezone(UTC),
+        as_of=min(window.interval_end or window.opened_at, window.opened_at).astimezone(UTC),
         held_out_from=held_out_from,
         trained_through=TrainedThrough(window.upper_transaction_id, held_out_from),
         parent=plan.parent,

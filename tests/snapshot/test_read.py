@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +45,11 @@ def test_sequences_carry_sentiment_scaled_value_and_weight(ref: SnapshotRef) -> 
 def test_sequences_can_refer_to_another_catalogue(ref: SnapshotRef) -> None:
     other = Catalogue.build(["z", "b"], ["", ""])
     assert read_snapshot(ref).sequences(catalogue=other).item_index.tolist() == [1, 1]
+
+
+def test_reading_needs_no_database_driver() -> None:
+    program = "import sys, recsys.snapshot.read; sys.exit('adbc_driver_postgresql' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_missing_snapshot_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
