@@ -152,15 +152,14 @@ class Trainer:
     ) -> Tensor:
         """Return the weighted loss of this process, divided by the counts of all processes."""
         names = list(losses)
-        numbers = torch.stack([losses[name][1].float() for name in names])
+        numbers = torch.stack([torch.stack([losses[name][0].detach(), losses[name][1]]) for name in names])
         if self.world > 1:
             torch.distributed.all_reduce(numbers)
         total = torch.zeros((), device=self.model.device)
-        for name, count in zip(names, numbers, strict=True):
-            value = losses[name][0] / count.clamp(min=1)
-            total = total + getattr(self.objective.weights, name) * value
-            sums[name] = sums.get(name, 0.0) + float(losses[name][0].detach())
-            counts[name] = counts.get(name, 0.0) + float(losses[name][1])
+        for name, (value, count) in zip(names, numbers.tolist(), strict=True):
+            total = total + getattr(self.objective.weights, name) / max(count, 1e-6) * losses[name][0]
+            sums[name] = sums.get(name, 0.0) + value
+            counts[name] = counts.get(name, 0.0) + count
         return total
 
     def _update(self) -> None:
