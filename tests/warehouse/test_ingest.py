@@ -1,7 +1,9 @@
 import gzip
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,64 @@ def test_events_without_id_get_one_from_their_content(load: Load, warehouse: sa.
     line = json.dumps({"user_id": "u", "item_id": "i", "event_type": "view", "occurred_at": TIME})
     assert load(line, "f.jsonl").duplicates == 1
     assert len({row.event_id for row in rows(warehouse)}) == 2
+
+
+def test_a_load_that_was_interrupted_is_simply_started_again(
+    load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", 700)
+    content = HEADER + "".join(f"e{n},u,i,view,,,{TIME}\n" for n in range(100))
+
+    def interrupt(done: int, _: int) -> None:
+        if done > 1_500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(content, progress=interrupt)
+    loaded = len(rows(warehouse))
+    assert 0 < loaded < 100
+    again = load(content)
+    assert (again.inserted, again.duplicates) == (100 - loaded, loaded)
+    assert [row.event_id for row in rows(warehouse)] == [f"e{n}" for n in range(100)]
+
+
+def test_two_loads_of_one_file_at_once_give_every_row_once(
+    warehouse: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", 2_000)
+    paths = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    lines = [f"e{n},u{n % 30},i,view,,,{TIME}\n" for n in range(400)]
+    paths[0].write_text(HEADER + "".join(lines))
+    paths[1].write_text(HEADER + "".join(reversed(lines)))
+    with ThreadPoolExecutor(2) as pool:
+        loaded = list(pool.map(lambda path: ingest_file(warehouse, "feedback", path), paths))
+    assert sum(summary.inserted for summary in loaded) == 400
+    assert sum(summary.duplicates for summary in loaded) == 400
+    assert sum(summary.new_users for summary in loaded) == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "inserted"),
+    [
+        ("user_id", pa.array([1, 2]), 2),
+        ("item_id", pa.array(["a", "b"]).dictionary_encode(), 2),
+        ("event_type", pa.array(["view", ""], pa.large_string()), 1),
+        ("value", pa.array([Decimal("1.5"), None]), 2),
+        ("value", pa.array([float("nan"), 1.0]), 1),
+        ("value", pa.array([[1], [2]]), 0),
+        ("comment", pa.array([b"\xff", b"ok"]), 1),
+        ("occurred_at", pa.array([1, 2], pa.timestamp("ns", "UTC")), 2),
+        ("occurred_at", pa.array([1, 2], pa.timestamp("s", "Europe/Paris")), 2),
+        ("occurred_at", pa.array([1.5, None]), 1),
+        ("occurred_at", pa.array([date(2026, 1, 1)] * 2), 0),
+    ],
+)
+def test_typed_parquet_columns_are_taken_where_their_meaning_is_clear(
+    load: Load, name: str, column: pa.Array, inserted: int
+) -> None:
+    plain = {name: [event(event_id="1")[name], event(event_id="2")[name]] for name in event()}
+    summary = load(parquet(pa.table(plain | {"event_id": ["1", "2"], name: column})), "f.parquet")
+    assert (summary.inserted, summary.rejected) == (inserted, 2 - inserted)
 
 
 def test_rows_keep_the_order_of_the_file(
