@@ -69,9 +69,8 @@ class WindowExpectations:
     ) -> None:
         self._window = window
         self._settings = settings
-        self._context = gx.get_context(
-            mode="ephemeral", project_config=_configuration(data_docs_dir.resolve())
-        )
+        self._data_docs_dir = data_docs_dir.resolve()
+        self._context = gx.get_context(mode="ephemeral", project_config=_configuration(self._data_docs_dir))
         # Percent-encoded, so that no character of a password looks like a substitution to the library.
         url = engine.url.render_as_string(hide_password=False)
         self._warehouse = self._context.data_sources.add_postgres("warehouse", connection_string=url)
@@ -127,9 +126,7 @@ class WindowExpectations:
                 description="valid_share: most of the window's feedback breaks no rule.",
             ),
         }
-        asset = self._context.data_sources.add_pandas("outcome").add_dataframe_asset(
-            "window after quarantine"
-        )
+        asset = self._context.data_sources.add_pandas("outcome").add_dataframe_asset("counts")
         batch = asset.add_batch_definition_whole_dataframe("window")
         frame = pd.DataFrame([dict(outcome)])
         run = self._run("table-expectations", batch, list(expectations.values()), {"dataframe": frame})
@@ -143,6 +140,10 @@ class WindowExpectations:
         """Write the site; its first page is `index.html`."""
         with _quiet():
             self._context.build_data_docs()
+        # Four megabytes of fonts and films that no page shows, for every window.
+        for file in (self._data_docs_dir / "static").rglob("*"):
+            if file.is_file() and file.name != "favicon.ico":
+                file.unlink()
 
     def _run(
         self,

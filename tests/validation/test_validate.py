@@ -66,6 +66,7 @@ def test_data_docs_show_every_expectation_and_nobodys_data(
     report = validate_window(stocked, next_window(), settings, tmp_path / "docs")
     index = Path(unquote(urlparse(report.data_docs).path))
     assert "row-rules" in index.read_text()
+    assert sum(file.stat().st_size for file in index.parent.rglob("*") if file.is_file()) < 500_000
     pages = "".join(page.read_text() for page in index.parent.rglob("*.html"))
     assert "comment_too_long_or_binary: A comment longer than 10000 characters" in pages
     assert "valid_share" in pages
