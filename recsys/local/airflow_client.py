@@ -84,6 +84,11 @@ class AirflowClient:
         body = {"name": name, "slots": slots, "description": description}
         self._ask("POST", "/pools", accept=(201, 409), json=body)
 
+    def pool_slots(self, name: str) -> int:
+        """Return the number of tasks that a pool lets run at once."""
+        slots: int = self._ask("GET", f"/pools/{name}").json()["slots"]
+        return slots
+
     def wait_for_dag(self, dag_id: str, timeout: float = 120.0) -> None:
         """Wait until a DAG file has been read; raise StackError with the import errors if it cannot be."""
         deadline = time.monotonic() + timeout

@@ -217,8 +217,9 @@ def test_stack_whose_folder_is_removed_ends(home: Path, scenario: str) -> None:
     assert state.supervisor_pid is not None
     shutil.rmtree(home, ignore_errors=True)
 
-    _wait(lambda: not marked_processes(stack_id))
-    _wait(lambda: not psutil.pid_exists(state.supervisor_pid or 0))
+    supervisor = psutil.Process(state.supervisor_pid)
+    _wait(lambda: not marked_processes(stack_id), seconds=30)
+    _wait(lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_postgres_is_stopped_cleanly_and_last(home: Path) -> None:

@@ -1,0 +1,210 @@
+"""The real Postgres, MLflow and Airflow, once: started by the command, used, stopped by the command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from recsys.errors import StackError
+from recsys.local.airflow_client import AirflowClient
+from recsys.local.home import StackHome
+from recsys.local.processes import marked_processes
+from recsys.local.stack import stack_state, start_stack, stop_stack
+from recsys.local.state import ComponentPhase, StackPhase, StackState
+from recsys.settings import ENV_FILE_NAME, Settings
+
+pytestmark = pytest.mark.e2e
+
+
+def _recsys(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "RECSYS"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "recsys.cli", *words],
+        env={**environment, "RECSYS_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A home folder with a running stack, and what `recsys up` printed."""
+    home = tmp_path_factory.mktemp("stack") / "home"
+    try:
+        started = _recsys(home, "up", "--no-schedules")
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield home, started.stdout
+    finally:
+        stop_stack(home)
+
+
+@pytest.fixture(scope="module")
+def airflow(up: tuple[Path, str]) -> Iterator[AirflowClient]:
+    with AirflowClient.for_home(up[0]) as client:
+        yield client
+
+
+def test_up_prints_the_addresses_and_the_credentials(up: tuple[Path, str]) -> None:
+    home, printed = up
+    state, secret = stack_state(home), StackHome(home).secrets()
+
+    assert state.phase is StackPhase.HEALTHY
+    assert f"{state.airflow_url}  user admin, password {secret.airflow_password}" in printed
+    assert state.mlflow_url in printed
+    assert "psql -h" in printed
+
+
+def test_printed_psql_command_works(up: tuple[Path, str]) -> None:
+    words = [*stack_state(up[0]).warehouse_dsn.split(), "-Atc", "select count(*) from event_types"]
+
+    found = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    assert int(found.stdout) > 0
+
+
+def test_later_commands_find_the_stack(up: tuple[Path, str]) -> None:
+    home, _ = up
+    settings = Settings(_env_file=home / ENV_FILE_NAME, home=home)  # type: ignore[call-arg]
+
+    with sa.create_engine(settings.require_warehouse_url()).connect() as connection:
+        assert connection.execute(sa.text("select count(*) from feedback")).scalar() == 0
+    assert len(settings.require_pseudonym_key()) == 64
+    assert settings.schedules is False
+
+
+def test_files_with_secrets_are_for_their_owner_only(up: tuple[Path, str]) -> None:
+    home, _ = up
+    for path in (home / "secrets.json", home / ENV_FILE_NAME, StackHome(home).passwords_file):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_status_lists_every_component(up: tuple[Path, str]) -> None:
+    shown = _recsys(up[0], "status")
+
+    assert shown.returncode == 0
+    for component in ("postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer"):
+        assert component in shown.stdout
+
+
+def test_servers_listen_on_loopback_only(up: tuple[Path, str]) -> None:
+    processes = marked_processes(StackHome(up[0]).secrets().stack_id)
+    addresses = set()
+    for process in processes:
+        for connection in process.net_connections(kind="inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                addresses.add(connection.laddr[0])
+
+    assert addresses == {"127.0.0.1"}
+
+
+def test_second_up_says_so(up: tuple[Path, str]) -> None:
+    home, _ = up
+    pid = stack_state(home).supervisor_pid
+
+    again = _recsys(home, "up")
+
+    assert again.returncode == 0
+    assert "up already" in again.stdout
+    assert stack_state(home).airflow_url in again.stdout
+    assert stack_state(home).supervisor_pid == pid
+
+
+def test_airflow_refuses_who_does_not_know_the_password(up: tuple[Path, str]) -> None:
+    url = stack_state(up[0]).airflow_url
+
+    assert httpx.get(f"{url}/api/v2/dags", trust_env=False).status_code == 401
+    with AirflowClient(url, "admin", "guessed") as stranger, pytest.raises(StackError, match="password"):
+        stranger.runs("nightly_training")
+
+
+def test_pool_for_one_writer_of_models_exists(airflow: AirflowClient) -> None:
+    airflow.ensure_pool("model_writer", slots=1, description="again")
+
+    assert airflow.pool_slots("model_writer") == 1
+
+
+def test_mlflow_keeps_runs_and_proxies_artifacts(up: tuple[Path, str], tmp_path: Path) -> None:
+    home, _ = up
+    program = """
+import sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+mlflow.set_experiment("stack")
+with mlflow.start_run() as run:
+    mlflow.log_text("kept", "note.txt")
+assert run.info.artifact_uri.startswith("mlflow-artifacts:/"), run.info.artifact_uri
+print(mlflow.artifacts.load_text(run.info.artifact_uri + "/note.txt"))
+mlflow.MlflowClient().create_registered_model("stack")
+"""
+    words = [sys.executable, "-c", program, stack_state(home).mlflow_url]
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "kept" in done.stdout
+    assert [path.read_text() for path in (home / "mlflow").rglob("note.txt")] == ["kept"]
+
+
+def test_run_by_hand_goes_through_the_scheduler_and_ends(airflow: AirflowClient) -> None:
+    seen: list[str] = []
+    airflow.wait_for_dag("publish_recommendations")
+    airflow.unpause("publish_recommendations")
+    began = datetime.now(UTC) - timedelta(seconds=5)
+
+    run_id = airflow.trigger_dag("publish_recommendations", {"scope": "all"})
+    run = airflow.wait_for_run(
+        "publish_recommendations", run_id, timeout=120, on_progress=lambda run: seen.append(run.state)
+    )
+
+    # Nothing has been trained: the run has nothing to publish, and says so by skipping.
+    assert run.state in ("success", "failed")
+    assert seen[-1] == run.state
+    assert "skipped" in run.tasks.values(), airflow.failed_logs("publish_recommendations", run_id)
+    assert [found.run_id for found in airflow.runs("publish_recommendations")] == [run_id]
+    assert run.queued_at is not None
+    assert run.queued_at > began
+    with pytest.raises(StackError, match="no asset has triggered"):
+        airflow.wait_for_asset_run("publish_recommendations", since=began, timeout=0)
+
+
+def test_log_of_a_task_can_be_read(airflow: AirflowClient) -> None:
+    (run,) = airflow.runs("publish_recommendations")
+
+    assert "publish" in airflow.task_log(run.dag_id, run.run_id, "publish")
+
+
+def test_unknown_dag_is_named(airflow: AirflowClient) -> None:
+    with pytest.raises(StackError, match="no_such_dag"):
+        airflow.wait_for_dag("no_such_dag", timeout=0)
+
+
+def test_port_that_is_taken_is_named_with_its_holder(up: tuple[Path, str], tmp_path: Path) -> None:
+    port = int(stack_state(up[0]).airflow_url.rsplit(":", 1)[1])
+
+    with pytest.raises(StackError, match=rf"port {port} is in use by .*process \d+"):
+        start_stack(tmp_path / "other", airflow_port=port)
+
+
+def test_down_leaves_no_process_and_status_tells(up: tuple[Path, str]) -> None:
+    home, _ = up
+    stack_id = StackHome(home).secrets().stack_id
+
+    stopped = _recsys(home, "down")
+
+    assert stopped.returncode == 0
+    assert marked_processes(stack_id) == []
+    state: StackState = stack_state(home)
+    assert state.phase is StackPhase.STOPPED
+    assert all(component.phase is ComponentPhase.STOPPED for component in state.components)
+    assert _recsys(home, "status").returncode == 3
+    assert "database system is shut down" in (home / "logs" / "postgres.log").read_text()
