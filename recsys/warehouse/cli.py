@@ -92,6 +92,11 @@ def forget(
     receipts = {receipt.request_id: receipt for receipt in erase_requested(engine, settings.snapshots)}
     if request_id in receipts:
         typer.echo(json.dumps(receipts[request_id].to_dict(), indent=2))
+    else:
+        typer.echo(
+            "The user is removed from all tables. A snapshot is being written that may still hold the user's "
+            "events: warehouse_housekeeping, or this command again, completes the request."
+        )
 
 
 def _ingest(table: str, file: Path, reject_file: Path | None, **options: object) -> None:

@@ -84,3 +84,11 @@ def test_forgetting_a_user_prints_a_receipt_without_the_user(
     printed = capsys.readouterr().out
     assert json.loads(printed)["rows_removed"]["feedback"] == 1
     assert "anna" not in printed
+
+
+def test_forgetting_during_a_snapshot_says_what_is_left_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home" / "snapshots" / "full" / ".unfinished-1-a-b").mkdir(parents=True)
+    forget("anna")
+    assert "completes the request" in capsys.readouterr().out
