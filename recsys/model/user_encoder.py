@@ -8,6 +8,8 @@ from recsys.model.events import GAP_BUCKETS, EventBatch
 from recsys.settings import ModelSettings
 
 NEGATIVE_SIGN = -0.5
+SIGN_SPEED = 10.0
+"""Kept smaller by this factor, the signs move faster: with ratings even a low one may mean interest."""
 
 
 class Block(nn.Module):
@@ -56,7 +58,7 @@ class UserEncoder(nn.Module):
         self.start = nn.Parameter(torch.randn(dim) * 0.02)
         self.event_type = nn.Embedding(n_event_types, dim)
         self.sentiment = nn.Embedding(3, dim)
-        self.sentiment_sign = nn.Parameter(torch.tensor([NEGATIVE_SIGN, 1.0, 1.0]))
+        self.sentiment_sign = nn.Parameter(torch.tensor([NEGATIVE_SIGN, 1.0, 1.0]) / SIGN_SPEED)
         self.value = nn.Linear(2, dim, bias=False)
         self.gap = nn.Embedding(GAP_BUCKETS, dim)
         self.position = nn.Embedding(settings.max_events + 1, dim)
@@ -81,7 +83,7 @@ class UserEncoder(nn.Module):
         known = ~events.value.isnan()
         value = torch.stack([events.value.nan_to_num() - 0.5, torch.ones_like(events.value)], -1)
         hidden = (
-            event_items * self.sentiment_sign[events.sentiment + 1].unsqueeze(-1)
+            event_items * SIGN_SPEED * self.sentiment_sign[events.sentiment + 1].unsqueeze(-1)
             + self.event_type(events.event_type)
             + self.sentiment(events.sentiment + 1)
             + self.value(value * known.unsqueeze(-1))
