@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.optimize
 from numpy.typing import NDArray
 
 NEURAL = "neural"
@@ -16,7 +17,10 @@ COLLABORATIVE = "collaborative"
 POPULARITY = "popularity"
 PARTS = (NEURAL, LIKING, COLLABORATIVE, POPULARITY)
 
-_STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+DEFAULT_WEIGHTS = {NEURAL: 1.0, LIKING: 0.1, COLLABORATIVE: 0.2, POPULARITY: 0.05}
+_PRIOR_USERS = 10.0
+"""So many users' worth of trust in the default weights: a few cases do not overthrow them."""
+_LARGEST = 10.0
 
 
 def standardise(scores: NDArray[np.float32], known: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -40,9 +44,7 @@ def standardise(scores: NDArray[np.float32], known: NDArray[np.bool_] | None = N
 class Fusion:
     """Weights of the standardised parts; the neural part's is 1."""
 
-    weights: Mapping[str, float] = field(
-        default_factory=lambda: {NEURAL: 1.0, LIKING: 0.1, COLLABORATIVE: 0.2, POPULARITY: 0.05}
-    )
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
     def join(self, parts: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the weighted sum [users, items] of standardised parts; absent parts count nothing."""
@@ -55,12 +57,15 @@ def fit_fusion(
     parts: Mapping[str, NDArray[np.float32]],
     targets: NDArray[np.int64],
     excluded: NDArray[np.bool_],
+    users: NDArray[np.object_],
     *,
     least: Mapping[str, float] | None = None,
     k: int = 10,
-    rounds: int = 2,
 ) -> tuple["Fusion", float]:
-    """Choose weights by coordinate search on NDCG@k of validation cases.
+    """Choose the weights under which the targets are likeliest (a conditional logit), users counting alike.
+
+    The likelihood looks at the whole ranking, so it is far less noisy on some hundred cases than a
+    search on NDCG@k itself (ML-100K, temporal: test NDCG@10 .149 against .142).
 
     Parameters
     ----------
@@ -70,37 +75,50 @@ def fit_fusion(
         [cases] the item that was consumed next.
     excluded
         [cases, items] items that may not be recommended: consumed before.
+    users
+        [cases] whose case it is.
     least
         Weights may not be fitted below these.
     k
-        Cut-off of the metric.
-    rounds
-        Passes over the parts.
+        Cut-off of the reported metric.
 
     Returns
     -------
     tuple of Fusion, float
-        The weights and the NDCG@k that they give on the cases.
+        The weights, and the mean over users of the NDCG@k that they give on the cases.
     """
+    names = list(parts)
+    _, owner = np.unique(users.astype(str), return_inverse=True)
+    counts = np.bincount(owner)
+    case_weight = 1.0 / (counts[owner] * len(counts))
+    prior = np.array([DEFAULT_WEIGHTS.get(name, 0.0) for name in names])
+    trust = _PRIOR_USERS / len(counts)
+    rows = np.arange(len(targets))
+    own = np.stack([parts[name][rows, targets] for name in names], axis=1)
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scores = Fusion(dict(zip(names, weights.tolist(), strict=True))).join(parts)
+        scores[excluded] = -np.inf
+        scores -= scores.max(axis=1, keepdims=True)
+        target_score = scores[rows, targets].astype(np.float64)
+        chances = np.exp(scores, out=scores)
+        total = chances.sum(axis=1)
+        expected = np.stack([np.einsum("ci,ci->c", chances, parts[n]) / total for n in names], axis=1)
+        value = case_weight @ (np.log(total) - target_score) + trust * ((weights - prior) ** 2).sum()
+        return float(value), case_weight @ (expected - own) + 2 * trust * (weights - prior)
+
+    start = np.where(prior > 0, prior, 0.1)
+    bounds = [(0.05 if name == NEURAL else 0.0, _LARGEST) for name in names]
+    fitted = scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    scale = float(fitted[names.index(NEURAL)])
     floor = dict(least or {})
-    weights = {name: floor.get(name, 0.0) for name in parts}
-    weights[NEURAL] = 1.0
-    current = Fusion(weights).join(parts)
-    best = _smoothed_ndcg(current, targets, excluded, k)
-    for _ in range(rounds):
-        for name, part in parts.items():
-            if name == NEURAL:
-                continue
-            without = current - weights[name] * part
-            for step in _STEPS:
-                if step < floor.get(name, 0.0) or step == weights[name]:
-                    continue
-                tried = _smoothed_ndcg(without + step * part, targets, excluded, k)
-                if tried > best + 1e-6:
-                    best, weights[name] = tried, step
-            current = without + weights[name] * part
-    final = float(ndcg_of_ranks(target_ranks(current, targets, excluded), k).mean())
-    return Fusion(weights), final
+    weights = {
+        name: max(floor.get(name, 0.0), round(float(weight) / scale, 4))
+        for name, weight in zip(names, fitted, strict=True)
+    }
+    fusion = Fusion(weights)
+    ndcg = ndcg_of_ranks(target_ranks(fusion.join(parts), targets, excluded), k)
+    return fusion, float(case_weight @ ndcg)
 
 
 def target_ranks(
@@ -121,11 +139,3 @@ def target_ranks(
 def ndcg_of_ranks(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """Return NDCG@k [cases] of single targets at these ranks."""
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
-
-
-def _smoothed_ndcg(
-    scores: NDArray[np.float32], targets: NDArray[np.int64], excluded: NDArray[np.bool_], k: int
-) -> float:
-    """NDCG with the cut-off k joined by NDCG without one, which is less noisy on few cases."""
-    ranks = target_ranks(scores, targets, excluded)
-    return float(ndcg_of_ranks(ranks, k).mean() + 0.5 * (1.0 / np.log2(ranks + 1.0)).mean())

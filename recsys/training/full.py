@@ -199,12 +199,12 @@ def _join_parts(
         parts = model.parts(cases.histories)
         least = {LIKING: LEAST_LIKING, COLLABORATIVE: LEAST_COLLABORATIVE}
         model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
-            parts, cases.targets, excluded, least=least, k=settings.evaluation.k
+            parts, cases.targets, excluded, cases.histories.user_keys, least=least, k=settings.evaluation.k
         )
         requests = _requests_for(model, cases, settings.training.seed)
         if settings.training.request_weight and any(requests):
             model.request_fusion, metrics["validation_ndcg_with_request"] = fit_fusion(
-                model.parts(cases.histories, requests), cases.targets, excluded,
+                model.parts(cases.histories, requests), cases.targets, excluded, cases.histories.user_keys,
                 least={LIKING: LEAST_LIKING}, k=settings.evaluation.k,
             )  # fmt: skip
     fit_closed_form(model, sequences, settings)

@@ -14,6 +14,7 @@ from recsys.model.fusion import (
 RNG = np.random.default_rng(0)
 CASES, ITEMS = 300, 40
 TARGETS = RNG.integers(0, ITEMS, CASES)
+USERS = np.array([f"user-{case // 3}" for case in range(CASES)], dtype=object)
 NOTHING = np.zeros((CASES, ITEMS), dtype=bool)
 
 
@@ -25,7 +26,7 @@ def noisy(strength: float) -> np.ndarray:
 
 def test_a_part_that_knows_gets_weight_and_one_that_does_not_gets_little() -> None:
     parts = {NEURAL: noisy(1.0), COLLABORATIVE: noisy(1.0), LIKING: noisy(0.0)}
-    fusion, ndcg = fit_fusion(parts, TARGETS, NOTHING)
+    fusion, ndcg = fit_fusion(parts, TARGETS, NOTHING, USERS)
     assert fusion.weights[COLLABORATIVE] > 0.4
     assert fusion.weights[LIKING] < 0.2
     alone = ndcg_of_ranks(target_ranks(parts[NEURAL], TARGETS, NOTHING), 10).mean()
@@ -34,8 +35,25 @@ def test_a_part_that_knows_gets_weight_and_one_that_does_not_gets_little() -> No
 
 def test_a_weight_is_never_fitted_below_its_floor() -> None:
     parts = {NEURAL: noisy(2.0), LIKING: noisy(-1.0)}
-    fusion, _ = fit_fusion(parts, TARGETS, NOTHING, least={LIKING: 0.05})
+    fusion, _ = fit_fusion(parts, TARGETS, NOTHING, USERS, least={LIKING: 0.05})
     assert fusion.weights[LIKING] == 0.05
+
+
+def test_a_few_cases_do_not_overthrow_the_default_weights() -> None:
+    parts = {NEURAL: noisy(1.0)[:3], COLLABORATIVE: noisy(-3.0)[:3]}
+    fusion, _ = fit_fusion(parts, TARGETS[:3], NOTHING[:3], USERS[:3])
+    assert 0.02 < fusion.weights[COLLABORATIVE] < 0.4
+
+
+def test_weights_are_fitted_with_what_was_consumed_left_out() -> None:
+    parts = {NEURAL: noisy(1.0), COLLABORATIVE: noisy(1.0)}
+    consumed = NOTHING.copy()
+    consumed[:, :5] = TARGETS[:, None] != np.arange(5)[None, :]
+    spoilt = {name: part.copy() for name, part in parts.items()}
+    spoilt[COLLABORATIVE][consumed] = 50.0
+    left_out, _ = fit_fusion(spoilt, TARGETS, consumed, USERS)
+    clean, _ = fit_fusion(parts, TARGETS, consumed, USERS)
+    assert left_out.weights[COLLABORATIVE] == clean.weights[COLLABORATIVE]
 
 
 def test_an_item_nothing_is_known_of_is_average_not_worst() -> None:
