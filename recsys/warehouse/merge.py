@@ -60,6 +60,8 @@ class Merger:
         with self._connection.begin():
             # Times without zone never get here; the hash of an event's content must not depend on it either.
             self._connection.execute(sa.text("SET TIME ZONE 'UTC'"))
+            # A chunk is sorted and kept in memory, not in files.
+            self._connection.execute(sa.text("SET work_mem = '64MB'; SET temp_buffers = '64MB'"))
             self._connection.execute(sa.text(read_statement(f"create_incoming_{self._layout.table}")))
         return self
 
