@@ -58,7 +58,7 @@ class ModelSettings(_Section):
 class TrainingSettings(_Section):
     """Full fine-tune."""
 
-    epochs: int = Field(40, ge=1)
+    epochs: int = Field(25, ge=1)
     batch_size: int = Field(64, ge=1, description="users")
     learning_rate: float = Field(1e-3, gt=0)
     text_learning_rate: float = Field(2e-5, ge=0)

@@ -76,83 +76,61 @@ def explain(
     list
         [users][k]
     """
-    vectors = recommender.item_vectors() if item_vectors is None else item_vectors
+    vectors = _unit(recommender.item_vectors() if item_vectors is None else item_vectors)
     recent = histories.where(histories.sentiment >= 0).last(recommender.settings.max_events)
-    return [
-        _explain_user(recommender, recent, user, item_index[user], vectors, most)
-        for user in range(histories.users)
-    ]
-
-
-def _explain_user(
-    recommender: Recommender,
-    recent: Sequences,
-    user: int,
-    wanted: NDArray[np.int32],
-    vectors: NDArray[np.float32],
-    most: int,
-) -> list[Reason]:
-    events = np.arange(recent.offsets[user], recent.offsets[user + 1])
-    # Of several events with an item the latest tells.
-    _, latest = np.unique(recent.item_index[events][::-1], return_index=True)
-    events = events[len(events) - 1 - latest]
-    seen = recent.item_index[events]
-    safe = np.where(wanted == NO_ITEM, 0, wanted)
-    weights = _item_to_item(recommender, seen, safe)
-    likeness = _cosine(vectors[seen], vectors[safe])
-    reasons = []
-    for place, item in enumerate(wanted.tolist()):
-        if item == NO_ITEM:
-            reasons.append(Reason(NO_ITEM, POPULAR, (), ""))
-            continue
-        kind, column = COLLABORATIVE, weights[:, place]
-        if not (column > 0).any():
-            kind, column = SIMILAR, likeness[:, place]
-        best = np.argsort(-column, kind="stable")[:most]
-        best = best[column[best] > 0]
-        evidence = tuple(
-            Evidence(
-                int(seen[row]),
-                recommender.event_types.names[recent.event_type[events[row]]],
-                float(column[row]),
+    by_item = None if recommender.collaborative is None else recommender.collaborative.weights.tocsc()
+    result = []
+    for user, wanted in enumerate(item_index):
+        events = _latest_of_items(recent, user)
+        seen, safe = recent.item_index[events], np.where(wanted == NO_ITEM, 0, wanted)
+        support = vectors[seen] @ vectors[safe].T
+        together = np.zeros_like(support) if by_item is None else by_item[:, safe].toarray()[seen]
+        collaborative = np.asarray((together > 0).any(axis=0))
+        support = np.where(collaborative, together, support)
+        best = np.argsort(-support, axis=0, kind="stable")[:most]
+        reasons = []
+        for place, item in enumerate(wanted.tolist()):
+            rows = [row for row in best[:, place].tolist() if support[row, place] > 0]
+            evidence = tuple(
+                Evidence(
+                    int(seen[row]),
+                    recommender.event_types.names[recent.event_type[events[row]]],
+                    float(support[row, place]),
+                )
+                for row in rows
             )
-            for row in best
-        )
-        strong = bool(len(best)) and recent.sentiment[events[best[0]]] > 0
-        sentence = _sentence(recommender, kind, evidence, strong)
-        reasons.append(Reason(item, kind if evidence else POPULAR, evidence, sentence))
-    return reasons
+            if item == NO_ITEM:
+                reasons.append(Reason(NO_ITEM, POPULAR, (), ""))
+            elif not evidence:
+                reasons.append(Reason(item, POPULAR, (), "Popular with others"))
+            else:
+                kind = COLLABORATIVE if collaborative[place] else SIMILAR
+                sentence = _sentence(
+                    recommender, kind, evidence[0], bool(recent.sentiment[events[rows[0]]] > 0)
+                )
+                reasons.append(Reason(item, kind, evidence, sentence))
+        result.append(reasons)
+    return result
 
 
-def _item_to_item(
-    recommender: Recommender, seen: NDArray[np.int32], wanted: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """Return [seen, wanted] weights of the collaborative part, 0 without one."""
-    shape = (len(seen), len(wanted))
-    if recommender.collaborative is None or not len(seen):
-        return np.zeros(shape, dtype=np.float32)
-    rows, columns = np.repeat(seen, len(wanted)), np.tile(wanted, len(seen))
-    return np.asarray(recommender.collaborative.weights[rows, columns], dtype=np.float32).reshape(shape)
+def _latest_of_items(recent: Sequences, user: int) -> NDArray[np.int64]:
+    """Return positions of the user's events, of several with one item the latest."""
+    events = np.arange(recent.offsets[user], recent.offsets[user + 1])
+    _, latest = np.unique(recent.item_index[events][::-1], return_index=True)
+    chosen: NDArray[np.int64] = events[len(events) - 1 - latest]
+    return chosen
 
 
-def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-        return np.asarray(rows / length, dtype=np.float32)
-
-    return np.asarray(unit(left) @ unit(right).T, dtype=np.float32)
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    return np.asarray(rows / length, dtype=np.float32)
 
 
-def _sentence(recommender: Recommender, kind: str, evidence: tuple[Evidence, ...], strong: bool) -> str:
-    if not evidence:
-        return "Popular with others"
-    first = evidence[0]
-    title = (
-        recommender.catalogue.titles[first.item_index]
-        or f"item {recommender.catalogue.item_ids[first.item_index]}"
-    )
+def _sentence(recommender: Recommender, kind: str, first: Evidence, positive: bool) -> str:
+    item = first.item_index
+    title = recommender.catalogue.titles[item] or f"item {recommender.catalogue.item_ids[item]}"
     did = _DID.get(first.event_type, "chose {title}")
-    if first.event_type == "rating" and not strong:
+    if first.event_type == "rating" and not positive:
         did = "rated {title}"
     reason = did.format(title=title)
     return f"Because you {reason}" if kind == COLLABORATIVE else f"Similar to what you chose: you {reason}"
