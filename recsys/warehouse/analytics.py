@@ -1,8 +1,8 @@
 """The schema `analytics`: documented views for people who ask questions in SQL.
 
-Each file in `sql/analytics` defines one view or materialised view with its comments. The comment on
-the schema keeps the digest of the installed definitions, so that installing the same ones again
-touches nothing and no reader waits.
+Each file in `sql/analytics` defines one view, materialised view or function with its comments. The
+comment on the schema keeps the digest of the installed definitions, so that installing the same ones
+again touches nothing and no reader waits.
 """
 
 import logging
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from psycopg2.errors import DependentObjectsStillExist, InvalidTableDefinition
 
 from recsys.errors import ConfigurationError
+from recsys.warehouse.roles import grant_roles
 from recsys.warehouse.statements import sql_path
 
 logger = logging.getLogger(__name__)
@@ -25,11 +26,12 @@ def install_analytics(engine: sa.Engine) -> list[str]:
     """Create or replace every view of the schema in one transaction.
 
     Plain views are replaced in place, so that rights granted on them stay; one whose columns changed
-    and every materialised view are dropped and made anew.
+    and every materialised view are dropped and made anew. The roles of analysts and pipeline get their
+    rights on all of them, also when nothing else is to do: a role may be new.
 
     Returns
     -------
-    Names of the views that were installed; empty when the definitions are the installed ones.
+    Names of the objects that were installed; empty when the definitions are the installed ones.
 
     Raises
     ------
@@ -46,14 +48,16 @@ def install_analytics(engine: sa.Engine) -> list[str]:
             {"schema": SCHEMA},
         )
         if comment and str(comment).endswith(digest):
+            grant_roles(connection)
             return []
-        for file in files:
+        for file in sorted(files, key=_is_function):  # functions read views
             _install(connection, file)
         connection.exec_driver_sql(
             f"COMMENT ON SCHEMA {SCHEMA} IS "
             f"'Documented views for analysts, without user ids and comments. Definitions {digest}'"
         )
-    logger.info("installed %d views in schema %s", len(files), SCHEMA)
+        grant_roles(connection)
+    logger.info("installed %d definitions in schema %s", len(files), SCHEMA)
     return [file.stem for file in files]
 
 
@@ -76,6 +80,10 @@ def refresh_analytics(engine: sa.Engine) -> list[str]:
             connection.exec_driver_sql(f'REFRESH MATERIALIZED VIEW CONCURRENTLY {SCHEMA}."{name}"')
     logger.info("refreshed %d materialised views in schema %s", len(names), SCHEMA)
     return names
+
+
+def _is_function(file: Path) -> bool:
+    return "create or replace function" in file.read_text(encoding="utf-8")
 
 
 def _install(connection: sa.Connection, file: Path) -> None:

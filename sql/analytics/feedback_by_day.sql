@@ -15,3 +15,7 @@ comment on view analytics.feedback_by_day is
 comment on column analytics.feedback_by_day.day is 'UTC; null collects events whose time is unknown';
 comment on column analytics.feedback_by_day.comments is 'events that carry a written comment';
 comment on column analytics.feedback_by_day.average_value is 'null for event types without a value';
+comment on column analytics.feedback_by_day.event_type is 'rating, click, purchase, ... as in the table event_types';
+comment on column analytics.feedback_by_day.events is 'feedback events';
+comment on column analytics.feedback_by_day.users is 'distinct users among them';
+comment on column analytics.feedback_by_day.items is 'distinct items among them';

@@ -42,3 +42,10 @@ comment on column analytics.item_popularity.popularity_rank is '1 for the most c
 comment on column analytics.item_popularity.share_of_events is 'of the feedback on items of the catalogue';
 comment on column analytics.item_popularity.recommended_to_users is 'published lists that contain the item';
 comment on column analytics.item_popularity.average_recommended_rank is '1 is the top of a list';
+comment on column analytics.item_popularity.item_id is 'id of the application';
+comment on column analytics.item_popularity.title is 'as in the catalogue';
+comment on column analytics.item_popularity.available is 'may be recommended';
+comment on column analytics.item_popularity.events is 'feedback events of all types';
+comment on column analytics.item_popularity.users is 'distinct users among them';
+comment on column analytics.item_popularity.average_rating is 'null when nobody has rated it';
+comment on column analytics.item_popularity.last_event_at is 'when the latest of them happened';

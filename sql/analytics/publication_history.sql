@@ -16,3 +16,11 @@ comment on view analytics.publication_history is
 comment on column analytics.publication_history.scope is
     'all: everyone; affected: users with fresh feedback, new users, lists with items out of stock';
 comment on column analytics.publication_history.users is 'lists that were written';
+comment on column analytics.publication_history.publication_id is 'order of the publications';
+comment on column analytics.publication_history.published_at is 'when readers saw it, all at once';
+comment on column analytics.publication_history.run_key is 'the DAG run that published';
+comment on column analytics.publication_history.model_version is 'the version that scored';
+comment on column analytics.publication_history.items is 'items with a vector';
+comment on column analytics.publication_history.through_transaction_id is
+    'feedback of transactions below this one was read';
+comment on column analytics.publication_history.latest is 'whether it is the last one';

@@ -49,3 +49,9 @@ comment on column analytics.recommendation_coverage.coverage is
     'share of the available items that at least one list contains';
 comment on column analytics.recommendation_coverage.gini is
     'concentration of recommendations over the available items: 0 all alike, near 1 a few items get everything';
+comment on column analytics.recommendation_coverage.model_version is 'the version whose lists are counted';
+comment on column analytics.recommendation_coverage.users is 'lists, one a user';
+comment on column analytics.recommendation_coverage.recommended_items is
+    'available items that at least one list contains';
+comment on column analytics.recommendation_coverage.available_items is 'items that may be recommended';
+comment on column analytics.recommendation_coverage.last_published_at is 'when the latest of the lists was published';

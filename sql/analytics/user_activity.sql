@@ -21,3 +21,9 @@ comment on materialized view analytics.user_activity is
 comment on column analytics.user_activity.user_key is
     'keyed hash of the user id; null until a snapshot or a publication first meets the user';
 comment on column analytics.user_activity.active_days is 'distinct UTC days with feedback';
+comment on column analytics.user_activity.consent is 'whether models may train on their feedback';
+comment on column analytics.user_activity.events is 'feedback events of all types';
+comment on column analytics.user_activity.explicit_events is 'ratings, likes, dislikes and comments among them';
+comment on column analytics.user_activity.items is 'distinct items among them';
+comment on column analytics.user_activity.first_event_at is 'when the first of them happened';
+comment on column analytics.user_activity.last_event_at is 'when the latest of them happened';

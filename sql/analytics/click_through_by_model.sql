@@ -1,0 +1,59 @@
+create materialized view analytics.click_through_by_model as
+with reactions as (
+    select
+        impression_id,
+        user_id,
+        item_id,
+        bool_or(event_type = 'click') as clicked,
+        bool_or(event_type = 'purchase') as converted
+    from public.feedback
+    where impression_id is not null
+    group by impression_id, user_id, item_id
+),
+slates as (
+    select
+        coalesce(impressions.model_version, 'unknown') as model_version,
+        count(*) as items,
+        count(reactions.item_id) as reactions,
+        count(*) filter (where reactions.clicked) as clicks,
+        count(*) filter (where reactions.converted) as conversions
+    from public.impressions
+    cross join lateral (select distinct unnest(item_ids) as item_id) as shown
+    left join reactions
+        on reactions.impression_id = impressions.impression_id
+        and reactions.user_id = impressions.user_id
+        and reactions.item_id = shown.item_id
+    group by impressions.impression_id
+)
+select
+    model_version,
+    count(*) as slates,
+    sum(items)::bigint as shown,
+    sum(reactions)::bigint as reactions,
+    sum(clicks)::bigint as clicks,
+    sum(conversions)::bigint as conversions,
+    sum(clicks)::double precision / sum(items)::double precision as click_through_rate,
+    sum(conversions)::double precision / sum(items)::double precision as conversion_rate,
+    count(*) filter (where clicks > 0)::double precision / count(*) as slate_click_share,
+    count(*) filter (where conversions > 0)::double precision / count(*) as slate_conversion_share
+from slates
+group by model_version;
+
+-- A concurrent refresh needs a unique index.
+create unique index click_through_by_model_key on analytics.click_through_by_model (model_version);
+
+comment on materialized view analytics.click_through_by_model is
+    'How users react to the slates of each model version: feedback that names the impression, comes from '
+    'the user who saw it and is about an item in it. As of the last refresh.';
+comment on column analytics.click_through_by_model.model_version is
+    'as logged with the impression; unknown: none was logged';
+comment on column analytics.click_through_by_model.slates is 'impressions';
+comment on column analytics.click_through_by_model.shown is 'items in those slates';
+comment on column analytics.click_through_by_model.reactions is 'shown items with feedback of any type';
+comment on column analytics.click_through_by_model.clicks is 'shown items with an event of type click; a second click adds nothing';
+comment on column analytics.click_through_by_model.conversions is 'shown items with an event of type purchase';
+comment on column analytics.click_through_by_model.click_through_rate is 'clicks / shown';
+comment on column analytics.click_through_by_model.conversion_rate is 'conversions / shown';
+comment on column analytics.click_through_by_model.slate_click_share is 'share of the slates with at least one click';
+comment on column analytics.click_through_by_model.slate_conversion_share is
+    'share of the slates with at least one conversion';

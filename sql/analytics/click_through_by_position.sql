@@ -1,0 +1,52 @@
+create materialized view analytics.click_through_by_position as
+with reactions as (
+    select
+        impression_id,
+        user_id,
+        item_id,
+        bool_or(event_type = 'click') as clicked,
+        bool_or(event_type = 'purchase') as converted
+    from public.feedback
+    where impression_id is not null
+    group by impression_id, user_id, item_id
+)
+select
+    coalesce(impressions.model_version, 'unknown') as model_version,
+    shown.position,
+    count(*) as shown,
+    count(reactions.item_id) as reactions,
+    count(*) filter (where reactions.clicked) as clicks,
+    count(*) filter (where reactions.converted) as conversions,
+    count(*) filter (where reactions.clicked)::double precision / count(*) as click_through_rate,
+    count(*) filter (where reactions.converted)::double precision / count(*) as conversion_rate,
+    avg(impressions.propensities[shown.position])::double precision as average_propensity
+from public.impressions
+cross join lateral (
+    select item_id, min(position)::integer as position
+    from unnest(impressions.item_ids) with ordinality as entry (item_id, position)
+    group by item_id
+) as shown
+left join reactions
+    on reactions.impression_id = impressions.impression_id
+    and reactions.user_id = impressions.user_id
+    and reactions.item_id = shown.item_id
+group by coalesce(impressions.model_version, 'unknown'), shown.position;
+
+-- A concurrent refresh needs a unique index.
+create unique index click_through_by_position_key
+    on analytics.click_through_by_position (model_version, position);
+
+comment on materialized view analytics.click_through_by_position is
+    'How users react to items at each position of a slate, by model version. As of the last refresh.';
+comment on column analytics.click_through_by_position.model_version is
+    'as logged with the impression; unknown: none was logged';
+comment on column analytics.click_through_by_position.position is
+    '1 is the first; an item that a slate holds twice counts at its first position';
+comment on column analytics.click_through_by_position.shown is 'slates with an item at this position';
+comment on column analytics.click_through_by_position.reactions is 'of those, with feedback of any type on the item';
+comment on column analytics.click_through_by_position.clicks is 'of those, with an event of type click';
+comment on column analytics.click_through_by_position.conversions is 'of those, with an event of type purchase';
+comment on column analytics.click_through_by_position.click_through_rate is 'clicks / shown';
+comment on column analytics.click_through_by_position.conversion_rate is 'conversions / shown';
+comment on column analytics.click_through_by_position.average_propensity is
+    'mean logged probability of showing the item there; null when none was logged';

@@ -1,0 +1,36 @@
+create or replace view analytics.click_through_by_slate as
+select
+    impressions.shown_at,
+    coalesce(impressions.model_version, 'unknown') as model_version,
+    impressions.query is not null as requested,
+    cardinality(impressions.item_ids) as items,
+    count(distinct reactions.item_id) as reactions,
+    count(distinct reactions.item_id) filter (where reactions.event_type = 'click') as clicks,
+    count(distinct reactions.item_id) filter (where reactions.event_type = 'purchase') as conversions,
+    min(array_position(impressions.item_ids, reactions.item_id))
+        filter (where reactions.event_type = 'click') as first_clicked_position,
+    extract(epoch from min(reactions.occurred_at) - impressions.shown_at)::double precision
+        as seconds_to_first_reaction
+from public.impressions
+left join public.feedback as reactions
+    on reactions.impression_id = impressions.impression_id
+    and reactions.user_id = impressions.user_id
+    and reactions.item_id = any (impressions.item_ids)
+    and isfinite(reactions.occurred_at)
+group by impressions.impression_id;
+
+comment on view analytics.click_through_by_slate is
+    'One row for each slate that was shown, with what came of it. Without the ids of slate and user and '
+    'without the words of the request, which applications may fill with personal data.';
+comment on column analytics.click_through_by_slate.shown_at is 'clock of the application';
+comment on column analytics.click_through_by_slate.model_version is
+    'as logged with the impression; unknown: none was logged';
+comment on column analytics.click_through_by_slate.requested is 'whether the user asked for something in words';
+comment on column analytics.click_through_by_slate.items is 'length of the slate';
+comment on column analytics.click_through_by_slate.reactions is 'items with feedback of any type';
+comment on column analytics.click_through_by_slate.clicks is 'items with an event of type click';
+comment on column analytics.click_through_by_slate.conversions is 'items with an event of type purchase';
+comment on column analytics.click_through_by_slate.first_clicked_position is
+    'position nearest to the top that was clicked; null: none';
+comment on column analytics.click_through_by_slate.seconds_to_first_reaction is
+    'null: no reaction; below 0 when the clocks of two applications differ';

@@ -1,0 +1,34 @@
+create materialized view analytics.cohort_retention as
+with active as (
+    select distinct user_id, date_trunc('week', occurred_at at time zone 'UTC')::date as week
+    from public.feedback
+    where isfinite(occurred_at)
+),
+joined as (
+    select user_id, week, min(week) over (partition by user_id) as cohort_week from active
+),
+counted as (
+    select cohort_week, (week - cohort_week) / 7 as weeks_after, count(*) as active_users
+    from joined
+    group by 1, 2
+)
+select
+    cohort_week,
+    weeks_after,
+    first_value(active_users) over (partition by cohort_week order by weeks_after) as users,
+    active_users,
+    active_users::double precision
+        / first_value(active_users) over (partition by cohort_week order by weeks_after) as retention
+from counted;
+
+-- A concurrent refresh needs a unique index.
+create unique index cohort_retention_key on analytics.cohort_retention (cohort_week, weeks_after);
+
+comment on materialized view analytics.cohort_retention is
+    'Of the users whose first feedback fell in a week, how many gave feedback that many weeks later. '
+    'A week in which none of them did has no row. As of the last refresh.';
+comment on column analytics.cohort_retention.cohort_week is 'Monday (UTC) of the week of the first feedback';
+comment on column analytics.cohort_retention.weeks_after is '0 is the week of the first feedback';
+comment on column analytics.cohort_retention.users is 'users of the cohort';
+comment on column analytics.cohort_retention.active_users is 'of those, with feedback in that week';
+comment on column analytics.cohort_retention.retention is 'active_users / users';

@@ -1,0 +1,41 @@
+create materialized view analytics.cold_items as
+with consumed as (
+    select item_id, count(*) as events, max(occurred_at) as last_event_at
+    from public.feedback
+    group by item_id
+),
+recommended as (
+    select item_id, count(*) as lists, min(rank) as best_rank
+    from public.recommendation_lists
+    cross join lateral unnest(item_ids) with ordinality as entry (item_id, rank)
+    group by item_id
+)
+select
+    items.item_id,
+    items.title,
+    items.created_at,
+    coalesce(consumed.events, 0) as events,
+    consumed.last_event_at,
+    item_vectors.item_id is not null as has_vector,
+    coalesce(recommended.lists, 0) as recommended_to_users,
+    recommended.best_rank
+from public.items
+left join consumed using (item_id)
+left join recommended using (item_id)
+left join public.item_vectors using (item_id)
+where items.available and coalesce(consumed.events, 0) < 5;
+
+-- A concurrent refresh needs a unique index.
+create unique index cold_items_key on analytics.cold_items (item_id);
+
+comment on materialized view analytics.cold_items is
+    'Available items with fewer than five feedback events, and whether the model gives them a chance. '
+    'As of the last refresh.';
+comment on column analytics.cold_items.item_id is 'id of the application';
+comment on column analytics.cold_items.title is 'as in the catalogue; without a title and a description the model knows little';
+comment on column analytics.cold_items.created_at is 'when the item came into the catalogue';
+comment on column analytics.cold_items.events is 'feedback events of all types, 0 to 4';
+comment on column analytics.cold_items.last_event_at is 'null: none yet';
+comment on column analytics.cold_items.has_vector is 'whether the last publication has met the item';
+comment on column analytics.cold_items.recommended_to_users is 'published lists that contain it';
+comment on column analytics.cold_items.best_rank is 'its best rank in those lists; 1 is the top';

@@ -1,0 +1,69 @@
+create or replace view analytics.comment_sentiment_by_item as
+with commented as (
+    select
+        feedback.item_id,
+        feedback.user_id,
+        coalesce(
+            opinion.sentiment,
+            -- The comment states nothing by itself: what did its writer say about the item last?
+            (
+                select
+                    case
+                        when types.polarity <> 0 then types.polarity
+                        when other.value <= types.negative_to then -1
+                        when other.value >= types.positive_from then 1
+                        else 0
+                    end
+                from public.feedback as other
+                join public.event_types as types using (event_type)
+                where other.user_id = feedback.user_id
+                  and other.item_id = feedback.item_id
+                  and types.explicit
+                  and (types.polarity <> 0 or other.value is not null)
+                order by other.occurred_at desc nulls last, other.feedback_id desc
+                limit 1
+            )
+        ) as sentiment
+    from public.feedback
+    join public.event_types using (event_type)
+    cross join lateral (
+        select
+            case
+                when not explicit then null
+                when polarity <> 0 then polarity
+                when value <= negative_to then -1
+                when value >= positive_from then 1
+                when value is not null then 0
+            end as sentiment
+    ) as opinion
+    where feedback.comment <> ''
+)
+select
+    items.item_id,
+    items.title,
+    count(*) as comments,
+    count(distinct commented.user_id) as users,
+    count(*) filter (where sentiment = 1) as positive,
+    count(*) filter (where sentiment = 0) as neutral,
+    count(*) filter (where sentiment = -1) as negative,
+    count(*) filter (where sentiment is null) as unknown,
+    avg(sentiment)::double precision as average_sentiment
+from commented
+join public.items using (item_id)
+group by items.item_id, items.title;
+
+comment on view analytics.comment_sentiment_by_item is
+    'What the people who comment on an item think of it. Their sentiment is what they said with a rating, '
+    'a like or a dislike, in the same event or else in their latest one on the item; nothing here is '
+    'guessed from the words of the comment.';
+comment on column analytics.comment_sentiment_by_item.item_id is 'id of the application';
+comment on column analytics.comment_sentiment_by_item.title is 'as in the catalogue';
+comment on column analytics.comment_sentiment_by_item.comments is 'events with a written comment';
+comment on column analytics.comment_sentiment_by_item.users is 'distinct people who wrote them';
+comment on column analytics.comment_sentiment_by_item.positive is 'with a like or a value from positive_from of its event type on';
+comment on column analytics.comment_sentiment_by_item.neutral is 'with a value in between';
+comment on column analytics.comment_sentiment_by_item.negative is
+    'with a dislike or a value up to negative_to of its event type';
+comment on column analytics.comment_sentiment_by_item.unknown is 'of people who said nothing beside the comment';
+comment on column analytics.comment_sentiment_by_item.average_sentiment is
+    '-1 all negative to 1 all positive; unknown ones are left out; null when all are';

@@ -1,0 +1,47 @@
+create materialized view analytics.item_concentration as
+with catalogue as (
+    select count(*) as items from public.items
+),
+consumed as (
+    select date_trunc('month', occurred_at at time zone 'UTC')::date as month, item_id, count(*) as events
+    from public.feedback
+    join public.items using (item_id)
+    where isfinite(occurred_at)
+    group by 1, 2
+),
+ranked as (
+    select
+        month,
+        events,
+        row_number() over (partition by month order by events desc) as rank
+    from consumed
+)
+select
+    month,
+    sum(events)::bigint as events,
+    count(*) as items,
+    catalogue.items as catalogue_items,
+    count(*)::double precision / catalogue.items as coverage,
+    -- Items without an event come last and add nothing to the sum.
+    (sum(events * (catalogue.items + 1 - 2 * rank)) / (sum(events) * catalogue.items))::double precision as gini,
+    (sum(events) filter (where rank <= ceil(catalogue.items / 10.0)) / sum(events))::double precision
+        as top_tenth_share
+from ranked
+cross join catalogue
+group by month, catalogue.items;
+
+-- A concurrent refresh needs a unique index.
+create unique index item_concentration_key on analytics.item_concentration (month);
+
+comment on materialized view analytics.item_concentration is
+    'How much of the catalogue users react to each month, and how unevenly. Beside recommendation_coverage '
+    'it tells whether recommendations narrow or widen what people use. As of the last refresh.';
+comment on column analytics.item_concentration.month is 'first day of the month (UTC) in which the events happened';
+comment on column analytics.item_concentration.events is 'feedback events of all types';
+comment on column analytics.item_concentration.items is 'items with at least one event';
+comment on column analytics.item_concentration.catalogue_items is 'all items, as of the refresh';
+comment on column analytics.item_concentration.coverage is 'items / catalogue_items';
+comment on column analytics.item_concentration.gini is
+    'concentration of events over the catalogue: 0 all items alike, near 1 a few items get everything';
+comment on column analytics.item_concentration.top_tenth_share is
+    'share of the events on the most used tenth of the catalogue';

@@ -1,0 +1,327 @@
+"""The views on what users do, on random events, against the same figures computed in plain Python."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.warehouse.analytics import install_analytics
+
+START = datetime(2026, 1, 28, 20, tzinfo=UTC)
+USERS = [f"u{number}" for number in range(12)]
+ITEMS = [f"i{number:02}" for number in range(25)]
+UNAVAILABLE = {"i03", "i20"}
+TYPES = {
+    "click": None,
+    "purchase": None,
+    "like": None,
+    "dislike": None,
+    "rating": (1, 2, 3, 4.5),
+    "comment": None,
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    user: str
+    item: str
+    type: str
+    value: float | None
+    comment: str | None
+    impression: str | None
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Slate:
+    id: str
+    user: str
+    items: list[str]
+    propensities: list[float] | None
+    version: str | None
+    query: str | None
+    at: datetime
+
+
+@dataclass
+class Shop:
+    """What is in the warehouse, and as Python values."""
+
+    engine: sa.Engine
+    events: list[Event] = field(default_factory=list)
+    slates: list[Slate] = field(default_factory=list)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+
+    def rows(self, view: str) -> list[dict[str, Any]]:
+        with self.engine.connect() as connection:
+            found = connection.exec_driver_sql(f"SELECT * FROM analytics.{view}")
+            return [dict(row) for row in found.mappings()]
+
+    def reactions(self, slate: Slate, type_: str | None = None) -> set[str]:
+        """Items of a slate that its user reacted to."""
+        return {
+            event.item
+            for event in self.events
+            if event.impression == slate.id
+            and event.user == slate.user
+            and event.item in slate.items
+            and type_ in (None, event.type)
+        }
+
+
+@pytest.fixture(scope="module")
+def shop(postgres: Any, warehouse_template: str) -> Iterator[Shop]:
+    postgres.create_database("behaviour", template=warehouse_template)
+    engine = sa.create_engine(postgres.url("behaviour"))
+    shop = Shop(engine)
+    chance = random.Random(7)
+    for number in range(60):
+        length = chance.randint(1, 5)
+        shop.slates.append(
+            Slate(
+                id=f"s{number}",
+                user=chance.choice(USERS),
+                # The same item may come twice.
+                items=[chance.choice(ITEMS[:20]) for _ in range(length)],
+                propensities=None if number % 7 == 0 else [chance.random() for _ in range(length)],
+                version=chance.choice(["1", "2", None]),
+                query=chance.choice([None, "a book for ann@example.org"]),
+                at=START + timedelta(hours=chance.randint(0, 900)),
+            )
+        )
+    for number in range(400):
+        slate = chance.choice(shop.slates) if number % 2 else None
+        kind = chance.choice(list(TYPES))
+        values = TYPES[kind]
+        shop.events.append(
+            Event(
+                # Some claim the slate of another user, or an item that was not in it: those do not count.
+                user=slate.user if slate and number % 5 else chance.choice(USERS),
+                item=chance.choice(slate.items if slate and number % 9 else ITEMS[:22]),
+                type=kind,
+                value=chance.choice(values) if values else None,
+                comment=chance.choice([None, "", "a word 🎈"]),
+                impression=slate.id if slate else None,
+                at=(slate.at if slate else START) + timedelta(seconds=chance.randint(1, 3_000_000)),
+            )
+        )
+    shop.lists = {user: chance.sample(ITEMS, 4) for user in USERS}
+    fill(shop)
+    assert install_analytics(engine)
+    yield shop
+    engine.dispose()
+
+
+def fill(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO items (item_id, title, available) VALUES (:id, :title, :available)"),
+            [{"id": item, "title": item.upper(), "available": item not in UNAVAILABLE} for item in ITEMS],
+        )
+        connection.execute(
+            sa.text("INSERT INTO users (user_id) VALUES (:user)"), [{"user": user} for user in USERS]
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO impressions (impression_id, user_id, item_ids, propensities, model_version,"
+                " query, shown_at) VALUES (:id, :user, :items, :propensities, :version, :query, :at)"
+            ),
+            [vars(slate) for slate in shop.slates],
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO feedback (user_id, item_id, event_type, value, comment, impression_id,"
+                " occurred_at) VALUES (:user, :item, :type, :value, :comment, :impression, :at)"
+            ),
+            [vars(event) for event in shop.events],
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO publications (run_key, model_version, scope, users, items, through_transaction_id)"
+            " VALUES ('p', '1', 'all', 12, 24, 0)"
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO recommendation_lists (user_id, publication_id, model_version, item_ids,"
+                " scores, propensities) SELECT :user, publication_id, '1', :items, :scores, :scores"
+                " FROM publications"
+            ),
+            [{"user": user, "items": items, "scores": [1.0] * 4} for user, items in shop.lists.items()],
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO item_vectors SELECT item_id, '1', '[1,0]' FROM items WHERE item_id <> 'i24'"
+        )
+
+
+def test_click_through_by_slate_tells_what_came_of_each_slate(shop: Shop) -> None:
+    def expected(slate: Slate) -> tuple[Any, ...]:
+        clicked = shop.reactions(slate, "click")
+        first = min(
+            (
+                event.at
+                for event in shop.events
+                if event.impression == slate.id and event.user == slate.user and event.item in slate.items
+            ),
+            default=None,
+        )
+        return (
+            slate.at,
+            slate.version or "unknown",
+            slate.query is not None,
+            len(slate.items),
+            len(shop.reactions(slate)),
+            len(clicked),
+            len(shop.reactions(slate, "purchase")),
+            min((slate.items.index(item) + 1 for item in clicked), default=None),
+            None if first is None else (first - slate.at).total_seconds(),
+        )
+
+    found = [tuple(row.values()) for row in shop.rows("click_through_by_slate")]
+    assert Counter(found) == Counter(expected(slate) for slate in shop.slates)
+    assert any(row[-2] for row in found)
+
+
+def test_click_through_by_slate_shows_no_ids_and_no_words(shop: Shop) -> None:
+    secret = {*USERS, *(slate.id for slate in shop.slates), "a book for ann@example.org"}
+    assert not any(value in secret for row in shop.rows("click_through_by_slate") for value in row.values())
+
+
+def test_click_through_by_model_counts_shown_items_and_slates(shop: Shop) -> None:
+    found = {row["model_version"]: row for row in shop.rows("click_through_by_model")}
+    assert found.keys() == {"1", "2", "unknown"}
+    for version, row in found.items():
+        slates = [slate for slate in shop.slates if (slate.version or "unknown") == version]
+        shown = sum(len(set(slate.items)) for slate in slates)
+        clicks = [len(shop.reactions(slate, "click")) for slate in slates]
+        conversions = [len(shop.reactions(slate, "purchase")) for slate in slates]
+        assert (row["slates"], row["shown"]) == (len(slates), shown)
+        assert row["reactions"] == sum(len(shop.reactions(slate)) for slate in slates)
+        assert (row["clicks"], row["conversions"]) == (sum(clicks), sum(conversions))
+        assert row["click_through_rate"] == pytest.approx(sum(clicks) / shown)
+        assert row["conversion_rate"] == pytest.approx(sum(conversions) / shown)
+        assert row["slate_click_share"] == pytest.approx(sum(map(bool, clicks)) / len(slates))
+        assert row["slate_conversion_share"] == pytest.approx(sum(map(bool, conversions)) / len(slates))
+
+
+def test_click_through_by_position_counts_an_item_at_its_first_position(shop: Shop) -> None:
+    slots: dict[tuple[str, int], list[tuple[Slate, str]]] = defaultdict(list)
+    for slate in shop.slates:
+        for item in set(slate.items):
+            slots[slate.version or "unknown", slate.items.index(item) + 1].append((slate, item))
+    found = {(row["model_version"], row["position"]): row for row in shop.rows("click_through_by_position")}
+    assert found.keys() == slots.keys()
+    for key, shown in slots.items():
+        clicks = sum(item in shop.reactions(slate, "click") for slate, item in shown)
+        conversions = sum(item in shop.reactions(slate, "purchase") for slate, item in shown)
+        logged = [slate.propensities[key[1] - 1] for slate, _ in shown if slate.propensities]
+        row = found[key]
+        assert (row["shown"], row["clicks"], row["conversions"]) == (len(shown), clicks, conversions)
+        assert row["reactions"] == sum(item in shop.reactions(slate) for slate, item in shown)
+        assert row["click_through_rate"] == pytest.approx(clicks / len(shown))
+        assert row["conversion_rate"] == pytest.approx(conversions / len(shown))
+        assert row["average_propensity"] == (
+            pytest.approx(sum(logged) / len(logged), rel=1e-5) if logged else None
+        )
+
+
+def test_cohort_retention_follows_users_from_their_first_week(shop: Shop) -> None:
+    weeks: dict[str, set[date]] = defaultdict(set)
+    for event in shop.events:
+        day = event.at.date()
+        weeks[event.user].add(day - timedelta(days=day.weekday()))
+    expected: Counter[tuple[date, int]] = Counter()
+    cohorts = Counter(min(active) for active in weeks.values())
+    for active in weeks.values():
+        expected.update((min(active), (week - min(active)).days // 7) for week in active)
+    found = {(row["cohort_week"], row["weeks_after"]): row for row in shop.rows("cohort_retention")}
+    assert len(cohorts) > 1
+    assert {key: row["active_users"] for key, row in found.items()} == expected
+    for (cohort, _), row in found.items():
+        assert row["users"] == cohorts[cohort]
+        assert row["retention"] == pytest.approx(row["active_users"] / cohorts[cohort])
+
+
+def test_item_concentration_is_over_the_whole_catalogue(shop: Shop) -> None:
+    months: dict[date, Counter[str]] = defaultdict(Counter)
+    for event in shop.events:
+        months[event.at.date().replace(day=1)][event.item] += 1
+    found = {row["month"]: row for row in shop.rows("item_concentration")}
+    assert found.keys() == months.keys()
+    for month, counts in months.items():
+        events = sorted((counts[item] for item in ITEMS), reverse=True)
+        differences = sum(abs(a - b) for a in events for b in events)
+        row = found[month]
+        assert (row["events"], row["items"], row["catalogue_items"]) == (sum(events), len(counts), len(ITEMS))
+        assert row["coverage"] == pytest.approx(len(counts) / len(ITEMS))
+        assert row["gini"] == pytest.approx(differences / (2 * len(events) * sum(events)))
+        assert row["top_tenth_share"] == pytest.approx(sum(events[:3]) / sum(events))
+
+
+def test_cold_items_are_available_and_hardly_met(shop: Shop) -> None:
+    counts = Counter(event.item for event in shop.events)
+    expected = {
+        item: (
+            counts[item],
+            item != "i24",
+            sum(item in items for items in shop.lists.values()),
+            min((items.index(item) + 1 for items in shop.lists.values() if item in items), default=None),
+        )
+        for item in ITEMS
+        if counts[item] < 5 and item not in UNAVAILABLE
+    }
+    found = {
+        row["item_id"]: (
+            row["events"],
+            row["has_vector"],
+            row["recommended_to_users"],
+            row["best_rank"],
+        )
+        for row in shop.rows("cold_items")
+    }
+    assert found == expected
+    assert {"i22", "i23", "i24"} <= found.keys()
+
+
+def stated(event: Event) -> int | None:
+    """What an event itself says: the types of this test are explicit but for clicks and purchases."""
+    if event.type in ("like", "dislike"):
+        return 1 if event.type == "like" else -1
+    if event.value is None:
+        return None
+    return -1 if event.value <= 2 else 1 if event.value >= 4 else 0
+
+
+def test_comment_sentiment_is_what_the_writers_said_elsewhere(shop: Shop) -> None:
+    expected: dict[str, Counter[int | None]] = defaultdict(Counter)
+    writers: dict[str, set[str]] = defaultdict(set)
+    for event in shop.events:
+        if not event.comment:
+            continue
+        said = stated(event)
+        if said is None:
+            others = [
+                other
+                for other in shop.events
+                if (other.user, other.item) == (event.user, event.item) and stated(other) is not None
+            ]
+            said = stated(max(others, key=lambda other: other.at)) if others else None
+        expected[event.item][said] += 1
+        writers[event.item].add(event.user)
+    found = {row["item_id"]: row for row in shop.rows("comment_sentiment_by_item")}
+    assert found.keys() == expected.keys()
+    for item, said in expected.items():
+        row = found[item]
+        known = said[1] + said[0] + said[-1]
+        assert (row["positive"], row["neutral"], row["negative"], row["unknown"]) == (
+            said[1],
+            said[0],
+            said[-1],
+            said[None],
+        )
+        assert (row["comments"], row["users"]) == (said.total(), len(writers[item]))
+        assert row["average_sentiment"] == (pytest.approx((said[1] - said[-1]) / known) if known else None)
+    assert sum(said[None] for said in expected.values()) > 0
