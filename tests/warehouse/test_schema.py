@@ -1,5 +1,6 @@
 """What the migrations promise beyond the tables: functions, triggers, view, partitions."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import psycopg2
@@ -195,6 +196,16 @@ def test_making_a_partition_lets_writers_of_other_months_go_on(
         )
     finally:
         maker.close()
+
+
+def test_processes_that_make_the_same_partitions_at_once_take_turns(warehouse: sa.Engine) -> None:
+    def ensure(_: int) -> int:
+        with warehouse.begin() as connection:
+            made = connection.scalar(sa.text("SELECT ensure_feedback_partitions('2001-01-01', '2001-03-31')"))
+            return int(made or 0)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(ensure, range(4))) == [0, 0, 0, 3]
 
 
 def test_upgrading_a_current_warehouse_changes_nothing(warehouse: sa.Engine, warehouse_url: str) -> None:

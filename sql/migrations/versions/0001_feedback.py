@@ -239,7 +239,10 @@ BEGIN
         name := 'feedback_' || to_char(month_start AT TIME ZONE 'UTC', 'YYYY_MM');
         CONTINUE WHEN to_regclass('partitions.' || name) IS NOT NULL;
         PERFORM pg_advisory_xact_lock(hashtextextended('ensure_feedback_partitions', 0));
-        CONTINUE WHEN to_regclass('partitions.' || name) IS NOT NULL;
+        -- Who held the lock may have made it. to_regclass would answer from this session's cache.
+        CONTINUE WHEN EXISTS (
+            SELECT FROM pg_class WHERE relnamespace = 'partitions'::regnamespace AND relname = name
+        );
         month_end := date_add(month_start, interval '1 month', 'UTC');
         EXECUTE format('CREATE TABLE partitions.%I (LIKE feedback INCLUDING DEFAULTS)', name);
         LOCK TABLE partitions.feedback_default IN ACCESS EXCLUSIVE MODE;
