@@ -45,6 +45,8 @@ def prefix_for_account(binary: Path, folders: Iterable[Path]) -> list[str]:
     if _anyone_may_pass([binary, *folders]):
         return [*words, "--inh-caps=-all"]
     capability = _capability_to_lend(binary)
+    # Without that bit access(2), which initdb asks before it starts the server, forgets the capability.
+    words.append("--securebits=+no_setuid_fixup")
     return [*words, f"--inh-caps=-all,+{capability}", f"--ambient-caps=+{capability}"]
 
 

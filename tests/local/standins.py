@@ -28,6 +28,7 @@ mark = pathlib.Path("crashed")
 if not mark.exists():
     mark.touch()
     sys.exit("out of luck")
+pathlib.Path("running").touch()
 time.sleep(600)
 """
 
@@ -55,9 +56,10 @@ def components(home: StackHome, scenario: str) -> list[Component]:
     if scenario == "never healthy":
         return [executor, program("web", "print('no port'); " + _SLEEP, is_healthy=fails, start_seconds=1)]
     if scenario == "crashes once":
-        return [program("moody", _CRASH_ONCE), web]
+        running = home.path / "running"
+        return [program("moody", _CRASH_ONCE, is_healthy=lambda _: running.exists()), web]
     if scenario == "always crashes":
-        return [executor, program("broken", "import sys; sys.exit('no module named luck')")]
+        return [executor, program("broken", "raise SystemExit('no module named luck')", is_healthy=never)]
     if scenario == "preparation fails":
         return [program("once", "import sys; sys.exit('disk full')", once=True), web]
     if scenario == "postgres":

