@@ -1,0 +1,109 @@
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from recsys.errors import StackError
+from recsys.local.airflow_environment import connection_json
+from recsys.local.home import StackHome
+from recsys.local.packages import require_packages
+from recsys.local.ports import LOOPBACK, choose_port, holder_of, is_free
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> StackHome:
+    home = StackHome(tmp_path / "home")
+    home.create()
+    return home
+
+
+def test_secrets_are_made_once_and_for_their_owner_only(home: StackHome) -> None:
+    assert home.stack_id() is None
+
+    assert home.secrets() == home.secrets()
+    assert (home.path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_lines_that_a_person_added_to_the_settings_file_stay(home: StackHome) -> None:
+    home.write_env_file({"RECSYS_WAREHOUSE_URL": "old"})
+    home.env_file.write_text(home.env_file.read_text() + "RECSYS_TRAINING__EPOCHS=3\n")
+
+    home.write_env_file({"RECSYS_WAREHOUSE_URL": "it's \\ new"})
+
+    assert dotenv_values(home.env_file) == {
+        "RECSYS_TRAINING__EPOCHS": "3",
+        "RECSYS_WAREHOUSE_URL": "it's \\ new",
+    }
+
+
+def test_only_one_supervisor_at_a_time(home: StackHome) -> None:
+    assert home.supervisor_pid() is None
+    lock = home.lock()
+    assert lock is not None
+
+    assert home.supervisor_pid() == os.getpid()
+    assert home.lock() is None
+    lock.close()
+    assert home.supervisor_pid() is None
+
+
+def test_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StackError, match="RECSYS_HOME"):
+        StackHome(tmp_path / "file" / "home").create()
+
+
+def test_taken_port_gives_way_to_a_free_one_and_its_holder_is_known() -> None:
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        taken = other.getsockname()[1]
+
+        assert not is_free(taken)
+        assert choose_port(taken, usual=taken) != taken
+        assert f"process {os.getpid()}" in holder_of(taken)
+
+
+def test_port_of_last_time_is_preferred() -> None:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        remembered = probe.getsockname()[1]
+
+    assert choose_port(remembered, usual=1) == remembered
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "postgresql+psycopg2://postgres@localhost/recsys?host=/run/dir",
+            {"conn_type": "postgres", "host": "/run/dir", "login": "postgres", "schema": "recsys"},
+        ),
+        (
+            "postgresql+psycopg2://me:p%40ss@db.example:5433/shop?sslmode=require",
+            {
+                "conn_type": "postgres",
+                "host": "db.example",
+                "port": 5433,
+                "login": "me",
+                "password": "p@ss",
+                "schema": "shop",
+                "extra": {"sslmode": "require"},
+            },
+        ),
+    ],
+)
+def test_warehouse_url_becomes_an_airflow_connection(url: str, expected: dict[str, object]) -> None:
+    assert json.loads(connection_json(url)) == expected
+
+
+def test_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_packages()
+    monkeypatch.setattr("recsys.local.packages._NEEDED", {"embedded-postgres-2": "embedded_postgres_2"})
+
+    with pytest.raises(StackError, match="lacks embedded-postgres-2: run `make install`"):
+        require_packages()
