@@ -38,9 +38,11 @@ class Purpose:
     """Micro snapshots: an event of a sampled other user, mixed in against forgetting."""
     GUARD = "guard"
     """Micro snapshots: an event of a guard user, on whom forgetting is measured; never trained on."""
+    PROBE = "probe"
+    """Micro snapshots: a fresh event of a guard user, on which candidates are compared; never trained on."""
 
 
-PURPOSES = (Purpose.FULL, Purpose.FRESH, Purpose.HISTORY, Purpose.REPLAY, Purpose.GUARD)
+PURPOSES = (Purpose.FULL, Purpose.FRESH, Purpose.HISTORY, Purpose.REPLAY, Purpose.GUARD, Purpose.PROBE)
 """Code of a purpose in arrays: its position here. Append only."""
 
 SNAPSHOT_INTERACTION_COLUMNS = (

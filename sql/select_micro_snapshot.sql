@@ -1,5 +1,6 @@
 -- Feedback of a micro-update: what the parent model has not trained on, and what it needs beside that.
 --   fresh    below the window's upper bound and not among what the parent has trained on
+--   probe    the same of guard users: candidates are compared on it, none trains on it
 --   history  the latest trained-on events of users who have fresh ones
 --   replay   the latest trained-on events of a seeded sample of other users, against forgetting
 --   guard    the latest trained-on events of a share of users fixed by their hash, to measure forgetting
@@ -35,7 +36,7 @@ fresh AS MATERIALIZED (
 ),
 
 affected_users AS MATERIALIZED (
-    SELECT user_id, user_key
+    SELECT user_id, user_key, is_guard
     FROM eligible_users
     WHERE user_id IN (SELECT user_id FROM fresh)
 ),
@@ -76,7 +77,10 @@ chosen_users AS (
 ),
 
 events AS (
-    SELECT fresh.*, affected_users.user_key, 'fresh'::text AS purpose
+    SELECT
+        fresh.*,
+        affected_users.user_key,
+        CASE WHEN affected_users.is_guard THEN 'probe' ELSE 'fresh' END AS purpose
     FROM fresh
     JOIN affected_users ON affected_users.user_id = fresh.user_id
     UNION ALL

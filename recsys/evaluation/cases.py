@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import EvaluationError
 from recsys.settings import EvaluationSettings
+from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
 
 ALL = "all"
@@ -71,14 +72,26 @@ class Cases:
         return is_latest
 
 
+@dataclass(frozen=True)
+class GuardBoundary:
+    """Since when the compared models have not trained on guard users, and which share these are."""
+
+    held_out_from: datetime
+    share: float
+
+
 def held_out_cases(
     sequences: Sequences,
     catalogue: Catalogue,
     held_out_from: datetime,
     settings: EvaluationSettings,
     seed: int = 0,
+    guard: GuardBoundary | None = None,
 ) -> Cases:
     """Make a case of each held-out event that is a next-item target.
+
+    Held out are the events from `held_out_from` on, those of guard users from their own boundary on, and
+    probe events.
 
     A target is the first event of its user with that item, because what was consumed is never
     recommended again, and the item may be recommended at all. Of a user with many targets the first
@@ -91,15 +104,19 @@ def held_out_cases(
         When no event can be predicted.
     """
     split = microseconds(held_out_from)
-    evaluated = np.isin(sequences.purpose, [PURPOSES.index(Purpose.FULL), PURPOSES.index(Purpose.FRESH)])
-    held_out = evaluated & (sequences.occurred_at >= split)
+    splittable = np.isin(sequences.purpose, [PURPOSES.index(Purpose.FULL), PURPOSES.index(Purpose.FRESH)])
+    owners = sequences.event_users()
+    held_out = splittable & (sequences.occurred_at >= split)
+    if guard is not None:
+        guarded = are_guard_users(sequences.user_keys, guard.share)[owners]
+        held_out |= splittable & guarded & (sequences.occurred_at >= microseconds(guard.held_out_from))
+    held_out |= sequences.purpose == PURPOSES.index(Purpose.PROBE)
     positions = np.flatnonzero(held_out & _targets(sequences, catalogue))
     if len(positions) == 0:
         raise EvaluationError(
             f"no held-out feedback since {held_out_from.isoformat()} can be predicted: it needs a weight "
             "above 0 and an available item that is new to the user; widen RECSYS_EVALUATION__HOLDOUT_SHARE"
         )
-    owners = sequences.event_users()
     positions = _first_of_users(positions, owners, settings.max_cases_per_user)
     positions = _sample_users(positions, owners, settings.max_users, seed)
 

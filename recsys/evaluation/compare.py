@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import EvaluationError, NothingToDoError
 from recsys.evaluation.baselines import fit_baselines
-from recsys.evaluation.cases import guard_cases, held_out_cases
+from recsys.evaluation.cases import GuardBoundary, guard_cases, held_out_cases
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.report import write_report
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
@@ -98,7 +98,7 @@ def compare_candidate(
 
     catalogue, sequences = snapshot.catalogue(), snapshot.sequences()
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
-    since = max(_trained_before(checkpoint) for checkpoint in folders.values())
+    since, guard_boundary = _untrained_since(list(folders.values()))
     scorers: dict[str, Scorer] = {
         name: OwnEventTypes(Recommender.load(checkpoint).with_catalogue(catalogue), snapshot.event_types())
         for name, checkpoint in folders.items()
@@ -107,7 +107,7 @@ def compare_candidate(
     if snapshot.manifest.kind == "full":
         baselines = fit_baselines(sequences, catalogue, snapshot.held_out_from, settings)
     try:
-        cases = held_out_cases(sequences, catalogue, since, settings)
+        cases = held_out_cases(sequences, catalogue, since, settings, guard=guard_boundary)
     except EvaluationError as error:
         raise NothingToDoError(f"the candidate cannot be judged: {error}") from error
     held_out = evaluate(scorers | baselines, cases, settings, opponent_version)
@@ -119,7 +119,20 @@ def compare_candidate(
     return comparison
 
 
-def _trained_before(checkpoint: Path) -> datetime:
+def _untrained_since(checkpoints: list[Path]) -> tuple[datetime, GuardBoundary | None]:
+    """Return from when on none of the models has trained on an event: of anybody, and of guard users."""
     from recsys.model.checkpoint import read_manifest
 
-    return TrainedThrough.from_dict(read_manifest(checkpoint)["trained_through"]).occurred_before
+    manifests = [read_manifest(checkpoint) for checkpoint in checkpoints]
+    known = [TrainedThrough.from_dict(manifest["trained_through"]) for manifest in manifests]
+    latest = max(through.occurred_before for through in known)
+    updates = [manifest for manifest in manifests if "guard_trained_through" in manifest]
+    if not updates:
+        return latest, None
+    # A chain of micro-updates knows no more of guard users than the full fine-tune it started from.
+    of_guard = [
+        TrainedThrough.from_dict(manifest.get("guard_trained_through", manifest["trained_through"]))
+        for manifest in manifests
+    ]
+    share = min(manifest["guard_share"] for manifest in updates)
+    return latest, GuardBoundary(max(through.occurred_before for through in of_guard), share)

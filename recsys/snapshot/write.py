@@ -18,6 +18,7 @@ from recsys.errors import NothingToDoError
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.extract import Extraction, extraction
+from recsys.snapshot.guard import guard_bound
 from recsys.snapshot.interactions import InteractionsWriter
 from recsys.snapshot.manifest import (
     EVENT_TYPES_FILE,
@@ -45,7 +46,6 @@ _ITEMS_SCHEMA = pa.schema(
     ]
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_GUARD_HASH_RANGE = 2**32
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def take_micro_snapshot(
                 "history_events": 2 * settings.model.max_events,
                 "replay_users_per_fresh_user": update.replay_users_per_fresh_user,
                 "max_replay_users": update.max_replay_users,
-                "guard_bound": round(update.guard_share * _GUARD_HASH_RANGE),
+                "guard_bound": guard_bound(update.guard_share),
                 "max_guard_users": update.max_guard_users,
                 "seed": window.window_id,
             },

@@ -51,7 +51,7 @@ def fit_micro(
     parent
         On the catalogue that `sequences` refers to.
     sequences
-        All purposes; fresh events from `held_out_from` on are for evaluation and not trained on.
+        All purposes; fresh events from `held_out_from` on, and probe events, are for evaluation only.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def fit_micro(
     seed_everything(seed)
     code = {purpose: PURPOSES.index(purpose) for purpose in PURPOSES}
     fresh = (sequences.purpose == code[Purpose.FRESH]) & (sequences.occurred_at < microseconds(held_out_from))
-    held_out = (sequences.purpose == code[Purpose.FRESH]) & ~fresh
+    held_out = np.isin(sequences.purpose, [code[Purpose.FRESH], code[Purpose.PROBE]]) & ~fresh
     if not (fresh & (sequences.weight > 0)).any():
         raise NothingToDoError(
             f"no fresh feedback before {held_out_from.isoformat()} to learn from: all of it is held out for "

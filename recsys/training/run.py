@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from recsys.errors import CheckpointError, ConfigurationError, RecsysError, TrainingError
+from recsys.model.checkpoint import read_manifest
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.read import Snapshot, read_snapshot
@@ -144,9 +145,19 @@ def _write_checkpoint(
         snapshot_digest=result.snapshot_digest,
         parent=None if parent is None else parent.name,
         seed=settings.training.seed,
+        **({} if parent is None else _guard_entries(parent, settings)),
     )
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
+
+
+def _guard_entries(parent: Path, settings: Settings) -> dict[str, object]:
+    """Note what a chain of micro-updates knows of guard users: no more than its full fine-tune."""
+    before = read_manifest(parent)
+    return {
+        "guard_trained_through": before.get("guard_trained_through", before["trained_through"]),
+        "guard_share": min(settings.micro_update.guard_share, before.get("guard_share", 1.0)),
+    }
 
 
 def _reporter(history: Path) -> Callable[[dict[str, Any]], None]:

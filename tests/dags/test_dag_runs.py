@@ -53,6 +53,7 @@ class Loop:
             "RECSYS_WAREHOUSE_URL": postgres.url("dag_runs"),
             "RECSYS_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
             "RECSYS_PSEUDONYM_KEY": "a key that only tests use",
+            "RECSYS_SCHEDULES": "false",
             "RECSYS_MODEL__DIM": "32",
             "RECSYS_TRAINING__EPOCHS": "8",
             "RECSYS_EVALUATION__HOLDOUT_SHARE": "0.2",

@@ -259,12 +259,18 @@ def test_nothing_is_trained_on_twice_or_never_in_a_chain_of_updates(
     assert set(trained.values()) == {1}
 
 
+def sorted_by_key(settings: Settings, *users: str) -> list[str]:
+    """Return the users in the order of their keys: the first are guard users, the last are not."""
+    return sorted(users, key=lambda user: user_key(user, settings.require_pseudonym_key()))
+
+
 def test_replay_and_guard_users_are_others_and_never_the_same(stocked: sa.Engine, settings: Settings) -> None:
     others = [f"user {number}" for number in range(60)]
     add_users(stocked, *others)
     add_feedback(stocked, [(user, "a", 1) for user in others] + [(user, "b", 2) for user in others])
     parent = replace(full(stocked, settings).trained_through, occurred_before=at(20))
-    add_feedback(stocked, [("bob", "c", 30), ("ann", "c", 31)])
+    *_, one, other = sorted_by_key(settings, "ann", "bob", *others)
+    add_feedback(stocked, [(one, "c", 30), (other, "c", 31)])
     wanted = updating(settings, guard_share=0.3, replay_users_per_fresh_user=5.0)
     snapshot = micro(stocked, wanted, parent)
     users = {
@@ -279,6 +285,18 @@ def test_replay_and_guard_users_are_others_and_never_the_same(stocked: sa.Engine
     capped = updating(settings, guard_share=0.3, max_guard_users=2, max_replay_users=3)
     again = micro(stocked, capped, parent, "next hour").manifest.rows_by_purpose
     assert (again[Purpose.GUARD], again[Purpose.REPLAY]) == (4, 4)
+
+
+def test_fresh_events_of_guard_users_are_for_evaluation_only(stocked: sa.Engine, settings: Settings) -> None:
+    add_users(stocked, *(f"user {number}" for number in range(20)))
+    guard, *_, learner = sorted_by_key(settings, "bob", *(f"user {number}" for number in range(20)))
+    parent = full(stocked, settings).trained_through
+    add_feedback(stocked, [(guard, "c", 30), (learner, "c", 31), (learner, "a", 32)])
+    snapshot = micro(stocked, updating(settings, guard_share=0.2), parent)
+    key = settings.require_pseudonym_key()
+    assert user_key(guard, key) in snapshot.sequences(Purpose.PROBE).user_keys
+    assert user_key(guard, key) not in snapshot.sequences(Purpose.FRESH).user_keys
+    assert user_key(learner, key) in snapshot.sequences(Purpose.FRESH).user_keys
 
 
 def test_history_is_cut_at_twice_what_the_model_reads(stocked: sa.Engine, settings: Settings) -> None:
