@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import EvaluationError
-from recsys.evaluation.cases import guard_cases, held_out_cases
+from recsys.evaluation.cases import GuardBoundary, guard_cases, held_out_cases
 from recsys.settings import EvaluationSettings
 
 
@@ -135,3 +135,24 @@ def test_nothing_to_predict_is_an_error_that_says_what_is_needed(
     sequences = make_sequences([("ann", "a", 0, "like", "full")], catalogue)
     with pytest.raises(EvaluationError, match="no held-out feedback since 2026-01-01T00:05"):
         held_out_cases(sequences, catalogue, minute(5), evaluation_settings)
+
+
+def test_guard_users_are_evaluated_from_their_own_earlier_boundary_on(
+    make_sequences, catalogue, minute, evaluation_settings
+):
+    guard, other = "00000000aa", "ffffffffaa"
+    events = [
+        (user, item, time, "like", "full") for user in (guard, other) for item, time in [("a", 0), ("b", 5)]
+    ]
+    sequences = make_sequences(events, catalogue)
+    boundary = GuardBoundary(minute(5), 0.1)
+    cases = held_out_cases(sequences, catalogue, minute(6), evaluation_settings, guard=boundary)
+    assert _described(cases, catalogue) == [(guard, "a", "b")]
+
+
+def test_probe_events_are_cases_whatever_their_time(make_sequences, catalogue, minute, evaluation_settings):
+    sequences = make_sequences(
+        [("ann", "a", 0, "like", "probe"), ("bob", "b", 0, "like", "fresh")], catalogue
+    )
+    cases = held_out_cases(sequences, catalogue, minute(10), evaluation_settings)
+    assert _described(cases, catalogue) == [("ann", "", "a")]
