@@ -139,16 +139,21 @@ def build_report(engine: sa.Engine, nightly: DagOutcome, hourly: DagOutcome) -> 
 
 
 def _dag_report(engine: sa.Engine, outcome: DagOutcome, with_baselines: bool) -> dict[str, Any]:
+    dag_id = outcome.run_key.split("/")[0]
+    ledger = promotion_ledger.c
     with engine.connect() as connection:
-        figures = connection.execute(
-            sa.select(model_evaluations).where(model_evaluations.c.run_key == outcome.run_key)
-        ).all()
+        # A run that was skipped decided nothing: what its last one decided still stands.
         decided = connection.execute(
             sa.select(promotion_ledger)
-            .where(promotion_ledger.c.run_key == outcome.run_key)
-            .order_by(promotion_ledger.c.ledger_id.desc())
+            .where(ledger.run_key.startswith(f"{dag_id}/", autoescape=True))
+            .order_by((ledger.run_key == outcome.run_key).desc(), ledger.ledger_id.desc())
             .limit(1)
         ).one_or_none()
+        figures = connection.execute(
+            sa.select(model_evaluations).where(
+                model_evaluations.c.run_key == (outcome.run_key if decided is None else decided.run_key)
+            )
+        ).all()
     metrics: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, list[float]]] = {}
     for figure in figures:
