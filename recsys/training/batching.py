@@ -1,7 +1,7 @@
 """Training data: what is trained on, what validates, and batches of users of like length."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,11 +99,13 @@ class UserBatches:
     """Batches of event windows of like length, in a new order each epoch.
 
     A history longer than the encoder reads is cut into consecutive windows, at another place each
-    epoch, so that every event is trained on and none is preferred.
+    epoch, so that every event is trained on and none is preferred. Only a user's first event with an
+    item is a target: what was consumed is never recommended again.
     """
 
     def __init__(self, sequences: Sequences, max_events: int, batch_size: int, seed: int) -> None:
-        self.sequences = sequences
+        weight = np.where(first_occurrences(sequences), sequences.weight, 0).astype(np.float32)
+        self.sequences = replace(sequences, weight=weight)
         self.gaps = time_gaps(sequences)
         self.max_events = max_events
         self.batch_size = batch_size

@@ -34,6 +34,12 @@ def test_an_epoch_is_the_same_each_time_it_is_drawn(world: Sequences) -> None:
     assert first != [b.item.tolist() for b, _ in batches.epoch(3)]
 
 
+def test_an_item_is_a_target_only_when_its_user_first_meets_it(catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked("space-0", "space-1", "space-0"))
+    ((batch, _),) = UserBatches(past, 10, 8, 0).epoch(0)
+    assert batch.weight.tolist() == [[1, 1, 0]]
+
+
 def test_only_the_beginning_of_a_history_is_marked_as_one(catalogue: Catalogue) -> None:
     past = histories(catalogue, liked(*[str(item) for item in catalogue.item_ids]))
     flags = [flag for _, flags in UserBatches(past, 10, 8, 0).epoch(0) for flag in flags]
