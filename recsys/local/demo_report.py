@@ -103,12 +103,9 @@ def build_report(engine: sa.Engine, nightly: DagOutcome, hourly: DagOutcome) -> 
     with engine.connect() as connection:
         held = connection.scalar(sa.select(sa.func.count()).select_from(quarantine))
         kept = connection.scalar(sa.select(sa.func.count()).select_from(feedback))
-        reason = sa.func.unnest(quarantine.c.reasons).column_valued("reason")
+        broken = sa.select(sa.func.unnest(quarantine.c.reasons).label("reason")).subquery()
         reasons = connection.execute(
-            sa.select(reason, sa.func.count())
-            .select_from(quarantine, reason)
-            .group_by(reason)
-            .order_by(reason)
+            sa.select(broken.c.reason, sa.func.count()).group_by(broken.c.reason).order_by(broken.c.reason)
         )
         by_reason: dict[str, int] = dict(reasons.tuples().all())
         champion = connection.execute(
