@@ -13,12 +13,14 @@ with reactions as (
 slates as (
     select
         coalesce(impressions.model_version, 'unknown') as model_version,
-        count(*) as items,
+        count(shown.item_id) as items,
         count(reactions.item_id) as reactions,
         count(*) filter (where reactions.clicked) as clicks,
         count(*) filter (where reactions.converted) as conversions
     from public.impressions
-    cross join lateral (select distinct unnest(item_ids) as item_id) as shown
+    left join lateral (
+        select distinct item_id from unnest(item_ids) as item_id where item_id is not null
+    ) as shown on true
     left join reactions
         on reactions.impression_id = impressions.impression_id
         and reactions.user_id = impressions.user_id
@@ -32,8 +34,8 @@ select
     sum(reactions)::bigint as reactions,
     sum(clicks)::bigint as clicks,
     sum(conversions)::bigint as conversions,
-    sum(clicks)::double precision / sum(items)::double precision as click_through_rate,
-    sum(conversions)::double precision / sum(items)::double precision as conversion_rate,
+    sum(clicks)::double precision / nullif(sum(items), 0)::double precision as click_through_rate,
+    sum(conversions)::double precision / nullif(sum(items), 0)::double precision as conversion_rate,
     count(*) filter (where clicks > 0)::double precision / count(*) as slate_click_share,
     count(*) filter (where conversions > 0)::double precision / count(*) as slate_conversion_share
 from slates
@@ -48,7 +50,7 @@ comment on materialized view analytics.click_through_by_model is
 comment on column analytics.click_through_by_model.model_version is
     'as logged with the impression; unknown: none was logged';
 comment on column analytics.click_through_by_model.slates is 'impressions';
-comment on column analytics.click_through_by_model.shown is 'items in those slates';
+comment on column analytics.click_through_by_model.shown is 'items in those slates; one logged as null is left out';
 comment on column analytics.click_through_by_model.reactions is 'shown items with feedback of any type';
 comment on column analytics.click_through_by_model.clicks is 'shown items with an event of type click; a second click adds nothing';
 comment on column analytics.click_through_by_model.conversions is 'shown items with an event of type purchase';

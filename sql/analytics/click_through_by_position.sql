@@ -24,6 +24,7 @@ from public.impressions
 cross join lateral (
     select item_id, min(position)::integer as position
     from unnest(impressions.item_ids) with ordinality as entry (item_id, position)
+    where item_id is not null
     group by item_id
 ) as shown
 left join reactions
@@ -42,7 +43,7 @@ comment on column analytics.click_through_by_position.model_version is
     'as logged with the impression; unknown: none was logged';
 comment on column analytics.click_through_by_position.position is
     '1 is the first; an item that a slate holds twice counts at its first position';
-comment on column analytics.click_through_by_position.shown is 'slates with an item at this position';
+comment on column analytics.click_through_by_position.shown is 'slates with a known item at this position';
 comment on column analytics.click_through_by_position.reactions is 'of those, with feedback of any type on the item';
 comment on column analytics.click_through_by_position.clicks is 'of those, with an event of type click';
 comment on column analytics.click_through_by_position.conversions is 'of those, with an event of type purchase';

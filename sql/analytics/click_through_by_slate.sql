@@ -3,7 +3,7 @@ select
     impressions.shown_at,
     coalesce(impressions.model_version, 'unknown') as model_version,
     impressions.query is not null as requested,
-    cardinality(impressions.item_ids) as items,
+    cardinality(array_remove(impressions.item_ids, null)) as items,
     count(distinct reactions.item_id) as reactions,
     count(distinct reactions.item_id) filter (where reactions.event_type = 'click') as clicks,
     count(distinct reactions.item_id) filter (where reactions.event_type = 'purchase') as conversions,
@@ -26,7 +26,7 @@ comment on column analytics.click_through_by_slate.shown_at is 'clock of the app
 comment on column analytics.click_through_by_slate.model_version is
     'as logged with the impression; unknown: none was logged';
 comment on column analytics.click_through_by_slate.requested is 'whether the user asked for something in words';
-comment on column analytics.click_through_by_slate.items is 'length of the slate';
+comment on column analytics.click_through_by_slate.items is 'length of the slate without items logged as null';
 comment on column analytics.click_through_by_slate.reactions is 'items with feedback of any type';
 comment on column analytics.click_through_by_slate.clicks is 'items with an event of type click';
 comment on column analytics.click_through_by_slate.conversions is 'items with an event of type purchase';

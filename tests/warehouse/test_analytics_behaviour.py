@@ -41,7 +41,7 @@ class Event:
 class Slate:
     id: str
     user: str
-    items: list[str]
+    items: list[str | None]
     propensities: list[float] | None
     version: str | None
     query: str | None
@@ -86,8 +86,8 @@ def shop(postgres: Any, warehouse_template: str) -> Iterator[Shop]:
             Slate(
                 id=f"s{number}",
                 user=chance.choice(USERS),
-                # The same item may come twice.
-                items=[chance.choice(ITEMS[:20]) for _ in range(length)],
+                # The same item may come twice, and some applications log one item of a slate only.
+                items=[chance.choice([*ITEMS[:20], None]) for _ in range(length)],
                 propensities=None if number % 7 == 0 else [chance.random() for _ in range(length)],
                 version=chance.choice(["1", "2", None]),
                 query=chance.choice([None, "a book for ann@example.org"]),
@@ -102,7 +102,8 @@ def shop(postgres: Any, warehouse_template: str) -> Iterator[Shop]:
             Event(
                 # Some claim the slate of another user, or an item that was not in it: those do not count.
                 user=slate.user if slate and number % 5 else chance.choice(USERS),
-                item=chance.choice(slate.items if slate and number % 9 else ITEMS[:22]),
+                item=(chance.choice(slate.items) if slate and number % 9 else None)
+                or chance.choice(ITEMS[:22]),
                 type=kind,
                 value=chance.choice(values) if values else None,
                 comment=chance.choice([None, "", "a word 🎈"]),
@@ -172,7 +173,7 @@ def test_click_through_by_slate_tells_what_came_of_each_slate(shop: Shop) -> Non
             slate.at,
             slate.version or "unknown",
             slate.query is not None,
-            len(slate.items),
+            len([item for item in slate.items if item]),
             len(shop.reactions(slate)),
             len(clicked),
             len(shop.reactions(slate, "purchase")),
@@ -195,7 +196,7 @@ def test_click_through_by_model_counts_shown_items_and_slates(shop: Shop) -> Non
     assert found.keys() == {"1", "2", "unknown"}
     for version, row in found.items():
         slates = [slate for slate in shop.slates if (slate.version or "unknown") == version]
-        shown = sum(len(set(slate.items)) for slate in slates)
+        shown = sum(len(set(slate.items) - {None}) for slate in slates)
         clicks = [len(shop.reactions(slate, "click")) for slate in slates]
         conversions = [len(shop.reactions(slate, "purchase")) for slate in slates]
         assert (row["slates"], row["shown"]) == (len(slates), shown)
@@ -210,7 +211,7 @@ def test_click_through_by_model_counts_shown_items_and_slates(shop: Shop) -> Non
 def test_click_through_by_position_counts_an_item_at_its_first_position(shop: Shop) -> None:
     slots: dict[tuple[str, int], list[tuple[Slate, str]]] = defaultdict(list)
     for slate in shop.slates:
-        for item in set(slate.items):
+        for item in filter(None, set(slate.items)):
             slots[slate.version or "unknown", slate.items.index(item) + 1].append((slate, item))
     found = {(row["model_version"], row["position"]): row for row in shop.rows("click_through_by_position")}
     assert found.keys() == slots.keys()
