@@ -29,10 +29,10 @@ _QUERIES = {
         with latest as (
             select run_key, slice
             from analytics.model_metrics
-            where scorer = 'candidate' and slice in ('all', 'guard') and model_version = (
+            where scorer = 'candidate' and slice = 'all' and model_version = (
                 select model_version from analytics.champion_history where current
             )
-            order by evaluated_at desc, slice
+            order by evaluated_at desc
             limit 1
         )
         select metrics.*

@@ -15,7 +15,13 @@ from recsys.registry import ledger
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.registry.gate import Decision
 from recsys.registry.ledger import LedgerEntry
-from recsys.registry.versions import CHALLENGER_ALIAS, CHAMPION_ALIAS, load_version, tag_version
+from recsys.registry.versions import (
+    CHALLENGER_ALIAS,
+    CHAMPION_ALIAS,
+    describe_version,
+    load_version,
+    tag_version,
+)
 from recsys.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -93,6 +99,7 @@ def carry_out(
             actor=actor,
             run_key=run_key,
         )
+    describe_version(settings, version, f"{decision.action}: {decision.explanation}")
     tag_version(
         settings,
         version,

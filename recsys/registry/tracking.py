@@ -26,6 +26,8 @@ from recsys.settings import Settings
 logger = logging.getLogger(__name__)
 
 RUN_KEY = "recsys.run_key"
+# Without it the MLflow UI opens the experiment as one of generative AI, with empty pages.
+_SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _METRICS_PER_CALL = 900  # MLflow takes at most 1,000
 _DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
 
@@ -110,7 +112,7 @@ def experiment(client: MlflowClient, settings: Settings) -> str:
         # Without a server MLflow would write artifacts into the current folder.
         location = (settings.home.resolve() / "mlflow" / "artifacts").as_uri()
     try:
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location, tags=_SHOWN_AS_TRAINING))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -173,6 +173,13 @@ def tag_version(settings: Settings, version: str, tags: Mapping[str, str]) -> No
             client.set_model_version_tag(settings.registered_model, version, name, value)
 
 
+def describe_version(settings: Settings, version: str, description: str) -> None:
+    """Set the description that the MLflow UI shows beside a version."""
+    client = mlflow_client(settings)
+    with mlflow_errors(settings, f"describe version {version}"):
+        client.update_model_version(settings.registered_model, version, description)
+
+
 def folder_digest(folder: Path) -> str:
     """Return a sha256 over the names and contents of all files in a folder."""
     whole = sha256()

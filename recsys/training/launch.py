@@ -79,8 +79,7 @@ def training_environment(settings: Settings) -> dict[str, str]:
         "RECSYS_HOME": str(settings.home.resolve()),
         "RECSYS_WORK_ROOT": str(settings.runs),
         "TOKENIZERS_PARALLELISM": "false",
-        # Threads that wait by spinning take the cores from Postgres, Airflow and each other: on a busy
-        # machine of two cores that made training twenty times slower.
+        # Threads that wait by spinning take the cores from Postgres, Airflow and each other.
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
     }

@@ -175,8 +175,8 @@ class Objective:
     ) -> tuple[Tensor, Tensor]:
         """Next-item loss of some positions whose user asked for something the target has.
 
-        Only the request's own head learns from it: when the vectors did too, recommendations without a
-        request got worse (ML-100K, validation NDCG@10 .108 against .118).
+        Only the request's own head learns from it, so that it cannot make recommendations without a
+        request worse.
         """
         assert self.requests is not None
         lucky = torch.rand(len(users), generator=self.generator).to(users.device) < self.request_share
