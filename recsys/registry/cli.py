@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.padding import Padding
 
 from recsys.settings import load_settings
 
@@ -48,21 +49,17 @@ def history(
     from recsys.registry import ledger
 
     _, engine = _connect()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("decided at", "action", "version", "champion before", "reason", "by"):
-        table.add_column(column)
-    table.add_column("explanation", overflow="fold")
+    console = Console()
     for entry in ledger.history(engine, limit):
-        table.add_row(
-            f"{entry.decided_at:%Y-%m-%d %H:%M:%S}",
-            entry.action,
-            entry.model_version,
-            entry.previous_champion or "-",
-            entry.reason,
-            entry.actor,
-            entry.explanation,
+        before = f", champion before: {entry.previous_champion}" if entry.previous_champion else ""
+        console.print(
+            f"{entry.decided_at:%Y-%m-%d %H:%M:%S %Z}  [bold]{entry.action} version {entry.model_version}[/]"
+            f"{before}  ({entry.reason})",
+            highlight=False,
         )
-    Console().print(table)
+        console.print(
+            Padding(escape(f"{entry.explanation} By {entry.actor}."), (0, 0, 1, 4)), highlight=False
+        )
 
 
 @app.command()
