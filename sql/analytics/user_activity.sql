@@ -1,6 +1,9 @@
 create materialized view analytics.user_activity as
 select
-    users.user_key,
+    coalesce(
+        users.user_key,
+        'new-' || row_number() over (partition by users.user_key is null order by users.created_at, users.user_id)
+    ) as user_key,
     users.consent,
     count(feedback.feedback_id) as events,
     count(feedback.feedback_id) filter (where event_types.explicit) as explicit_events,
@@ -13,13 +16,13 @@ left join public.feedback using (user_id)
 left join public.event_types using (event_type)
 group by users.user_id;
 
--- A concurrent refresh needs a unique index.
+-- A concurrent refresh needs a unique index, and compares every null with every other.
 create unique index user_activity_key on analytics.user_activity (user_key);
 
 comment on materialized view analytics.user_activity is
     'Every user by keyed hash, never by id, with how active they are. As of the last refresh.';
 comment on column analytics.user_activity.user_key is
-    'keyed hash of the user id; null until a snapshot or a publication first meets the user';
+    'keyed hash of the user id; new-1, new-2, ... are users whom no snapshot has met yet';
 comment on column analytics.user_activity.active_days is 'distinct UTC days with feedback';
 comment on column analytics.user_activity.consent is 'whether models may train on their feedback';
 comment on column analytics.user_activity.events is 'feedback events of all types';
