@@ -1,6 +1,6 @@
 """Streams the result of a statement out of Postgres as Arrow record batches, in constant memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,14 +32,20 @@ class Extraction:
 
         COPY takes no bind parameters, so they are rendered as literals by SQLAlchemy.
         """
-        with self._connection.cursor() as cursor:
-            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
-            cursor.execute(render_literals(statement, parameters))
+        with self._executed(statement, parameters) as cursor:
             yield from cursor.fetch_record_batch()
 
     def table(self, statement: str, **parameters: Any) -> pa.Table:
         """Return the whole result of a statement that is known to be small."""
-        return pa.Table.from_batches(self.batches(statement, **parameters))
+        with self._executed(statement, parameters) as cursor:
+            return cursor.fetch_arrow_table()
+
+    @contextmanager
+    def _executed(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[dbapi.Cursor]:
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
+            cursor.execute(render_literals(statement, parameters))
+            yield cursor
 
 
 @contextmanager

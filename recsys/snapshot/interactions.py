@@ -1,6 +1,7 @@
 """Writes streamed events to Parquet parts and keeps what the manifest says about them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.columns import SNAPSHOT_INTERACTION_COLUMNS, Columns, Purpose
+from recsys.columns import Columns, Purpose
 from recsys.snapshot.holdout import HoldoutBoundary
 from recsys.snapshot.manifest import FileEntry
+from recsys.snapshot.read_ahead import read_ahead
 from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.store import Folder
 
@@ -29,18 +31,28 @@ SCHEMA = pa.schema(
         (Columns.PURPOSE, pa.string()),
     ]
 )
+# Names repeat, so they are written as what Arrow has them: a dictionary and a number an event. Readers
+# see plain strings.
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
+_NAMES = (Columns.USER_KEY, Columns.ITEM_ID, Columns.EVENT_TYPE, Columns.PURPOSE)
+_WRITTEN_SCHEMA = pa.schema(
+    [field.with_type(_ENCODED) if field.name in _NAMES else field for field in SCHEMA]
+)
+USER_NUMBER = "user_number"
+"""In place of the user's key: its position among `user_keys`."""
 _ROWS_PER_PART = 5_000_000
 _ROWS_PER_GROUP = 262_144
 PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "lz4",
-    # Names repeat: without a dictionary each of a user's events carries the whole key.
-    "use_dictionary": [Columns.USER_KEY, Columns.ITEM_ID, Columns.EVENT_TYPE, Columns.PURPOSE],
+    # Without a dictionary each of a user's events would carry the whole key.
+    "use_dictionary": list(_NAMES),
     "dictionary_pagesize_limit": 64 * 1024 * 1024,
     "column_encoding": {
         Columns.FEEDBACK_ID: "DELTA_BINARY_PACKED",
         Columns.OCCURRED_AT: "DELTA_BINARY_PACKED",
     },
     "write_statistics": [Columns.FEEDBACK_ID, Columns.OCCURRED_AT],
+    "store_schema": False,
 }
 
 
@@ -52,9 +64,12 @@ class InteractionsWriter:
     folder
         Folder of the snapshot.
     split_purpose
-        Purpose of the events among which the latest are held out.
+        Purpose of the events among which the latest are held out; of all events that come without one.
     known
-        Allowed values by column; events with another one are left out.
+        Allowed values of `item_id` and `event_type`; events with another one are left out.
+    user_keys
+        Keys that the column `user_number` of the events refers to; events that come with the column
+        `user_key` need none.
     """
 
     def __init__(
@@ -63,6 +78,7 @@ class InteractionsWriter:
         split_purpose: str,
         *,
         known: Mapping[str, pa.Array] | None = None,
+        user_keys: pa.Array | None = None,
     ) -> None:
         self.folder = folder
         self.files: list[FileEntry] = []
@@ -70,7 +86,9 @@ class InteractionsWriter:
         self.boundary = HoldoutBoundary()
         self._known = dict(known or {})
         self._split_purpose = split_purpose
-        self._users = _DistinctStrings()
+        self._user_keys = user_keys
+        self._seen_numbers = np.zeros(0 if user_keys is None else len(user_keys), dtype=np.bool_)
+        self._seen_keys: set[str] = set()
 
     @property
     def rows(self) -> int:
@@ -80,93 +98,105 @@ class InteractionsWriter:
     @property
     def users(self) -> int:
         """Number of different users."""
-        return len(self._users)
+        return int(np.count_nonzero(self._seen_numbers)) + len(self._seen_keys)
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Write all events, each part a file; an empty part when there are none."""
-        groups = _row_groups(map(self._prepare, batches))
-        group = next(groups, SCHEMA.empty_table())
-        part = 0
-        while group is not None:
-            name = f"{INTERACTIONS_FOLDER}/part-{part:05d}.parquet"
-            with self.folder.writing(name) as file:
-                with pq.ParquetWriter(file.arrow(), SCHEMA, **PARQUET_OPTIONS) as writer:
-                    rows = 0
-                    while group is not None and rows < _ROWS_PER_PART:
-                        writer.write_table(group, row_group_size=_ROWS_PER_GROUP)
-                        rows += group.num_rows
-                        group = next(groups, None)
-                self.files.append(file.entry)
-            part += 1
+        with closing(read_ahead(batches)) as arriving:
+            groups = map(self._prepare, _row_groups(arriving))
+            group = next(groups, _WRITTEN_SCHEMA.empty_table())
+            part = 0
+            while group is not None:
+                name = f"{INTERACTIONS_FOLDER}/part-{part:05d}.parquet"
+                with self.folder.writing(name) as file:
+                    with pq.ParquetWriter(file.arrow(), _WRITTEN_SCHEMA, **PARQUET_OPTIONS) as writer:
+                        rows = 0
+                        while group is not None and rows < _ROWS_PER_PART:
+                            writer.write_table(group, row_group_size=group.num_rows or None)
+                            rows += group.num_rows
+                            group = next(groups, None)
+                    self.files.append(file.entry)
+                part += 1
 
     def split_times(self) -> Iterator[NDArray[np.int64]]:
         """Read the times of the events among which the latest are held out, one array a row group."""
+        columns = [Columns.OCCURRED_AT]
+        if self._split_purpose != Purpose.FULL:  # in a full snapshot every event has that purpose
+            columns.append(Columns.PURPOSE)
         for entry in self.files:
             with self.folder.fs.open(f"{self.folder.path}/{entry.path}", "rb") as stream:
                 parquet = pq.ParquetFile(stream)
                 for group in range(parquet.num_row_groups):
-                    yield self._times(
-                        parquet.read_row_group(group, columns=[Columns.OCCURRED_AT, Columns.PURPOSE])
-                    )
+                    yield self._times(parquet.read_row_group(group, columns=columns))
 
-    def _prepare(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _prepare(self, events: pa.RecordBatch) -> pa.Table:
+        """Return the events as they are written; their names encoded among those of this group only."""
+        columns = dict(zip(events.schema.names, events.columns, strict=True))
+        for name in _NAMES:
+            if name in columns:
+                columns[name] = columns[name].dictionary_encode()
         for name, values in self._known.items():
-            allowed = pc.is_in(batch.column(name), value_set=values)
-            if not pc.all(allowed).as_py():
-                batch = batch.filter(allowed)
-        columns = {name: batch.column(name) for name in SNAPSHOT_INTERACTION_COLUMNS}
+            columns = _only(columns, name, values)
+        columns[Columns.USER_KEY] = self._keys(columns)
         columns[Columns.COMMENT] = scrub_comments(columns[Columns.COMMENT])
-        columns[Columns.OCCURRED_AT] = columns[Columns.OCCURRED_AT].cast(
-            SCHEMA.field(Columns.OCCURRED_AT).type
+        rows = len(columns[Columns.FEEDBACK_ID])
+        if Columns.WEIGHT not in columns:
+            columns[Columns.WEIGHT] = pa.array(np.ones(rows, dtype=np.float32))
+        if Columns.PURPOSE not in columns:
+            columns[Columns.PURPOSE] = pa.DictionaryArray.from_arrays(
+                np.zeros(rows, dtype=np.int32), [self._split_purpose]
+            )
+        prepared = pa.Table.from_arrays(
+            [columns[field.name].cast(field.type) for field in _WRITTEN_SCHEMA], schema=_WRITTEN_SCHEMA
         )
-        prepared = pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
-        self._users.add(columns[Columns.USER_KEY])
         for counted in pc.value_counts(columns[Columns.PURPOSE]).to_pylist():
             purpose = counted["values"]
             self.rows_by_purpose[purpose] = self.rows_by_purpose.get(purpose, 0) + counted["counts"]
         self.boundary.observe(self._times(prepared))
         return prepared
 
-    def _times(self, events: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
+    def _keys(self, columns: Mapping[str, pa.Array]) -> pa.DictionaryArray:
+        """Return the users' keys [events] and count their users."""
+        if self._user_keys is None:
+            keys = columns[Columns.USER_KEY]
+            self._seen_keys.update(keys.unique().dictionary_decode().to_pylist())
+            return keys
+        numbers = columns[USER_NUMBER].dictionary_encode()
+        self._seen_numbers[numbers.dictionary.to_numpy()] = True
+        return pa.DictionaryArray.from_arrays(numbers.indices, self._user_keys.take(numbers.dictionary))
+
+    def _times(self, events: pa.Table) -> NDArray[np.int64]:
         times = events.column(Columns.OCCURRED_AT)
-        if self._split_purpose != Purpose.FULL:  # in a full snapshot every event has that purpose
-            times = times.filter(pc.equal(events.column(Columns.PURPOSE), self._split_purpose))
+        if self._split_purpose != Purpose.FULL:
+            purposes = events.column(Columns.PURPOSE).cast(pa.string())
+            times = times.filter(pc.equal(purposes, self._split_purpose))
         return times.cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-class _DistinctStrings:
-    """Counts different strings of a stream; memory grows with their number only."""
-
-    def __init__(self) -> None:
-        self._known = pa.array([], pa.string())
-        self._pending: list[pa.Array] = []
-        self._pending_rows = 0
-
-    def add(self, strings: pa.Array) -> None:
-        self._pending.append(strings.unique())
-        self._pending_rows += len(self._pending[-1])
-        # Merging seldom keeps the whole cost in proportion to the rows.
-        if self._pending_rows > max(1_000_000, len(self._known)):
-            self._merge()
-
-    def __len__(self) -> int:
-        self._merge()
-        return len(self._known)
-
-    def _merge(self) -> None:
-        self._known = pa.chunked_array([self._known, *self._pending]).unique()
-        self._pending, self._pending_rows = [], 0
+def _only(columns: Mapping[str, pa.Array], name: str, values: pa.Array) -> dict[str, pa.Array]:
+    """Return the events whose encoded column has one of the values; the dictionary holds no other."""
+    column = columns[name]
+    allowed = pc.is_in(column.dictionary, value_set=values)
+    if pc.all(allowed).as_py():
+        return dict(columns)
+    wanted = allowed.take(column.indices)
+    kept = {other: array.filter(wanted) for other, array in columns.items()}
+    # A filter leaves dictionaries as they were, and what no event refers to has no place in a file.
+    return {
+        other: array.dictionary_decode().dictionary_encode() if pa.types.is_dictionary(array.type) else array
+        for other, array in kept.items()
+    }
 
 
-def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Join the small batches that arrive into tables of the size of a row group or a little more."""
+def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join the small batches that arrive into one of the size of a row group or a little more."""
     pending: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
         pending.append(batch)
         rows += batch.num_rows
         if rows >= _ROWS_PER_GROUP:
-            yield pa.Table.from_batches(pending)
+            yield pa.concat_batches(pending)
             pending, rows = [], 0
     if rows:
-        yield pa.Table.from_batches(pending)
+        yield pa.concat_batches(pending)

@@ -16,6 +16,8 @@ _REPLACEMENTS = (
     (r"(?:\+|\(\+?|\b)\d(?:[ \t.()/\-]{0,2}\d){8,}\b", "[number]"),
     (r"(?:\+\d|\(\+?\d|\b0)(?:[ \t.()/\-]{0,2}\d){6,}\b", "[number]"),
 )
+# What at least one of these has not is matched by none of the patterns above. It is several times faster.
+_SUSPICIOUS = r"[@\d]|://|\.\S"
 
 
 def scrub_comments(comments: pa.Array) -> pa.Array:
@@ -28,6 +30,10 @@ def scrub_comments(comments: pa.Array) -> pa.Array:
     """
     if comments.null_count == len(comments):
         return comments
+    suspicious = pc.fill_null(pc.match_substring_regex(comments, _SUSPICIOUS), False)
+    scrubbed = comments.filter(suspicious)
+    if not len(scrubbed):
+        return comments
     for pattern, placeholder in _REPLACEMENTS:
-        comments = pc.replace_substring_regex(comments, pattern=pattern, replacement=placeholder)
-    return comments
+        scrubbed = pc.replace_substring_regex(scrubbed, pattern=pattern, replacement=placeholder)
+    return pc.replace_with_mask(comments, suspicious, scrubbed)

@@ -170,6 +170,7 @@ def _write(source: Extraction, folder: Folder, window: Window, settings: Setting
         folder,
         plan.split_purpose,
         known={Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: pa.array(event_types.names)},
+        user_keys=_user_keys(source) if plan.kind == "full" else None,
     )
     interactions.write(source.batches(read_statement(plan.statement), **plan.parameters))
     held_out_from = _held_out_from(interactions, settings, plan)
@@ -234,6 +235,15 @@ def _write_items(source: Extraction, folder: Folder) -> tuple[FileEntry, pa.Arra
             writer.write_batch(batch.cast(_ITEMS_SCHEMA))
             item_ids.append(batch.column(Columns.ITEM_ID))
     return file.entry, pa.chunked_array(item_ids, pa.string()).combine_chunks()
+
+
+def _user_keys(source: Extraction) -> pa.Array:
+    """Return the keys that the events' user numbers refer to, [users] of strings.
+
+    An event with a number is a third shorter than one with a key, for Postgres and for us.
+    """
+    keys = source.table(read_statement("select_full_snapshot_user_keys"))
+    return keys.column(Columns.USER_KEY).combine_chunks()
 
 
 def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:

@@ -1,0 +1,1 @@
+"""Measures the bars that the project promises: `python -m benchmarks.NAME --json FILE`."""

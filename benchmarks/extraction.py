@@ -1,0 +1,131 @@
+"""Window to Parquet snapshot on disk, against what Postgres itself can give and against pandas.
+
+    python -m benchmarks.extraction --rows 5000000 --json F
+
+(a) is `COPY ... TO STDOUT (FORMAT binary)` of the same rows and columns of feedback, without the join
+with users, read by psql and thrown away. (b) is `pandas.read_sql` of the snapshot's own columns, with
+keys, and `to_parquet`. The snapshot is taken by a process of its own, whose peak memory is what counts.
+(a) and the snapshot take turns and the best of each counts: a machine's other work only ever slows down.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.made_warehouse import (
+    PSEUDONYM_KEY,
+    add_catalogue,
+    add_feedback,
+    made_warehouse,
+    report,
+    run_psql,
+)
+
+_RAW_COLUMNS = "feedback_id, user_id, item_id, event_type, value, comment, occurred_at"
+_RAW_COPY = f"COPY (SELECT {_RAW_COLUMNS} FROM feedback) TO STDOUT (FORMAT binary)"
+_READ_SQL = """
+SELECT feedback_id, user_key, item_id, event_type, value, comment, occurred_at
+FROM feedback JOIN users USING (user_id) WHERE consent
+"""
+_ROUNDS = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.extraction")
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--users", type=int, help="default: one for 50 events")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--skip-read-sql", action="store_true", help="it takes most of the time and memory")
+    options = parser.parse_args(arguments)
+    users = options.users or max(options.rows // 50, 1)
+    with made_warehouse(options.folder) as (server, url, root):
+        add_catalogue(url, users)
+        add_feedback(url, options.rows, users)
+        # The first snapshot also gives every user a key, which happens once in a user's life.
+        first = _child("snapshot", url, root)
+        copies, taken = [], []
+        for _ in range(_ROUNDS):
+            copies.append(run_psql(server, _RAW_COPY))
+            taken.append(_child("snapshot", url, root))
+        best = min(taken, key=lambda run: float(run["seconds"]))
+        figures = {
+            "rows": options.rows,
+            "rows_of_consenting_users": best["rows"],
+            "users": users,
+            "seconds": best["seconds"],
+            "copy_seconds": min(copies),
+            "ratio_to_copy": best["seconds"] / min(copies),
+            "peak_rss_mib": max(run["peak_rss_mib"] for run in (first, *taken)),
+            "rss_before_mib": best["rss_before_mib"],
+            "snapshot_mib": best["snapshot_mib"],
+            "first_seconds_with_new_keys": first["seconds"],
+        }
+        if not options.skip_read_sql:
+            figures["read_sql_seconds"] = _child("read_sql", url, root)["seconds"]
+            figures["speedup_over_read_sql"] = figures["read_sql_seconds"] / figures["seconds"]
+    report(figures, options.json)
+
+
+def _child(what: str, url: str, root: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.extraction", f"--{what}", url, str(root / what)]
+    shutil.rmtree(root / what, ignore_errors=True)
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    shutil.rmtree(root / what, ignore_errors=True)
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+def _take_snapshot(url: str, folder: Path) -> dict[str, Any]:
+    from recsys.settings import Settings
+    from recsys.snapshot.write import take_full_snapshot
+    from recsys.warehouse.engine import connect
+    from recsys.warehouse.windows import open_window
+
+    settings = Settings(home=folder, warehouse_url=url, pseudonym_key=PSEUDONYM_KEY)
+    engine = connect(url)
+    before = _peak_rss_mib()
+    started = time.perf_counter()
+    window = open_window(engine, "benchmark", f"run at {time.time_ns()}")
+    ref = take_full_snapshot(engine, window, settings)
+    seconds = time.perf_counter() - started
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {
+        "rows": ref.rows,
+        "seconds": seconds,
+        "rss_before_mib": before,
+        "peak_rss_mib": _peak_rss_mib(),
+        "snapshot_mib": size / 2**20,
+    }
+
+
+def _read_with_pandas(url: str, folder: Path) -> dict[str, Any]:
+    import pandas as pd
+
+    from recsys.warehouse.engine import connect
+
+    folder.mkdir(parents=True)
+    with connect(url).connect() as connection:
+        started = time.perf_counter()
+        pd.read_sql(_READ_SQL, connection).to_parquet(folder / "feedback.parquet")
+        seconds = time.perf_counter() - started
+    return {"seconds": seconds, "peak_rss_mib": _peak_rss_mib()}
+
+
+def _peak_rss_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    children = {"--snapshot": _take_snapshot, "--read_sql": _read_with_pandas}
+    if len(sys.argv) == 4 and sys.argv[1] in children:
+        print(json.dumps(children[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))))
+    else:
+        main()

@@ -1,0 +1,151 @@
+"""A warehouse in a temporary folder, filled with made-up feedback in SQL, for benchmarks of the data path."""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from recsys.local.postgres import PostgresServer, postgres_binary
+from recsys.warehouse.engine import connect
+from recsys.warehouse.migrate import upgrade_warehouse
+
+PSEUDONYM_KEY = "a key that only benchmarks use"
+ITEMS = 20_000
+FIRST_MONTH = "2026-01-01"
+MONTHS = 6
+
+_ITEMS = """
+INSERT INTO items (item_id, title, description)
+SELECT 'item-' || n, 'Title of item ' || n, 'What there is to say about item ' || n
+FROM generate_series(1, :items) AS n
+"""
+_USERS = """
+INSERT INTO users (user_id, consent)
+SELECT 'user-' || n, n % 50 <> 0 FROM generate_series(1, :users) AS n
+"""
+# Popular items and busy users get more (random() squared); one event in five has a value, one in
+# twenty a comment. The order of times and users in the file is that of a stream: by time.
+SELECT_EVENTS = """
+SELECT
+    'event-' || n AS event_id,
+    'user-' || 1 + floor(:users * random() * random())::int AS user_id,
+    'item-' || 1 + floor(:items * random() * random())::int AS item_id,
+    (ARRAY['view', 'view', 'click', 'rating', 'like', 'dwell', 'purchase', 'view', 'click', 'view'])[
+        1 + n % 10
+    ] AS event_type,
+    CASE n % 10 WHEN 3 THEN 1 + n / 10 % 5 WHEN 5 THEN n / 10 % 300 END AS value,
+    CASE WHEN n % 20 = 3 THEN
+        (ARRAY[
+            'Kept me awake until three', 'Not what I had hoped for, but the end makes up for it',
+            'Write to me at reader' || n || '@example.org for the whole story', 'Good', 'Slow; I gave up',
+            'See https://example.org/review/' || n || ' for more, or call +44 20 7946 0958'
+        ])[1 + n / 20 % 6]
+    END AS comment,
+    CAST(:first AS timestamptz)
+        + (CAST(:last AS timestamptz) - :first) * ((n + 40 * random()) / (:rows + 40.0)) AS occurred_at
+FROM generate_series(1, :rows) AS n
+"""
+
+
+@contextmanager
+def made_warehouse(folder: Path | None) -> Iterator[tuple[PostgresServer, str, Path]]:
+    """Yield a running Postgres, the URL of an empty warehouse in it and a folder; all goes at the end."""
+    with tempfile.TemporaryDirectory(prefix="recsys-benchmark-", dir=folder) as temporary:
+        root = Path(temporary)
+        root.chmod(0o755)
+        server = PostgresServer(root / "postgres", settings={"max_wal_size": "8GB"})
+        server.start()
+        try:
+            server.create_database("warehouse")
+            url = server.url("warehouse")
+            upgrade_warehouse(url)
+            yield server, url, root
+        finally:
+            server.stop()
+
+
+def add_catalogue(url: str, users: int, items: int = ITEMS) -> None:
+    """Add items and users; one user in fifty has not consented."""
+    engine = connect(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(_ITEMS), {"items": items})
+        connection.execute(sa.text(_USERS), {"users": users})
+    engine.dispose()
+
+
+def event_parameters(rows: int, users: int) -> dict[str, Any]:
+    """Return the parameters of `SELECT_EVENTS`."""
+    return {
+        "rows": rows,
+        "users": users,
+        "items": ITEMS,
+        "first": f"{FIRST_MONTH}T00:00:00Z",
+        "last": "2026-06-30T23:00:00Z",
+    }
+
+
+def add_feedback(url: str, rows: int, users: int) -> None:
+    """Add events of six months, in one transaction, with all indexes, analysed."""
+    engine = connect(url)
+    parameters = event_parameters(rows, users)
+    columns = "event_id, user_id, item_id, event_type, value, comment, occurred_at"
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("SELECT ensure_feedback_partitions(CAST(:first AS timestamptz), :last)"), parameters
+        )
+        # Building an index afterwards is several times faster than keeping it up row by row.
+        indexes = connection.execute(
+            sa.text("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'feedback'")
+        ).all()
+        connection.execute(sa.text("SET LOCAL maintenance_work_mem = '512MB'"))
+        for index in indexes:
+            connection.execute(sa.text(f"DROP INDEX {index.indexname}"))
+        connection.execute(sa.text("SELECT setseed(0.5)"))
+        connection.execute(sa.text(f"INSERT INTO feedback ({columns}) {SELECT_EVENTS}"), parameters)
+        for index in indexes:
+            connection.exec_driver_sql(index.indexdef.replace(" ON ONLY ", " ON "))
+    vacuum(url)
+    engine.dispose()
+
+
+def vacuum(url: str) -> None:
+    """Set hint bits and statistics, so that the first reader does not pay for them."""
+    engine = connect(url).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text("VACUUM ANALYZE"))
+        connection.execute(sa.text("CHECKPOINT"))
+    engine.dispose()
+
+
+def run_psql(server: PostgresServer, command: str, source: Path | None = None) -> float:
+    """Run a command with the wheel's psql, output to nowhere; return the seconds it took."""
+    arguments = ["psql", "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", command]
+    arguments += ["--host", str(server.socket_dir), "--username", "postgres", "warehouse"]
+    started = time.perf_counter()
+    with (source or Path("/dev/null")).open("rb") as stdin:
+        subprocess.run(
+            [str(postgres_binary("psql")), *arguments[1:]], stdin=stdin, stdout=subprocess.DEVNULL, check=True
+        )
+    return time.perf_counter() - started
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Return how long an action takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def report(figures: Mapping[str, Any], file: Path | None) -> None:
+    """Print figures as a table and write them as JSON when a file is given."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {value:,.3f}" if isinstance(value, float) else f"{name:<{width}}  {value}")
+    if file is not None:
+        file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
