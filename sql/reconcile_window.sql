@@ -18,4 +18,4 @@ SET valid = (SELECT count(*) FROM feedback WHERE transaction_id >= :lower AND tr
     ),
     reconciled_at = clock_timestamp()
 WHERE window_id = :window_id
-RETURNING window_id, arrived, valid, quarantined, duplicates, erased
+RETURNING window_id, arrived, valid, quarantined, duplicates, erased, late, out_of_order

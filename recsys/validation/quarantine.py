@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from recsys.errors import WarehouseError
 from recsys.settings import ValidationSettings
 from recsys.validation.rules import Rule, substitute_batch
+from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import quarantine
 from recsys.warehouse.windows import Window
@@ -52,6 +53,8 @@ def quarantine_window(
         f"({substitute_batch(rule.render(window, settings), window)})" for rule in rules
     )
     statement = read_statement("quarantine_feedback").replace(_RULES, broken)
+    take_turns(connection, MOVES_OF_FEEDBACK)
+    hold_partitions(connection)
     result = connection.execute(
         sa.text(statement),
         {
@@ -106,6 +109,7 @@ def release(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") 
     """
     try:
         with engine.begin() as connection:
+            take_turns(connection, MOVES_OF_FEEDBACK)
             feedback_id = connection.scalar(
                 sa.text(read_statement("release_quarantined")),
                 {"quarantine_id": quarantine_id, "settled_by": settled_by},

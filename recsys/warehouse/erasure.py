@@ -11,6 +11,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, snapshots, users
 
@@ -132,6 +133,9 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
     done = []
     for request_id in request_ids:
         with engine.begin() as connection:
+            # A row that is on its way to quarantine, or back, or to a partition would be overlooked.
+            take_turns(connection, MOVES_OF_FEEDBACK)
+            hold_partitions(connection)
             # The hash may have been given to the user only after the request; it is needed for the files.
             key = (
                 sa.select(users.c.user_key)

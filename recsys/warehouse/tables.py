@@ -148,6 +148,14 @@ windows = Table(
     Column("duplicates", BigInteger),
     Column("erased", BigInteger),
     _timestamp("reconciled_at"),
+    Column(
+        "late", BigInteger, comment="rows that happened before an earlier window of the consumer was closed"
+    ),
+    Column(
+        "out_of_order",
+        BigInteger,
+        comment="rows that happened before another one that had arrived earlier in the window",
+    ),
     UniqueConstraint("consumer", "run_key", name="windows_run_key"),
     UniqueConstraint(
         "consumer", "lower_transaction_id", "upper_transaction_id", "run_key", name="windows_bounds_key"

@@ -12,6 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, WarehouseError
+from recsys.warehouse.locks import hold_partitions, take_turns
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import windows
 
@@ -33,7 +34,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """Where the rows that arrived in a window are now."""
+    """Where the rows that arrived in a window are now, and how they came.
+
+    Attributes
+    ----------
+    late
+        Rows that happened before the consumer's previous window was closed: days, or a moment, ago.
+    out_of_order
+        Rows that happened before another one that had arrived earlier in the window.
+    """
 
     window_id: int
     arrived: int
@@ -41,6 +50,8 @@ class Reconciliation:
     quarantined: int
     duplicates: int
     erased: int
+    late: int
+    out_of_order: int
 
     @property
     def balanced(self) -> bool:
@@ -82,14 +93,19 @@ def open_window(
     # Each statement must see what was committed before it, above all before the lock was granted.
     reading_committed = engine.execution_options(isolation_level="READ COMMITTED")
     with reading_committed.begin() as connection:
+        # A window that a crash could take back would give its bounds, and ids of transactions, twice.
         connection.execute(
-            sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-            {"name": f"window of {consumer}"},
+            sa.text(
+                "SELECT set_config('synchronous_commit', 'on', true)"
+                " WHERE current_setting('synchronous_commit') = 'off'"
+            )
         )
+        take_turns(connection, f"window of {consumer}")
         recorded = connection.execute(
             sa.select(windows).where(windows.c.consumer == consumer, windows.c.run_key == run_key)
         ).one_or_none()
         if recorded is None:
+            hold_partitions(connection)
             last_upper = connection.scalar(
                 sa.select(sa.func.max(windows.c.upper_transaction_id)).where(windows.c.consumer == consumer)
             )
@@ -132,17 +148,21 @@ def latest_windows(engine: sa.Engine, consumer: str | None = None, limit: int = 
 
 
 def reconcile_window(engine: sa.Engine, window_id: int) -> Reconciliation:
-    """Count where the window's rows are, store the counts with the window and return them."""
+    """Count where the window's rows are, store the counts with the window and return them.
+
+    How many came late or out of order is counted the first time and then stays.
+    """
     window = load_window(engine, window_id)
-    with engine.begin() as connection:
-        counted = connection.execute(
-            sa.text(read_statement("reconcile_window")),
-            {
-                "window_id": window_id,
-                "lower": window.lower_transaction_id,
-                "upper": window.upper_transaction_id,
-            },
-        ).one()
+    parameters = {
+        "window_id": window_id,
+        "lower": window.lower_transaction_id,
+        "upper": window.upper_transaction_id,
+    }
+    with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        hold_partitions(connection)
+        counted = connection.execute(sa.text(read_statement("reconcile_window")), parameters).one()
+        if counted.late is None:
+            counted = connection.execute(sa.text(read_statement("count_late_feedback")), parameters).one()
     return Reconciliation(**counted._mapping)
 
 

@@ -13,7 +13,9 @@ select
     duplicates,
     erased,
     arrived - (valid + quarantined + duplicates + erased) as missing,
-    arrived = valid + quarantined + duplicates + erased as balanced
+    arrived = valid + quarantined + duplicates + erased as balanced,
+    late,
+    out_of_order
 from public.windows;
 
 comment on view analytics.window_reconciliation is
@@ -33,3 +35,7 @@ comment on column analytics.window_reconciliation.quarantined is 'rows in quaran
 comment on column analytics.window_reconciliation.duplicates is 'rows in quarantine only because they are there twice';
 comment on column analytics.window_reconciliation.erased is 'rows removed because their users asked to be forgotten';
 comment on column analytics.window_reconciliation.balanced is 'whether arrived is the sum; null until reconciled';
+comment on column analytics.window_reconciliation.late is
+    'rows that happened before an earlier window of the consumer was closed; null until reconciled';
+comment on column analytics.window_reconciliation.out_of_order is
+    'rows that happened before another one that had arrived earlier in the window; null until reconciled';
