@@ -63,9 +63,9 @@ def analysed(warehouse: sa.Engine) -> sa.Engine:
             )
         connection.exec_driver_sql(
             "INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived,"
-            " valid, quarantined, duplicates, erased) VALUES"
-            " ('nightly', 'a', 0, 10, 9, 7, 2, 0, 0), ('nightly', 'b', 10, 20, 5, 3, 1, 0, 0),"
-            " ('nightly', 'c', 20, 30, 4, NULL, NULL, NULL, NULL)"
+            " valid, quarantined, duplicates, erased, late, out_of_order) VALUES"
+            " ('nightly', 'a', 0, 10, 9, 7, 2, 0, 0, 5, 6), ('nightly', 'b', 10, 20, 5, 3, 1, 0, 0, 0, 0),"
+            " ('nightly', 'c', 20, 30, 4, NULL, NULL, NULL, NULL, NULL, NULL)"
         )
         for number, (reasons, status) in enumerate(
             [
@@ -167,9 +167,10 @@ def test_quarantine_by_reason_counts_a_row_under_each_of_its_reasons(analysed: s
 
 def test_window_reconciliation_tells_a_missing_row_from_a_window_still_open(analysed: sa.Engine) -> None:
     found = {
-        row["run_key"]: (row["missing"], row["balanced"]) for row in rows(analysed, "window_reconciliation")
+        row["run_key"]: (row["missing"], row["balanced"], row["late"], row["out_of_order"])
+        for row in rows(analysed, "window_reconciliation")
     }
-    assert found == {"a": (0, True), "b": (1, False), "c": (None, None)}
+    assert found == {"a": (0, True, 5, 6), "b": (1, False, 0, 0), "c": (None, None, None, None)}
 
 
 def test_promotion_history_says_who_served_after_each_decision(analysed: sa.Engine) -> None:
