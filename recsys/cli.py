@@ -19,6 +19,7 @@ from recsys.registry import cli as registry_commands
 from recsys.settings import load_settings
 from recsys.validation import cli as validation_commands
 from recsys.warehouse import cli as warehouse_commands
+from recsys.warehouse import upkeep_cli as upkeep_commands
 
 EXIT_ERROR = 2
 
@@ -33,6 +34,8 @@ app.command()(local_commands.status)
 app.command()(local_commands.down)
 app.add_typer(warehouse_commands.app, name="ingest")
 app.command()(warehouse_commands.forget)
+app.command()(upkeep_commands.after_restore)
+app.command()(upkeep_commands.rotate_keys)
 app.add_typer(validation_commands.app, name="quarantine")
 app.command()(publishing_commands.recommend)
 app.registered_commands += registry_commands.app.registered_commands
