@@ -7,7 +7,7 @@ writes so that later commands find the stack.
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,6 +21,66 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _below(limit: float | None, what: str) -> Any:
+    return Field(limit, description=f"{what} below; none: never")
+
+
+def _above(limit: float | None, what: str) -> Any:
+    return Field(limit, description=f"{what} above; none: never")
+
+
+class Bounds(_Section):
+    """Where an expectation on a window warns and where it fails the run."""
+
+    warn_min: float | None = _below(None, "warn")
+    warn_max: float | None = _above(None, "warn")
+    fail_min: float | None = _below(None, "fail")
+    fail_max: float | None = _above(None, "fail")
+
+
+class ValidShareBounds(Bounds):
+    """Share of the window's rows that break no rule."""
+
+    warn_min: float | None = _below(0.9, "warn")
+    fail_min: float | None = _below(0.5, "fail")
+
+
+class VolumeBounds(Bounds):
+    """Rows that arrived, relative to the median at the same hour of earlier weeks."""
+
+    warn_min: float | None = _below(0.5, "warn")
+    warn_max: float | None = _above(2.0, "warn")
+    fail_min: float | None = _below(0.1, "fail")
+    fail_max: float | None = _above(10.0, "fail")
+
+
+class FreshnessBounds(Bounds):
+    """Age of the newest event when the window was opened, in hours."""
+
+    warn_max: float | None = _above(24.0, "warn")
+
+
+class NullRateBounds(Bounds):
+    """Share of nulls in a column, over what the same event types had in earlier windows."""
+
+    warn_max: float | None = _above(0.1, "warn")
+    fail_max: float | None = _above(0.5, "fail")
+
+
+class DriftBounds(Bounds):
+    """Population stability index against earlier windows; 0.1 is small, 0.25 large by convention."""
+
+    warn_max: float | None = _above(0.25, "warn")
+    fail_max: float | None = _above(1.0, "fail")
+
+
+class CoverageBounds(Bounds):
+    """Share of the different items or users that there could be, relative to earlier windows' median."""
+
+    warn_min: float | None = _below(0.5, "warn")
+    fail_min: float | None = _below(0.1, "fail")
+
+
 class ValidationSettings(_Section):
     """Limits of the row rules and the table expectations."""
 
@@ -28,7 +88,21 @@ class ValidationSettings(_Section):
     future_tolerance_minutes: int = Field(10, ge=0, description="clock skew an application may have")
     earliest_year: int = Field(1990, description="older event times are malformed")
     max_events_per_minute: int = Field(600, ge=1, description="of one user; more is a bot")
-    min_valid_share: float = Field(0.5, ge=0, le=1, description="fail the run when fewer rows are valid")
+    noisy_feedback: Literal["quarantine", "down_weight"] = Field(
+        "quarantine", description="contradictory and bot-like feedback: take out, or weigh its users less"
+    )
+    min_noisy_weight: float = Field(0.1, ge=0, le=1, description="weight of a user who gives noise only")
+    reference_days: int = Field(28, ge=1, description="age of earlier windows to compare with, at most")
+    min_reference_windows: int = Field(3, ge=1, description="with fewer, volume and coverage do not apply")
+    min_rows: int = Field(1_000, ge=1, description="with fewer, shares and distributions do not apply")
+    valid_share: ValidShareBounds = ValidShareBounds()
+    volume: VolumeBounds = VolumeBounds()
+    freshness_hours: FreshnessBounds = FreshnessBounds()
+    null_rate: NullRateBounds = NullRateBounds()
+    event_mix: DriftBounds = DriftBounds()
+    rating_distribution: DriftBounds = DriftBounds()
+    item_coverage: CoverageBounds = CoverageBounds()
+    user_coverage: CoverageBounds = CoverageBounds()
 
 
 class ModelSettings(_Section):

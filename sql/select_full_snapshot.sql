@@ -2,7 +2,7 @@
 -- Rows that broke a rule are in quarantine by now. Whoever reads the result leaves out rows of unknown
 -- items and types, which only rows have that no window has judged yet: cheaper there than as joins.
 -- A user is a number: the place of the user's key in what select_full_snapshot_user_keys.sql returns in
--- the same transaction. Weight and purpose are the same for all rows and are added by the reader too.
+-- the same transaction, with the weight of the user's feedback. The purpose is the same for all rows.
 -- Parameters: upper_transaction_id (exclusive).
 SELECT
     feedback.feedback_id,

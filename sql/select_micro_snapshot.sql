@@ -8,7 +8,7 @@
 -- The parent has trained on: transaction_id < parent_transaction_id and occurred_at < parent_occurred_before.
 -- Parameters: upper_transaction_id, parent_transaction_id, parent_occurred_before (all exclusive),
 --   history_events (per user), replay_users_per_fresh_user, max_replay_users, guard_bound (0 to 2^32: the
---   first eight hex digits of a guard user's key lie below it), max_guard_users, seed.
+--   first eight hex digits of a guard user's key lie below it), max_guard_users, seed, min_noisy_weight.
 WITH eligible_users AS NOT MATERIALIZED (
     SELECT
         users.user_id,
@@ -106,6 +106,21 @@ SELECT
     events.value,
     events.comment,
     events.occurred_at,
-    1.0::real AS weight,
+    coalesce(noise.weight, 1)::real AS weight,
     events.purpose
 FROM events
+-- Of users whose noise was left in: the share of their feedback that is none, but never less than the floor.
+LEFT JOIN (
+    SELECT noisy.user_id, greatest(:min_noisy_weight, 1 - noisy.rows / given.rows) AS weight
+    FROM (
+        SELECT user_id, count(*)::double precision AS rows
+        FROM noisy_feedback
+        WHERE transaction_id < :upper_transaction_id
+        GROUP BY user_id
+    ) AS noisy
+    CROSS JOIN LATERAL (
+        SELECT greatest(count(*), 1) AS rows
+        FROM feedback
+        WHERE feedback.user_id = noisy.user_id AND feedback.transaction_id < :upper_transaction_id
+    ) AS given
+) AS noise ON noise.user_id = events.user_id

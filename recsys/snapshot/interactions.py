@@ -67,9 +67,9 @@ class InteractionsWriter:
         Purpose of the events among which the latest are held out; of all events that come without one.
     known
         Allowed values of `item_id` and `event_type`; events with another one are left out.
-    user_keys
-        Keys that the column `user_number` of the events refers to; events that come with the column
-        `user_key` need none.
+    users
+        `user_key` and `weight` of the users that the column `user_number` of the events refers to; events
+        that come with these columns themselves need none.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class InteractionsWriter:
         split_purpose: str,
         *,
         known: Mapping[str, pa.Array] | None = None,
-        user_keys: pa.Array | None = None,
+        users: pa.Table | None = None,
     ) -> None:
         self.folder = folder
         self.files: list[FileEntry] = []
@@ -86,8 +86,11 @@ class InteractionsWriter:
         self.boundary = HoldoutBoundary()
         self._known = dict(known or {})
         self._split_purpose = split_purpose
-        self._user_keys = user_keys
-        self._seen_numbers = np.zeros(0 if user_keys is None else len(user_keys), dtype=np.bool_)
+        self._user_keys = None if users is None else users.column(Columns.USER_KEY).combine_chunks()
+        self._user_weights = np.ones(0, dtype=np.float32)
+        if users is not None:
+            self._user_weights = users.column(Columns.WEIGHT).to_numpy().astype(np.float32)
+        self._seen_numbers = np.zeros(len(self._user_weights), dtype=np.bool_)
         self._seen_keys: set[str] = set()
 
     @property
@@ -141,7 +144,7 @@ class InteractionsWriter:
         columns[Columns.COMMENT] = scrub_comments(columns[Columns.COMMENT])
         rows = len(columns[Columns.FEEDBACK_ID])
         if Columns.WEIGHT not in columns:
-            columns[Columns.WEIGHT] = pa.array(np.ones(rows, dtype=np.float32))
+            columns[Columns.WEIGHT] = pa.array(self._user_weights[columns[USER_NUMBER].to_numpy()])
         if Columns.PURPOSE not in columns:
             columns[Columns.PURPOSE] = pa.DictionaryArray.from_arrays(
                 np.zeros(rows, dtype=np.int32), [self._split_purpose]

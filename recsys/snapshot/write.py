@@ -82,7 +82,10 @@ def take_full_snapshot(engine: sa.Engine, window: Window, settings: Settings) ->
         _Plan(
             kind="full",
             statement="select_full_snapshot",
-            parameters={"upper_transaction_id": window.upper_transaction_id},
+            parameters={
+                "upper_transaction_id": window.upper_transaction_id,
+                "min_noisy_weight": settings.validation.min_noisy_weight,
+            },
             split_purpose=Purpose.FULL,
             parent=None,
             minimum=2,
@@ -131,6 +134,7 @@ def take_micro_snapshot(
                 "guard_bound": guard_bound(update.guard_share),
                 "max_guard_users": update.max_guard_users,
                 "seed": window.window_id,
+                "min_noisy_weight": settings.validation.min_noisy_weight,
             },
             split_purpose=Purpose.FRESH,
             parent=parent,
@@ -170,7 +174,7 @@ def _write(source: Extraction, folder: Folder, window: Window, settings: Setting
         folder,
         plan.split_purpose,
         known={Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: pa.array(event_types.names)},
-        user_keys=_user_keys(source) if plan.kind == "full" else None,
+        users=_users(source, plan) if plan.kind == "full" else None,
     )
     interactions.write(source.batches(read_statement(plan.statement), **plan.parameters))
     held_out_from = _held_out_from(interactions, settings, plan)
@@ -237,13 +241,12 @@ def _write_items(source: Extraction, folder: Folder) -> tuple[FileEntry, pa.Arra
     return file.entry, pa.chunked_array(item_ids, pa.string()).combine_chunks()
 
 
-def _user_keys(source: Extraction) -> pa.Array:
-    """Return the keys that the events' user numbers refer to, [users] of strings.
+def _users(source: Extraction, plan: _Plan) -> pa.Table:
+    """Return `user_key` and `weight` of the users that the events' user numbers refer to.
 
     An event with a number is a third shorter than one with a key, for Postgres and for us.
     """
-    keys = source.table(read_statement("select_full_snapshot_user_keys"))
-    return keys.column(Columns.USER_KEY).combine_chunks()
+    return source.table(read_statement("select_full_snapshot_user_keys"), **plan.parameters)
 
 
 def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:

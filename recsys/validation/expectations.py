@@ -1,13 +1,14 @@
 """Great Expectations over a window: row rules as warnings, table expectations that can stop a run.
 
-Two batches are validated. The window's rows, inside Postgres, against the row rules; and the one-row
-outcome of the quarantine against what makes a window fit to train on. Both appear in the Data Docs.
+Two batches are validated. The violations of the row rules, inside Postgres, where each rule may have none;
+and the one row of figures that were measured of the window, against their limits. Both appear in the Data
+Docs.
 """
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,20 @@ from great_expectations.data_context.types.base import (  # noqa: E402
     InMemoryStoreBackendDefaults,
     ProgressBarsConfig,
 )
+from great_expectations.expectations.metadata_types import FailureSeverity  # noqa: E402
 
 from recsys.errors import ServiceUnavailableError  # noqa: E402
 from recsys.settings import ValidationSettings  # noqa: E402
-from recsys.validation.rules import Rule, batch_query  # noqa: E402
+from recsys.validation.measures import Measure  # noqa: E402
+from recsys.validation.rules import Rule  # noqa: E402
+from recsys.validation.violations import bounds  # noqa: E402
+from recsys.warehouse.literals import render_literals  # noqa: E402
+from recsys.warehouse.statements import read_statement  # noqa: E402
 from recsys.warehouse.windows import Window  # noqa: E402
 
 WARNING = "warning"
 CRITICAL = "critical"
-VALID_SHARE = "valid_share"
-ARRIVED = "arrived"
+_BREAKING = "SELECT feedback_id FROM {batch} WHERE :rule = ANY (reasons)"
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,14 @@ class WindowExpectations:
             self._warehouse.get_execution_engine().engine.dispose()
 
     def validate_rows(self, rules: Sequence[Rule]) -> list[Result]:
-        """Count the rows that break each rule, inside Postgres."""
-        asset = self._warehouse.add_query_asset("feedback", query=batch_query(self._window))
+        """Count the rows that break each rule, inside Postgres, once they are noted."""
+        query = render_literals(read_statement("select_violations"), bounds(self._window))
+        # The library wants a query to begin with SELECT, and ours begin with a comment.
+        asset = self._warehouse.add_query_asset("violations", query=query[query.index("SELECT") :])
         batch = asset.add_batch_definition_whole_table("window")
         expectations = [
             gxe.UnexpectedRowsExpectation(
-                unexpected_rows_query=rule.render(self._window, self._settings),
+                unexpected_rows_query=render_literals(_BREAKING, {"rule": rule.name}),
                 description=rule.description(self._settings),
                 severity=WARNING,
             )
@@ -110,31 +117,22 @@ class WindowExpectations:
             for result in [by_query[expectation.unexpected_rows_query]]
         ]
 
-    def validate_outcome(self, outcome: Mapping[str, float]) -> list[Result]:
-        """Check the counts of the window after quarantine: `arrived` and `valid_share`, 0 to 1."""
-        expectations = {
-            ARRIVED: gxe.ExpectColumnValuesToBeBetween(
-                column=ARRIVED,
-                min_value=1,
-                severity=CRITICAL,
-                description="arrived: there is feedback in the window.",
-            ),
-            VALID_SHARE: gxe.ExpectColumnValuesToBeBetween(
-                column=VALID_SHARE,
-                min_value=self._settings.min_valid_share,
-                severity=CRITICAL,
-                description="valid_share: most of the window's feedback breaks no rule.",
-            ),
-        }
-        asset = self._context.data_sources.add_pandas("outcome").add_dataframe_asset("counts")
+    def validate_measures(self, measures: Sequence[Measure]) -> list[Result]:
+        """Hold the figures of the window against their limits."""
+        asset = self._context.data_sources.add_pandas("measures").add_dataframe_asset("figures")
         batch = asset.add_batch_definition_whole_dataframe("window")
-        frame = pd.DataFrame([dict(outcome)])
-        run = self._run("table-expectations", batch, list(expectations.values()), {"dataframe": frame})
-        success = {result.expectation_config.kwargs["column"]: bool(result.success) for result in run.results}
-        return [
-            Result(name, success[name], CRITICAL, {name: outcome[name]}, {"min": expectation.min_value})
-            for name, expectation in expectations.items()
-        ]
+        frame = pd.DataFrame([{measure.name: measure.value for measure in measures}], dtype=float)
+        expectations = [expectation for measure in measures for expectation in _limits(measure)]
+        outcome = self._run("table-expectations", batch, expectations, {"dataframe": frame})
+        broken = {
+            (
+                result.expectation_config.kwargs["column"],
+                FailureSeverity(result.expectation_config.severity).value,
+            )
+            for result in outcome.results
+            if not result.success
+        }
+        return [_judged(measure, broken) for measure in measures]
 
     def write_data_docs(self) -> None:
         """Write the site; its first page is `index.html`."""
@@ -170,6 +168,43 @@ class WindowExpectations:
                     f"{result.exception_info.get('exception_message')}"
                 )
         return outcome
+
+
+def _limits(measure: Measure) -> list[Any]:
+    """Return the expectations on a measure; for one that does not apply, the one that says so."""
+    if measure.value is None:
+        reason = f"{measure.name}: does not apply: {measure.not_applicable}."
+        return [gxe.ExpectColumnValuesToBeNull(column=measure.name, severity=WARNING, description=reason)]
+    limits = measure.bounds
+    return [
+        gxe.ExpectColumnValuesToBeBetween(
+            column=measure.name,
+            min_value=lowest,
+            max_value=highest,
+            severity=severity,
+            description=f"{measure.name}: {measure.what} ({severity}).",
+        )
+        for severity, lowest, highest in (
+            (WARNING, limits.warn_min, limits.warn_max),
+            (CRITICAL, limits.fail_min, limits.fail_max),
+        )
+        if lowest is not None or highest is not None
+    ]
+
+
+def _judged(measure: Measure, broken: Collection[tuple[str, str]]) -> Result:
+    """Return the outcome of both expectations on a measure as one."""
+    limits = measure.bounds.model_dump(exclude_none=True)
+    fails = (measure.name, CRITICAL) in broken
+    warns = (measure.name, WARNING) in broken
+    can_fail = any(name.startswith("fail") for name in limits)
+    return Result(
+        measure.name,
+        not (fails or warns),
+        CRITICAL if fails or (can_fail and not warns) else WARNING,
+        measure.observed,
+        limits if measure.not_applicable is None else {"not_applicable": measure.not_applicable},
+    )
 
 
 def _configuration(data_docs_dir: Path) -> DataContextConfig:

@@ -10,14 +10,14 @@ from sqlalchemy.exc import IntegrityError
 
 from recsys.errors import WarehouseError
 from recsys.settings import ValidationSettings
-from recsys.validation.rules import Rule, substitute_batch
+from recsys.validation.rules import Rule
+from recsys.validation.violations import bounds, forget_violations, judge_window, planned_for
 from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import quarantine
 from recsys.warehouse.windows import Window
 
 Status = Literal["held", "released", "discarded"]
-_RULES = "{rules}"
 
 
 @dataclass(frozen=True)
@@ -37,33 +37,37 @@ class QuarantinedRow:
 def quarantine_window(
     connection: sa.Connection, window: Window, rules: Sequence[Rule], settings: ValidationSettings
 ) -> int:
-    """Move the window's rows that break a rule into quarantine, with all their reasons.
+    """Judge a window and move the rows that break a rule into quarantine, with all their reasons.
 
-    One set-based statement in the caller's transaction; a row is in one table or the other. Calling
-    it again moves nothing more.
+    In the caller's transaction; calling it again moves nothing more.
 
     Returns
     -------
     int
         Number of rows moved.
     """
-    if not rules:
-        return 0
-    broken = "\nUNION ALL\n".join(
-        f"({substitute_batch(rule.render(window, settings), window)})" for rule in rules
-    )
-    statement = read_statement("quarantine_feedback").replace(_RULES, broken)
+    judge_window(connection, window, rules, settings)
+    return settle_window(connection, window)
+
+
+def settle_window(connection: sa.Connection, window: Window) -> int:
+    """Move rows whose violations are noted into quarantine; remember noise that stays, to weigh it less.
+
+    One set-based statement for each in the caller's transaction: a row is in one table or the other.
+
+    Returns
+    -------
+    int
+        Number of rows moved.
+    """
+    # Windows of different consumers overlap; in turns, neither waits for rows that the other holds.
     take_turns(connection, MOVES_OF_FEEDBACK)
     hold_partitions(connection)
-    result = connection.execute(
-        sa.text(statement),
-        {
-            "window_id": window.window_id,
-            "lower_transaction_id": window.lower_transaction_id,
-            "upper_transaction_id": window.upper_transaction_id,
-        },
-    )
-    return int(result.rowcount)
+    with planned_for(connection, window):
+        moved = connection.execute(sa.text(read_statement("quarantine_feedback")), bounds(window))
+        connection.execute(sa.text(read_statement("insert_noisy_feedback")), bounds(window))
+    forget_violations(connection, window)
+    return int(moved.rowcount)
 
 
 def list_quarantined(

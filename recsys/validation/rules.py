@@ -1,22 +1,26 @@
 """Row rules: one SELECT of offending rows each, in `sql/rules/`."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from recsys.errors import ConfigurationError
 from recsys.settings import ValidationSettings
 from recsys.warehouse.literals import render_literals
 from recsys.warehouse.statements import read_statement, sql_path
-from recsys.warehouse.windows import Window
 
-_HEADER = re.compile(r"\A-- What: (?P<what>.+)\n-- Why: (?P<why>.+)\n-- Reason: (?P<reason>\w+)\n")
-_BATCH = "{batch}"
-_BATCH_QUERY = (
-    "SELECT * FROM feedback"
-    " WHERE transaction_id >= :lower_transaction_id AND transaction_id < :upper_transaction_id"
-    " AND released_from IS NULL"
+_HEADER = re.compile(
+    r"\A-- What: (?P<what>.+)\n-- Why: (?P<why>.+)\n-- Reason: (?P<reason>\w+)\n"
+    r"-- Scan: (?P<scan>shared|own)\n(?:-- Noise: (?P<noise>yes)\n)?"
 )
+_SHARED = re.compile(
+    r"\ASELECT batch\.feedback_id, '(?P<reason>\w+)' AS reason\nFROM \{batch\} AS batch\n"
+    r"WHERE (?P<condition>.+)\Z",
+    re.DOTALL,
+)
+_BATCH = "{batch}"
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,19 @@ class Rule:
     statement
         SELECT of `feedback_id` and `reason` from `{batch}`, with `:name` parameters out of
         `ValidationSettings` and the window's bounds.
+    condition
+        When a row of the batch breaks the rule, for rules that look at one row at a time: all of them
+        share one scan of the window. None: the statement is run by itself.
+    is_noise
+        Whether the rows may stay and weigh less instead of going to quarantine.
     """
 
     name: str
     what: str
     why: str
     statement: str
+    condition: str | None
+    is_noise: bool
 
     def description(self, settings: ValidationSettings) -> str:
         """Return what offends and why, with the limits that are set."""
@@ -45,45 +56,68 @@ class Rule:
         what = re.sub(r":(\w+)", lambda name: str(limits.get(name[1], name[0])), self.what)
         return f"{self.name}: {what} {self.why}"
 
-    def render(self, window: Window, settings: ValidationSettings) -> str:
-        """Return the statement with its parameters as literals and `{batch}` still in it."""
-        parameters = {
-            **settings.model_dump(),
-            "lower_transaction_id": window.lower_transaction_id,
-            "upper_transaction_id": window.upper_transaction_id,
-        }
-        return render_literals(self.statement, parameters)
-
 
 @cache
 def row_rules() -> tuple[Rule, ...]:
     """Return all rules of `sql/rules/`, by name."""
-    return tuple(_read(path.stem) for path in sorted(sql_path("rules").glob("*.sql")))
-
-
-def batch_query(window: Window) -> str:
-    """Return the SELECT of the rows that rules judge: the window's, but not those that people released."""
-    return render_literals(
-        _BATCH_QUERY,
-        {
-            "lower_transaction_id": window.lower_transaction_id,
-            "upper_transaction_id": window.upper_transaction_id,
-        },
+    return tuple(
+        parse_rule(path.stem, read_statement(f"rules/{path.stem}"))
+        for path in sorted(sql_path("rules").glob("*.sql"))
     )
 
 
-def substitute_batch(statement: str, window: Window) -> str:
-    """Put the window's rows in place of `{batch}`, as Great Expectations does: as a named sub-select."""
-    return statement.replace(_BATCH, f"({batch_query(window)}) AS subselect")
+def down_weighted(rules: Sequence[Rule], settings: ValidationSettings) -> list[str]:
+    """Return the names of the rules whose rows stay in the feedback and weigh less."""
+    return [rule.name for rule in rules if rule.is_noise and settings.noisy_feedback == "down_weight"]
 
 
-def _read(name: str) -> Rule:
-    text = read_statement(f"rules/{name}")
+def broken_rules_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> str:
+    """Return one SELECT of `feedback_id` and `reason` for all rules, parameters as literals.
+
+    Rules that look at one row at a time are evaluated together, in one scan of the window.
+    """
+    shared = [rule for rule in rules if rule.condition is not None]
+    statements = [rule.statement for rule in rules if rule.condition is None]
+    if shared:
+        statements.insert(0, _one_scan(shared))
+    query = "\nUNION ALL\n".join(f"({statement})" for statement in statements)
+    # A literal brace in a rule is none of ours; the batch has no parameters but the window's bounds.
+    return render_literals(query.replace(_BATCH, f"({read_statement('select_batch')})"), parameters)
+
+
+def parse_rule(name: str, text: str) -> Rule:
+    """Read a rule file; raise ConfigurationError when it does not say what it must."""
     header = _HEADER.match(text)
-    if header is None or header["reason"] != name or _BATCH not in text:
+    if header is None or header["reason"] != name:
         raise ConfigurationError(
-            f"sql/rules/{name}.sql must begin with the comments What, Why and Reason: {name}, "
-            f"and select from {_BATCH}"
+            f"sql/rules/{name}.sql must begin with the lines `-- What: ...`, `-- Why: ...`, "
+            f"`-- Reason: {name}` and `-- Scan: shared` or `-- Scan: own`; noise that may be weighted down "
+            "says `-- Noise: yes` next"
         )
-    body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    return Rule(name, header["what"].strip(), header["why"].strip(), body.strip())
+    statement = text[header.end() :].strip()
+    condition = None
+    if header["scan"] == "shared":
+        shape = _SHARED.match(statement)
+        if shape is None or shape["reason"] != name:
+            raise ConfigurationError(
+                f"sql/rules/{name}.sql shares a scan, so it must read `SELECT batch.feedback_id, '{name}' AS "
+                "reason` / `FROM {batch} AS batch` / `WHERE ...`; any other SELECT says `-- Scan: own`"
+            )
+        condition = shape["condition"]
+    return Rule(
+        name=name,
+        what=header["what"],
+        why=header["why"],
+        statement=statement,
+        condition=condition,
+        is_noise=header["noise"] is not None,
+    )
+
+
+def _one_scan(rules: Sequence[Rule]) -> str:
+    reasons = ",\n".join(f"CASE WHEN {rule.condition}\n THEN '{rule.name}' END" for rule in rules)
+    conditions = "\nOR ".join(f"({rule.condition}\n)" for rule in rules)
+    return (
+        f"SELECT batch.feedback_id, unnest(array_remove(ARRAY[{reasons}], NULL)) AS reason\n"
+        f"FROM {_BATCH} AS batch\nWHERE {conditions}"
+    )

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from recsys.errors import NothingToDoError, ValidationFailedError
-from recsys.settings import Settings
-from recsys.validation.quarantine import quarantine_window
+from recsys.settings import Settings, ValidationSettings
+from recsys.validation.measures import measure_volume, measure_window
+from recsys.validation.quarantine import quarantine_window, settle_window
 from recsys.validation.rules import row_rules
+from recsys.validation.violations import bounds, judge_window
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import validation_results
 from recsys.warehouse.windows import Window, load_window
@@ -33,6 +35,8 @@ class ValidationReport:
     arrived, valid, quarantined, duplicates
         Rows; duplicates are in quarantine too but broke no rule beside `duplicate_...`. What is
         missing to `arrived` was erased at its user's request.
+    down_weighted
+        Valid rows that are noise, for which their users' feedback weighs less in snapshots.
     reasons
         Rows in quarantine by rule; a row can break several.
     failed
@@ -46,6 +50,7 @@ class ValidationReport:
     valid: int
     quarantined: int
     duplicates: int
+    down_weighted: int
     reasons: dict[str, int]
     failed: list[str]
     data_docs: str
@@ -62,12 +67,8 @@ class _Counts:
     quarantined: int
     duplicates: int
     erased: int
+    down_weighted: int
     reasons: dict[str, int]
-
-    @property
-    def valid_share(self) -> float:
-        """Share of the rows that are still there which break no rule."""
-        return self.valid / max(1, self.arrived - self.erased)
 
 
 def validate_window(
@@ -75,8 +76,9 @@ def validate_window(
 ) -> ValidationReport:
     """Validate a window's rows and move those that break a row rule into quarantine.
 
-    When a critical expectation fails nothing is moved: what was wrong (items not loaded yet, say) can
-    be put right and the task cleared. If nobody does, the consumer's next window moves those rows.
+    The rules judge the rows once; Great Expectations and the quarantine both read what was noted. When a
+    table expectation fails nothing is moved: what was wrong (items not loaded yet, say) can be put right
+    and the task cleared. If nobody does, the consumer's next window moves those rows.
 
     Parameters
     ----------
@@ -86,44 +88,41 @@ def validate_window(
     Raises
     ------
     NothingToDoError
-        No row arrived in the window.
+        No row arrived in the window, and none was to be expected.
     ValidationFailedError
-        A critical expectation failed; the message names it, what was observed and what expected.
+        A table expectation failed; the message names it, what was observed and what expected.
     """
-    if window.arrived == 0:
-        raise NothingToDoError(f"no feedback arrived in window {window.window_id} of {window.consumer}")
     site = data_docs_dir.resolve() / f"window-{window.window_id}"
     page = site / "index.html"
+    rules = row_rules()
+    limits = settings.validation
+    if window.arrived == 0 and not _is_missed(engine, window, limits):
+        raise NothingToDoError(f"no feedback arrived in window {window.window_id} of {window.consumer}")
     if page.is_file() and _is_settled(engine, window):
         return _retold(engine, window, page)
     # Imported late: it takes seconds, and an empty window needs none of it.
     from recsys.validation.expectations import WindowExpectations
 
-    rules = row_rules()
-    limits = settings.validation
+    with engine.begin() as connection:
+        judge_window(connection, window, rules, limits)
+        measures = measure_window(connection, window, limits)
     with WindowExpectations(engine, window, limits, site) as expectations:
-        results = expectations.validate_rows(rules)
-        broken = {result.name for result in results if not result.success}
-        with engine.connect() as connection, connection.begin() as transaction:
+        results = expectations.validate_rows(rules) + expectations.validate_measures(measures)
+        expectations.write_data_docs()
+    logger.info("Data Docs of window %d: %s", window.window_id, page.as_uri())
+    failed = [result for result in results if not result.success]
+    critical = [result for result in failed if result.severity == "critical"]
+    with engine.begin() as connection:
+        if not critical:
             for earlier in _unsettled_windows(connection, window):
                 quarantine_window(connection, earlier, rules, limits)
-            quarantine_window(connection, window, [rule for rule in rules if rule.name in broken], limits)
-            counts = _count(connection, window)
-            results = [_with_quarantined(result, counts) for result in results]
-            results += expectations.validate_outcome(
-                {"arrived": counts.arrived, "valid_share": counts.valid_share}
-            )
-            expectations.write_data_docs()
-            failed = [result for result in results if not result.success]
-            critical = [result for result in failed if result.severity == "critical"]
-            if critical:
-                transaction.rollback()
-            else:
-                _store(connection, window, results)
+            settle_window(connection, window)
+        counts = _count(connection, window)
+        _store(connection, window, results)
     if critical:
-        with engine.begin() as connection:
-            _store(connection, window, results)
-        raise ValidationFailedError(_explain(window, critical, counts, page))
+        raise ValidationFailedError(_explain(window, critical, results, page))
+    for result in failed:
+        logger.warning("window %d: %s", window.window_id, _told(result))
     logger.info(
         "window %d: %d rows arrived, %d valid, %d quarantined, %d duplicates",
         window.window_id,
@@ -132,7 +131,14 @@ def validate_window(
         counts.quarantined,
         counts.duplicates,
     )
-    return _report(window, counts, [result.name for result in failed], page)
+    return _report(window, counts, sorted(result.name for result in failed), page)
+
+
+def _is_missed(engine: sa.Engine, window: Window, limits: ValidationSettings) -> bool:
+    """Whether feedback always arrives at this hour, so that none is a failure and not a rest."""
+    with engine.connect() as connection:
+        volume = measure_volume(connection, window, limits)
+    return volume.value is not None and (limits.volume.fail_min or 0) > volume.value
 
 
 def _report(window: Window, counts: _Counts, failed: list[str], page: Path) -> ValidationReport:
@@ -142,6 +148,7 @@ def _report(window: Window, counts: _Counts, failed: list[str], page: Path) -> V
         valid=counts.valid,
         quarantined=counts.quarantined,
         duplicates=counts.duplicates,
+        down_weighted=counts.down_weighted,
         reasons=counts.reasons,
         failed=failed,
         data_docs=page.as_uri(),
@@ -149,12 +156,10 @@ def _report(window: Window, counts: _Counts, failed: list[str], page: Path) -> V
 
 
 def _is_settled(engine: sa.Engine, window: Window) -> bool:
-    query = sa.select(validation_results.c.success).where(
-        validation_results.c.window_id == window.window_id,
-        validation_results.c.expectation == "valid_share",
-    )
+    query = sa.text(read_statement("select_unsettled_windows"))
+    next_window = {"consumer": window.consumer, "window_id": window.window_id + 1}
     with engine.connect() as connection:
-        return bool(connection.scalar(query))
+        return window.window_id not in connection.scalars(query, next_window).all()
 
 
 def _retold(engine: sa.Engine, window: Window, page: Path) -> ValidationReport:
@@ -168,12 +173,6 @@ def _retold(engine: sa.Engine, window: Window, page: Path) -> ValidationReport:
         return _report(window, _count(connection, window), list(connection.scalars(query)), page)
 
 
-def _with_quarantined(result: "Result", counts: _Counts) -> "Result":
-    """Count rows that are in quarantine by now too: a retry or another consumer finds them moved."""
-    rows = max(result.observed["unexpected_rows"], counts.reasons.get(result.name, 0))
-    return replace(result, success=rows == 0, observed={"unexpected_rows": rows})
-
-
 def _unsettled_windows(connection: sa.Connection, window: Window) -> list[Window]:
     """Return the consumer's earlier windows whose validation failed or never ran to its end."""
     ids = connection.scalars(
@@ -184,14 +183,12 @@ def _unsettled_windows(connection: sa.Connection, window: Window) -> list[Window
 
 
 def _count(connection: sa.Connection, window: Window) -> _Counts:
-    bounds = {
-        "lower_transaction_id": window.lower_transaction_id,
-        "upper_transaction_id": window.upper_transaction_id,
-    }
-    row = connection.execute(sa.text(read_statement("count_validated_feedback")), bounds).one()
+    row = connection.execute(sa.text(read_statement("count_validated_feedback")), bounds(window)).one()
     reasons: Counter[str] = Counter()
     quarantined = duplicates = 0
-    for names, rows in connection.execute(sa.text(read_statement("count_quarantine_reasons")), bounds):
+    for names, rows in connection.execute(
+        sa.text(read_statement("count_quarantine_reasons")), bounds(window)
+    ):
         reasons.update(dict.fromkeys(names, rows))
         if all(name.startswith("duplicate") for name in names):
             duplicates += rows
@@ -203,6 +200,7 @@ def _count(connection: sa.Connection, window: Window) -> _Counts:
         quarantined=quarantined,
         duplicates=duplicates,
         erased=row.erased,
+        down_weighted=row.down_weighted,
         reasons=dict(sorted(reasons.items())),
     )
 
@@ -230,18 +228,21 @@ def _store(connection: sa.Connection, window: Window, results: Sequence["Result"
     )
 
 
-def _explain(window: Window, critical: Iterable["Result"], counts: _Counts, page: Path) -> str:
-    checks = "; ".join(
-        f"{result.name}: observed {_plain(result.observed)}, expected {_plain(result.expected)}"
-        for result in critical
-    )
-    worst = ", ".join(
-        f"{name} {rows}" for name, rows in sorted(counts.reasons.items(), key=lambda pair: -pair[1])[:3]
-    )
+def _explain(window: Window, critical: Iterable["Result"], results: Iterable["Result"], page: Path) -> str:
+    rows = {result.name: result.observed.get("unexpected_rows", 0) for result in results}
+    worst = sorted((name for name in rows if rows[name]), key=lambda name: -rows[name])[:3]
+    broken = ", ".join(f"{name} {rows[name]}" for name in worst)
     return (
-        f"window {window.window_id} must not be trained on: {checks}. Rows by broken rule: {worst}. Nothing "
-        f"was moved to quarantine; put right what is wrong and clear the task. Data Docs: {page.as_uri()}"
+        f"window {window.window_id} must not be trained on: {'; '.join(map(_told, critical))}. "
+        + (f"Rows by broken rule: {broken}. " if broken else "")
+        + "Nothing was moved to quarantine; put right what is wrong, or change the limit in "
+        f"RECSYS_VALIDATION__..., and clear the task. Data Docs: {page.as_uri()}"
     )
+
+
+def _told(result: "Result") -> str:
+    observed = {name: value for name, value in result.observed.items() if name != "counts"}
+    return f"{result.name}: observed {_plain(observed)}, expected {_plain(result.expected)}"
 
 
 def _plain(values: dict[str, Any]) -> str:

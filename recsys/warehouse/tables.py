@@ -198,6 +198,30 @@ validation_results = Table(
     comment="outcome of every table expectation of every window",
 )
 
+# Scratch paper of a validation: unlogged, filled again by the next try.
+row_violations = Table(
+    "row_violations",
+    metadata,
+    Column("window_id", BigInteger, ForeignKey("windows.window_id"), nullable=False),
+    Column("feedback_id", BigInteger, nullable=False),
+    Column("reasons", ARRAY(Text), nullable=False, comment="names of the rules broken"),
+    Column("quarantined", Boolean, nullable=False, comment="moves to quarantine; false: only weighted down"),
+    PrimaryKeyConstraint("window_id", "feedback_id"),
+    prefixes=["UNLOGGED"],
+    comment="rows that break row rules, of windows in validation or whose validation failed",
+)
+
+noisy_feedback = Table(
+    "noisy_feedback",
+    metadata,
+    Column("feedback_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("user_id", Text, ForeignKey("users.user_id", ondelete="CASCADE"), nullable=False),
+    Column("transaction_id", BigInteger, nullable=False),
+    Column("reasons", ARRAY(Text), nullable=False, comment="names of the rules broken"),
+    Index("noisy_feedback_user", "user_id"),
+    comment="feedback that is noise but stays: all feedback of its user weighs less in snapshots",
+)
+
 snapshots = Table(
     "snapshots",
     metadata,

@@ -1,10 +1,9 @@
 -- What: A comment longer than :max_comment_length characters, or with control characters.
 -- Why: It is a file or a dump, not an opinion, and one such row can stall the text encoder.
 -- Reason: comment_too_long_or_binary
-WITH batch AS (SELECT * FROM {batch})
-
+-- Scan: shared
 SELECT batch.feedback_id, 'comment_too_long_or_binary' AS reason
-FROM batch
+FROM {batch} AS batch
 WHERE batch.comment IS NOT NULL
     AND (
         length(batch.comment) > :max_comment_length

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from recsys.errors import ConfigurationError
 from recsys.settings import Settings
 from recsys.validation.quarantine import quarantine_window
-from recsys.validation.rules import row_rules
+from recsys.validation.rules import parse_rule, row_rules
 from recsys.warehouse.tables import impressions, quarantine
 from recsys.warehouse.windows import Window
 from tests.validation.conftest import NOON, add_feedback, sound_rows
@@ -38,6 +39,48 @@ def test_every_rule_says_what_and_why() -> None:
         "value_out_of_range",
     }
     assert all(rule.what and rule.why for rule in row_rules())
+
+
+HEADER = "-- What: w.\n-- Why: y.\n-- Reason: {name}\n-- Scan: {scan}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("SELECT 1", "must begin with the lines"),
+        (HEADER.format(name="other", scan="own") + "SELECT 1", "must begin with the lines"),
+        (HEADER.format(name="new", scan="shared") + "SELECT 1", "shares a scan, so it must read"),
+    ],
+)
+def test_a_rule_file_that_is_not_as_it_must_be_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        parse_rule("new", text)
+
+
+def test_a_new_rule_is_one_file(stocked: sa.Engine, next_window: NextWindow, settings: Settings) -> None:
+    shared = parse_rule(
+        "too_dear",
+        HEADER.format(name="too_dear", scan="shared")
+        + "SELECT batch.feedback_id, 'too_dear' AS reason\nFROM {batch} AS batch\n"
+        + "WHERE batch.value > 3 -- a comment\n    AND batch.item_id ~ '^[a-c]{1}$'",
+    )
+    own = parse_rule(
+        "not_ann",
+        HEADER.format(name="not_ann", scan="own")
+        + "SELECT batch.feedback_id, 'not_ann' AS reason FROM {batch} AS batch\n"
+        + "JOIN users ON users.user_id = batch.user_id WHERE users.user_id <> 'ann'",
+    )
+    _, dear, both = add_feedback(
+        stocked,
+        {},
+        {"event_type": "view", "value": 4.0},
+        {"user_id": "bob", "value": 5.0, "event_type": "view"},
+    )
+    window = next_window()
+    with stocked.begin() as connection:
+        quarantine_window(connection, window, [shared, own], settings.validation)
+        found = dict(connection.execute(sa.select(quarantine.c.feedback_id, quarantine.c.reasons)).all())
+    assert found == {dear: ["too_dear"], both: ["not_ann", "too_dear"]}
 
 
 @pytest.mark.parametrize(
@@ -173,6 +216,39 @@ def test_a_minute_with_too_many_events_of_one_user_is_quarantined(
     add_feedback(stocked, {"occurred_at": NOON + timedelta(minutes=2)})
     add_feedback(stocked, *({"user_id": "bob", "occurred_at": time} for time in second[:3]))
     assert judge(stocked, next_window(), strict) == {row: ["impossible_rate"] for row in fast}
+
+
+@pytest.mark.parametrize("first", [2, 3, 5])
+def test_a_burst_that_lies_in_two_windows_is_caught(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, first: int
+) -> None:
+    strict = settings.model_copy(
+        update={"validation": settings.validation.model_copy(update={"max_events_per_minute": 3})}
+    )
+    burst = [{"occurred_at": NOON + timedelta(seconds=number)} for number in range(first + 2)]
+    early = add_feedback(stocked, *burst[:first])
+    assert judge(stocked, next_window(), strict).keys() == (set(early) if first > 3 else set())
+    late = add_feedback(stocked, *burst[first:])
+    bystander = add_feedback(stocked, {"user_id": "bob"}, {"occurred_at": NOON + timedelta(minutes=1)})
+    judged = judge(stocked, next_window(), strict)
+    assert set(late) <= judged.keys()
+    assert not judged.keys() & set(bystander)
+
+
+@pytest.mark.parametrize("rule", ["duplicate_content", "duplicate_event_id", "contradictory"])
+def test_released_rows_are_compared_with_but_not_judged(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, rule: str
+) -> None:
+    change = {
+        "duplicate_content": {},
+        "duplicate_event_id": {"event_id": "e", "occurred_at": NOON + timedelta(hours=1)},
+        "contradictory": {"event_type": "dislike"},
+    }[rule]
+    released, judged = add_feedback(
+        stocked, {"event_id": "e", "released_from": 1}, {"event_id": "f", **change}
+    )
+    assert judge(stocked, next_window(), settings) == {judged: [rule]}
+    assert released not in judge(stocked, next_window(), settings)
 
 
 def test_feedback_on_an_item_its_impression_did_not_show_is_quarantined(

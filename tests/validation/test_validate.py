@@ -1,17 +1,24 @@
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, ValidationFailedError
-from recsys.settings import Settings
+from recsys.settings import Settings, ValidShareBounds
+from recsys.snapshot.reference import TrainedThrough
+from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.validation.quarantine import list_quarantined, release
 from recsys.validation.validate import validate_window
-from recsys.warehouse.tables import items, validation_results
+from recsys.warehouse.erasure import erase_requested, request_erasure
+from recsys.warehouse.pseudonyms import fill_user_keys
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import items, users, validation_results
 from recsys.warehouse.windows import Window
-from tests.validation.conftest import add_feedback, sound_rows
+from tests.validation.conftest import NOON, add_feedback, sound_rows
 
 NextWindow = Callable[..., Window]
 
@@ -36,11 +43,11 @@ def test_a_window_is_validated_reported_and_stored(
     report = validate_window(stocked, window, settings, tmp_path / "docs")
     assert (report.arrived, report.valid, report.quarantined, report.duplicates) == (7, 5, 1, 1)
     assert report.reasons == {"duplicate_content": 1, "unknown_item": 1, "unknown_user": 1}
-    assert report.failed == ["duplicate_content", "unknown_item", "unknown_user"]
+    assert report.failed == ["duplicate_content", "unknown_item", "unknown_user", "valid_share"]
     results = stored(stocked, window)
     assert results["unknown_user"] == (False, {"unexpected_rows": 1})
     assert results["malformed_time"] == (True, {"unexpected_rows": 0})
-    assert results["valid_share"] == (True, {"valid_share": pytest.approx(5 / 7)})
+    assert results["valid_share"] == (False, {"valid_share": pytest.approx(5 / 7)})  # a warning
 
 
 def test_a_retry_tells_the_same_and_moves_nothing_more(
@@ -83,7 +90,7 @@ def test_too_few_valid_rows_stop_the_run_and_move_nothing(
     with pytest.raises(ValidationFailedError) as failure:
         validate_window(stocked, window, settings, tmp_path / "docs")
     message = str(failure.value)
-    assert "valid_share: observed valid_share 0.25, expected min 0.5" in message
+    assert "valid_share: observed valid_share 0.25, expected warn_min 0.9, fail_min 0.5" in message
     assert "unknown_item 3" in message
     assert feedback_rows(stocked) == 4
     assert stored(stocked, window)["valid_share"][0] is False
@@ -133,4 +140,128 @@ def test_a_window_of_released_rows_only_is_valid(
     (row,) = list_quarantined(stocked)
     release(stocked, row.quarantine_id)
     report = validate_window(stocked, next_window(), settings, tmp_path / "two")
-    assert (report.arrived, report.valid, report.failed) == (1, 1, [])
+    assert (report.arrived, report.valid, report.reasons) == (1, 1, {})
+
+
+def test_contradictory_feedback_may_stay_and_weigh_its_user_less(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    lenient = with_limits(settings, noisy_feedback="down_weight")
+    add_feedback(stocked, *sound_rows(6), {}, {"event_type": "dislike"}, {"user_id": "bob"})
+    broken = {"event_type": "dislike", "item_id": "new", "occurred_at": NOON}
+    add_feedback(stocked, broken | {"event_type": "like"}, broken)
+    hourly, nightly = next_window("hourly"), next_window("nightly")
+    report = validate_window(stocked, hourly, lenient, tmp_path / "hourly")
+    # What breaks another rule too goes all the same.
+    assert (report.valid, report.quarantined) == (9, 2)
+    assert report.down_weighted == 2
+    assert "contradictory" in report.failed
+    validate_window(stocked, nightly, lenient, tmp_path / "nightly")
+    assert weights(stocked, nightly, lenient) == {"ann": pytest.approx(1 - 2 / 8), "bob": 1}
+
+
+def test_a_bot_weighs_no_less_than_the_floor(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    lenient = with_limits(settings, noisy_feedback="down_weight", max_events_per_minute=3)
+    burst = [{"occurred_at": NOON + timedelta(seconds=number)} for number in range(8)]
+    add_feedback(stocked, *burst, {"user_id": "bob"})
+    window = next_window()
+    validate_window(stocked, window, lenient, tmp_path / "docs")
+    assert weights(stocked, window, lenient) == {"ann": pytest.approx(0.1), "bob": 1}
+    # Who changes the setting gets the rows into quarantine with the next window over them.
+    strict = with_limits(settings, max_events_per_minute=3, valid_share=ValidShareBounds(fail_min=None))
+    again = next_window("another consumer")
+    assert validate_window(stocked, again, strict, tmp_path / "docs").quarantined == 8
+    assert weights(stocked, again, strict) == {"bob": 1}
+    add_feedback(stocked, *({"occurred_at": NOON + timedelta(hours=hour)} for hour in range(2)))
+    assert weights(stocked, next_window(), strict) == {"ann": 1, "bob": 1}
+
+
+def test_a_snapshot_knows_only_noise_from_before_its_window(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    lenient = with_limits(settings, noisy_feedback="down_weight")
+    add_feedback(stocked, *sound_rows(2))
+    early = next_window()
+    add_feedback(stocked, {}, {"event_type": "dislike"})
+    validate_window(stocked, next_window(), lenient, tmp_path / "docs")
+    assert weights(stocked, early, lenient) == {"ann": 1}
+
+
+def test_noise_is_forgotten_with_its_user(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    lenient = with_limits(settings, noisy_feedback="down_weight")
+    add_feedback(stocked, {}, {"event_type": "dislike"})
+    validate_window(stocked, next_window(), lenient, tmp_path / "docs")
+    request_erasure(stocked, "ann")
+    erase_requested(stocked, settings.snapshots)
+    with stocked.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM noisy_feedback")) == 0
+
+
+def with_limits(settings: Settings, **limits: object) -> Settings:
+    return settings.model_copy(update={"validation": settings.validation.model_copy(update=limits)})
+
+
+def weights(engine: sa.Engine, window: Window, settings: Settings) -> dict[str, float]:
+    """Return the weight of each user in a micro snapshot, which a full one must give too."""
+    fill_user_keys(engine, settings.require_pseudonym_key())
+    shared = {
+        "upper_transaction_id": window.upper_transaction_id,
+        "min_noisy_weight": settings.validation.min_noisy_weight,
+    }
+    never = {"parent_transaction_id": 0, "parent_occurred_before": NOON, "guard_bound": 0, "seed": 0}
+    sizes = {
+        "history_events": 0,
+        "replay_users_per_fresh_user": 0,
+        "max_replay_users": 0,
+        "max_guard_users": 0,
+    }
+    with engine.connect() as connection:
+        names = dict(connection.execute(sa.select(users.c.user_key, users.c.user_id)).all())
+        events = connection.execute(
+            sa.text(read_statement("select_micro_snapshot")), shared | never | sizes
+        ).all()
+        micro = {(names[event.user_key], event.weight) for event in events}
+        everybody = connection.execute(
+            sa.text(read_statement("select_full_snapshot_user_keys")), shared
+        ).all()
+    full = {names[user.user_key]: user.weight for user in everybody}
+    assert dict(micro).items() == micro
+    assert {name: full[name] for name, _ in micro} == dict(micro)
+    return dict(micro)
+
+
+def test_full_and_micro_snapshots_carry_the_weight_of_noisy_users(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    lenient = with_limits(settings, noisy_feedback="down_weight").model_copy(
+        update={"micro_update": settings.micro_update.model_copy(update={"min_fresh_events": 1})}
+    )
+    add_feedback(stocked, *sound_rows(6), {}, {"event_type": "dislike"}, {"user_id": "bob"})
+    window = next_window()
+    validate_window(stocked, window, lenient, tmp_path / "docs")
+    nothing = TrainedThrough(0, NOON - timedelta(days=1))
+    for snapshot in (
+        take_full_snapshot(stocked, window, lenient),
+        take_micro_snapshot(stocked, window, lenient, nothing),
+    ):
+        events = pq.read_table(f"{snapshot.uri}/interactions").to_pandas()
+        by_user = events.groupby("user_key")["weight"].agg(["min", "max", "size"])
+        found = sorted(tuple(row) for row in by_user.itertuples(index=False))
+        assert found == [(0.75, 0.75, 8), (1.0, 1.0, 1)]
+
+
+def test_a_warning_does_not_keep_a_window_from_being_settled(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    add_feedback(stocked, *sound_rows(2), {"item_id": "new"})
+    window = next_window()
+    first = validate_window(stocked, window, settings, tmp_path / "docs")
+    assert "valid_share" in first.failed
+    page = Path(unquote(urlparse(first.data_docs).path))
+    written = page.stat().st_mtime_ns
+    assert validate_window(stocked, window, settings, tmp_path / "docs") == first
+    assert page.stat().st_mtime_ns == written
