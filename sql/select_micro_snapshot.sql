@@ -41,7 +41,20 @@ affected_users AS MATERIALIZED (
     WHERE user_id IN (SELECT user_id FROM fresh)
 ),
 
-replay_users AS MATERIALIZED (
+-- Keys are keyed hashes, so a stretch of them is a random sample of the users, and an index finds it
+-- without a look at everyone: from a seeded key on, and from the first key on where the last one is reached.
+replay_start AS MATERIALIZED (
+    SELECT
+        greatest(md5(CAST(:seed AS text)), first_key) AS start_key,
+        first_key,
+        least(
+            :max_replay_users,
+            ceil(:replay_users_per_fresh_user * (SELECT count(*) FROM affected_users))::bigint
+        ) AS users
+    FROM (SELECT lpad(to_hex(:guard_bound), 8, '0') AS first_key)
+),
+
+replay_candidates AS NOT MATERIALIZED (
     SELECT user_id, user_key
     FROM eligible_users
     WHERE NOT is_guard
@@ -52,10 +65,26 @@ replay_users AS MATERIALIZED (
                 AND feedback.transaction_id < :parent_transaction_id
                 AND feedback.occurred_at < :parent_occurred_before
         )
-    ORDER BY hashtextextended(user_key, :seed), user_key
-    LIMIT least(
-        :max_replay_users,
-        ceil(:replay_users_per_fresh_user * (SELECT count(*) FROM affected_users))::bigint
+),
+
+replay_users_from_start AS MATERIALIZED (
+    SELECT user_id, user_key
+    FROM replay_candidates
+    WHERE user_key >= (SELECT start_key FROM replay_start)
+    ORDER BY user_key
+    LIMIT (SELECT users FROM replay_start)
+),
+
+replay_users AS MATERIALIZED (
+    SELECT user_id, user_key FROM replay_users_from_start
+    UNION ALL
+    (
+        SELECT user_id, user_key
+        FROM replay_candidates
+        WHERE user_key >= (SELECT first_key FROM replay_start)
+            AND user_key < (SELECT start_key FROM replay_start)
+        ORDER BY user_key
+        LIMIT (SELECT users FROM replay_start) - (SELECT count(*) FROM replay_users_from_start)
     )
 ),
 
