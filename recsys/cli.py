@@ -19,6 +19,7 @@ from recsys.registry import cli as registry_commands
 from recsys.settings import load_settings
 from recsys.validation import cli as validation_commands
 from recsys.warehouse import cli as warehouse_commands
+from recsys.warehouse import reconcile_cli as reconcile_commands
 from recsys.warehouse import upkeep_cli as upkeep_commands
 
 EXIT_ERROR = 2
@@ -37,6 +38,7 @@ app.command()(warehouse_commands.forget)
 app.command()(upkeep_commands.after_restore)
 app.command()(upkeep_commands.rotate_keys)
 app.add_typer(validation_commands.app, name="quarantine")
+app.command()(reconcile_commands.reconcile)
 app.command()(publishing_commands.recommend)
 app.registered_commands += registry_commands.app.registered_commands
 
@@ -89,7 +91,8 @@ def demo(
     require_packages()
     from recsys.local.demo import run_demo
 
-    run_demo(Console(), data)
+    # Where no terminal says how wide it is, the report needs some room.
+    run_demo(Console(width=None if sys.stdout.isatty() else 120), data)
 
 
 @app.command()

@@ -175,9 +175,9 @@ def _step(console: Console, number: int, title: str) -> None:
 
 def _where_next(report_file: Path) -> list[str]:
     return [
-        "recsys up                      open Airflow and MLflow on what just happened; recsys down stops",
+        "recsys up                      opens Airflow and MLflow on what just happened; recsys down stops",
         "recsys recommend USER          what a user is shown, and why (users are numbered 1 to 943)",
         "recsys history                 who became champion when, and on which evidence",
         "recsys quarantine list         the events that were refused, with reasons",
-        f"{report_file}      this report for programs",
+        f"{report_file!s:<31}this report for programs",
     ]
