@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.columns import Columns, Purpose
+from recsys.read_ahead import read_ahead
 from recsys.snapshot.holdout import HoldoutBoundary
 from recsys.snapshot.manifest import FileEntry
-from recsys.read_ahead import read_ahead
 from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.store import Folder
 
