@@ -21,6 +21,7 @@ from recsys.local.demo_report import (
     Taste,
     build_report,
     choose_user,
+    first_reason,
     latest_titles,
     recommended_titles,
     show_report,
@@ -105,6 +106,7 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
             before=before.before,
             fresh=latest_titles(engine, user, liked_only=False),
             after=recommended_titles(engine, user),
+            reason=first_reason(engine, user),
         )
     finally:
         engine.dispose()

@@ -45,7 +45,7 @@ class Taste:
     fresh: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
+    reason: str = ""
 
 
 def choose_user(engine: sa.Engine, fresh_users: list[str]) -> str | None:
@@ -79,6 +79,14 @@ def recommended_titles(engine: sa.Engine, user_id: str, count: int = 5) -> list[
     )
     with engine.connect() as connection:
         return list(connection.scalars(query))
+
+
+def first_reason(engine: sa.Engine, user_id: str) -> str:
+    """Return why a user's first recommendation is made, as one sentence; empty when none is known."""
+    reason = recommendation_lists.c.reasons[0].astext
+    with engine.connect() as connection:
+        found = connection.scalar(sa.select(reason).where(recommendation_lists.c.user_id == user_id))
+    return found or ""
 
 
 def latest_titles(engine: sa.Engine, user_id: str, liked_only: bool, count: int = 5) -> list[str]:
@@ -240,6 +248,6 @@ def _taste_table(taste: Taste) -> Table:
                 for column in (taste.liked, taste.before, taste.fresh, taste.after)
             )
         )
-    for reason in taste.reasons[:1]:
-        table.caption = f"Why the first one: {reason}"
+    if taste.reason:
+        table.caption = f"Why the first one: {taste.reason}."
     return table
