@@ -21,6 +21,9 @@ _SHARED = re.compile(
     re.DOTALL,
 )
 _BATCH = "{batch}"
+_SIMULTANEOUS = "{simultaneous}"
+SIMULTANEOUS_TABLE = "simultaneous_feedback"
+"""Temporary table of what rules call `{simultaneous}`."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Rule:
     what, why
         What offends and why it matters, for people.
     statement
-        SELECT of `feedback_id` and `reason` from `{batch}`, with `:name` parameters out of
-        `ValidationSettings` and the window's bounds.
+        SELECT of `feedback_id` and `reason` from `{batch}` (`sql/select_batch.sql`) or, for rows that
+        share item and moment, `{simultaneous}` (`sql/select_simultaneous.sql`), with `:name` parameters
+        out of `ValidationSettings` and the window's bounds.
     condition
         When a row of the batch breaks the rule, for rules that look at one row at a time: all of them
         share one scan of the window. None: the statement is run by itself.
@@ -81,8 +85,17 @@ def broken_rules_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> 
     if shared:
         statements.insert(0, _one_scan(shared))
     query = "\nUNION ALL\n".join(f"({statement})" for statement in statements)
-    # A literal brace in a rule is none of ours; the batch has no parameters but the window's bounds.
-    return render_literals(query.replace(_BATCH, f"({read_statement('select_batch')})"), parameters)
+    return _with_batch(query, parameters)
+
+
+def scan_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> str:
+    """Return one SELECT that counts the rows breaking each rule that looks at one row at a time."""
+    counts = ",\n".join(
+        f"count(*) FILTER (WHERE {rule.condition}\n) AS {rule.name}"
+        for rule in rules
+        if rule.condition is not None
+    )
+    return _with_batch(f"SELECT {counts}\nFROM {_BATCH} AS batch", parameters)
 
 
 def parse_rule(name: str, text: str) -> Rule:
@@ -112,6 +125,11 @@ def parse_rule(name: str, text: str) -> Rule:
         condition=condition,
         is_noise=header["noise"] is not None,
     )
+
+
+def _with_batch(query: str, parameters: Mapping[str, Any]) -> str:
+    with_rows = query.replace(_BATCH, f"({read_statement('select_batch')})")
+    return render_literals(with_rows.replace(_SIMULTANEOUS, SIMULTANEOUS_TABLE), parameters)
 
 
 def _one_scan(rules: Sequence[Rule]) -> str:

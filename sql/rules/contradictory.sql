@@ -3,35 +3,16 @@
 -- Reason: contradictory
 -- Scan: own
 -- Noise: yes
-WITH opinions AS NOT MATERIALIZED (
+WITH within_window AS (
     SELECT
-        feedback.*,
-        event_types.polarity,
-        hashfloat8extended(date_part('epoch', occurred_at), hashtextextended(item_id, 0)) AS instant_hash
-    FROM feedback
-    JOIN event_types ON event_types.event_type = feedback.event_type
-    WHERE transaction_id >= :lower_transaction_id AND transaction_id < :upper_transaction_id
-        AND event_types.explicit
-        AND event_types.polarity <> 0
-),
-
--- As in duplicate_content: eight bytes a row, sorted, find the few worth a look.
-disputed AS (
-    SELECT instant_hash
-    FROM (SELECT instant_hash, polarity FROM opinions ORDER BY instant_hash) AS sorted
-    GROUP BY instant_hash
-    HAVING min(polarity) <> max(polarity)
-),
-
-within_window AS (
-    SELECT
-        opinions.feedback_id,
-        opinions.released_from,
-        min(opinions.polarity) OVER same AS lowest,
-        max(opinions.polarity) OVER same AS highest
-    FROM opinions
-    JOIN disputed ON disputed.instant_hash = opinions.instant_hash
-    WINDOW same AS (PARTITION BY opinions.user_id, opinions.occurred_at, opinions.item_id)
+        simultaneous.feedback_id,
+        simultaneous.released_from,
+        min(event_types.polarity) OVER same AS lowest,
+        max(event_types.polarity) OVER same AS highest
+    FROM {simultaneous} AS simultaneous
+    JOIN event_types ON event_types.event_type = simultaneous.event_type
+    WHERE event_types.explicit AND event_types.polarity <> 0
+    WINDOW same AS (PARTITION BY simultaneous.user_id, simultaneous.occurred_at, simultaneous.item_id)
 )
 
 SELECT feedback_id, 'contradictory' AS reason

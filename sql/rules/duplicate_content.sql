@@ -2,38 +2,15 @@
 -- Why: Applications repeat events under new event ids when a request times out; each counts once.
 -- Reason: duplicate_content
 -- Scan: own
-WITH arrived AS NOT MATERIALIZED (
+WITH within_window AS (
     SELECT
-        feedback.*,
-        hashfloat8extended(date_part('epoch', occurred_at), hashtextextended(item_id, 0)) AS instant_hash
-    FROM feedback
-    WHERE transaction_id >= :lower_transaction_id AND transaction_id < :upper_transaction_id
-),
-
--- Sorting eight bytes a row finds the few rows worth a look; comparing whole rows takes several times longer.
-repeated AS (
-    SELECT instant_hash
-    FROM (SELECT instant_hash FROM arrived ORDER BY instant_hash) AS sorted
-    GROUP BY instant_hash
-    HAVING count(*) > 1
-),
-
-within_window AS (
-    SELECT
-        arrived.feedback_id,
-        arrived.released_from,
+        feedback_id,
+        released_from,
         row_number() OVER (
-            PARTITION BY
-                arrived.user_id,
-                arrived.occurred_at,
-                arrived.item_id,
-                arrived.event_type,
-                arrived.value,
-                arrived.comment
-            ORDER BY arrived.transaction_id, arrived.feedback_id
+            PARTITION BY user_id, occurred_at, item_id, event_type, value, comment
+            ORDER BY transaction_id, feedback_id
         ) AS place
-    FROM arrived
-    JOIN repeated ON repeated.instant_hash = arrived.instant_hash
+    FROM {simultaneous} AS simultaneous
 )
 
 SELECT feedback_id, 'duplicate_content' AS reason

@@ -1,0 +1,128 @@
+"""All row rules, the table expectations and the quarantine of one bad row in a hundred, against one scan.
+
+    python -m benchmarks.validation --rows 5000000 --json F
+
+`seconds` is the whole of `validate_window`: rules, table expectations, Great Expectations, Data Docs and the
+move to quarantine; only the import of Great Expectations is left out. `scan_seconds` is one SELECT that reads
+the window once and evaluates the predicates of all rules that look at one row at a time. The rules that
+compare rows (duplicates, contradictions, rates, impressions) no single scan can evaluate: they count on
+our side only.
+"""
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from benchmarks.made_warehouse import (
+    PSEUDONYM_KEY,
+    add_catalogue,
+    add_feedback,
+    event_parameters,
+    made_warehouse,
+    report,
+    seconds_of,
+    vacuum,
+)
+from recsys.settings import Settings, ValidShareBounds
+from recsys.validation.rules import row_rules, scan_query
+from recsys.validation.validate import ValidationReport, validate_window
+from recsys.validation.violations import bounds, planned_for
+from recsys.warehouse.engine import connect
+from recsys.warehouse.windows import Window, open_window
+
+_ROUNDS = 3
+_BAD_SHARE = 0.01
+# Copies of good rows, each with one thing wrong; contradictions come in pairs, the bot's minute at once.
+_BAD_ROWS = """
+INSERT INTO feedback (event_id, user_id, item_id, event_type, value, comment, occurred_at)
+SELECT
+    CASE kind WHEN 6 THEN 'event-' || n ELSE 'bad-' || n END,
+    CASE kind WHEN 0 THEN 'nobody-' || n WHEN 9 THEN 'user-1' ELSE 'user-' || 1 + n % :users END,
+    CASE kind WHEN 1 THEN 'nothing-' || n ELSE 'item-' || 1 + n / 20 % :items END,
+    CASE kind
+        WHEN 2 THEN 'poke' WHEN 3 THEN 'rating' WHEN 5 THEN 'comment' WHEN 7 THEN 'like' WHEN 8 THEN 'dislike'
+        ELSE 'view'
+    END,
+    CASE kind WHEN 3 THEN 9 END,
+    CASE kind WHEN 5 THEN E'PK\\x03\\x04' END,
+    CASE kind
+        WHEN 4 THEN NULL
+        WHEN 9 THEN CAST(:first AS timestamptz) + interval '1 millisecond' * (n % 60000)
+        WHEN 8 THEN CAST(:first AS timestamptz) + interval '1 s' * (n - 1) + interval '1 day'
+        ELSE CAST(:first AS timestamptz) + interval '1 s' * n + interval '1 day'
+    END
+FROM (SELECT n, n % 10 AS kind FROM generate_series(1, :bad) AS n) AS numbered
+"""
+# A dislike takes user and item of the like before it.
+_MAKE_CONTRADICTORY = """
+UPDATE feedback AS dislike
+SET user_id = liked.user_id, item_id = liked.item_id
+FROM feedback AS liked
+WHERE dislike.event_type = 'dislike' AND liked.event_type = 'like' AND liked.event_id LIKE 'bad-%'
+    AND dislike.occurred_at = liked.occurred_at
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.validation")
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--users", type=int, help="default: one for 50 events")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    options = parser.parse_args(arguments)
+    logging.getLogger("recsys").setLevel(logging.ERROR)
+    users = options.users or max(options.rows // 50, 1)
+    bad = round(options.rows * _BAD_SHARE)
+    with made_warehouse(options.folder) as (_, url, root):
+        add_catalogue(url, users)
+        add_feedback(url, options.rows - bad, users)
+        engine = connect(url)
+        parameters = event_parameters(options.rows, users) | {"bad": bad}
+        with engine.begin() as connection:
+            connection.execute(sa.text(_BAD_ROWS), parameters)
+            connection.execute(sa.text(_MAKE_CONTRADICTORY))
+        vacuum(url)
+        window = open_window(engine, "benchmark", "one")
+        settings = Settings(warehouse_url=url, home=root / "home", pseudonym_key=PSEUDONYM_KEY)
+        # The bot has too few rows at small sizes.
+        limits = {
+            "max_events_per_minute": min(600, bad // 20),
+            "valid_share": ValidShareBounds(warn_min=None),
+        }
+        settings = settings.model_copy(update={"validation": settings.validation.model_copy(update=limits)})
+        scans = [_scan(engine, window, settings) for _ in range(_ROUNDS)]
+        import recsys.validation.expectations  # noqa: F401
+
+        started = time.perf_counter()
+        validated = validate_window(engine, window, settings, root / "docs")
+        seconds = time.perf_counter() - started
+        engine.dispose()
+    figures = {
+        "rows": window.arrived,
+        "users": users,
+        "seconds": seconds,
+        "scan_seconds": min(scans),
+        "ratio_to_scan": seconds / min(scans),
+        **_outcome(validated),
+    }
+    report(figures, options.json)
+
+
+def _scan(engine: sa.Engine, window: Window, settings: Settings) -> float:
+    statement = scan_query(row_rules(), {**settings.validation.model_dump(), **bounds(window)})
+    with engine.begin() as connection, planned_for(connection, window):
+        return seconds_of(lambda: connection.exec_driver_sql(statement).all())
+
+
+def _outcome(validated: ValidationReport) -> dict[str, int]:
+    moved = {"quarantined": validated.quarantined, "duplicates": validated.duplicates}
+    return moved | {f"broke_{name}": rows for name, rows in validated.reasons.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""`recsys reconcile`."""
+
+from typing import Annotated
+
+import typer
+
+EXIT_MISMATCH = 1
+
+
+def reconcile(
+    consumer: Annotated[str | None, typer.Option(help="only windows of this DAG; default: of all")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="windows to show, latest first")] = 20,
+) -> None:
+    """Count where every window's rows are now; exit code 1 when rows are missing or too many.
+
+    arrived = valid + quarantined + duplicate + erased.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from recsys.settings import load_settings
+    from recsys.warehouse.engine import connect
+    from recsys.warehouse.windows import latest_windows, reconcile_window
+
+    engine = connect(load_settings().require_warehouse_url())
+    counts = ("arrived", "valid", "quarantined", "duplicates", "erased")
+    table = Table("window", "consumer", "opened at", "run")
+    for name in counts:
+        table.add_column(name, justify="right")
+    table.add_column("balanced")
+    unbalanced = []
+    for window in latest_windows(engine, consumer, limit):
+        found = reconcile_window(engine, window.window_id)
+        if not found.balanced:
+            unbalanced.append(str(window.window_id))
+        table.add_row(
+            str(window.window_id),
+            window.consumer,
+            f"{window.opened_at:%Y-%m-%d %H:%M}",
+            window.run_key,
+            *(f"{getattr(found, name):,}" for name in counts),
+            "yes" if found.balanced else "no",
+        )
+    engine.dispose()
+    Console().print(table if table.row_count else "There are no windows yet.")
+    if unbalanced:
+        typer.echo(f"Rows do not add up in window {', '.join(unbalanced)}.", err=True)
+        raise typer.Exit(EXIT_MISMATCH)
