@@ -12,12 +12,6 @@ from adbc_driver_postgresql import dbapi
 from recsys.errors import ServiceUnavailableError
 from recsys.warehouse.literals import render_literals
 
-_WHOLE_TABLES = (
-    "enable_nestloop = off",
-    "enable_mergejoin = off",
-    "work_mem = '64MB'",
-    "parallel_tuple_cost = 0.001",
-)
 _BATCH_BYTES = 8 * 1024 * 1024
 
 
@@ -49,14 +43,8 @@ class Extraction:
 
 
 @contextmanager
-def extraction(engine: sa.Engine, *, whole_tables: bool = False) -> Iterator[Extraction]:
+def extraction(engine: sa.Engine) -> Iterator[Extraction]:
     """Open a repeatable-read, read-only transaction on the engine's database.
-
-    Parameters
-    ----------
-    whole_tables
-        The statements read most rows of their tables, so only hash joins in parallel make sense.
-        Without this hint, statistics that are a moment out of date lead to look-ups row by row.
 
     Raises
     ------
@@ -68,8 +56,6 @@ def extraction(engine: sa.Engine, *, whole_tables: bool = False) -> Iterator[Ext
         with dbapi.connect(url, autocommit=False) as connection:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                for setting in _WHOLE_TABLES if whole_tables else ():
-                    cursor.execute(f"SET LOCAL {setting}")
             yield Extraction(connection)
             connection.rollback()
     except AdbcError as error:

@@ -16,6 +16,7 @@ from recsys.snapshot.holdout import HoldoutBoundary
 from recsys.snapshot.manifest import FileEntry
 from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.store import Folder
+from recsys.snapshot.users import USER_HASH, SnapshotUsers
 
 INTERACTIONS_FOLDER = "interactions"
 SCHEMA = pa.schema(
@@ -38,8 +39,6 @@ _NAMES = (Columns.USER_KEY, Columns.ITEM_ID, Columns.EVENT_TYPE, Columns.PURPOSE
 _WRITTEN_SCHEMA = pa.schema(
     [field.with_type(_ENCODED) if field.name in _NAMES else field for field in SCHEMA]
 )
-USER_NUMBER = "user_number"
-"""In place of the user's key: its position among `user_keys`."""
 _ROWS_PER_PART = 5_000_000
 _ROWS_PER_GROUP = 262_144
 PARQUET_OPTIONS: dict[str, Any] = {
@@ -68,8 +67,8 @@ class InteractionsWriter:
     known
         Allowed values of `item_id` and `event_type`; events with another one are left out.
     users
-        `user_key` and `weight` of the users that the column `user_number` of the events refers to; events
-        that come with these columns themselves need none.
+        Whom the column `user_hash` of the events refers to; events of others are left out. Events that
+        come with `user_key` and `weight` themselves need none.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class InteractionsWriter:
         split_purpose: str,
         *,
         known: Mapping[str, pa.Array] | None = None,
-        users: pa.Table | None = None,
+        users: SnapshotUsers | None = None,
     ) -> None:
         self.folder = folder
         self.files: list[FileEntry] = []
@@ -86,11 +85,8 @@ class InteractionsWriter:
         self.boundary = HoldoutBoundary()
         self._known = dict(known or {})
         self._split_purpose = split_purpose
-        self._user_keys = None if users is None else users.column(Columns.USER_KEY).combine_chunks()
-        self._user_weights = np.ones(0, dtype=np.float32)
-        if users is not None:
-            self._user_weights = users.column(Columns.WEIGHT).to_numpy().astype(np.float32)
-        self._seen_numbers = np.zeros(len(self._user_weights), dtype=np.bool_)
+        self._users = users
+        self._seen_users = np.zeros(0 if users is None else len(users.hashes), dtype=np.bool_)
         self._seen_keys: set[str] = set()
 
     @property
@@ -101,7 +97,7 @@ class InteractionsWriter:
     @property
     def users(self) -> int:
         """Number of different users."""
-        return int(np.count_nonzero(self._seen_numbers)) + len(self._seen_keys)
+        return int(np.count_nonzero(self._seen_users)) + len(self._seen_keys)
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Write all events, each part a file; an empty part when there are none."""
@@ -135,20 +131,23 @@ class InteractionsWriter:
     def _prepare(self, events: pa.RecordBatch) -> pa.Table:
         """Return the events as they are written; their names encoded among those of this group only."""
         columns = dict(zip(events.schema.names, events.columns, strict=True))
-        for name in _NAMES:
+        for name in (*_NAMES, USER_HASH):
             if name in columns:
                 columns[name] = columns[name].dictionary_encode()
-        for name, values in self._known.items():
-            columns = _only(columns, name, values)
-        columns[Columns.USER_KEY] = self._keys(columns)
+        columns = self._wanted(columns)
+        if self._users is not None:
+            places = self._users.places(columns[USER_HASH].dictionary.to_numpy())
+            numbers = columns[USER_HASH].indices
+            keys = self._users.keys.take(pa.array(places))
+            columns[Columns.USER_KEY] = pa.DictionaryArray.from_arrays(numbers, keys)
+            columns[Columns.WEIGHT] = pa.array(self._users.weights[places][numbers.to_numpy()])
+            self._seen_users[places] = True
+        else:
+            self._seen_keys.update(columns[Columns.USER_KEY].dictionary.to_pylist())
         columns[Columns.COMMENT] = scrub_comments(columns[Columns.COMMENT])
-        rows = len(columns[Columns.FEEDBACK_ID])
-        if Columns.WEIGHT not in columns:
-            columns[Columns.WEIGHT] = pa.array(self._user_weights[columns[USER_NUMBER].to_numpy()])
         if Columns.PURPOSE not in columns:
-            columns[Columns.PURPOSE] = pa.DictionaryArray.from_arrays(
-                np.zeros(rows, dtype=np.int32), [self._split_purpose]
-            )
+            zeros = np.zeros(len(columns[Columns.FEEDBACK_ID]), dtype=np.int32)
+            columns[Columns.PURPOSE] = pa.DictionaryArray.from_arrays(zeros, [self._split_purpose])
         prepared = pa.Table.from_arrays(
             [columns[field.name].cast(field.type) for field in _WRITTEN_SCHEMA], schema=_WRITTEN_SCHEMA
         )
@@ -158,15 +157,25 @@ class InteractionsWriter:
         self.boundary.observe(self._times(prepared))
         return prepared
 
-    def _keys(self, columns: Mapping[str, pa.Array]) -> pa.DictionaryArray:
-        """Return the users' keys [events] and count their users."""
-        if self._user_keys is None:
-            keys = columns[Columns.USER_KEY]
-            self._seen_keys.update(keys.unique().dictionary_decode().to_pylist())
-            return keys
-        numbers = columns[USER_NUMBER].dictionary_encode()
-        self._seen_numbers[numbers.dictionary.to_numpy()] = True
-        return pa.DictionaryArray.from_arrays(numbers.indices, self._user_keys.take(numbers.dictionary))
+    def _wanted(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+        """Return the events with known names, of users to be trained on."""
+        wanted = np.ones(len(columns[Columns.FEEDBACK_ID]), dtype=np.bool_)
+        allowed = {
+            name: pc.is_in(columns[name].dictionary, value_set=values).to_numpy(zero_copy_only=False)
+            for name, values in self._known.items()
+        }
+        if self._users is not None:
+            allowed[USER_HASH] = self._users.places(columns[USER_HASH].dictionary.to_numpy()) >= 0
+        for name, values in allowed.items():
+            if not values.all():
+                wanted &= values[columns[name].indices.to_numpy()]
+        if wanted.all():
+            return columns
+        kept = {name: column.filter(pa.array(wanted)) for name, column in columns.items()}
+        return {
+            name: _without_unused(column) if pa.types.is_dictionary(column.type) else column
+            for name, column in kept.items()
+        }
 
     def _times(self, events: pa.Table) -> NDArray[np.int64]:
         times = events.column(Columns.OCCURRED_AT)
@@ -176,19 +185,13 @@ class InteractionsWriter:
         return times.cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _only(columns: Mapping[str, pa.Array], name: str, values: pa.Array) -> dict[str, pa.Array]:
-    """Return the events whose encoded column has one of the values; the dictionary holds no other."""
-    column = columns[name]
-    allowed = pc.is_in(column.dictionary, value_set=values)
-    if pc.all(allowed).as_py():
-        return dict(columns)
-    wanted = allowed.take(column.indices)
-    kept = {other: array.filter(wanted) for other, array in columns.items()}
-    # A filter leaves dictionaries as they were, and what no event refers to has no place in a file.
-    return {
-        other: array.dictionary_decode().dictionary_encode() if pa.types.is_dictionary(array.type) else array
-        for other, array in kept.items()
-    }
+def _without_unused(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Return the column with a dictionary of what its events refer to: nothing else belongs in a file."""
+    indices = column.indices.to_numpy()
+    used = np.zeros(len(column.dictionary), dtype=np.bool_)
+    used[indices] = True
+    places = (np.cumsum(used) - 1).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(places[indices], column.dictionary.filter(pa.array(used)))
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -31,6 +31,7 @@ from recsys.snapshot.manifest import (
 from recsys.snapshot.reference import SnapshotKind, SnapshotRef, TrainedThrough
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, new_folder
+from recsys.snapshot.users import read_users
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import snapshots
@@ -82,10 +83,7 @@ def take_full_snapshot(engine: sa.Engine, window: Window, settings: Settings) ->
         _Plan(
             kind="full",
             statement="select_full_snapshot",
-            parameters={
-                "upper_transaction_id": window.upper_transaction_id,
-                "min_noisy_weight": settings.validation.min_noisy_weight,
-            },
+            parameters={"upper_transaction_id": window.upper_transaction_id},
             split_purpose=Purpose.FULL,
             parent=None,
             minimum=2,
@@ -152,7 +150,7 @@ def _take(engine: sa.Engine, window: Window, settings: Settings, plan: _Plan) ->
         try:
             with (
                 new_folder(parent_folder, name) as unfinished,
-                extraction(engine, whole_tables=plan.kind == "full") as source,
+                extraction(engine) as source,
             ):
                 manifest = _write(source, unfinished, window, settings, plan)
                 unfinished.write_manifest(manifest)
@@ -170,13 +168,18 @@ def _take(engine: sa.Engine, window: Window, settings: Settings, plan: _Plan) ->
 def _write(source: Extraction, folder: Folder, window: Window, settings: Settings, plan: _Plan) -> Manifest:
     items_entry, item_ids = _write_items(source, folder)
     event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
+    users, parameters = None, plan.parameters
+    if plan.kind == "full":
+        minimum = settings.validation.min_noisy_weight
+        users, hash_seed = read_users(source, window.upper_transaction_id, minimum)
+        parameters = {**parameters, "hash_seed": hash_seed}
     interactions = InteractionsWriter(
         folder,
         plan.split_purpose,
         known={Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: pa.array(event_types.names)},
-        users=_users(source, plan) if plan.kind == "full" else None,
+        users=users,
     )
-    interactions.write(source.batches(read_statement(plan.statement), **plan.parameters))
+    interactions.write(source.batches(read_statement(plan.statement), **parameters))
     held_out_from = _held_out_from(interactions, settings, plan)
     boundary = microseconds(held_out_from)
     files = [
@@ -239,14 +242,6 @@ def _write_items(source: Extraction, folder: Folder) -> tuple[FileEntry, pa.Arra
             writer.write_batch(batch.cast(_ITEMS_SCHEMA))
             item_ids.append(batch.column(Columns.ITEM_ID))
     return file.entry, pa.chunked_array(item_ids, pa.string()).combine_chunks()
-
-
-def _users(source: Extraction, plan: _Plan) -> pa.Table:
-    """Return `user_key` and `weight` of the users that the events' user numbers refer to.
-
-    An event with a number is a third shorter than one with a key, for Postgres and for us.
-    """
-    return source.table(read_statement("select_full_snapshot_user_keys"), **plan.parameters)
 
 
 def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
