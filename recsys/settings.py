@@ -5,11 +5,12 @@ Values come from the environment (`RECSYS_` prefix, `__` between levels, for exa
 writes so that later commands find the stack.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.errors import ConfigurationError
@@ -22,11 +23,11 @@ class _Section(BaseModel):
 
 
 def _below(limit: float | None, what: str) -> Any:
-    return Field(limit, description=f"{what} below; none: never")
+    return Field(limit, description=f"{what} below; -inf: never")
 
 
 def _above(limit: float | None, what: str) -> Any:
-    return Field(limit, description=f"{what} above; none: never")
+    return Field(limit, description=f"{what} above; inf: never")
 
 
 class Bounds(_Section):
@@ -36,6 +37,12 @@ class Bounds(_Section):
     warn_max: float | None = _above(None, "warn")
     fail_min: float | None = _below(None, "fail")
     fail_max: float | None = _above(None, "fail")
+
+    @field_validator("*")
+    @classmethod
+    def _infinite_is_never(cls, limit: float | None) -> float | None:
+        # What an environment variable can say, where it cannot say "none".
+        return None if limit is None or math.isinf(limit) else limit
 
 
 class ValidShareBounds(Bounds):

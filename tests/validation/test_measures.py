@@ -340,3 +340,11 @@ def test_windows_of_the_past_are_judged_as_of_their_interval(
         )
     measures = measures_of(stocked, load_window(stocked, window.window_id), limits)
     assert measures["volume"].value == 1
+
+
+def test_a_limit_is_changed_by_itself_and_infinity_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_VALIDATION__VOLUME__FAIL_MIN", "0.2")
+    monkeypatch.setenv("RECSYS_VALIDATION__EVENT_MIX__FAIL_MAX", "inf")
+    limits = Settings().validation
+    assert limits.volume.model_dump() == {"warn_min": 0.5, "warn_max": 2, "fail_min": 0.2, "fail_max": 10}
+    assert limits.event_mix.model_dump(exclude_none=True) == {"warn_max": 0.25}
