@@ -91,10 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         window = open_window(engine, "benchmark", "one")
         settings = Settings(warehouse_url=url, home=root / "home", pseudonym_key=PSEUDONYM_KEY)
         # The bot has too few rows at small sizes.
-        limits = {
-            "max_events_per_minute": min(600, bad // 20),
-            "valid_share": ValidShareBounds(warn_min=None),
-        }
+        limits = {"max_events_per_minute": min(600, bad // 20)}
         settings = settings.model_copy(update={"validation": settings.validation.model_copy(update=limits)})
         scans = [_scan(engine, window, settings) for _ in range(_ROUNDS)]
         import recsys.validation.expectations  # noqa: F401
