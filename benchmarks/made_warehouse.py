@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +19,8 @@ from recsys.warehouse.migrate import upgrade_warehouse
 
 PSEUDONYM_KEY = "a key that only benchmarks use"
 ITEMS = 20_000
-FIRST_MONTH = "2026-01-01"
-MONTHS = 6
+FIRST_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+LAST_TIME = datetime(2026, 6, 30, 23, tzinfo=UTC)
 
 _ITEMS = """
 INSERT INTO items (item_id, title, description)
@@ -80,21 +81,21 @@ def add_catalogue(url: str, users: int, items: int = ITEMS) -> None:
     engine.dispose()
 
 
-def event_parameters(rows: int, users: int) -> dict[str, Any]:
+def event_parameters(rows: int, users: int, until: datetime = LAST_TIME) -> dict[str, Any]:
     """Return the parameters of `SELECT_EVENTS`."""
     return {
         "rows": rows,
         "users": users,
         "items": ITEMS,
-        "first": f"{FIRST_MONTH}T00:00:00Z",
-        "last": "2026-06-30T23:00:00Z",
+        "first": FIRST_TIME.isoformat(),
+        "last": until.isoformat(),
     }
 
 
-def add_feedback(url: str, rows: int, users: int) -> None:
+def add_feedback(url: str, rows: int, users: int, until: datetime = LAST_TIME) -> None:
     """Add events of six months, in one transaction, with all indexes, analysed."""
     engine = connect(url)
-    parameters = event_parameters(rows, users)
+    parameters = event_parameters(rows, users, until)
     columns = "event_id, user_id, item_id, event_type, value, comment, occurred_at"
     with engine.begin() as connection:
         connection.execute(

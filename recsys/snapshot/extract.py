@@ -12,7 +12,7 @@ from adbc_driver_postgresql import dbapi
 from recsys.errors import ServiceUnavailableError
 from recsys.warehouse.literals import render_literals
 
-_BATCH_BYTES = 8 * 1024 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
 
 
 class Extraction:

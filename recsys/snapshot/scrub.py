@@ -7,17 +7,22 @@ They would rather take a little too much out (a long number) than leave a teleph
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Links first: they may hold what looks like an e-mail address or a number.
+# What a comment must have for a pattern to match, the pattern, and what stands in for it; looking for the
+# first is several times faster. Links come first: they may hold what looks like an address or a number.
 _REPLACEMENTS = (
-    (r"(?i)\b(?:https?|ftp)://\S+|\bwww\.\S+", "[link]"),
-    (r"[\p{L}\p{N}._%+\-]+\s?@\s?[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)+", "[e-mail]"),
-    (r"(?i)\b[a-z0-9][a-z0-9\-]*\.(?:com|org|net|io|info|me|co|ly|de|fr|uk|ru|cn)(?:/\S*)?\b", "[link]"),
+    (r"://|(?i)www\.", r"(?i)\b(?:https?|ftp)://\S+|\bwww\.\S+", "[link]"),
+    ("@", r"[\p{L}\p{N}._%+\-]+\s?@\s?[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)+", "[e-mail]"),
+    (
+        r"\.[A-Za-z]",
+        r"(?i)\b[a-z0-9][a-z0-9\-]*\.(?:com|org|net|io|info|me|co|ly|de|fr|uk|ru|cn)(?:/\S*)?\b",
+        "[link]",
+    ),
     # With an international or area prefix seven digits are a number, without one nine: "2020-2021" is none.
-    (r"(?:\+|\(\+?|\b)\d(?:[ \t.()/\-]{0,2}\d){8,}\b", "[number]"),
-    (r"(?:\+\d|\(\+?\d|\b0)(?:[ \t.()/\-]{0,2}\d){6,}\b", "[number]"),
+    (r"\d", r"(?:\+|\(\+?|\b)\d(?:[ \t.()/\-]{0,2}\d){8,}\b", "[number]"),
+    (r"\d", r"(?:\+\d|\(\+?\d|\b0)(?:[ \t.()/\-]{0,2}\d){6,}\b", "[number]"),
 )
-# What at least one of these has not is matched by none of the patterns above. It is several times faster.
 _SUSPICIOUS = r"[@\d]|://|\.\S"
+"""What a comment has in which any of the patterns matches."""
 
 
 def scrub_comments(comments: pa.Array) -> pa.Array:
@@ -32,8 +37,11 @@ def scrub_comments(comments: pa.Array) -> pa.Array:
         return comments
     suspicious = pc.fill_null(pc.match_substring_regex(comments, _SUSPICIOUS), False)
     scrubbed = comments.filter(suspicious)
-    if not len(scrubbed):
-        return comments
-    for pattern, placeholder in _REPLACEMENTS:
-        scrubbed = pc.replace_substring_regex(scrubbed, pattern=pattern, replacement=placeholder)
+    for needed, pattern, placeholder in _REPLACEMENTS:
+        candidates = pc.match_substring_regex(scrubbed, needed)
+        if pc.any(candidates).as_py():
+            replaced = pc.replace_substring_regex(
+                scrubbed.filter(candidates), pattern=pattern, replacement=placeholder
+            )
+            scrubbed = pc.replace_with_mask(scrubbed, candidates, replaced)
     return pc.replace_with_mask(comments, suspicious, scrubbed)
