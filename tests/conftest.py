@@ -1,6 +1,8 @@
 """Real services for the tests: one Postgres cluster a session, a fresh migrated database a test."""
 
 import itertools
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,13 @@ from recsys.warehouse.migrate import upgrade_warehouse
 
 _TEMPLATE = "warehouse_template"
 _names = (f"test_{number}" for number in itertools.count())
+
+
+def pytest_configure() -> None:
+    """A demo's home folder, or a person's settings, must not change what is tested."""
+    for name in [name for name in os.environ if name.startswith("RECSYS_")]:
+        del os.environ[name]
+    os.environ["RECSYS_HOME"] = str(Path(tempfile.gettempdir()) / "recsys-tests-have-no-home")
 
 
 @pytest.fixture(scope="session")
