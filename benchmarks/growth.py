@@ -10,7 +10,6 @@ the sizes.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -31,12 +30,12 @@ from benchmarks.made_warehouse import (
 )
 from recsys.settings import Settings
 from recsys.snapshot.reference import TrainedThrough
-from recsys.snapshot.write import take_micro_snapshot
+from recsys.snapshot.write import micro_snapshot_parameters, take_micro_snapshot
 from recsys.warehouse.engine import connect
 from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.windows import open_window
+from recsys.warehouse.windows import Window, open_window
 
 _FRESH = """
 INSERT INTO feedback (event_id, user_id, item_id, event_type, occurred_at)
@@ -95,8 +94,9 @@ def _measure(rows: int, fresh: int, folder: Path | None, explain: Path | None) -
             opened = time.perf_counter()
             ref = take_micro_snapshot(engine, window, settings, parent)
             rounds.append((time.perf_counter() - started, opened - started, ref.rows))
+            print(f"{rows:,} rows, hour {number}: {rounds[-1][0]:.2f} s", flush=True)
             if explain is not None and number == _ROUNDS - 1:
-                explain.write_text(_plans(engine, window.upper_transaction_id, parent, settings))
+                explain.write_text(_plan(engine, window, parent, settings))
             # Training through everything that has arrived, as a chain of updates does.
             parent = replace(_everything(engine), occurred_before=start + timedelta(hours=1))
         engine.dispose()
@@ -118,23 +118,12 @@ def _everything(engine: sa.Engine) -> TrainedThrough:
     return TrainedThrough(int(horizon), _FIRST_HOUR)
 
 
-def _plans(engine: sa.Engine, upper: int, parent: TrainedThrough, settings: Settings) -> str:
-    update = settings.micro_update
-    parameters = {
-        "upper_transaction_id": upper,
-        "parent_transaction_id": parent.transaction_id,
-        "parent_occurred_before": parent.occurred_before,
-        "history_events": 2 * settings.model.max_events,
-        "replay_users_per_fresh_user": update.replay_users_per_fresh_user,
-        "max_replay_users": update.max_replay_users,
-        "guard_bound": round(update.guard_share * 2**32),
-        "max_guard_users": update.max_guard_users,
-        "seed": 1,
-    }
+def _plan(engine: sa.Engine, window: Window, parent: TrainedThrough, settings: Settings) -> str:
+    parameters = micro_snapshot_parameters(window, settings, parent)
     statement = render_literals(read_statement("select_micro_snapshot"), parameters)
     with engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}")
-        return json.dumps(parameters, default=str) + "\n" + "\n".join(line for (line,) in plan)
+        return "\n".join(line for (line,) in plan) + "\n"
 
 
 if __name__ == "__main__":

@@ -114,7 +114,6 @@ def take_micro_snapshot(
             f"window {window.window_id} ends at transaction {window.upper_transaction_id}, but the parent "
             f"model has trained on feedback up to {parent.transaction_id}: it already knows this window"
         )
-    update = settings.micro_update
     return _take(
         engine,
         window,
@@ -122,23 +121,29 @@ def take_micro_snapshot(
         _Plan(
             kind="micro",
             statement="select_micro_snapshot",
-            parameters={
-                "upper_transaction_id": window.upper_transaction_id,
-                "parent_transaction_id": parent.transaction_id,
-                "parent_occurred_before": parent.occurred_before,
-                "history_events": 2 * settings.model.max_events,
-                "replay_users_per_fresh_user": update.replay_users_per_fresh_user,
-                "max_replay_users": update.max_replay_users,
-                "guard_bound": guard_bound(update.guard_share),
-                "max_guard_users": update.max_guard_users,
-                "seed": window.window_id,
-                "min_noisy_weight": settings.validation.min_noisy_weight,
-            },
+            parameters=micro_snapshot_parameters(window, settings, parent),
             split_purpose=Purpose.FRESH,
             parent=parent,
-            minimum=update.min_fresh_events,
+            minimum=settings.micro_update.min_fresh_events,
         ),
     )
+
+
+def micro_snapshot_parameters(window: Window, settings: Settings, parent: TrainedThrough) -> dict[str, Any]:
+    """Return the parameters of `select_micro_snapshot`."""
+    update = settings.micro_update
+    return {
+        "upper_transaction_id": window.upper_transaction_id,
+        "parent_transaction_id": parent.transaction_id,
+        "parent_occurred_before": parent.occurred_before,
+        "history_events": 2 * settings.model.max_events,
+        "replay_users_per_fresh_user": update.replay_users_per_fresh_user,
+        "max_replay_users": update.max_replay_users,
+        "guard_bound": guard_bound(update.guard_share),
+        "max_guard_users": update.max_guard_users,
+        "seed": window.window_id,
+        "min_noisy_weight": settings.validation.min_noisy_weight,
+    }
 
 
 def _take(engine: sa.Engine, window: Window, settings: Settings, plan: _Plan) -> SnapshotRef:

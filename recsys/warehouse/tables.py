@@ -107,12 +107,7 @@ feedback = Table(
     Index("feedback_event_key", "event_id", "occurred_at", unique=True, postgresql_nulls_not_distinct=True),
     Index("feedback_transaction_id", "transaction_id"),
     Index("feedback_user", "user_id", "occurred_at"),
-    Index(
-        "feedback_occurred_at",
-        "occurred_at",
-        postgresql_using="brin",
-        postgresql_with={"pages_per_range": 32, "autosummarize": "on"},
-    ),
+    Index("feedback_occurred_at", "occurred_at"),
     postgresql_partition_by="RANGE (occurred_at)",
     comment="one reaction of a user to an item; applications INSERT here and never update",
 )
