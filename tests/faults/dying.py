@@ -1,0 +1,73 @@
+"""Runs a stage in a process of its own that is killed, as by kill -9, at a chosen point."""
+
+import importlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True)
+class Point:
+    """Before or after a function (`package.module:name`), a statement (a part of it) or COMMIT."""
+
+    when: Literal["before", "after"]
+    what: str
+    nth: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.when} {self.what.rpartition(':')[2]}"
+
+
+def die_in(point: Point, work: Callable[..., object], *arguments: Any) -> None:
+    """Run `work(*arguments)` in a new process and check that it was killed at the point."""
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=(point, work, arguments))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, f"{work.__name__} never came to the point {point}"
+
+
+def _run(point: Point, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    calls = 0
+
+    def die() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == point.nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if ":" in point.what:
+        _patch(point, die)
+    elif point.what == "COMMIT":
+        sa.event.listen(sa.Engine, "commit", lambda connection: die())
+    else:
+
+        def look(connection: object, cursor: object, statement: str, *_: object) -> None:
+            if point.what in statement:
+                die()
+
+        sa.event.listen(sa.Engine, f"{point.when}_cursor_execute", look)
+    work(*arguments)
+
+
+def _patch(point: Point, die: Callable[[], None]) -> None:
+    module, _, path = point.what.partition(":")
+    owner: Any = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original = getattr(owner, name)
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        if point.when == "before":
+            die()
+        result = original(*arguments, **options)
+        if point.when == "after":
+            die()
+        return result
+
+    setattr(owner, name, dying)

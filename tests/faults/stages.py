@@ -1,0 +1,35 @@
+"""The stages that die, each on the first window; in a module of their own, where a new process finds them."""
+
+import sqlalchemy as sa
+
+from recsys.settings import Settings
+from recsys.snapshot.reference import SnapshotRef, TrainedThrough
+from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
+from recsys.validation.quarantine import release
+from recsys.validation.validate import validate_window
+from recsys.warehouse.windows import Window, load_window, open_window
+from tests.faults.conftest import START
+
+PARENT = TrainedThrough(0, START)
+
+
+def open_first(settings: Settings) -> Window:
+    return open_window(sa.create_engine(settings.require_warehouse_url()), "nightly", "1")
+
+
+def validate_first(settings: Settings) -> None:
+    engine = sa.create_engine(settings.require_warehouse_url())
+    validate_window(engine, load_window(engine, 1), settings, settings.home / "data_docs")
+
+
+def release_first(settings: Settings) -> None:
+    release(sa.create_engine(settings.require_warehouse_url()), 1)
+
+
+def take_first(settings: Settings, kind: str) -> SnapshotRef:
+    engine = sa.create_engine(settings.require_warehouse_url())
+    window = load_window(engine, 1)
+    if kind == "full":
+        return take_full_snapshot(engine, window, settings)
+    update = settings.micro_update.model_copy(update={"min_fresh_events": 1})
+    return take_micro_snapshot(engine, window, settings.model_copy(update={"micro_update": update}), PARENT)

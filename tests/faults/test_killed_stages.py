@@ -1,0 +1,132 @@
+"""A stage that is killed anywhere and run again gives what an undisturbed run gives."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.settings import Settings
+from recsys.snapshot.read import read_snapshot
+from recsys.validation.quarantine import list_quarantined
+from recsys.validation.validate import validate_window
+from recsys.warehouse.windows import open_window, reconcile_window
+from tests.faults.dying import Point, die_in
+from tests.faults.stages import open_first, release_first, take_first, validate_first
+
+
+def rows(engine: sa.Engine, query: str) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]
+
+
+def state(engine: sa.Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what consumers and analysts can tell, without ids of transactions and times of the clock."""
+    return {
+        "feedback": rows(engine, "SELECT event_id FROM feedback ORDER BY feedback_id"),
+        "quarantine": rows(
+            engine,
+            "SELECT feedback ->> 'event_id', window_id, reasons, status FROM quarantine ORDER BY feedback_id",
+        ),
+        "results": rows(
+            engine,
+            "SELECT window_id, expectation, success, severity, observed, expected FROM validation_results"
+            " ORDER BY window_id, expectation",
+        ),
+        "windows": rows(
+            engine,
+            "SELECT consumer, run_key, arrived, valid, quarantined, duplicates, erased, late, out_of_order"
+            " FROM windows ORDER BY window_id",
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("before", "warehouse_horizon"),
+        Point("after", "INSERT INTO windows"),
+        Point("before", "recsys.warehouse.windows:_window"),  # after the commit
+    ],
+    ids=str,
+)
+def test_open_window(stocked: sa.Engine, undisturbed: sa.Engine, settings: Settings, point: Point) -> None:
+    die_in(point, open_first, settings)
+    windows = [(open_window(engine, "nightly", "1"), engine) for engine in (stocked, undisturbed)]
+    for window, engine in windows:
+        reconcile_window(engine, window.window_id)
+    assert state(stocked) == state(undisturbed)
+    following = open_window(stocked, "nightly", "2")
+    assert (following.lower_transaction_id, following.arrived) == (windows[0][0].upper_transaction_id, 0)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("before", "recsys.validation.validate:settle_window"),  # after Great Expectations
+        Point("after", "recsys.validation.validate:_store"),  # rows are moved, Data Docs are written
+        Point("before", "recsys.validation.validate:_report"),  # after the commit
+    ],
+    ids=str,
+)
+def test_validate_window(
+    stocked: sa.Engine, undisturbed: sa.Engine, settings: Settings, elsewhere: Settings, point: Point
+) -> None:
+    window = open_first(settings)
+    die_in(point, validate_first, settings)
+    report = validate_window(stocked, window, settings, settings.home / "data_docs")
+    expected = validate_window(
+        undisturbed, open_window(undisturbed, "nightly", "1"), elsewhere, elsewhere.home / "data_docs"
+    )
+    assert replace(report, data_docs="") == replace(expected, data_docs="")
+    for engine in (stocked, undisturbed):
+        assert reconcile_window(engine, 1).balanced
+    assert state(stocked) == state(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "point", [Point("after", "INSERT INTO feedback"), Point("before", "COMMIT")], ids=str
+)
+def test_release(stocked: sa.Engine, settings: Settings, point: Point) -> None:
+    open_first(settings)
+    validate_first(settings)
+    before = state(stocked)
+    die_in(point, release_first, settings)
+    assert state(stocked) == before
+    release_first(settings)
+    assert open_window(stocked, "nightly", "2").arrived == 1
+    assert len(list_quarantined(stocked)) == 1
+
+
+@pytest.mark.parametrize("kind", ["full", "micro"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("before", "recsys.snapshot.interactions:InteractionsWriter.write"),
+        Point("after", "recsys.snapshot.store:Folder.write_manifest"),  # before the folder is renamed
+        Point("before", "recsys.snapshot.write:_record"),  # after the folder is renamed
+    ],
+    ids=str,
+)
+def test_take_snapshot(
+    stocked: sa.Engine, settings: Settings, elsewhere: Settings, point: Point, kind: str
+) -> None:
+    open_first(settings)
+    die_in(point, take_first, settings, kind)
+    assert rows(stocked, "SELECT * FROM snapshots") == []
+    ref = take_first(settings, kind)
+    expected = take_first(elsewhere, kind)
+    assert ref.digest == expected.digest
+    assert read_snapshot(ref).interactions().equals(read_snapshot(expected).interactions())
+    assert [folder.name for folder in Path(settings.snapshots, kind).iterdir()] == [Path(ref.uri).name]
+    assert rows(stocked, "SELECT uri, digest, rows FROM snapshots WHERE snapshot_id = 1") == [
+        (ref.uri, ref.digest, ref.rows)
+    ]
+
+
+def test_an_opener_that_was_killed_leaves_no_lock_behind(stocked: sa.Engine, settings: Settings) -> None:
+    die_in(Point("after", "INSERT INTO windows"), open_first, settings)
+    impatient = sa.create_engine(stocked.url, connect_args={"options": "-c lock_timeout=5s"})
+    assert open_window(impatient, "nightly", "another run").arrived == 12
+    impatient.dispose()
