@@ -135,15 +135,16 @@ class Feedback(RuleBasedStateMachine):
 
     @initialize(kinds=BATCHES)
     def begin(self, kinds: list[str]) -> None:
-        """A window that holds rows, one that holds none, and rows around the transaction it waits for."""
-        self.write("ann", ["sound", "unknown item", "days late"], 0)
-        self.open("nightly", None, None)
+        """A consumer that has read and judged rows, and rows around a transaction that it waits for."""
         self.note_time()
-        self.write_and_stay_open(0, "bob", ["sound"], 0)
-        self.write("cid", kinds, 0)
-        self.open("hourly", None, None)
+        self.write("ann", ["unknown item"], 0)
+        self.note_time()
+        self.write("ann", ["sound", "days late"], 0)
         self.open("nightly", None, None)
         self.validate(0, killed=False)
+        self.write_and_stay_open(0, "bob", ["sound"], 0)
+        self.write("cid", kinds, 0)
+        self.open("nightly", None, None)
         self.note_time()
 
     @rule(user=st.sampled_from(USERS), kinds=BATCHES, which=INDEX)
