@@ -22,6 +22,7 @@ from recsys.local.demo_report import (
     build_report,
     choose_user,
     first_reason,
+    has_decided,
     latest_titles,
     recommended_titles,
     show_report,
@@ -83,9 +84,11 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
     try:
         _step(console, 3, "A night: learn from the first nine tenths of the feedback")
         _ingest(console, engine, settings, "items", files.items)
-        _ingest(console, engine, settings, "feedback", files.first_feedback)
-        _ingest(console, engine, settings, "feedback", files.broken_feedback)
-        nightly = _run_dag(console, airflow, "nightly_training")
+        loaded = [
+            _ingest(console, engine, settings, "feedback", path)
+            for path in (files.first_feedback, files.broken_feedback)
+        ]
+        nightly = _learn(console, engine, airflow, "nightly_training", loaded)
 
         _step(console, 4, "An hour: the users react, the model learns from it")
         user = choose_user(engine, files.fresh_users)
@@ -97,7 +100,7 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
             )
         )
         fresh = _ingest(console, engine, settings, "feedback", files.fresh_feedback)
-        hourly = _run_dag(console, airflow, "hourly_micro_update")
+        hourly = _learn(console, engine, airflow, "hourly_micro_update", [fresh])
         report = build_report(engine, nightly, hourly)
         if user is None or fresh.inserted == 0:
             return report, Taste()
@@ -120,6 +123,16 @@ def _ingest(console: Console, engine: sa.Engine, settings: Settings, table: Any,
         f"{summary.rejected:,} rejected, {summary.seconds:.1f} s"
     )
     return summary
+
+
+def _learn(
+    console: Console, engine: sa.Engine, airflow: AirflowClient, dag_id: str, loaded: list[IngestSummary]
+) -> DagOutcome:
+    """Run a training DAG, unless all it would learn from was there and judged in an earlier demo."""
+    if has_decided(engine, dag_id) and not any(summary.inserted for summary in loaded):
+        console.print(f"  {dag_id} learned from these events in an earlier demo; it is not run again")
+        return DagOutcome(state="skipped", seconds=0.0, run_key=f"{dag_id}/")
+    return _run_dag(console, airflow, dag_id)
 
 
 def _run_dag(console: Console, airflow: AirflowClient, dag_id: str) -> DagOutcome:

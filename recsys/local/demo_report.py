@@ -106,6 +106,13 @@ def latest_titles(engine: sa.Engine, user_id: str, liked_only: bool, count: int 
         ]
 
 
+def has_decided(engine: sa.Engine, dag_id: str) -> bool:
+    """Return whether any run of a DAG has come to a decision on a model."""
+    decided = sa.exists().where(promotion_ledger.c.run_key.startswith(f"{dag_id}/", autoescape=True))
+    with engine.connect() as connection:
+        return bool(connection.scalar(sa.select(decided)))
+
+
 def build_report(engine: sa.Engine, nightly: DagOutcome, hourly: DagOutcome) -> dict[str, Any]:
     """Return the report under its stable keys, from what the warehouse has recorded."""
     with engine.connect() as connection:
