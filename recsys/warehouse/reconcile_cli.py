@@ -13,7 +13,8 @@ def reconcile(
 ) -> None:
     """Count where every window's rows are now; exit code 1 when rows are missing or too many.
 
-    arrived = valid + quarantined + duplicate + erased.
+    arrived = valid + quarantined + duplicate + erased. Late rows happened before an earlier window was
+    closed; rows out of order happened before another one that had arrived earlier in the window.
     """
     from rich.console import Console
     from rich.table import Table
@@ -28,6 +29,9 @@ def reconcile(
     for name in counts:
         table.add_column(name, justify="right")
     table.add_column("balanced")
+    arrivals = ("late", "out_of_order")
+    for name in arrivals:
+        table.add_column(name.replace("_", " "), justify="right")
     unbalanced = []
     for window in latest_windows(engine, consumer, limit):
         found = reconcile_window(engine, window.window_id)
@@ -40,6 +44,7 @@ def reconcile(
             window.run_key,
             *(f"{getattr(found, name):,}" for name in counts),
             "yes" if found.balanced else "no",
+            *(f"{getattr(found, name):,}" for name in arrivals),
         )
     engine.dispose()
     Console().print(table if table.row_count else "There are no windows yet.")
