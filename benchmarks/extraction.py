@@ -10,6 +10,7 @@ keys, and `to_parquet`. The snapshot is taken by a process of its own, whose pea
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.made_warehouse import (
     PSEUDONYM_KEY,
@@ -53,9 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The first snapshot also gives every user a key, which happens once in a user's life.
         first = _child("snapshot", url, root)
         copies, taken = [], []
+        postmaster = psutil.Process(int((server.data_dir / "postmaster.pid").read_text().split()[0]))
+        copy_cpu, snapshot_cpu = [], []
         for _ in range(_ROUNDS):
+            before = _cpu_seconds(postmaster)
             copies.append(run_psql(server, _RAW_COPY))
+            between = _cpu_seconds(postmaster)
             taken.append(_child("snapshot", url, root))
+            copy_cpu.append(between - before)
+            snapshot_cpu.append(_cpu_seconds(postmaster) - between + taken[-1]["cpu_seconds"])
         best = min(taken, key=lambda run: float(run["seconds"]))
         figures = {
             "rows": options.rows,
@@ -64,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "seconds": best["seconds"],
             "copy_seconds": min(copies),
             "ratio_to_copy": best["seconds"] / min(copies),
+            "cpu_seconds_with_server": min(snapshot_cpu),
+            "copy_cpu_seconds_of_server": min(copy_cpu),
+            "load_average": os.getloadavg()[0],
             "peak_rss_mib": max(run["peak_rss_mib"] for run in (first, *taken)),
             "rss_before_mib": best["rss_before_mib"],
             "snapshot_mib": best["snapshot_mib"],
@@ -73,6 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures["read_sql_seconds"] = _child("read_sql", url, root)["seconds"]
             figures["speedup_over_read_sql"] = figures["read_sql_seconds"] / figures["seconds"]
     report(figures, options.json)
+
+
+def _cpu_seconds(postmaster: psutil.Process) -> float:
+    """CPU time of the server's processes that have ended, its backends above all."""
+    time.sleep(0.2)  # until the last backend has been waited for
+    used = postmaster.cpu_times()
+    return float(used.children_user + used.children_system)
 
 
 def _child(what: str, url: str, root: Path) -> dict[str, Any]:
@@ -92,6 +111,7 @@ def _take_snapshot(url: str, folder: Path) -> dict[str, Any]:
     settings = Settings(home=folder, warehouse_url=url, pseudonym_key=PSEUDONYM_KEY)
     engine = connect(url)
     before = _peak_rss_mib()
+    cpu_before = time.process_time()
     started = time.perf_counter()
     window = open_window(engine, "benchmark", f"run at {time.time_ns()}")
     ref = take_full_snapshot(engine, window, settings)
@@ -100,6 +120,7 @@ def _take_snapshot(url: str, folder: Path) -> dict[str, Any]:
     return {
         "rows": ref.rows,
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu_before,
         "rss_before_mib": before,
         "peak_rss_mib": _peak_rss_mib(),
         "snapshot_mib": size / 2**20,
