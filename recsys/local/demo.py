@@ -15,7 +15,7 @@ from rich.status import Status
 from recsys.catalogues.movielens import DemoFiles, prepare_demo
 from recsys.errors import StackError
 from recsys.local.airflow_client import AirflowClient, DagRun
-from recsys.local.cli import StackProgress, print_addresses
+from recsys.local.cli import StackProgress, let_signals_interrupt, print_addresses
 from recsys.local.demo_report import (
     DagOutcome,
     Taste,
@@ -57,6 +57,7 @@ def run_demo(console: Console, data: Path | None = None) -> dict[str, Any]:
     files = prepare_demo(settings.home.resolve() / "demo-data", data)
     console.print(f"  {files.description}")
 
+    let_signals_interrupt()
     _step(console, 2, "The stack: Postgres, MLflow, Airflow")
     was_up = stack_state(settings.home).phase is StackPhase.HEALTHY
     with StackProgress(console) as progress:
