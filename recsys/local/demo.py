@@ -15,7 +15,7 @@ from rich.status import Status
 from recsys.catalogues.movielens import DemoFiles, prepare_demo
 from recsys.errors import StackError
 from recsys.local.airflow_client import AirflowClient, DagRun
-from recsys.local.cli import StackProgress, let_signals_interrupt, print_addresses
+from recsys.local.cli import StackProgress, print_addresses
 from recsys.local.demo_report import (
     DagOutcome,
     Taste,
@@ -27,7 +27,7 @@ from recsys.local.demo_report import (
     recommended_titles,
     show_report,
 )
-from recsys.local.stack import stack_state, start_stack, stop_stack
+from recsys.local.stack import interrupted_once, stack_state, start_stack, stop_stack
 from recsys.local.state import StackPhase
 from recsys.settings import Settings, load_settings
 from recsys.warehouse.engine import connect
@@ -57,19 +57,20 @@ def run_demo(console: Console, data: Path | None = None) -> dict[str, Any]:
     files = prepare_demo(settings.home.resolve() / "demo-data", data)
     console.print(f"  {files.description}")
 
-    let_signals_interrupt()
     _step(console, 2, "The stack: Postgres, MLflow, Airflow")
     was_up = stack_state(settings.home).phase is StackPhase.HEALTHY
-    with StackProgress(console) as progress:
-        state = start_stack(settings.home, schedules=False, progress=progress.show)
-    print_addresses(state, console)
-    try:
-        with AirflowClient.for_home(settings.home) as airflow:
-            report, taste = _run_loop(console, airflow, files)
-    finally:
-        if not was_up:
-            _step(console, 5, "Stopping the stack")
-            stop_stack(settings.home)
+    # Ctrl-C, and being told to end, stop the stack too.
+    with interrupted_once():
+        with StackProgress(console) as progress:
+            state = start_stack(settings.home, schedules=False, progress=progress.show)
+        print_addresses(state, console)
+        try:
+            with AirflowClient.for_home(settings.home) as airflow:
+                report, taste = _run_loop(console, airflow, files)
+        finally:
+            if not was_up:
+                _step(console, 5, "Stopping the stack")
+                stop_stack(settings.home)
     report["seconds"] = round(time.monotonic() - started, 1)
     report_file = settings.home / REPORT_NAME
     report_file.write_text(json.dumps(report, indent=2) + "\n")

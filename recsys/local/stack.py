@@ -71,7 +71,7 @@ def start_stack(
         return _wait_until_healthy(stack, None, progress)
     _clean_up(stack)
     process = None
-    with _interrupted_once():
+    with interrupted_once():
         try:
             with stack.log_file("supervisor").open("ab") as log:
                 process = subprocess.Popen(
@@ -169,7 +169,7 @@ def _left_over(stack: StackHome) -> int:
 
 
 @contextlib.contextmanager
-def _interrupted_once() -> Iterator[None]:
+def interrupted_once() -> Iterator[None]:
     """Let the first Ctrl-C, SIGTERM or closed terminal interrupt; the next must not leave half behind."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
