@@ -15,7 +15,8 @@ from pyarrow import csv
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
-from recsys.warehouse.statements import read_statement, render_statement
+from recsys.warehouse.literals import render_literals
+from recsys.warehouse.statements import read_statement
 
 _TYPES = {
     "user_index": pa.int64(),
@@ -107,8 +108,9 @@ def read_histories(
         last = min(first + batch_users, users)
         events = _copy(
             connection,
-            render_statement(
-                "select_user_events", lower=first, upper=last, through_transaction_id=through_transaction_id
+            render_literals(
+                read_statement("select_user_events"),
+                {"lower": first, "upper": last, "through_transaction_id": through_transaction_id},
             ),
         )
         user = events["user_index"].to_numpy()
@@ -139,7 +141,7 @@ def _copy(connection: sa.Connection, statement: str) -> pa.Table:
 
 
 def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:
-    statement = render_statement("select_staged_user_keys", lower=first, upper=last)
+    statement = render_literals(read_statement("select_staged_user_keys"), {"lower": first, "upper": last})
     return list(connection.exec_driver_sql(statement).scalars())
 
 

@@ -3,14 +3,9 @@
 from functools import cache
 from pathlib import Path
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-
 from recsys.errors import ConfigurationError
 
 _SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
-# Unlike psycopg2's own dialect, this one leaves percent signs alone.
-_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def sql_path(*parts: str) -> Path:
@@ -28,9 +23,3 @@ def sql_path(*parts: str) -> Path:
 def read_statement(name: str) -> str:
     """Return the text of `sql/NAME.sql`, for example `open_window` or `rules/unknown_item`."""
     return sql_path(*f"{name}.sql".split("/")).read_text(encoding="utf-8")
-
-
-def render_statement(name: str, **parameters: int) -> str:
-    """Return the text of `sql/NAME.sql` with its `:name` parameters as literals; COPY binds none."""
-    bound = sa.text(read_statement(name)).bindparams(**parameters)
-    return str(bound.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
