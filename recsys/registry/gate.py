@@ -17,8 +17,14 @@ from recsys.evaluation.metrics import ndcg_name
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.settings import Settings
 
-Action = Literal["promote", "hold", "reject"]
+Action = Literal["promote", "hold", "reject", "ask"]
 Verdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
+
+PROMOTE: Action = "promote"
+HOLD: Action = "hold"
+REJECT: Action = "reject"
+ASK: Action = "ask"
+"""A person decides: approve promotes over `expected_champion`, refuse rejects, no answer in time holds."""
 
 PASS: Verdict = "pass"  # noqa: S105 (a verdict, not a password)
 FAIL: Verdict = "fail"
@@ -50,7 +56,8 @@ class Decision:
     Attributes
     ----------
     action
-        `promote`, `hold` (the champion stays; later feedback may decide otherwise) or `reject`.
+        `promote`, `hold` (the champion stays; later feedback may decide otherwise), `reject`, or `ask`
+        (a person; nothing changes until there is an answer).
     reason
         A stable name for machines.
     explanation
