@@ -53,6 +53,10 @@ class EvaluationError(RecsysError):
     """A model cannot be evaluated: no held-out feedback, scores of the wrong shape or not finite."""
 
 
+class SimulationError(RecsysError):
+    """A world cannot be simulated from these ratings or settings."""
+
+
 class PromotionConflictError(RecsysError):
     """The champion is no longer the version that the candidate was compared with."""
 
