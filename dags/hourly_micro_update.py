@@ -12,6 +12,7 @@ from recsys.orchestration import (
     INTERVAL_PARAMS,
     MODEL_WRITER_POOL,
     START_DATE,
+    DataDocsLink,
     alert_of_failure,
     deadline,
     on_schedule,
@@ -41,7 +42,7 @@ for the next one.
 )
 def hourly_micro_update() -> None:
     window = stage(stages.open_window)()
-    valid = stage(stages.validate)(window)
+    valid = stage(stages.validate, links=[DataDocsLink()])(window)
     snapshot = stage(stages.take_micro_snapshot)(valid)
     candidate = stage(stages.micro_update, queue=GPU_QUEUE, pool=MODEL_WRITER_POOL)(snapshot)
     evaluated = stage(stages.evaluate)(candidate)

@@ -12,6 +12,7 @@ from recsys.orchestration import (
     INTERVAL_PARAMS,
     MODEL_WRITER_POOL,
     START_DATE,
+    DataDocsLink,
     alert_of_failure,
     deadline,
     on_schedule,
@@ -43,7 +44,7 @@ runs and registrations are found again, not made twice.
 )
 def nightly_training() -> None:
     window = stage(stages.open_window)()
-    valid = stage(stages.validate)(window)
+    valid = stage(stages.validate, links=[DataDocsLink()])(window)
     snapshot = stage(stages.take_full_snapshot)(valid)
     candidate = stage(
         stages.fine_tune,

@@ -1,4 +1,4 @@
-"""The page "Recommender" inside the Airflow UI: who serves users now, why, and on which data.
+"""The page "Recommender" inside the Airflow UI: who serves users now, why, on which data; and Data Docs.
 
 Airflow loads plugins in every component, so this module imports next to nothing; the web application
 is built when the API server receives the first request for it.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 URL_PREFIX = "/recommender"
 _TEMPLATES = Path(__file__).parent / "templates"
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _CONNECT_TIMEOUT_SECONDS = 3
 _STATEMENT_TIMEOUT_MILLISECONDS = 3_000
 
@@ -46,6 +47,15 @@ _QUERIES = {
     "publications": "select * from analytics.publication_history order by publication_id desc limit 5",
     "coverage": "select * from analytics.recommendation_coverage order by users desc",
 }
+
+_DATA_DOCS_QUERIES = {
+    "windows": "select * from windows where window_id = %(window_id)s",
+    "results": """
+        select * from validation_results where window_id = %(window_id)s
+        order by success, severity, expectation
+    """,
+}
+_WINDOW_OF_RUN = {"windows": "select window_id from windows where run_key = %(run)s"}
 
 
 class LazyApplication:
@@ -81,14 +91,50 @@ def build_application() -> FastAPI:
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
     from fastapi import Depends, FastAPI, HTTPException, Request
-    from fastapi.responses import HTMLResponse
+    from fastapi.responses import HTMLResponse, RedirectResponse
 
-    application = FastAPI(title="Recommender", openapi_url=None)
+    from recsys.validation import data_docs
 
-    @application.get("/", dependencies=[Depends(requires_access_view(AccessView.WEBSITE))])
+    application = FastAPI(
+        title="Recommender",
+        openapi_url=None,
+        dependencies=[Depends(requires_access_view(AccessView.WEBSITE))],
+    )
+
+    @application.get("/")
     def page() -> HTMLResponse:
         status, content = read_state()
         return _respond("recommender.html", status, **content)
+
+    @application.get("/data-docs", response_model=None)
+    def docs_of_run(run: str) -> HTMLResponse | RedirectResponse:
+        status, content = ask_warehouse(_WINDOW_OF_RUN, run=run)
+        if status != 200:
+            return _respond("data_docs.html", status, **content)
+        if not content["windows"]:
+            problem = f"Run {run} has opened no window of feedback: it had nothing to validate."
+            return _respond("data_docs.html", 404, problem=problem)
+        return RedirectResponse(f"data-docs/{content['windows'][0]['window_id']}/")
+
+    @application.get("/data-docs/{window_id:int}/")
+    @application.get("/data-docs/{window_id:int}/index.html")
+    def docs_of_window(window_id: int) -> HTMLResponse:
+        status, content = ask_warehouse(_DATA_DOCS_QUERIES, window_id=window_id)
+        if status != 200:
+            return _respond("data_docs.html", status, **content)
+        if not content["windows"]:
+            return _respond("data_docs.html", 404, problem=f"There is no window {window_id}.")
+        pages = data_docs.list_pages(_settings().data_docs, window_id)
+        return _respond("data_docs.html", 200, pages=pages, **content)
+
+    @application.get("/data-docs/{window_id:int}/{path:path}")
+    def docs_page(window_id: int, path: str) -> HTMLResponse:
+        text = data_docs.read_page(_settings().data_docs, window_id, path)
+        if text is None:
+            problem = "There is no such page: Data Docs are removed when their retention is over."
+            return _respond("data_docs.html", 404, problem=problem)
+        policy = data_docs.CONTENT_SECURITY_POLICY
+        return HTMLResponse(text, headers=_HEADERS | {"Content-Security-Policy": policy})
 
     @application.exception_handler(HTTPException)
     async def refuse(_request: Request, error: HTTPException) -> HTMLResponse:
@@ -100,6 +146,17 @@ def build_application() -> FastAPI:
 
 def read_state() -> tuple[int, dict[str, Any]]:
     """Return the page's HTTP status and content: rows by name of query, or a `problem` in words."""
+    status, content = ask_warehouse(_QUERIES)
+    if status != 200:
+        return status, content
+    models: dict[str, dict[str, Any]] = {}
+    for row in content["metrics"]:
+        models.setdefault(row["scorer"], {})[row["metric"]] = row
+    return 200, content | {"models": models}
+
+
+def ask_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, dict[str, Any]]:
+    """Return an HTTP status and the rows by name of query, or a `problem` in words."""
     from sqlalchemy.exc import DBAPIError, ProgrammingError
 
     from recsys.errors import RecsysError
@@ -111,8 +168,8 @@ def read_state() -> tuple[int, dict[str, Any]]:
     try:
         with engine.connect() as connection:
             content: dict[str, Any] = {
-                name: [dict(row) for row in connection.exec_driver_sql(query).mappings()]
-                for name, query in _QUERIES.items()
+                name: [dict(row) for row in connection.exec_driver_sql(query, parameters).mappings()]
+                for name, query in queries.items()
             }
     except ProgrammingError:
         return 503, {"problem": "The warehouse has no analytics views yet: run `recsys migrate`."}
@@ -120,21 +177,23 @@ def read_state() -> tuple[int, dict[str, Any]]:
         where = engine.url.render_as_string(hide_password=True)
         reason = str(error.orig).strip().splitlines()[0]
         return 503, {"problem": f"The warehouse at {where} does not answer: {reason}"}
-    models: dict[str, dict[str, Any]] = {}
-    for row in content["metrics"]:
-        models.setdefault(row["scorer"], {})[row["metric"]] = row
-    return 200, content | {"models": models}
+    return 200, content
+
+
+def _settings() -> Any:
+    from recsys.settings import load_settings
+
+    return load_settings()
 
 
 def _engine() -> sa.Engine:
     """Return an engine for one short, read-only look at the warehouse."""
     import sqlalchemy as sa
 
-    from recsys.settings import load_settings
     from recsys.warehouse.engine import warehouse_url
 
     return sa.create_engine(
-        warehouse_url(load_settings().require_warehouse_url()),
+        warehouse_url(_settings().require_warehouse_url()),
         poolclass=sa.NullPool,
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
@@ -155,7 +214,7 @@ def _respond(template: str, status: int, **content: Any) -> Any:
     return HTMLResponse(
         _environment().get_template(template).render(nonce=nonce, **content),
         status_code=status,
-        headers={"Cache-Control": "no-store", "Content-Security-Policy": policy},
+        headers=_HEADERS | {"Content-Security-Policy": policy},
     )
 
 
@@ -168,4 +227,11 @@ def _environment() -> Any:
     environment.filters["count"] = lambda number: "-" if number is None else f"{number:,}"
     environment.filters["figure"] = lambda number: "-" if number is None else f"{number:.4f}"
     environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
+    environment.filters["pairs"] = _pairs
     return environment
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    """Write small figures in one line; distributions are on the pages of Great Expectations."""
+    figures = {name.replace("_", " "): value for name, value in values.items() if not isinstance(value, dict)}
+    return ", ".join(f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in figures.items())

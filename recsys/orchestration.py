@@ -4,13 +4,14 @@ The only module of the package that imports Airflow.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 # The stub file of airflow.sdk 1.3.2 leaves some of its names out.
 from airflow.sdk import (  # type: ignore[attr-defined]
     Asset,
+    BaseOperatorLink,
     CronDataIntervalTimetable,
     DeadlineAlert,
     DeadlineReference,
@@ -19,6 +20,7 @@ from airflow.sdk import (  # type: ignore[attr-defined]
     RetryAction,
     RetryRule,
     SyncCallback,
+    conf,
     get_current_context,
     task,
 )
@@ -28,6 +30,7 @@ from recsys import errors
 from recsys.alerts import send_alert
 from recsys.settings import load_settings
 from recsys.stages import Reference, Run
+from recsys.validation.data_docs import link_to_run
 
 CHAMPION = Asset(name="champion", uri="recsys://registry/champion")
 """Updated whenever another model version becomes champion."""
@@ -112,7 +115,24 @@ def deadline(after: timedelta) -> DeadlineAlert | None:
     )
 
 
-def stage(function: Callable[..., Reference], **options: Any) -> Any:
+class DataDocsLink(BaseOperatorLink):  # type: ignore[misc]
+    """The button on a task that opens the Data Docs of its run; for a failed task too."""
+
+    name = "Data Docs"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 (Airflow passes it by name)
+        """Return the address; the task pushes it when it ends, whatever its end."""
+        return link_to_run(airflow_url() or "", f"{ti_key.dag_id}/{ti_key.run_id}")
+
+
+def airflow_url() -> str | None:
+    """Return the address of the Airflow UI, None when none is configured."""
+    return conf.get("api", "base_url", fallback="").rstrip("/") or None
+
+
+def stage(
+    function: Callable[..., Reference], *, links: Sequence[BaseOperatorLink] = (), **options: Any
+) -> Any:
     """Make the task that calls a function of `recsys.stages` with the current run.
 
     A run with nothing to do ends as skipped, with the reason.
@@ -121,6 +141,8 @@ def stage(function: Callable[..., Reference], **options: Any) -> Any:
     ----------
     function
         Takes the run and what earlier stages returned; returns a small reference for XCom.
+    links
+        Buttons on the task in the Airflow UI.
     options
         Arguments of `airflow.sdk.task`, such as `queue` or `pool`.
     """
@@ -134,7 +156,15 @@ def stage(function: Callable[..., Reference], **options: Any) -> Any:
 
     # Airflow reads the signature to check the call; ours is the wrapper's, without the run.
     del run_stage.__wrapped__
-    return task(**options)(run_stage)
+    make_task = task(**options)(run_stage)
+
+    def wire(*references: Any) -> Any:
+        made = make_task(*references)
+        # An attribute of operator classes: `task` takes no argument for it (Airflow 3.3).
+        made.operator.operator_extra_links = tuple(links)
+        return made
+
+    return wire
 
 
 def current_run() -> Run:
@@ -153,6 +183,7 @@ def current_run() -> Run:
         ),
         params=params,
         asked_by=run.triggering_user_name,
+        airflow_url=airflow_url(),
     )
 
 

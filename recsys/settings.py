@@ -276,6 +276,11 @@ class Settings(BaseSettings):
         return (self.snapshot_root or str(self.home.resolve() / "snapshots")).rstrip("/")
 
     @property
+    def data_docs(self) -> Path:
+        """Folder of Great Expectations' Data Docs; the Airflow page reads them where workers wrote them."""
+        return self.home.resolve() / "data_docs"
+
+    @property
     def runs(self) -> Path:
         """Folder of training runs on this machine or on a disk that workers share."""
         return (self.work_root or self.home.resolve() / "runs").resolve()

@@ -36,6 +36,8 @@ class Run:
     interval: tuple[datetime, datetime] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     asked_by: str | None = None
+    airflow_url: str | None = None
+    """Address of the Airflow UI where it is configured, for links."""
 
 
 def _connect() -> tuple[Settings, sa.Engine]:
@@ -72,12 +74,13 @@ def open_window(run: Run) -> Reference:
 def validate(run: Run, window: Reference) -> Reference:
     """Move rows that break a rule to quarantine and check the rest; publish the Data Docs."""
     from recsys.alerts import send_alert
+    from recsys.validation.data_docs import link_to_run
     from recsys.validation.validate import validate_window
     from recsys.warehouse.windows import load_window, reconcile_window
 
     settings, engine = _connect()
     recorded = load_window(engine, window["window_id"])
-    report = validate_window(engine, recorded, settings, settings.home.resolve() / "data_docs")
+    report = validate_window(engine, recorded, settings, settings.data_docs)
     reconciliation = reconcile_window(engine, recorded.window_id)
     if not reconciliation.balanced:
         send_alert(settings, f"window {recorded.window_id} does not reconcile: {reconciliation}")
@@ -88,6 +91,7 @@ def validate(run: Run, window: Reference) -> Reference:
         "quarantined": report.quarantined,
         "duplicates": report.duplicates,
         "data_docs": report.data_docs,
+        "data_docs_url": link_to_run(run.airflow_url, run.key) if run.airflow_url else None,
     }
 
 
@@ -98,7 +102,7 @@ def take_full_snapshot(run: Run, window: Reference) -> Reference:
 
     settings, engine = _connect()
     snapshot = write_full_snapshot(engine, load_window(engine, window["window_id"]), settings)
-    return snapshot.to_dict() | {"data_docs": window["data_docs"]}
+    return snapshot.to_dict() | _data_docs(window)
 
 
 def take_micro_snapshot(run: Run, window: Reference) -> Reference:
@@ -112,7 +116,12 @@ def take_micro_snapshot(run: Run, window: Reference) -> Reference:
     recorded = load_window(engine, window["window_id"])
     known = trained_through(settings, parent.model_version)
     snapshot = write_micro_snapshot(engine, recorded, settings, known)
-    return snapshot.to_dict() | {"data_docs": window["data_docs"], "parent": parent.model_version}
+    return snapshot.to_dict() | _data_docs(window) | {"parent": parent.model_version}
+
+
+def _data_docs(window: Reference) -> Reference:
+    # A run that was validated by an older release has no address.
+    return {"data_docs": window["data_docs"], "data_docs_url": window.get("data_docs_url")}
 
 
 def fine_tune(run: Run, snapshot: Reference) -> Reference:

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 
+from recsys.errors import RegistryError
 from recsys.registry import ledger
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.registry.gate import Decision
@@ -76,6 +77,10 @@ def carry_out(
 ) -> LedgerEntry:
     """Do what the gate decided and record it in the ledger and on the model version."""
     checks = [check.to_dict() for check in decision.checks]
+    if decision.action == "ask":
+        raise RegistryError(
+            f"version {version} waits for a person's answer; there is nothing to carry out yet"
+        )
     if decision.action == "promote":
         entry = promote(
             engine,

@@ -44,7 +44,8 @@ def track_training(
     training
         Contents of the training's `result.json`; `history.jsonl` lies beside its checkpoint.
     snapshot
-        Reference of the snapshot: uri, digest, kind, window_id, and `parent` and `data_docs` if any.
+        Reference of the snapshot: uri, digest, kind, window_id, and `parent`, `data_docs` and
+        `data_docs_url` if any.
 
     Returns
     -------
@@ -62,6 +63,7 @@ def track_training(
             "recsys.snapshot_digest": snapshot["digest"],
             "recsys.parent_version": snapshot.get("parent"),
             "recsys.data_docs": snapshot.get("data_docs"),
+            "recsys.data_docs_url": snapshot.get("data_docs_url"),
             "recsys.stopped_because": training.get("stopped_because"),
         }
         client.log_batch(

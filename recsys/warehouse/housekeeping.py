@@ -71,7 +71,7 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
         # MLflow has what the runs made.
         runs_removed=_remove_old_folders(settings.runs.glob("*/*"), settings.retention.training_runs_days),
         data_docs_removed=_remove_old_folders(
-            settings.home.resolve().glob("data_docs/*"), settings.retention.snapshots_days
+            settings.data_docs.glob("*"), settings.retention.snapshots_days
         ),
         windows_reconciled=reconciled,
         windows_unbalanced=unbalanced,

@@ -1,0 +1,92 @@
+"""Finds the pages of a window's Data Docs for those who serve them, and nothing beside them.
+
+The pages come from Great Expectations, which lets them load scripts and styles from public servers. Served
+beside Airflow they get neither: no foreign code in a signed-in session, and the same look without a network.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+PATH = "recommender/data-docs"
+"""Where the Airflow plugin serves them, below Airflow's own address."""
+
+CONTENT_SECURITY_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; form-action 'none'"
+_STYLE = """
+<style>
+  :root { color-scheme: light dark; }
+  body { font: 14px/1.5 Inter, system-ui, sans-serif; margin: 24px auto; max-width: 1100px; padding: 0 16px; }
+  img, footer, .cooltip .top, [onclick], [data-toggle="collapse"] { display: none !important; }
+  .navbar:not(.ge-navigation-sidebar-container), .card:has(h4) { display: none !important; }
+  h4, h5 { font-size: 16px; margin: 16px 0 8px; } h6 { font-size: 14px; margin: 12px 0 4px; }
+  ol, ul { list-style: none; padding: 0; } ol.breadcrumb { display: flex; gap: 12px; }
+  table { border-collapse: collapse; width: 100%; } th { text-align: left; }
+  th, td { padding: 6px 10px 6px 0; border-bottom: 1px solid #8884; vertical-align: top; }
+  .alert { border-bottom: 2px solid #8884; } a { color: #017cee; } .badge { font-family: monospace; }
+  .text-success::before { content: "\\2714"; color: #15803d; }
+  .text-danger::before { content: "\\2716"; color: #b91c1c; }
+  .text-warning::before { content: "\\26A0"; color: #92400e; }
+</style>
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a window's site; `path` is relative to the site."""
+
+    path: str
+    title: str
+    written_at: datetime
+
+
+def link_to_run(base_url: str, run_key: str) -> str:
+    """Return the address of the Data Docs of a DAG run; without a base URL it is relative to the host."""
+    return f"{base_url.rstrip('/')}/{PATH}?{urlencode({'run': run_key})}"
+
+
+def list_pages(root: Path, window_id: int) -> list[Page]:
+    """Return the pages of a window's site except its index: results before suites, newest first.
+
+    Parameters
+    ----------
+    root
+        `Settings.data_docs`.
+    """
+    site = _site(root, window_id)
+    found = [
+        Page(
+            path.relative_to(site).as_posix(),
+            _title(path.relative_to(site)),
+            datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        )
+        for folder in ("validations", "expectations")
+        for path in (site / folder).rglob("*.html")
+    ]
+    newest_first = sorted(found, key=lambda page: page.written_at, reverse=True)
+    return sorted(newest_first, key=lambda page: page.path.startswith("expectations/"))
+
+
+def read_page(root: Path, window_id: int, path: str) -> str | None:
+    """Return the HTML of a page with our style, or None when the window's site has no such page.
+
+    Links and `..` never lead out of the site.
+    """
+    site = _site(root, window_id)
+    try:
+        page = (site / path).resolve()
+        if page.suffix != ".html" or not page.is_relative_to(site) or not page.is_file():
+            return None
+        text = page.read_text(encoding="utf-8")
+    except (OSError, ValueError):  # a path with a null byte, or removed by retention meanwhile
+        return None
+    return text.replace("</head>", f"{_STYLE}</head>", 1)
+
+
+def _site(root: Path, window_id: int) -> Path:
+    return root.resolve() / f"window-{window_id}"
+
+
+def _title(path: Path) -> str:
+    name = path.parts[1].removesuffix(".html").replace("-", " ")
+    return f"what is expected: {name}" if path.parts[0] == "expectations" else f"results: {name}"
