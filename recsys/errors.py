@@ -53,6 +53,10 @@ class EvaluationError(RecsysError):
     """A model cannot be evaluated: no held-out feedback, scores of the wrong shape or not finite."""
 
 
+class OffPolicyError(EvaluationError):
+    """Logged slates cannot be weighted: a propensity of 0, above 1 or NaN, or nothing to weight."""
+
+
 class SimulationError(RecsysError):
     """A world cannot be simulated from these ratings or settings."""
 
