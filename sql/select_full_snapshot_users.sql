@@ -4,13 +4,9 @@
 -- Parameters: upper_transaction_id (exclusive), min_noisy_weight, hash_seed.
 SELECT
     hashtextextended(users.user_id, :hash_seed) AS user_hash,
-    CASE
-        WHEN users.consent
-            AND users.user_id <> ALL (ARRAY(SELECT user_id FROM erasure_requests WHERE user_id IS NOT NULL))
-            THEN users.user_key
-    END AS user_key,
+    CASE WHEN users.may_train THEN users.user_key END AS user_key,
     coalesce(noise.weight, 1)::real AS weight
-FROM users
+FROM user_eligibility AS users
 LEFT JOIN (
     SELECT noisy.user_id, greatest(:min_noisy_weight, 1 - noisy.rows / given.rows) AS weight
     FROM (

@@ -14,10 +14,8 @@ WITH eligible_users AS NOT MATERIALIZED (
         users.user_id,
         users.user_key,
         ('x' || left(users.user_key, 8))::bit(32)::bigint < :guard_bound AS is_guard
-    FROM users
-    WHERE users.consent
-        AND users.user_key IS NOT NULL
-        AND users.user_id <> ALL (ARRAY(SELECT user_id FROM erasure_requests WHERE user_id IS NOT NULL))
+    FROM user_eligibility AS users
+    WHERE users.may_train AND users.user_key IS NOT NULL
 ),
 
 -- Two index ranges instead of one "or", which no index could answer.
@@ -43,15 +41,22 @@ affected_users AS MATERIALIZED (
 
 -- Keys are keyed hashes, so a stretch of them is a random sample of the users, and an index finds it
 -- without a look at everyone: from a seeded key on, and from the first key on where the last one is reached.
+-- Large samples take some neighbours by id of each user found, at 256 places or more: neighbours' events lie
+-- on the same pages of the index, a tenth of the pages that as many users from anywhere would take.
 replay_start AS MATERIALIZED (
     SELECT
         greatest(md5(CAST(:seed AS text)), first_key) AS start_key,
         first_key,
-        least(
-            :max_replay_users,
-            ceil(:replay_users_per_fresh_user * (SELECT count(*) FROM affected_users))::bigint
-        ) AS users
-    FROM (SELECT lpad(to_hex(:guard_bound), 8, '0') AS first_key)
+        users,
+        greatest(1, least(16, users / 256)) AS neighbours
+    FROM (
+        SELECT
+            lpad(to_hex(:guard_bound), 8, '0') AS first_key,
+            least(
+                :max_replay_users,
+                ceil(:replay_users_per_fresh_user * (SELECT count(*) FROM affected_users))::bigint
+            ) AS users
+    )
 ),
 
 replay_candidates AS NOT MATERIALIZED (
@@ -67,15 +72,38 @@ replay_candidates AS NOT MATERIALIZED (
         )
 ),
 
+replay_places AS MATERIALIZED (
+    SELECT user_id
+    FROM users
+    WHERE user_key >= (SELECT start_key FROM replay_start)
+    ORDER BY user_key
+    LIMIT (SELECT CASE WHEN neighbours > 1 THEN users / neighbours ELSE 0 END FROM replay_start)
+),
+
+replay_neighbours AS MATERIALIZED (
+    SELECT DISTINCT neighbour.user_id, neighbour.user_key
+    FROM replay_places
+    CROSS JOIN LATERAL (
+        SELECT user_id, user_key
+        FROM replay_candidates
+        WHERE replay_candidates.user_id >= replay_places.user_id
+        ORDER BY replay_candidates.user_id
+        LIMIT (SELECT neighbours FROM replay_start)
+    ) AS neighbour
+),
+
 replay_users_from_start AS MATERIALIZED (
     SELECT user_id, user_key
     FROM replay_candidates
     WHERE user_key >= (SELECT start_key FROM replay_start)
+        AND user_id NOT IN (SELECT user_id FROM replay_neighbours)
     ORDER BY user_key
-    LIMIT (SELECT users FROM replay_start)
+    LIMIT (SELECT users FROM replay_start) - (SELECT count(*) FROM replay_neighbours)
 ),
 
 replay_users AS MATERIALIZED (
+    SELECT user_id, user_key FROM replay_neighbours
+    UNION ALL
     SELECT user_id, user_key FROM replay_users_from_start
     UNION ALL
     (
@@ -83,8 +111,11 @@ replay_users AS MATERIALIZED (
         FROM replay_candidates
         WHERE user_key >= (SELECT first_key FROM replay_start)
             AND user_key < (SELECT start_key FROM replay_start)
+            AND user_id NOT IN (SELECT user_id FROM replay_neighbours)
         ORDER BY user_key
-        LIMIT (SELECT users FROM replay_start) - (SELECT count(*) FROM replay_users_from_start)
+        LIMIT (SELECT users FROM replay_start)
+            - (SELECT count(*) FROM replay_neighbours)
+            - (SELECT count(*) FROM replay_users_from_start)
     )
 ),
 
@@ -97,7 +128,7 @@ guard_users AS MATERIALIZED (
     LIMIT :max_guard_users
 ),
 
-chosen_users AS (
+chosen_users AS MATERIALIZED (
     SELECT user_id, user_key, 'history'::text AS purpose FROM affected_users
     UNION ALL
     SELECT user_id, user_key, 'replay'::text FROM replay_users
@@ -105,26 +136,62 @@ chosen_users AS (
     SELECT user_id, user_key, 'guard'::text FROM guard_users
 ),
 
+-- Everything but comments is in the index feedback_history, a user's events of a month side by side. Few rows
+-- have a comment; those of a user are looked up in the table and joined user by user, so that nothing waits.
+latest AS (
+    SELECT latest.*, chosen_users.user_id, chosen_users.user_key, chosen_users.purpose
+    FROM chosen_users
+    CROSS JOIN LATERAL (
+        SELECT known.*, commented.comment
+        FROM (
+            SELECT feedback_id, item_id, event_type, value, occurred_at
+            FROM feedback
+            WHERE feedback.user_id = chosen_users.user_id
+                AND feedback.transaction_id < :parent_transaction_id
+                AND feedback.occurred_at < :parent_occurred_before
+                AND feedback.occurred_at > '-infinity'
+            ORDER BY feedback.occurred_at DESC, feedback.feedback_id DESC
+            LIMIT :history_events
+        ) AS known
+        LEFT JOIN (
+            SELECT feedback_id, comment
+            FROM feedback
+            WHERE feedback.user_id = chosen_users.user_id
+                AND feedback.comment IS NOT NULL
+                AND feedback.transaction_id < :parent_transaction_id
+                AND feedback.occurred_at < :parent_occurred_before
+                AND feedback.occurred_at > '-infinity'
+            ORDER BY feedback.occurred_at DESC, feedback.feedback_id DESC
+            LIMIT :history_events
+        ) AS commented ON commented.feedback_id = known.feedback_id
+    ) AS latest
+),
+
 events AS (
     SELECT
-        fresh.*,
+        fresh.feedback_id,
+        fresh.user_id,
+        fresh.item_id,
+        fresh.event_type,
+        fresh.value,
+        fresh.comment,
+        fresh.occurred_at,
         affected_users.user_key,
         CASE WHEN affected_users.is_guard THEN 'probe' ELSE 'fresh' END AS purpose
     FROM fresh
     JOIN affected_users ON affected_users.user_id = fresh.user_id
     UNION ALL
-    SELECT latest.*, chosen_users.user_key, chosen_users.purpose
-    FROM chosen_users
-    CROSS JOIN LATERAL (
-        SELECT feedback.*
-        FROM feedback
-        WHERE feedback.user_id = chosen_users.user_id
-            AND feedback.transaction_id < :parent_transaction_id
-            AND feedback.occurred_at < :parent_occurred_before
-            AND feedback.occurred_at > '-infinity'
-        ORDER BY feedback.occurred_at DESC, feedback.feedback_id DESC
-        LIMIT :history_events
-    ) AS latest
+    SELECT
+        latest.feedback_id,
+        latest.user_id,
+        latest.item_id,
+        latest.event_type,
+        latest.value,
+        latest.comment,
+        latest.occurred_at,
+        latest.user_key,
+        latest.purpose
+    FROM latest
 )
 
 SELECT

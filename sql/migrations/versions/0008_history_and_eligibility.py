@@ -1,0 +1,91 @@
+"""Read a user's history from an index alone, find waiting partitions, and say once who may be trained on."""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+# A user's events lie on as many pages of the table as there are events, but side by side in this index, which
+# holds all that a history needs but the comments; feedback_comments finds those, one row in twenty or so.
+# An entry of a B-tree holds some 2,700 bytes: ids longer than that together are refused.
+INDEXES = """
+CREATE INDEX feedback_history ON feedback (user_id, occurred_at, feedback_id)
+    INCLUDE (transaction_id, item_id, event_type, value);
+CREATE INDEX feedback_comments ON feedback (user_id, occurred_at, feedback_id) WHERE comment IS NOT NULL;
+DROP INDEX feedback_user;
+"""
+
+# Only pages that a vacuum has found visible to all are read from the index alone. Rows are only ever added, so
+# the default share of new rows, a fifth of a month, would leave days of them to be looked up in the table.
+VACUUM = """
+CREATE FUNCTION warehouse_vacuum_soon(partition regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    EXECUTE format(
+        'ALTER TABLE %s SET (autovacuum_vacuum_insert_scale_factor = 0.02,'
+        ' autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)', partition
+    );
+END $$;
+COMMENT ON FUNCTION warehouse_vacuum_soon(regclass) IS
+    'have autovacuum visit a partition of feedback often, so that histories are read from the index alone';
+REVOKE ALL ON FUNCTION warehouse_vacuum_soon(regclass) FROM PUBLIC;
+SELECT warehouse_vacuum_soon(inhrelid) FROM pg_inherits WHERE inhparent = 'feedback'::regclass;
+"""
+
+PARTITIONS = """
+CREATE OR REPLACE FUNCTION ensure_feedback_partitions(from_time timestamptz, to_time timestamptz)
+    RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    month_start timestamptz;
+    month_end timestamptz;
+    name text;
+    made integer := 0;
+BEGIN
+    FOR month_start IN
+        SELECT generate_series(date_trunc('month', from_time, 'UTC'), to_time, interval '1 month', 'UTC')
+    LOOP
+        name := 'feedback_' || to_char(month_start AT TIME ZONE 'UTC', 'YYYY_MM');
+        CONTINUE WHEN to_regclass('partitions.' || name) IS NOT NULL;
+        PERFORM pg_advisory_xact_lock(hashtextextended('ensure_feedback_partitions', 0));
+        -- Who held the lock may have made it. to_regclass would answer from this session's cache.
+        CONTINUE WHEN EXISTS (
+            SELECT FROM pg_class WHERE relnamespace = 'partitions'::regnamespace AND relname = name
+        );
+        month_end := date_add(month_start, interval '1 month', 'UTC');
+        EXECUTE format('CREATE TABLE partitions.%I (LIKE feedback INCLUDING DEFAULTS)', name);
+        PERFORM warehouse_vacuum_soon(format('partitions.%I', name)::regclass);
+        LOCK TABLE partitions.feedback_default IN ACCESS EXCLUSIVE MODE;
+        EXECUTE format(
+            'WITH moved AS (DELETE FROM partitions.feedback_default'
+            '     WHERE occurred_at >= %L AND occurred_at < %L RETURNING *)'
+            ' INSERT INTO partitions.%I SELECT * FROM moved',
+            month_start, month_end, name
+        );
+        EXECUTE format(
+            'ALTER TABLE feedback ATTACH PARTITION partitions.%I FOR VALUES FROM (%L) TO (%L)',
+            name, month_start, month_end
+        );
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END $$;
+"""
+
+# Both kinds of snapshots ask the same; whoever reads it needs the right to read the tables.
+ELIGIBILITY = """
+CREATE VIEW user_eligibility WITH (security_invoker = true) AS
+SELECT
+    user_id,
+    user_key,
+    consent
+    AND users.user_id <> ALL (ARRAY(SELECT user_id FROM erasure_requests WHERE user_id IS NOT NULL))
+        AS may_train
+FROM users;
+COMMENT ON VIEW user_eligibility IS
+    'whose feedback may be trained on: who consents and has not asked to be forgotten';
+"""
+
+
+def upgrade() -> None:
+    for script in (INDEXES, VACUUM, PARTITIONS, ELIGIBILITY):
+        op.execute(script)
