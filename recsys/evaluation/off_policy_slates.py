@@ -1,0 +1,211 @@
+"""Policies over slates: from scores to the probability of every item at every position.
+
+Off-policy evaluation asks two things of a policy: to draw slates, when it logs, and to say exactly with
+which probability it would have shown an item at a position, when it is judged.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import EvaluationError
+from recsys.model.ranking import NO_ITEM, top_k
+
+_NODES = 96
+_TABLE_FLOATS = 1 << 18
+"""Numbers that one block of the quadrature may hold in each of its tables."""
+_EARLY, _LATE = 1e-11, 40.0
+"""Where the density of an arrival is negligible: before `_EARLY` / rate, and after `_LATE` / rate."""
+
+
+@dataclass(frozen=True, eq=False)
+class SlateDistribution:
+    """What a policy shows in each context.
+
+    Attributes
+    ----------
+    items
+        [contexts, pool] positions in the catalogue; `NO_ITEM` where there are fewer.
+    probabilities
+        [contexts, pool, positions] with which the policy shows the item at the position.
+    """
+
+    items: NDArray[np.int32]
+    probabilities: NDArray[np.float64]
+
+    def of(self, slates: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return [contexts, positions] the probability of each shown item at its position.
+
+        Parameters
+        ----------
+        slates
+            [contexts, positions] shown items; `NO_ITEM` for an empty place or an item that is not in
+            the catalogue, which no policy can show. Positions beyond the policy's own have 0.
+        """
+        result = np.zeros(slates.shape)
+        for position in range(min(slates.shape[1], self.probabilities.shape[2])):
+            shown = slates[:, position, None]
+            same = (self.items == shown) & (shown != NO_ITEM)
+            result[:, position] = np.where(same, self.probabilities[:, :, position], 0.0).sum(axis=1)
+        return result
+
+    def expected(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return [contexts, positions] the mean of `values` over what the policy shows there.
+
+        Parameters
+        ----------
+        values
+            [items, positions], or [contexts, items, positions] when they depend on the context.
+        """
+        pool = np.where(self.items == NO_ITEM, 0, self.items)
+        rows = np.arange(len(pool))[:, None]
+        chosen = values[pool] if values.ndim == 2 else values[rows, pool]
+        return np.asarray((self.probabilities * chosen).sum(axis=1))
+
+
+class SlatePolicy(Protocol):
+    """How slates are made from scores."""
+
+    def distribution(self, scores: NDArray[np.float32], positions: int) -> SlateDistribution:
+        """Return what is shown for scores [contexts, items]; minus infinity is never shown."""
+        ...
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Show the best items, best first: what is published. It explores nothing."""
+
+    def distribution(self, scores: NDArray[np.float32], positions: int) -> SlateDistribution:
+        """Return probability 1 for the item of each rank at its position."""
+        items, _ = top_k(scores, positions)
+        shown = (items != NO_ITEM)[:, :, None] & np.eye(positions, dtype=bool)
+        return SlateDistribution(items, shown.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class PlackettLuce:
+    """Draw slates without replacement, each next item by a softmax over those that are left.
+
+    Attributes
+    ----------
+    temperature
+        Of the softmax, in units of the scores: near 0 it is greedy, large it is uniform over the pool.
+    pool
+        Only so many best items take part.
+    """
+
+    temperature: float = 1.0
+    pool: int = 20
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0 or self.pool < 1:
+            raise EvaluationError(
+                f"a Plackett-Luce policy needs a temperature above 0 and a pool of at least 1 item, not "
+                f"{self.temperature} and {self.pool}"
+            )
+
+    def distribution(self, scores: NDArray[np.float32], positions: int) -> SlateDistribution:
+        """Return the exact probabilities of each item of the pool at each position."""
+        items, rates = self._rates(scores)
+        return SlateDistribution(items, position_probabilities(rates, positions))
+
+    def draw(
+        self, scores: NDArray[np.float32], positions: int, generator: np.random.Generator
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Draw one slate for each context.
+
+        Returns
+        -------
+        Items [contexts, positions], `NO_ITEM` where none is left, and the probability with which the
+        policy shows the item at its position [contexts, positions], whatever stands before it.
+        """
+        items, rates = self._rates(scores)
+        with np.errstate(divide="ignore"):
+            arrival = generator.standard_exponential(rates.shape) / rates
+        order = np.argsort(arrival, axis=1, kind="stable")[:, :positions]
+        drawn = np.take_along_axis(items, order, axis=1)
+        probabilities = position_probabilities(rates, positions)
+        propensities = np.take_along_axis(
+            probabilities, order[:, :, None], axis=1
+        )[:, np.arange(order.shape[1]), np.arange(order.shape[1])]  # fmt: skip
+        return drawn, np.where(drawn == NO_ITEM, np.nan, propensities)
+
+    def _rates(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        items, best = top_k(scores, min(self.pool, scores.shape[1]))
+        logits = np.where(items == NO_ITEM, -np.inf, best.astype(np.float64) / self.temperature)
+        top = np.max(logits, axis=1, keepdims=True)
+        return items, np.where(items == NO_ITEM, 0.0, np.exp(logits - np.where(np.isfinite(top), top, 0.0)))
+
+
+def position_probabilities(rates: NDArray[np.float64], positions: int) -> NDArray[np.float64]:
+    """Return the probability of each item at each position of a Plackett-Luce slate.
+
+    Items that arrive at exponential times with these rates arrive in the order of a Plackett-Luce draw
+    (Luce, 1959; Plackett, 1975), so item i is at position r when r - 1 of the others came before it:
+    an integral over its time of arrival of a density and a Poisson-binomial probability. It is taken by
+    the trapezoidal rule over the logarithm of time, which converges exponentially for such integrands.
+
+    Parameters
+    ----------
+    rates
+        [contexts, pool] softmax numerators; 0: never shown.
+    positions
+        Length of the slate.
+
+    Returns
+    -------
+    [contexts, pool, positions]; each position sums to 1, or to 0 where no item is left for it.
+    """
+    contexts, pool = rates.shape
+    result = np.zeros((contexts, pool, positions))
+    block = max(1, _TABLE_FLOATS // (_NODES * pool * positions))
+    for start in range(0, contexts, block):
+        result[start : start + block] = _block_probabilities(rates[start : start + block], positions)
+    return result
+
+
+def _block_probabilities(rates: NDArray[np.float64], positions: int) -> NDArray[np.float64]:
+    contexts, pool = rates.shape
+    descending = -np.sort(-rates, axis=1)
+    filled = (rates > 0).sum(axis=1)
+    # With more than `positions` items, the slate is full long before the slowest of them arrives.
+    last = np.clip(np.minimum(filled - 1, positions), 0, pool - 1)
+    slowest = np.maximum(np.take_along_axis(descending, last[:, None], axis=1)[:, 0], 1e-300)
+    total = np.maximum(rates.sum(axis=1), 1e-300)
+    low, high = np.log(_EARLY / total), np.log(_LATE / slowest)
+    step = (high - low) / (_NODES - 1)
+    time = np.exp(low[:, None] + step[:, None] * np.arange(_NODES))  # [contexts, nodes]
+    exponent = rates.T[:, :, None] * time  # [pool, contexts, nodes]
+    absent = np.exp(-exponent)
+    present = 1.0 - absent
+    density = exponent * absent * step[:, None]
+    ahead = _counts(present, absent, positions)
+    behind = _counts(present[::-1], absent[::-1], positions)[::-1]
+    result = np.zeros((contexts, pool, positions))
+    for position in range(positions):
+        # As many of the others have come as there are places before this one.
+        others = (ahead[:, : position + 1] * behind[:, position::-1]).sum(axis=1)
+        result[:, :, position] = np.einsum("pcn,pcn->cp", density, others)
+    sums = result.sum(axis=1, keepdims=True)
+    possible = np.arange(positions) < filled[:, None]
+    normalised = np.divide(result, sums, out=np.zeros_like(result), where=sums > 0)
+    return np.where(possible[:, None, :], normalised, 0.0)
+
+
+def _counts(present: NDArray[np.float64], absent: NDArray[np.float64], positions: int) -> NDArray[np.float64]:
+    """Return [pool, positions, contexts, nodes]: probability that r of the items before this one came.
+
+    Parameters
+    ----------
+    present, absent
+        [pool, contexts, nodes] probability that the item has come, and that it has not.
+    """
+    pool, contexts, nodes = present.shape
+    counts = np.zeros((pool, positions, contexts, nodes))
+    counts[0, 0] = 1.0
+    for item in range(1, pool):
+        counts[item] = counts[item - 1] * absent[item - 1]
+        counts[item, 1:] += counts[item - 1, :-1] * present[item - 1]
+    return counts
