@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from recsys.registry.ledger import Champion
+    from recsys.snapshot.read import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -173,8 +174,9 @@ def evaluate(run: Run, candidate: Reference) -> Reference:
         current = champion(engine)
         opponent = None if current is None else current.model_version
     folder = Path(candidate["folder"]) / "evaluation"
+    snapshot = read_snapshot(SnapshotRef.from_dict(candidate["snapshot"]))
     compared = compare_candidate(
-        read_snapshot(SnapshotRef.from_dict(candidate["snapshot"])),
+        snapshot,
         Path(candidate["training"]["checkpoint"]),
         None if opponent is None else download_checkpoint(settings, opponent),
         opponent,
@@ -182,7 +184,19 @@ def evaluate(run: Run, candidate: Reference) -> Reference:
         folder,
     )
     track_evaluation(settings, candidate["mlflow_run"], compared.held_out, folder)
+    _forget_erased_meanwhile(settings, snapshot, candidate["mlflow_run"], folder)
     return candidate | {"evaluation": str(folder), "opponent": opponent}
+
+
+def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run: str, folder: Path) -> None:
+    """Leave out users who asked to be forgotten while they were evaluated: the snapshot has lost them."""
+    from recsys.registry.evaluation_files import erase_from_evaluation, users_of_evaluation
+    from recsys.snapshot.read import read_snapshot
+
+    now = read_snapshot(snapshot.uri)
+    if now.manifest.digest != snapshot.manifest.digest:
+        gone = users_of_evaluation(folder) - set(now.sequences().user_keys)
+        erase_from_evaluation(settings, mlflow_run, folder, gone)
 
 
 def register(run: Run, evaluated: Reference) -> Reference:

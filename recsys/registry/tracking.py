@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 RUN_KEY = "recsys.run_key"
 # Without it the MLflow UI opens the experiment as one of generative AI, with empty pages.
 _SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+EVALUATION_ARTIFACTS = "evaluation"
 _METRICS_PER_CALL = 900  # MLflow takes at most 1,000
 _DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
 
@@ -79,16 +80,14 @@ def track_training(
     return run_id
 
 
-def track_evaluation(
-    settings: Settings, run_id: str, evaluation: Evaluation, folder: Path, prefix: str = "evaluation"
-) -> None:
+def track_evaluation(settings: Settings, run_id: str, evaluation: Evaluation, folder: Path) -> None:
     """Log the figures of an evaluation as metrics and its folder (report, plots) as artifacts."""
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"log the evaluation to run {run_id}"):
         started = client.get_run(run_id).info.start_time
         values = {f"{f.scorer}/{f.slice}/{f.metric}": f.value for f in evaluation.figures}
         _log_metrics(client, run_id, _points(values, started))
-        client.log_artifacts(run_id, str(folder), prefix)
+        client.log_artifacts(run_id, str(folder), EVALUATION_ARTIFACTS)
 
 
 def find_or_create_run(client: MlflowClient, settings: Settings, run_key: str, kind: str) -> str:

@@ -17,8 +17,8 @@ _STYLE = """
 <style>
   :root { color-scheme: light dark; }
   body { font: 14px/1.5 Inter, system-ui, sans-serif; margin: 24px auto; max-width: 1100px; padding: 0 16px; }
-  img, footer, .cooltip .top, [onclick], [data-toggle="collapse"] { display: none !important; }
-  .navbar:not(.ge-navigation-sidebar-container), .card:has(h4) { display: none !important; }
+  img, footer, .cooltip .top, [data-toggle="collapse"] { display: none !important; }
+  .card:has(> .card-header) { display: none !important; }
   h4, h5 { font-size: 16px; margin: 16px 0 8px; } h6 { font-size: 14px; margin: 12px 0 4px; }
   ol, ul { list-style: none; padding: 0; } ol.breadcrumb { display: flex; gap: 12px; }
   table { border-collapse: collapse; width: 100%; } th { text-align: left; }

@@ -79,9 +79,11 @@ def impressions(file: File, reject_file: Rejects = None, assume_timezone: TimeZo
 def forget(
     user: Annotated[str, typer.Argument(metavar="USER", help="user id", show_default=False)],
 ) -> None:
-    """Erase a user from tables, recommendations, vectors and snapshots, and print the receipt."""
+    """Erase a user from tables, recommendations, vectors, snapshots and evaluations; print the receipt."""
     import json
+    from functools import partial
 
+    from recsys.registry.evaluation_files import erase_from_evaluations
     from recsys.settings import load_settings
     from recsys.warehouse.engine import connect
     from recsys.warehouse.erasure import erase_requested, request_erasure
@@ -89,13 +91,14 @@ def forget(
     settings = load_settings()
     engine = connect(settings.require_warehouse_url())
     request_id = request_erasure(engine, user)
-    receipts = {receipt.request_id: receipt for receipt in erase_requested(engine, settings.snapshots)}
+    done = erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings))
+    receipts = {receipt.request_id: receipt for receipt in done}
     if request_id in receipts:
         typer.echo(json.dumps(receipts[request_id].to_dict(), indent=2))
     else:
         typer.echo(
             "The user is removed from all tables. A snapshot is being written that may still hold the user's "
-            "events: warehouse_housekeeping, or this command again, completes the request."
+            "events, or MLflow is away: warehouse_housekeeping, or this command again, completes the request."
         )
 
 

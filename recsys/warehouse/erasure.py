@@ -1,4 +1,4 @@
-"""Forgets users: rows, recommendations, vectors and their events in snapshots.
+"""Forgets users: rows, recommendations, vectors, their events in snapshots, figures of evaluations.
 
 The tables come first, in one transaction a user; from then on no new snapshot can hold the user. The
 files follow. Only when no snapshot is being written that may have read the rows before is the request
@@ -6,11 +6,13 @@ done, and its receipt then names nobody: neither the id nor its keyed hash is ke
 """
 
 import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
+from recsys.errors import ServiceUnavailableError
 from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, snapshots, users
@@ -29,6 +31,8 @@ class ErasureReceipt:
     """By table."""
     snapshots_rewritten: int
     snapshot_rows_removed: int
+    evaluation_rows_removed: int
+    """Of the figures that evaluations keep by user."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the receipt as plain values."""
@@ -63,16 +67,23 @@ def request_erasure(engine: sa.Engine, user_id: str) -> int:
         return int(inserted.scalar_one())
 
 
-def erase_requested(engine: sa.Engine, snapshots_root: str) -> list[ErasureReceipt]:
+def erase_requested(
+    engine: sa.Engine,
+    snapshots_root: str,
+    erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None = None,
+) -> list[ErasureReceipt]:
     """Carry out all open requests; return the receipts of those that are done.
 
-    A request stays open while a snapshot is being written that may hold the user: call again later.
-    Killed at any point, another call completes the work.
+    A request stays open while a snapshot is being written that may hold the user, or MLflow is away: call
+    again later. Killed at any point, another call completes the work.
 
     Parameters
     ----------
     snapshots_root
         `Settings.snapshots`.
+    erase_evaluations
+        Removes users, given by their keys, from the figures of evaluations and returns the rows removed
+        by key: `recsys.registry.evaluation_files.erase_from_evaluations`.
     """
     open_requests = _erase_rows(engine)
     if not open_requests:
@@ -83,6 +94,14 @@ def erase_requested(engine: sa.Engine, snapshots_root: str) -> list[ErasureRecei
     in_progress = unfinished_folders(snapshots_root)
     keys = {request.user_key for request in open_requests if request.user_key is not None}
     rewritten = erase_from_snapshots(snapshots_root, keys) if keys else []
+    evaluated: Mapping[str, int] = {}
+    waits_for = f"{len(in_progress)} snapshots that are being written" if in_progress else ""
+    if keys and erase_evaluations is not None:
+        try:
+            # After the snapshots: an evaluation that is being written looks at its snapshot when it is done.
+            evaluated = erase_evaluations(keys)
+        except ServiceUnavailableError as error:
+            waits_for = str(error)
     with engine.begin() as connection:
         for snapshot in rewritten:
             connection.execute(
@@ -97,13 +116,10 @@ def erase_requested(engine: sa.Engine, snapshots_root: str) -> list[ErasureRecei
                 request.request_id,
                 snapshots_rewritten=sum(rows > 0 for rows in theirs),
                 snapshot_rows_removed=sum(theirs),
+                evaluation_rows_removed=evaluated.get(request.user_key, 0),
             )
-        if in_progress:
-            logger.warning(
-                "%d erasure requests wait for %d snapshots that are being written",
-                len(open_requests),
-                len(in_progress),
-            )
+        if waits_for:
+            logger.warning("%d erasure requests wait for %s", len(open_requests), waits_for)
             return []
         done = connection.execute(
             erasure_requests.update()
@@ -119,6 +135,7 @@ def erase_requested(engine: sa.Engine, snapshots_root: str) -> list[ErasureRecei
             rows_removed=row.receipt["rows_removed"],
             snapshots_rewritten=row.receipt["snapshots_rewritten"],
             snapshot_rows_removed=row.receipt["snapshot_rows_removed"],
+            evaluation_rows_removed=row.receipt["evaluation_rows_removed"],
         )
         for row in sorted(done, key=lambda row: row.request_id)
     ]

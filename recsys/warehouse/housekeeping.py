@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -33,7 +34,7 @@ class HousekeepingReport:
     Attributes
     ----------
     erasures_waiting
-        Requests to be forgotten that stay open while a snapshot is being written.
+        Requests to be forgotten that stay open while a snapshot is being written or MLflow is away.
     snapshots_removed, runs_removed, data_docs_removed
         Folders past their retention.
     windows_unbalanced
@@ -59,9 +60,11 @@ class HousekeepingReport:
 
 def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
     """Do all daily chores; safe to run at any time and as often as wanted."""
+    from recsys.registry.evaluation_files import erase_from_evaluations
+
     partitions_made = ensure_ahead(engine, settings.retention.partitions_ahead_months)
     snapshots_removed = _remove_old_snapshots(engine, settings)
-    erased = erase_requested(engine, settings.snapshots)
+    erased = erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings))
     reconciled, unbalanced = _reconcile(engine, settings)
     report = HousekeepingReport(
         partitions_made=partitions_made,

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -26,7 +27,8 @@ def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
     """Give every user a new name, made with the key that is configured now.
 
     Snapshots name users by the old key, and nobody could find a user in them any more to forget them:
-    their files are removed, their rows in the table `snapshots` stay as evidence. No DAG may run
+    their files are removed, their rows in the table `snapshots` stay as evidence. The same holds for the
+    figures that evaluations keep by user. No DAG may run
     meanwhile. Killed at any point, another call completes the work.
 
     Raises
@@ -36,10 +38,13 @@ def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
     WarehouseError
         Requests to be forgotten are open that need the old names.
     """
+    from recsys.registry.evaluation_files import erase_from_evaluations
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
     key = settings.require_pseudonym_key()
-    erase_requested(engine, settings.snapshots)
+    erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings))
+    # Figures by user of past evaluations name users by the old key as well.
+    erase_from_evaluations(settings, None)
     with engine.begin() as connection:
         waiting = connection.scalar(
             sa.select(sa.func.count()).where(erasure_requests.c.status == "requested")

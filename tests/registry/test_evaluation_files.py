@@ -1,0 +1,102 @@
+from functools import partial
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from recsys.evaluation.metrics import metric_names
+from recsys.evaluation.result import Evaluation, SliceResult
+from recsys.registry.connection import mlflow_client
+from recsys.registry.evaluation_files import (
+    erase_from_evaluation,
+    erase_from_evaluations,
+    users_of_evaluation,
+)
+from recsys.registry.tracking import track_evaluation, track_training
+from recsys.warehouse.erasure import erase_requested, request_erasure
+from recsys.warehouse.pseudonyms import fill_user_keys, user_key
+
+USERS = ("anna", "ben", "cleo")
+
+
+@pytest.fixture
+def keys(settings):
+    return {user: user_key(user, settings.require_pseudonym_key()) for user in USERS}
+
+
+@pytest.fixture
+def evaluated(settings, make_training, snapshot, keys):
+    """Two runs whose evaluations know all three users, on disk and in MLflow."""
+    runs = {}
+    for number in range(2):
+        run_id = track_training(settings, f"nightly:{number}", make_training(f"nightly:{number}"), snapshot)
+        folder = settings.runs / "full" / str(number) / "evaluation"
+        users = np.array(sorted(keys.values()), dtype=object)
+        result = SliceResult(users, np.ones(3, dtype=np.int64), np.zeros((3, 1, len(metric_names(10)))))
+        Evaluation(10, ("candidate",), {"all": result, "cold": result}, {}, {}).save(folder / "held_out")
+        track_evaluation(settings, run_id, Evaluation.load(folder / "held_out"), folder)
+        runs[run_id] = folder
+    return runs
+
+
+def _in_mlflow(settings, run_id, tmp_path):
+    path = mlflow_client(settings).download_artifacts(run_id, "evaluation", str(tmp_path))
+    return users_of_evaluation(type(tmp_path)(path))
+
+
+def test_somebody_who_is_forgotten_leaves_the_figures_of_all_evaluations(
+    warehouse, settings, evaluated, keys, tmp_path
+):
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO users (user_id) SELECT unnest(cast(:u as text[]))"), {"u": [*USERS]}
+        )
+    fill_user_keys(warehouse, settings.require_pseudonym_key())
+    request_erasure(warehouse, "anna")
+    [receipt] = erase_requested(warehouse, settings.snapshots, partial(erase_from_evaluations, settings))
+    # Two slices, two runs, on disk and in MLflow.
+    assert receipt.evaluation_rows_removed == 8
+    for number, (run_id, folder) in enumerate(evaluated.items()):
+        left = {keys["ben"], keys["cleo"]}
+        assert users_of_evaluation(folder) == left
+        assert _in_mlflow(settings, run_id, tmp_path / str(number)) == left
+        assert Evaluation.load(folder / "held_out").users == 2
+    assert erase_from_evaluations(settings, [keys["anna"]]) == {}
+
+
+def test_a_request_stays_open_while_mlflow_is_away(warehouse, settings, evaluated, keys):
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("INSERT INTO users (user_id) VALUES ('anna')"))
+    fill_user_keys(warehouse, settings.require_pseudonym_key())
+    request_erasure(warehouse, "anna")
+    away = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    assert erase_requested(warehouse, settings.snapshots, partial(erase_from_evaluations, away)) == []
+    for folder in evaluated.values():
+        assert keys["anna"] not in users_of_evaluation(folder)
+    [receipt] = erase_requested(warehouse, settings.snapshots, partial(erase_from_evaluations, settings))
+    assert receipt.evaluation_rows_removed == 4
+
+
+def test_a_change_of_the_key_empties_the_figures(settings, evaluated, keys, tmp_path):
+    removed = erase_from_evaluations(settings, None)
+    assert removed == dict.fromkeys(keys.values(), 8)
+    [run_id, *_], [folder, *_] = list(evaluated), list(evaluated.values())
+    assert users_of_evaluation(folder) == _in_mlflow(settings, run_id, tmp_path / "fetched") == set()
+    assert pq.read_schema(folder / "held_out" / "per_user.parquet").names[:3] == [
+        "slice",
+        "user_key",
+        "cases",
+    ]
+
+
+def test_one_evaluation_can_lose_a_user_without_touching_the_others(settings, evaluated, keys):
+    [(run_id, folder), (_, other)] = evaluated.items()
+    assert erase_from_evaluation(settings, run_id, folder, [keys["ben"]]) == {keys["ben"]: 4}
+    assert keys["ben"] not in users_of_evaluation(folder)
+    assert keys["ben"] in users_of_evaluation(other)
+
+
+def test_without_mlflow_the_files_on_disk_are_done(settings, evaluated, keys):
+    alone = settings.model_copy(update={"mlflow_tracking_uri": None})
+    assert erase_from_evaluations(alone, [keys["cleo"]]) == {keys["cleo"]: 4}
