@@ -1,0 +1,172 @@
+"""Our off-policy estimators against those of the package `obp`, on its sample of the Open Bandit Dataset.
+
+    python -m benchmarks.off_policy --json F
+
+The wheel of `obp` is downloaded, not installed: its estimators are imported straight from the file, its
+data is read out of it. `largest_difference` is over all estimators, campaigns and judged policies.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+import types
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recsys.catalogues.wheel import download_wheel
+from recsys.evaluation.off_policy import LoggedSlates, estimate
+
+_REQUIREMENT = "obp==0.4.1"
+_ITEMS, _POSITIONS = {"all": 80, "men": 34, "women": 46}, 3
+_SLATE = 3
+"""Consecutive rows joined to one slate to compare the slate estimators, which need whole slates."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare and report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.off_policy")
+    parser.add_argument("--wheel", type=Path, help="the wheel of obp 0.4.1; default: downloaded")
+    parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"))
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    options = parser.parse_args(arguments)
+    wheel = options.wheel or download_wheel(_REQUIREMENT, options.cache)
+    theirs = _import_from(wheel)
+    differences: dict[str, float] = {}
+    rounds = 0
+    for behaviour in ("bts", "random"):
+        for campaign, items in _ITEMS.items():
+            log = _read(wheel, behaviour, campaign)
+            rounds += len(log)
+            for judged in ("uniform", "skewed"):
+                _compare(theirs, log, _policy(judged, items), differences)
+    for name, difference in differences.items():
+        print(f"{name:<32} {difference:.2e}")
+    figures = {"rounds": rounds, "largest_difference": max(differences.values()), "differences": differences}
+    print(f"largest difference {figures['largest_difference']:.2e} over {rounds:,} logged rounds")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _import_from(wheel: Path) -> dict[str, Any]:
+    """Import the two modules of estimators without their package, which needs a plotting library."""
+    sys.path.insert(0, str(wheel))
+    for name in ("obp", "obp.ope"):
+        package = types.ModuleType(name)
+        package.__path__ = [str(wheel / name.replace(".", "/"))]
+        sys.modules[name] = package
+    single = importlib.import_module("obp.ope.estimators")
+    slate = importlib.import_module("obp.ope.estimators_slate")
+    return {**vars(single), **vars(slate)}
+
+
+def _read(wheel: Path, behaviour: str, campaign: str) -> pd.DataFrame:
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(f"obp/dataset/obd/{behaviour}/{campaign}/{campaign}.csv") as file,
+    ):
+        log = pd.read_csv(file, usecols=["item_id", "position", "click", "propensity_score"])
+    log["position"] -= 1
+    return log
+
+
+def _policy(name: str, items: int) -> np.ndarray:
+    """Return [items, positions] probabilities that do not depend on the context."""
+    if name == "uniform":
+        return np.full((items, _POSITIONS), 1 / items)
+    scores = np.random.default_rng(0).normal(0, 1, (items, _POSITIONS))
+    return np.exp(scores) / np.exp(scores).sum(axis=0)
+
+
+def _compare(
+    theirs: dict[str, Any], log: pd.DataFrame, policy: np.ndarray, differences: dict[str, float]
+) -> None:
+    rounds = len(log)
+    action, position = log["item_id"].to_numpy(), log["position"].to_numpy()
+    reward, propensity = log["click"].to_numpy(float), log["propensity_score"].to_numpy()
+    predictions = np.random.default_rng(1).beta(1, 100, policy.shape)
+    one = np.ones((rounds, 1), dtype=bool)
+    target = policy[action, position]
+    logged = LoggedSlates(
+        rewards=reward[:, None],
+        propensities=propensity[:, None],
+        targets=target[:, None],
+        users=np.arange(rounds),
+        shown=one,
+        predicted=predictions[action, position][:, None],
+        predicted_target=(policy * predictions).sum(axis=0)[position][:, None],
+    )
+    given = {
+        "reward": reward,
+        "action": action,
+        "pscore": propensity,
+        "position": position,
+        "action_dist": np.broadcast_to(policy, (rounds, *policy.shape)),
+    }
+    model = {"estimated_rewards_by_reg_model": np.broadcast_to(predictions, (rounds, *predictions.shape))}
+    direct = {name: given[name] for name in ("action_dist", "position")}
+    pairs = {
+        "ips": theirs["InverseProbabilityWeighting"]().estimate_policy_value(**given),
+        "snips": theirs["SelfNormalizedInverseProbabilityWeighting"]().estimate_policy_value(**given),
+        "direct": theirs["DirectMethod"]().estimate_policy_value(**direct, **model),
+        "doubly_robust": theirs["DoublyRobust"]().estimate_policy_value(**given, **model),
+        "self_normalised_doubly_robust": theirs["SelfNormalizedDoublyRobust"]().estimate_policy_value(
+            **given, **model
+        ),
+    }
+    for name, value in pairs.items():
+        _note(differences, name, estimate(logged, name).value, value)  # type: ignore[arg-type]
+    _compare_slates(theirs, reward, propensity, target, differences)
+
+
+def _compare_slates(
+    theirs: dict[str, Any],
+    reward: np.ndarray,
+    propensity: np.ndarray,
+    target: np.ndarray,
+    differences: dict[str, float],
+) -> None:
+    slates = len(reward) // _SLATE
+
+    def by_slate(values: np.ndarray) -> np.ndarray:
+        return values[: slates * _SLATE].reshape(slates, _SLATE)
+
+    rewards, logging, judged = by_slate(reward), by_slate(propensity), by_slate(target)
+    logged = LoggedSlates(rewards, logging, judged, np.arange(slates), np.ones(rewards.shape, dtype=bool))
+    rows = {
+        "slate_id": np.repeat(np.arange(slates), _SLATE),
+        "reward": rewards.ravel(),
+        "position": np.tile(np.arange(_SLATE), slates),
+    }
+
+    def flat(values: np.ndarray) -> np.ndarray:
+        return values.ravel()
+
+    def whole(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values.prod(axis=1), _SLATE)
+
+    pairs = {
+        "item_position": ("SlateIndependentIPS", "_item_position", flat),
+        "cascade": ("SlateRewardInteractionIPS", "_cascade", lambda v: v.cumprod(axis=1).ravel()),
+        "slate": ("SlateStandardIPS", "", whole),
+    }
+    for model, (estimator, suffix, propensities) in pairs.items():
+        value = theirs[estimator](len_list=_SLATE).estimate_policy_value(
+            **rows,
+            **{f"pscore{suffix}": propensities(logging)},
+            **{f"evaluation_policy_pscore{suffix}": propensities(judged)},
+        )
+        _note(differences, f"ips, {model}", estimate(logged, "ips", model).value, value)  # type: ignore[arg-type]
+
+
+def _note(differences: dict[str, float], name: str, ours: float, value: float) -> None:
+    differences[name] = max(differences.get(name, 0.0), abs(ours - float(value)))
+
+
+if __name__ == "__main__":
+    main()
