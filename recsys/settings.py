@@ -188,6 +188,22 @@ class EvaluationSettings(_Section):
     bootstrap_resamples: int = Field(10_000, ge=100)
     confidence: float = Field(0.95, gt=0, lt=1)
     collaborative_filtering_lambda: float = Field(100.0, gt=0)
+    item_slices: tuple[str, ...] = Field((), description="item attributes to slice by, as a JSON list")
+    user_slices: tuple[str, ...] = Field((), description="user attributes to slice by, as a JSON list")
+    max_slices_per_attribute: int = Field(10, ge=1, description="most frequent values of an attribute")
+    min_slice_users: int = Field(20, ge=2, description="smaller slices are neither compared nor in fairness")
+    power: float = Field(0.8, gt=0, lt=1, description="of the minimum detectable effect")
+    off_policy_days: int = Field(28, ge=0, description="age of logged slates that are weighted; 0: none")
+    off_policy_event_types: tuple[str, ...] = Field(
+        ("click",), description="feedback on a shown item that counts as its reward, as a JSON list"
+    )
+    off_policy_clip: float | None = Field(50.0, gt=0, description="largest importance weight")
+    off_policy_min_slates: float = Field(
+        200.0, ge=1, description="effective sample size below which nothing is concluded"
+    )
+
+
+GateAction = Literal["reject", "hold", "ask", "ignore"]
 
 
 class GateSettings(_Section):
@@ -198,6 +214,18 @@ class GateSettings(_Section):
     coverage_margin: float = Field(0.3, ge=0)
     forgetting_margin: float = Field(0.05, ge=0, description="micro-update: NDCG@k on the guard users")
     min_evaluated_users: int = Field(30, ge=1)
+    slice_margin: float = Field(0.2, ge=0, description="NDCG@k on a slice of users or items")
+    diversity_margin: float = Field(0.3, ge=0, description="fall of the lists' intra-list diversity")
+    novelty_margin: float = Field(0.3, ge=0, description="fall of the lists' novelty: popularity bias")
+    calibration_margin: float = Field(0.1, ge=0, description="rise of the liking head's ECE; absolute")
+    auc_margin: float = Field(0.05, ge=0, description="fall of the liking head's AUC; absolute")
+    off_policy_margin: float = Field(0.1, ge=0, description="reward of a slate, by logged propensities")
+    on_fail: dict[str, GateAction] = Field(
+        {}, description="what a failed check does, by its name, as JSON; the others do what docs say"
+    )
+    on_inconclusive: dict[str, GateAction] = Field(
+        {}, description="what a check that cannot tell does, by its name, as JSON"
+    )
 
 
 class PublishingSettings(_Section):
