@@ -5,6 +5,7 @@ from datetime import timedelta
 from airflow.sdk import dag
 
 from recsys import stages
+from recsys.approval import AFTER_APPROVAL, ApprovePromotion
 from recsys.orchestration import (
     CHAMPION,
     DEFAULT_ARGS,
@@ -48,7 +49,8 @@ def hourly_micro_update() -> None:
     evaluated = stage(stages.evaluate)(candidate)
     challenger = stage(stages.register)(evaluated)
     decision = stage(stages.gate)(challenger)
-    stage(stages.promote, outlets=[CHAMPION])(decision)
+    answer = ApprovePromotion(task_id="approve", decided=decision, within=timedelta(minutes=45)).output
+    stage(stages.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
 
 
 hourly_micro_update()

@@ -5,6 +5,7 @@ from datetime import timedelta
 from airflow.sdk import dag
 
 from recsys import stages
+from recsys.approval import AFTER_APPROVAL, ApprovePromotion
 from recsys.orchestration import (
     CHAMPION,
     DEFAULT_ARGS,
@@ -25,7 +26,7 @@ from recsys.orchestration import (
     start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=12),
+    dagrun_timeout=timedelta(hours=20),
     deadline=deadline(timedelta(hours=6)),
     default_args=DEFAULT_ARGS,
     on_failure_callback=alert_of_failure,
@@ -36,7 +37,7 @@ from recsys.orchestration import (
 The window of new feedback is validated (rows that break a rule go to quarantine), all valid feedback
 is snapshotted to Parquet, the language-model recommender is fine-tuned on it, compared on the held-out
 latest feedback with the champion and the baselines, registered as `challenger`, and promoted when the
-gate says so. A run without new feedback ends as skipped.
+gate says so and, where the settings want it, a person approves. A run without new feedback ends as skipped.
 
 *When a task fails*: its message names the remedy. Clearing it is safe: windows, snapshots, training
 runs and registrations are found again, not made twice.
@@ -55,7 +56,8 @@ def nightly_training() -> None:
     evaluated = stage(stages.evaluate)(candidate)
     challenger = stage(stages.register)(evaluated)
     decision = stage(stages.gate)(challenger)
-    stage(stages.promote, outlets=[CHAMPION])(decision)
+    answer = ApprovePromotion(task_id="approve", decided=decision, within=timedelta(hours=8)).output
+    stage(stages.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
 
 
 nightly_training()

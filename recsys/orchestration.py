@@ -1,6 +1,6 @@
 """What all DAG files share: the champion asset, task defaults, and how our errors end a task.
 
-The only module of the package that imports Airflow.
+Beside `recsys.approval` the only module of the package that imports Airflow.
 """
 
 import functools
@@ -149,8 +149,9 @@ def stage(
 
     @functools.wraps(function)
     def run_stage(*references: Reference) -> Reference:
+        # A task that was skipped on the way returned nothing.
         try:
-            return function(current_run(), *references)
+            return function(current_run(), *(reference or {} for reference in references))
         except errors.NothingToDoError as nothing:
             raise AirflowSkipException(str(nothing)) from nothing
 

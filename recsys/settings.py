@@ -148,6 +148,9 @@ class TrainingSettings(_Section):
     gradient_clip: float = Field(1.0, gt=0)
     gradient_accumulation: int = Field(1, ge=1)
     patience: int = Field(5, ge=1, description="evaluations without gain before stopping")
+    weight_averaging: float = Field(
+        0.99, ge=0, lt=1, description="decay per step of the moving average of weights that is kept; 0: none"
+    )
     time_budget_minutes: float | None = Field(None, gt=0)
     next_item_weight: float = Field(1.0, ge=0)
     feedback_weight: float = Field(0.2, ge=0, description="like/dislike binary cross-entropy")
@@ -228,6 +231,18 @@ class GateSettings(_Section):
     )
 
 
+class ApprovalSettings(_Section):
+    """Promotions that wait for a person in the Airflow UI."""
+
+    required_for: Literal["none", "full", "micro", "all"] = Field(
+        "none", description="kind of models; full: nightly, micro: hourly"
+    )
+    timeout_hours: float = Field(4.0, gt=0, description="no answer until then: the champion stays")
+    approvers: tuple[str, ...] = Field(
+        (), description="Airflow users, as a JSON list; empty: everybody who may edit the DAG"
+    )
+
+
 class PublishingSettings(_Section):
     """Batch scoring."""
 
@@ -242,6 +257,14 @@ class RetentionSettings(_Section):
     snapshots_days: int = Field(30, ge=1)
     training_runs_days: int = Field(7, ge=1)
     partitions_ahead_months: int = Field(3, ge=1)
+
+
+class AlertSettings(_Section):
+    """When housekeeping alerts people."""
+
+    max_open_transaction_minutes: float = Field(
+        60.0, gt=0, description="age of the oldest writing transaction, which windows wait for"
+    )
 
 
 class Settings(BaseSettings):
@@ -268,8 +291,10 @@ class Settings(BaseSettings):
     micro_update: MicroUpdateSettings = MicroUpdateSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     publishing: PublishingSettings = PublishingSettings()
     retention: RetentionSettings = RetentionSettings()
+    alerts: AlertSettings = AlertSettings()
 
     def require_warehouse_url(self) -> str:
         """Return the warehouse URL or say how to set it."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from recsys.registry.ledger import Champion
+    from recsys.registry.versions import RegisteredVersion
     from recsys.snapshot.read import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -223,34 +224,71 @@ def register(run: Run, evaluated: Reference) -> Reference:
         "kind": evaluated["training"]["kind"],
         "evaluation": evaluated["evaluation"],
         "mlflow_run": evaluated["mlflow_run"],
+        "links": _links(settings, registered, evaluated),
     }
+
+
+def _links(settings: Settings, registered: RegisteredVersion, evaluated: Reference) -> dict[str, str]:
+    """Return addresses where a person reads more about a version."""
+    from recsys.registry.tracking import web_addresses
+
+    links = web_addresses(settings, registered.version, evaluated["mlflow_run"])
+    data_docs = evaluated["snapshot"].get("data_docs_url")
+    return links | ({"Data Docs": data_docs} if data_docs else {})
 
 
 def gate(run: Run, challenger: Reference) -> Reference:
     """Decide whether the challenger is promoted, with named checks."""
     from recsys.evaluation.compare import Comparison
-    from recsys.registry.gate import decide
+    from recsys.registry.approval import ask_if_configured
+    from recsys.registry.gate import ASK, decide
+    from recsys.registry.versions import describe_version, tag_version
 
     settings = load_settings()
     compared = Comparison.load(Path(challenger["evaluation"]))
     decision = decide(challenger["kind"], compared.held_out, settings, compared.guard)
+    decision = ask_if_configured(decision, challenger["kind"], settings.approval)
     logger.info("%s: %s", decision.action, decision.explanation)
-    return {"version": challenger["version"], "decision": decision.to_dict()}
+    version = challenger["version"]
+    if decision.action == ASK:
+        describe_version(settings, version, f"waits for a person: {decision.explanation}")
+        tag_version(settings, version, {"recsys.decision": ASK, "recsys.decision_reason": decision.reason})
+    return {"version": version, "decision": decision.to_dict(), "links": challenger["links"]}
 
 
-def promote(run: Run, decided: Reference) -> Reference:
-    """Carry out the gate's decision: only a promotion changes what users see."""
+def approve(run: Run, decided: Reference) -> Reference:
+    """Put into words what a person is asked about the gate's decision."""
+    from recsys.registry.approval import body, subject
+    from recsys.registry.gate import ASK, Decision
+
+    decision = Decision.from_dict(decided["decision"])
+    if decision.action != ASK:
+        raise NothingToDoError(f"no person needs to be asked: the gate's decision is {decision.action}")
+    return {"subject": subject(decided["version"], decision), "body": body(decision, decided["links"])}
+
+
+def promote(run: Run, decided: Reference, response: Reference) -> Reference:
+    """Carry out the gate's decision, or the person's: only a promotion changes what users see.
+
+    `response` is empty when no person was asked.
+    """
+    from recsys.registry.approval import Response, answered
     from recsys.registry.gate import Decision
     from recsys.registry.promote import carry_out
 
     settings, engine = _connect()
     decision = Decision.from_dict(decided["decision"])
     version = decided["version"]
+    actor = run.key
+    if response:
+        answer = Response.from_dict(response)
+        decision = answered(decision, answer)
+        actor = f"{answer.by} ({run.key})" if answer.by else run.key
     try:
-        entry = carry_out(engine, settings, decision, version, actor=run.key, run_key=run.key)
+        entry = carry_out(engine, settings, decision, version, actor=actor, run_key=run.key)
     except PromotionConflictError as conflict:
         decision = replace(decision, action="hold", reason="champion_changed", explanation=str(conflict))
-        entry = carry_out(engine, settings, decision, version, actor=run.key, run_key=run.key)
+        entry = carry_out(engine, settings, decision, version, actor=actor, run_key=run.key)
     if entry.action != "promote":
         raise NothingToDoError(f"version {version} is not promoted ({entry.reason}): {entry.explanation}")
     return {"version": version, "reason": entry.reason}

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.data.dataset_source_registry import resolve_dataset_source
@@ -88,6 +89,21 @@ def track_evaluation(settings: Settings, run_id: str, evaluation: Evaluation, fo
         values = {f"{f.scorer}/{f.slice}/{f.metric}": f.value for f in evaluation.figures}
         _log_metrics(client, run_id, _points(values, started))
         client.log_artifacts(run_id, str(folder), EVALUATION_ARTIFACTS)
+
+
+def web_addresses(settings: Settings, version: str, run_id: str) -> dict[str, str]:
+    """Return the addresses of a version and its run in the MLflow UI by name; none without a server."""
+    uri = settings.require_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return {}
+    client = mlflow_client(settings)
+    with mlflow_errors(settings, f"find run {run_id}"):
+        experiment_id = client.get_run(run_id).info.experiment_id
+    address = f"{uri.rstrip('/')}/#"
+    return {
+        "Model version": f"{address}/models/{quote(settings.registered_model)}/versions/{version}",
+        "MLflow run": f"{address}/experiments/{experiment_id}/runs/{run_id}",
+    }
 
 
 def find_or_create_run(client: MlflowClient, settings: Settings, run_key: str, kind: str) -> str:

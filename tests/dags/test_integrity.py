@@ -28,6 +28,7 @@ EXPECTED_TASKS = {
         "evaluate",
         "register",
         "gate",
+        "approve",
         "promote",
     ],
     "hourly_micro_update": [
@@ -38,6 +39,7 @@ EXPECTED_TASKS = {
         "evaluate",
         "register",
         "gate",
+        "approve",
         "promote",
     ],
     "publish_recommendations": ["publish", "refresh_analytics"],
@@ -66,7 +68,9 @@ def test_tasks_are_the_stages_in_their_order(dag: DAG) -> None:
     assert sorted(dag.task_ids) == sorted(expected)
     for task in dag.tasks:
         assert callable(getattr(stages, task.task_id))
-        if len(task.upstream_task_ids) > 0:
+        if task.task_id == "promote":
+            assert task.upstream_task_ids == {"gate", "approve"}
+        elif len(task.upstream_task_ids) > 0:
             assert task.upstream_task_ids == {expected[expected.index(task.task_id) - 1]}
     roots = [task.task_id for task in dag.roots]
     assert expected[0] in roots
@@ -131,6 +135,31 @@ def test_publishing_follows_the_champion_asset(dag_bag: DagBag) -> None:
     ]:
         outlets = dag_bag.dags[dag_id].get_task(task_id).outlets
         assert [outlet.uri for outlet in outlets] == ["recsys://registry/champion"]
+
+
+@pytest.mark.parametrize("dag_id", ["nightly_training", "hourly_micro_update"])
+def test_a_person_who_does_not_answer_holds_up_a_run_for_less_than_its_time(
+    dag_bag: DagBag, dag_id: str
+) -> None:
+    dag = dag_bag.dags[dag_id]
+    approve = dag.get_task("approve")
+    assert dag.dagrun_timeout is not None
+    assert approve.response_timeout < dag.dagrun_timeout
+    assert approve.defaults == ["Reject"]
+    assert dag.get_task("promote").trigger_rule == "none_failed_min_one_success"
+
+
+def test_the_docs_of_a_validation_are_a_button_on_its_task(dag_bag: DagBag) -> None:
+    buttons = {
+        (dag.dag_id, task.task_id, link.name)
+        for dag in dag_bag.dags.values()
+        for task in dag.tasks
+        for link in task.operator_extra_links
+    }
+    assert buttons == {
+        ("nightly_training", "validate", "Data Docs"),
+        ("hourly_micro_update", "validate", "Data Docs"),
+    }
 
 
 def test_only_training_runs_on_the_gpu_queue_and_one_at_a_time(dag_bag: DagBag) -> None:
