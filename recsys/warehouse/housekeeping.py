@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from recsys.alerts import send_alert
+from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.warehouse.erasure import erase_requested
@@ -41,6 +42,8 @@ class HousekeepingReport:
         Windows in which rows are missing: a person should look.
     rows_held
         Rows in quarantine that nobody has settled.
+    open_transaction_minutes
+        Age of the oldest transaction that has written and is open still: no window goes past it.
     """
 
     partitions_made: int
@@ -52,6 +55,7 @@ class HousekeepingReport:
     windows_reconciled: int
     windows_unbalanced: list[int]
     rows_held: int
+    open_transaction_minutes: int
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as plain values."""
@@ -62,7 +66,7 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
     """Do all daily chores; safe to run at any time and as often as wanted."""
     from recsys.registry.evaluation_files import erase_from_evaluations
 
-    partitions_made = ensure_ahead(engine, settings.retention.partitions_ahead_months)
+    partitions_made = _make_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings)
     erased = erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings))
     reconciled, unbalanced = _reconcile(engine, settings)
@@ -79,10 +83,40 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
         windows_reconciled=reconciled,
         windows_unbalanced=unbalanced,
         rows_held=_rows_held(engine),
+        open_transaction_minutes=_look_at_oldest_transaction(engine, settings),
     )
-    _analyze(engine)
+    _vacuum(engine)
     logger.info("housekeeping: %s", report)
     return report
+
+
+def _make_partitions(engine: sa.Engine, settings: Settings) -> int:
+    """Make partitions ahead; the other chores do not wait for whoever stands in the way."""
+    try:
+        return ensure_ahead(engine, settings.retention.partitions_ahead_months)
+    except ServiceUnavailableError as error:
+        send_alert(settings, str(error))
+        return 0
+
+
+def _look_at_oldest_transaction(engine: sa.Engine, settings: Settings) -> int:
+    """Alert when a transaction that was left open keeps windows from going on; return its age in minutes."""
+    with engine.connect() as connection:
+        holder = connection.execute(sa.text(read_statement("select_horizon_holder"))).first()
+    if holder is None or holder.minutes is None:
+        return 0
+    if holder.minutes > settings.alerts.max_open_transaction_minutes:
+        end = (
+            f"process {holder.pid}: end it with pg_terminate_backend({holder.pid})"
+            if holder.pid is not None
+            else f"prepared as {holder.prepared_as!r}: COMMIT or ROLLBACK PREPARED it"
+        )
+        send_alert(
+            settings,
+            f"a transaction that has written is open for {holder.minutes:.0f} minutes and holds back windows "
+            f"({end}; the limit is RECSYS_ALERTS__MAX_OPEN_TRANSACTION_MINUTES)",
+        )
+    return int(holder.minutes)
 
 
 def _reconcile(engine: sa.Engine, settings: Settings) -> tuple[int, list[int]]:
@@ -161,7 +195,11 @@ def _modified(path: Path) -> float:
         return time.time()
 
 
-def _analyze(engine: sa.Engine) -> None:
-    """Renew the statistics of the partitioned table, which autovacuum leaves to us, and of its kin."""
+def _vacuum(engine: sa.Engine) -> None:
+    """Renew the statistics of the partitioned table, which autovacuum leaves to us, and of its kin.
+
+    Histories are read from an index alone where a vacuum has found the rows visible to all. Pages that it has
+    found so before cost it nothing.
+    """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("ANALYZE feedback, users, items, quarantine"))
+        connection.execute(sa.text("VACUUM (ANALYZE, SKIP_LOCKED) feedback, users, items, quarantine"))

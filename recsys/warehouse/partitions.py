@@ -1,17 +1,22 @@
 """Monthly partitions of feedback."""
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+from psycopg2.errors import LockNotAvailable
 
+from recsys.errors import ServiceUnavailableError
 from recsys.warehouse.statements import read_statement
 
 # Months before feedback can be real get no partition of their own: such times are mistakes.
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-_LOCK_TIMEOUT = "5s"
+# Readers of feedback and writers to the default partition queue behind us while we wait for it.
+_LOCK_TIMEOUT = "1s"
+_PAUSE_SECONDS = 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +33,47 @@ class Partition:
     """With indexes."""
 
 
-def ensure_ahead(engine: sa.Engine, months: int) -> int:
-    """Make the partitions from last month to `months` ahead; return how many were made."""
-    with engine.begin() as connection:
-        made = connection.scalar(
-            sa.text(
-                "SELECT ensure_feedback_partitions("
-                "now() - interval '1 month', now() + make_interval(months => :months))"
-            ),
-            {"months": months},
-        )
-    return int(made or 0)
+def ensure_ahead(engine: sa.Engine, months: int, *, attempts: int = 5) -> int:
+    """Make the partitions from last month to `months` ahead; return how many were made.
+
+    Each is a short transaction of its own. It never waits long for a reader that holds the default partition,
+    since others would wait behind it; it lets them pass and tries again.
+
+    Parameters
+    ----------
+    attempts
+        Tries of each month, some seconds apart.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        Somebody held the default partition all the time; feedback goes there until the next call.
+    """
+    return sum(_make_month(engine, ahead, attempts) for ahead in range(-1, months + 1))
+
+
+def _make_month(engine: sa.Engine, ahead: int, attempts: int) -> int:
+    statement = sa.text(
+        "SELECT ensure_feedback_partitions(month, month)"
+        " FROM (SELECT now() + make_interval(months => :ahead) AS month) AS wanted"
+    )
+    for attempt in range(1, attempts + 1):
+        try:
+            with engine.begin() as connection:
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+                return int(connection.scalar(statement, {"ahead": ahead}) or 0)
+        except sa.exc.OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            if attempt == attempts:
+                raise ServiceUnavailableError(
+                    f"the partition of the month {ahead} months from now was not made: in {attempts} tries a "
+                    f"transaction held partitions.feedback_default for more than {_LOCK_TIMEOUT}; find it in "
+                    "pg_stat_activity by its xact_start, end it, and run housekeeping again. Until then such "
+                    "feedback goes to the default partition"
+                ) from error
+            time.sleep(_PAUSE_SECONDS)
+    return 0
 
 
 def ensure_months(engine: sa.Engine, months: Iterable[datetime]) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.reference import SnapshotRef
 from recsys.snapshot.write import take_full_snapshot
+from recsys.warehouse import partitions
 from recsys.warehouse.housekeeping import keep_house
 from recsys.warehouse.partitions import ensure_ahead, list_partitions
 from recsys.warehouse.windows import open_window
@@ -38,6 +40,61 @@ def test_partitions_are_made_ahead_and_listed(warehouse: sa.Engine) -> None:
     assert made > 0
     assert len(list_partitions(warehouse)) == len(before) + made
     assert ensure_ahead(warehouse, 8) == 0
+
+
+def test_a_long_reader_keeps_a_partition_from_being_made_and_nobody_from_writing(
+    warehouse: sa.Engine,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(partitions, "_PAUSE_SECONDS", 0.1)
+    later = settings.retention.partitions_ahead_months + 1
+    with warehouse.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM feedback"))
+        with pytest.raises(ServiceUnavailableError, match="held partitions.feedback_default") as caught:
+            ensure_ahead(warehouse, later, attempts=2)
+        assert caught.value.retryable
+        write(
+            warehouse,
+            "SET LOCAL lock_timeout = '5s';"
+            "INSERT INTO feedback (user_id, item_id, event_type, occurred_at) VALUES ('u', 'i', 'like', NULL)",
+        )
+        retention = settings.retention.model_copy(update={"partitions_ahead_months": later})
+        report = keep_house(warehouse, settings.model_copy(update={"retention": retention}))
+    assert report.partitions_made == 0
+    assert "ALERT the partition of the month" in caplog.text
+    assert ensure_ahead(warehouse, later) > 0
+
+
+def test_new_partitions_are_vacuumed_often_so_that_histories_are_read_from_the_index(
+    warehouse: sa.Engine,
+) -> None:
+    ensure_ahead(warehouse, 8)
+    query = (
+        "SELECT reloptions FROM pg_class WHERE relnamespace = 'partitions'::regnamespace AND relkind = 'r'"
+    )
+    with warehouse.connect() as connection:
+        options = connection.scalars(sa.text(query)).all()
+    assert all("autovacuum_vacuum_insert_scale_factor=0.02" in option for option in options)
+
+
+def test_a_transaction_that_was_left_open_is_alerted_with_its_process(
+    warehouse: sa.Engine, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    alerts = settings.alerts.model_copy(update={"max_open_transaction_minutes": 1e-6})
+    impatient = settings.model_copy(update={"alerts": alerts})
+    with warehouse.begin() as writer:
+        insert = "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')"
+        writer.execute(sa.text(insert))
+        process = writer.scalar(sa.text("SELECT pg_backend_pid()"))
+        keep_house(warehouse, settings)
+        assert "ALERT" not in caplog.text
+        keep_house(warehouse, impatient)
+        assert f"pg_terminate_backend({process})" in caplog.text
+    caplog.clear()
+    keep_house(warehouse, impatient)
+    assert "ALERT" not in caplog.text
 
 
 def test_a_window_whose_rows_do_not_add_up_is_reported(

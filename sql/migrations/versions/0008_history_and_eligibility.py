@@ -15,8 +15,8 @@ CREATE INDEX feedback_comments ON feedback (user_id, occurred_at, feedback_id) W
 DROP INDEX feedback_user;
 """
 
-# Only pages that a vacuum has found visible to all are read from the index alone. Rows are only ever added, so
-# the default share of new rows, a fifth of a month, would leave days of them to be looked up in the table.
+# Only pages that a vacuum has found visible to all are read from the index alone. Rows are only ever added:
+# at the default share of new rows, a fifth of a month, days of them would be looked up in the table.
 VACUUM = """
 CREATE FUNCTION warehouse_vacuum_soon(partition regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
