@@ -44,6 +44,11 @@ format: $(STAMP) ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: bench-peers
+bench-peers: $(STAMP) ## Install what the benchmarks compare with into .bench-peers
+	@$(PYTHON) -m venv .bench-peers
+	@$(BIN)/uv pip install --quiet --python .bench-peers/bin/python 'rectools[torch]==0.19.0' 'torch==2.13.0'
+
 .PHONY: constraints
 constraints: $(STAMP) ## Resolve every version anew into constraints.txt
 	@$(BIN)/uv pip compile --quiet --no-annotate --no-header --all-extras --no-emit-find-links --no-emit-index-url --upgrade pyproject.toml > constraints.new

@@ -13,7 +13,8 @@ from torch import Tensor
 from recsys.model.recommender import Recommender
 from recsys.training.trainer import Trainer
 
-_MODEL, _TEXT, _OPTIMIZER, _ITEMS = "model.", "text.", "optimizer.", "text_vectors"
+_MODEL, _TEXT, _ITEMS = "model.", "text.", "text_vectors"
+_OPTIMIZER, _AVERAGE = "optimizer.", "average."
 _BEST, _LAST = "best.safetensors", "last.safetensors"
 
 
@@ -74,6 +75,8 @@ class RunFolder:
         for number, moments in trainer.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
                 tensors[f"{_OPTIMIZER}{number}.{name}"] = value.detach().clone()
+        for number, value in enumerate(trainer.average):
+            tensors[f"{_AVERAGE}{number}"] = value.detach().clone()
         _write(self.folder / _LAST, tensors, {"state": json.dumps(asdict(state))})
 
     def resume(self, trainer: Trainer, fingerprint: str) -> RunState:
@@ -89,7 +92,8 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
             return RunState(fingerprint=fingerprint)
-        restore_weights(trainer.model, {n: v for n, v in tensors.items() if not n.startswith(_OPTIMIZER)})
+        restore_weights(trainer.model, tensors)
+        trainer.average = [tensors[f"{_AVERAGE}{n}"].to(v) for n, v in enumerate(trainer.average)]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith(_OPTIMIZER):

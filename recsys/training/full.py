@@ -54,6 +54,7 @@ def fit_full(
     settings: Settings,
     output: Path,
     *,
+    split: Split | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Fitted:
     """Train on all events of `sequences`; the caller has taken the held-out ones away.
@@ -62,6 +63,8 @@ def fit_full(
     ----------
     output
         Folder of the run's state: a run that was killed goes on from its last whole epoch.
+    split
+        What of it validates; default: the latest events of some users (`split_validation`).
     report
         Called with the losses, validation metric, learning rate and seconds of each epoch.
 
@@ -76,7 +79,8 @@ def fit_full(
     seed_everything(training.seed)
     if sequences.events == 0:
         raise TrainingError("there is no feedback to train on before the held-out part; wait for more")
-    split = split_validation(sequences, seed=training.seed)
+    if split is None:
+        split = split_validation(sequences, seed=training.seed)
     model = _build(catalogue, event_types, settings, device)
     counts = np.bincount(split.train.item_index, minlength=len(catalogue)).astype(np.float32)
     model.items.trained.copy_(torch.from_numpy(counts > 0))
@@ -108,7 +112,7 @@ def _trainer(model: Recommender, split: Split, counts: NDArray[np.float32], sett
     training = settings.training
     weights = LossWeights(
         next_item=training.next_item_weight,
-        liking=training.feedback_weight,
+        liking=training.feedback_weight if tells_likes_from_dislikes(split.train) else 0.0,
         rating=training.rating_weight,
         request=training.request_weight,
     )
@@ -134,6 +138,7 @@ def _trainer(model: Recommender, split: Split, counts: NDArray[np.float32], sett
         gradient_clip=training.gradient_clip,
         gradient_accumulation=training.gradient_accumulation,
         seed=training.seed,
+        averaging=training.weight_averaging,
     )
     return Trainer(model, objective, batches, loop)
 
@@ -163,17 +168,20 @@ def _epochs(
         seed_everything(settings.training.seed * 10_007 + state.epoch * 101 + trainer.rank)
         began = time.monotonic()
         losses = trainer.train_epoch(state.epoch, out_of_time if state.epoch else lambda: False)
-        score = agree(validator.ndcg(trainer.model))
+        trained = time.monotonic()
         state.epoch += 1
         state.step = trainer.step
-        if score > state.best_score or not len(validator.cases):
-            state.best_epoch, state.best_score = state.epoch, score
-            if is_first():
-                folder.save_best(trainer.model)
+        with trainer.averaged():
+            score = agree(validator.ndcg(trainer.model))
+            if score > state.best_score or not len(validator.cases):
+                state.best_epoch, state.best_score = state.epoch, score
+                if is_first():
+                    folder.save_best(trainer.model)
         row = {
             "epoch": state.epoch,
             **losses,
             "validation_ndcg": score,
+            "training_seconds": round(trained - began, 3),
             "seconds": round(time.monotonic() - began, 3),
         }
         state.history.append(row)
@@ -198,18 +206,29 @@ def _join_parts(
         excluded = cases.excluded(n_items, model.items.trained.cpu().numpy())
         parts = model.parts(cases.histories)
         least = {LIKING: LEAST_LIKING, COLLABORATIVE: LEAST_COLLABORATIVE}
+        if not tells_likes_from_dislikes(split.train):
+            parts.pop(LIKING)
+            least.pop(LIKING)
         model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
             parts, cases.targets, excluded, cases.histories.user_keys, least=least, k=settings.evaluation.k
         )
         requests = _requests_for(model, cases, settings.training.seed)
         if settings.training.request_weight and any(requests):
+            asked = {
+                name: part for name, part in model.parts(cases.histories, requests).items() if name in parts
+            }
             model.request_fusion, metrics["validation_ndcg_with_request"] = fit_fusion(
-                model.parts(cases.histories, requests), cases.targets, excluded, cases.histories.user_keys,
-                least={LIKING: LEAST_LIKING}, k=settings.evaluation.k,
+                asked, cases.targets, excluded, cases.histories.user_keys,
+                least={name: least[name] for name in least if name == LIKING}, k=settings.evaluation.k,
             )  # fmt: skip
     fit_closed_form(model, sequences, settings)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights
+
+
+def tells_likes_from_dislikes(sequences: Sequences) -> bool:
+    """Return whether there are both, without which the liking head has nothing to tell apart."""
+    return bool((sequences.sentiment > 0).any() and (sequences.sentiment < 0).any())
 
 
 def fit_closed_form(model: Recommender, sequences: Sequences, settings: Settings) -> None:

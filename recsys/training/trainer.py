@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ class LoopSettings:
     gradient_clip: float
     gradient_accumulation: int
     seed: int
+    averaging: float = 0.0
+    """Decay of the moving average of weights, per step; 0: none."""
 
 
 class Trainer:
@@ -88,6 +91,7 @@ class Trainer:
         for group in groups:
             group["peak"] = group["lr"]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), foreach=True)
+        self.average = [p.detach().clone() for p in self.own_parameters] if settings.averaging else []
 
     def train_epoch(self, epoch: int, out_of_time: Callable[[], bool] = lambda: False) -> dict[str, float]:
         """Train one epoch and return the mean of each loss and the learning rate.
@@ -126,6 +130,23 @@ class Trainer:
             self.refresh_text()
         means = {name: sums[name] / max(counts[name], 1e-9) for name in sums}
         return means | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the moving average of the weights in place: less noisy than the last step's, and better."""
+        if not self.average:
+            yield
+            return
+        own = [p.detach().clone() for p in self.own_parameters]
+        self._set_weights(self.average)
+        try:
+            yield
+        finally:
+            self._set_weights(own)
+
+    @torch.no_grad()
+    def _set_weights(self, weights: list[Tensor]) -> None:
+        torch._foreach_copy_([p.data for p in self.own_parameters], weights)
 
     def refresh_text(self) -> None:
         """Encode the whole catalogue again: the text encoder moved."""
@@ -173,6 +194,10 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        if self.average:
+            # Follows closely at first, when the weights are still near their random beginning.
+            decay = min(self.settings.averaging, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.own_parameters], 1 - decay)
 
 
 def schedule(step: int, total: int, warmup_share: float) -> float:

@@ -1,0 +1,190 @@
+"""Real feedback for the benchmarks of the model: MovieLens in three sizes, or any folder of two CSV files.
+
+In MovieLens each rating counts as an interaction, whatever its value, as in published results; a high one
+is also a like. A folder of one's own has the product's event types, where dislikes and low ratings are no
+targets.
+"""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.catalogues.film_text import Film
+from recsys.catalogues.movielens import load_movielens
+from recsys.errors import ConfigurationError
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Catalogue, Sequences
+
+NAMES = ("ml-100k", "ml-1m", "ml-latest-small")
+_RATING = {"event_type": "rating", "explicit": True, "weight": 1, "polarity": 0, "min_value": 0.5}
+_INTERACTIONS = EventTypes.from_records([_RATING | {"max_value": 5, "positive_from": 4}])
+_PRODUCT = EventTypes.from_records(
+    [
+        _RATING | {"max_value": 5, "negative_to": 2, "positive_from": 4},
+        {"event_type": "like", "explicit": True, "weight": 1, "polarity": 1},
+        {"event_type": "dislike", "explicit": True, "weight": 0, "polarity": -1},
+        {"event_type": "comment", "explicit": True, "weight": 0.5, "polarity": 0},
+        {"event_type": "view", "explicit": False, "weight": 0.3, "polarity": 0},
+        {"event_type": "click", "explicit": False, "weight": 0.5, "polarity": 0},
+        {"event_type": "purchase", "explicit": False, "weight": 1, "polarity": 1},
+        {"event_type": "share", "explicit": False, "weight": 1, "polarity": 1},
+        {"event_type": "dwell", "explicit": False, "weight": 0.3, "polarity": 0, "min_value": 0}
+        | {"max_value": 86_400, "negative_to": 3, "positive_from": 30},
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A catalogue and all feedback on it, in time order by user, ties in log order."""
+
+    name: str
+    catalogue: Catalogue
+    event_types: EventTypes
+    sequences: Sequences
+    has_times: bool = True
+    """False: only the order is known, so there is no split by time."""
+
+
+def load_dataset(name: str, folder: Path | None, cache: Path) -> Dataset:
+    """Read a data set.
+
+    Parameters
+    ----------
+    name
+        One of `NAMES`; anything else with a folder of `items.csv` and `feedback.csv`.
+    folder
+        Where its files lie. Only ml-100k needs none: it comes from a package, kept in `cache`.
+
+    Raises
+    ------
+    ConfigurationError
+        The folder is missing or holds something else.
+    """
+    if name == "ml-100k":
+        return _movielens(name, cache, folder)
+    if folder is None:
+        raise ConfigurationError(f"{name} is not downloaded: say where it lies with --data FOLDER")
+    if name == "ml-1m" and (folder / "sequences.txt.gz").is_file():
+        return _ordered(name, folder)
+    if name in NAMES:
+        return _movielens(name, cache, folder)
+    return _own_files(folder)
+
+
+def _movielens(name: str, cache: Path, folder: Path | None) -> Dataset:
+    cache.mkdir(parents=True, exist_ok=True)
+    source = load_movielens(cache, folder)
+    return _build(
+        name,
+        _films(source.films),
+        _INTERACTIONS,
+        [
+            (rating.user_id, rating.item_id, "rating", rating.value, rating.timestamp * 1_000_000)
+            for rating in source.ratings
+        ],
+    )
+
+
+def _ordered(name: str, folder: Path) -> Dataset:
+    """Read MovieLens-1M as user id and film ids in order; an hour is put between any two."""
+    with (folder / "movies.csv").open(encoding="utf-8", newline="") as file:
+        films = [
+            Film.parse(row["movie_id"], row["title"], row["genres"].split("|"))
+            for row in csv.DictReader(file)
+        ]
+    events: list[_Event] = []
+    with gzip.open(folder / "sequences.txt.gz", "rt") as lines:
+        for line in lines:
+            user, *items = line.split()
+            events += [(user, item, "rating", np.nan, n * 3_600_000_000) for n, item in enumerate(items)]
+    return _build(name, _films(films), _INTERACTIONS, events, has_times=False)
+
+
+def _own_files(folder: Path) -> Dataset:
+    for name in ("items.csv", "feedback.csv"):
+        if not (folder / name).is_file():
+            raise ConfigurationError(f"{folder} has no {name}; see `python -m benchmarks.quality --help`")
+    with (folder / "items.csv").open(encoding="utf-8", newline="") as file:
+        items = [
+            (
+                row.pop("item_id"),
+                row.pop("title", ""),
+                row.pop("description", ""),
+                {name: _attribute(value) for name, value in row.items() if value},
+            )
+            for row in csv.DictReader(file)
+        ]
+    with (folder / "feedback.csv").open(encoding="utf-8", newline="") as file:
+        events = [
+            (
+                row["user_id"],
+                row["item_id"],
+                row["event_type"],
+                float(row["value"]) if row.get("value") else np.nan,
+                _microseconds(row["occurred_at"]),
+            )
+            for row in csv.DictReader(file)
+        ]
+    unknown = sorted({event[2] for event in events} - set(_PRODUCT.names))
+    if unknown:
+        raise ConfigurationError(f"{folder}: unknown event types {unknown}; known: {list(_PRODUCT.names)}")
+    return _build(folder.name, items, _PRODUCT, events)
+
+
+_Event = tuple[str, str, str, float, int]
+_Item = tuple[str, str, str, dict[str, Any]]
+
+
+def _build(
+    name: str,
+    items: Iterable[_Item],
+    event_types: EventTypes,
+    events: Sequence[_Event],
+    *,
+    has_times: bool = True,
+) -> Dataset:
+    catalogue = Catalogue.build(*map(list, zip(*items, strict=True)))
+    if not events:
+        raise ConfigurationError(f"{name} holds no feedback")
+    user_ids, item_ids, kinds, values, times = zip(*events, strict=True)
+    users, user_index = np.unique(np.asarray(user_ids), return_inverse=True)
+    sequences = Sequences.build(
+        user_keys=users.astype(object),
+        user_index=user_index,
+        item_index=catalogue.lookup(item_ids),
+        event_type=event_types.lookup(kinds),
+        value=np.asarray(values),
+        occurred_at=np.asarray(times, dtype=np.int64),
+        feedback_id=np.arange(len(events)),
+        event_types=event_types,
+    )
+    return Dataset(name, catalogue, event_types, sequences, has_times)
+
+
+def _films(films: Iterable[Film]) -> list[_Item]:
+    rows = [film.item() for film in films]
+    return [(row["item_id"], row["title"], row["description"], row["attributes"]) for row in rows]
+
+
+def _attribute(value: str) -> Any:
+    """Return a list where the text is one in JSON or divided by `|`."""
+    if value.startswith("["):
+        return json.loads(value)
+    return value.split("|") if "|" in value else value
+
+
+def _microseconds(text: str) -> int:
+    if text.replace(".", "", 1).isdigit():
+        return int(float(text) * 1_000_000)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ConfigurationError(f"occurred_at {text!r} has no time zone: write it with +00:00 or Z")
+    return int(moment.timestamp() * 1_000_000)

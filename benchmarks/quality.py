@@ -1,0 +1,300 @@
+"""How well ours ranks, against tuned peers on the identical split.
+
+    python -m benchmarks.quality --dataset ml-100k --split leave-one-out --seeds 3 --json F
+    python -m benchmarks.quality --data DIR --split temporal
+
+The whole catalogue is ranked, without sampled negatives; ties count against the model; what a user has had
+is left out. Settings of ours come from the environment, as in production, for example
+`RECSYS_TRAINING__EPOCHS=40`. SASRec needs `make bench-peers`; leave it out with `--models`.
+
+`--data DIR` reads any catalogue: `items.csv` with item_id, title, description and further columns as
+attributes (lists as JSON or divided by `|`), and `feedback.csv` with user_id, item_id, event_type, value,
+comment and occurred_at (unix seconds, or ISO 8601 with a zone).
+
+Metrics are means over users, of the mean over seeds; intervals are percentiles of a bootstrap over users,
+paired for differences. Per-user results are kept with `--output`.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchmarks.datasets import NAMES, Dataset, load_dataset
+from benchmarks.peers import (
+    PopularityByAttribute,
+    Precomputed,
+    Scorer,
+    TextNeighbours,
+    fit_ease,
+    fit_item_knn,
+    fit_popularity,
+    fit_sasrec,
+    timed,
+    write_split,
+)
+from benchmarks.splits import SPLITS, Protocol, make_split
+from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
+from recsys.evaluation.cases import Cases
+from recsys.evaluation.metrics import ranks, user_means
+from recsys.model.fusion import ndcg_of_ranks
+from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
+from recsys.model.recommender import Recommender
+from recsys.settings import Settings
+from recsys.snapshot.sequences import Sequences
+from recsys.training.full import fit_full
+
+K = 10
+METRICS = (f"ndcg_at_{K}", f"recall_at_{K}", "mrr")
+MODELS = ("ours", "ours_neural", "popularity", "item_knn", "ease", "sasrec")
+COLD_MODELS = ("ours", "ours_neural", "popularity_by_genre", "text_neighbours")
+_BATCH = 512
+
+
+@dataclass
+class Result:
+    """What one model gave, seed by seed."""
+
+    metrics: list[NDArray[np.float64]] = field(default_factory=list)
+    """Per seed [cases, metrics]."""
+    coverage: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    details: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, judged: tuple[NDArray[np.float64], float], seconds: float, details: dict[str, Any]) -> None:
+        """Add a seed."""
+        self.metrics.append(judged[0])
+        self.coverage.append(judged[1])
+        self.seconds.append(seconds)
+        self.details.append(details)
+
+    def per_case(self) -> NDArray[np.float64]:
+        """Return [cases, metrics], the mean over seeds."""
+        return np.mean(self.metrics, axis=0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    options = _options(arguments)
+    home = Path(tempfile.mkdtemp(prefix="recsys-quality-"))
+    try:
+        dataset = load_dataset(options.dataset or options.data.name, options.data, options.cache)
+        split = make_split(dataset, options.split)
+        results = compare(dataset, split, options.models, options.seeds, Settings(home=home), home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    figures = summarise(results, split.cases)
+    figures = {"dataset": dataset.name, "split": options.split, "seeds": options.seeds, **figures}
+    print(render(figures))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.output:
+        save_per_user(results, split.cases, options.output)
+
+
+def compare(
+    dataset: Dataset, split: Protocol, models: Sequence[str], seeds: int, settings: Settings, folder: Path
+) -> dict[str, Result]:
+    """Fit and judge every model; those that need a seed once for each."""
+    results: dict[str, Result] = {name: Result() for name in models}
+    n_items = len(dataset.catalogue)
+    fits: dict[str, Callable[[], tuple[Scorer, dict[str, Any]]]] = {
+        "popularity": lambda: fit_popularity(split, n_items),
+        "item_knn": lambda: fit_item_knn(split, n_items),
+        "ease": lambda: fit_ease(split, n_items),
+        "popularity_by_genre": lambda: (PopularityByAttribute(dataset.catalogue, split.known), {}),
+        "text_neighbours": lambda: (TextNeighbours(dataset.catalogue, dataset.event_types), {}),
+    }
+    for name in models:
+        if name in fits:
+            scorer, details, seconds = timed(fits[name])
+            results[name].add(judge(scorer, split.cases), seconds, details)
+            _say(name, results[name])
+    chosen: dict[str, Any] | None = None
+    if "sasrec" in models:
+        write_split(split, n_items, folder / "split.npz")
+    for seed in range(seeds):
+        if "ours" in models:
+            add_ours(results, dataset, split, settings, seed, folder / f"ours-{seed}")
+        if "sasrec" in models:
+            scores, details = fit_sasrec(folder / "split.npz", folder, seed, chosen)
+            chosen = details["options"]
+            results["sasrec"].add(judge(scores, split.cases), details["fit_seconds"], {"options": chosen})
+            _say("sasrec", results["sasrec"])
+    return results
+
+
+def add_ours(
+    results: dict[str, Result], dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path
+) -> Recommender:
+    """Fit ours with a seed and judge it, whole and without its other parts; return the model."""
+    seeded = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": seed})})
+    fitted, details, seconds = timed(lambda: _fit_ours(dataset, split, seeded, output))
+    results["ours"].add(judge(fitted, split.cases), seconds, details)
+    _say("ours", results["ours"])
+    if "ours_neural" in results:
+        results["ours_neural"].add(judge(_Neural(fitted), split.cases), seconds, {})
+        _say("ours_neural", results["ours_neural"])
+    return fitted
+
+
+def _fit_ours(
+    dataset: Dataset, split: Protocol, settings: Settings, output: Path
+) -> tuple[Recommender, dict[str, Any]]:
+    def report(row: dict[str, Any]) -> None:
+        print(
+            f"  epoch {row['epoch']}: loss {row['next_item']:.3f}, validation NDCG "
+            f"{row['validation_ndcg']:.4f} ({row['seconds']:.1f} s)",
+            flush=True,
+        )
+
+    fitted = fit_full(
+        dataset.catalogue, dataset.event_types, split.known, settings, output,
+        split=split.validation, report=report,
+    )  # fmt: skip
+    epochs = [
+        {"seconds": row["seconds"], "validation_ndcg": row["validation_ndcg"]} for row in fitted.history
+    ]
+    return fitted.model, {"metrics": fitted.metrics, "best_epoch": fitted.best_epoch, "epochs": epochs}
+
+
+@dataclass(frozen=True)
+class _Neural:
+    """The neural part alone."""
+
+    model: Recommender
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return [users, items]."""
+        return np.asarray(self.model.user_vectors(histories) @ self.model.item_vectors().T)
+
+
+def judge(scorer: Scorer | Precomputed, cases: Cases) -> tuple[NDArray[np.float64], float]:
+    """Return metrics [cases, metrics], and the share of the catalogue in the users' latest lists."""
+    rank = np.zeros(len(cases), dtype=np.int64)
+    shown = np.zeros(len(cases.available), dtype=bool)
+    latest = cases.latest_of_users()
+    for start in range(0, len(cases), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(cases)))
+        histories = cases.histories(rows)
+        given = scorer.scores[rows] if isinstance(scorer, Precomputed) else scorer.score(histories)
+        scores = mask_consumed(np.array(given, dtype=np.float32), histories)
+        scores[:, ~cases.available] = -np.inf
+        rank[rows] = ranks(scores, cases.targets[rows])
+        best, _ = top_k(scores[latest[rows]], K)
+        shown[best[best != NO_ITEM]] = True
+    metrics = np.stack([ndcg_of_ranks(rank, K), (rank <= K).astype(float), 1.0 / rank], axis=1)
+    return metrics, float(shown.sum() / max(cases.available.sum(), 1))
+
+
+def summarise(results: dict[str, Result], cases: Cases) -> dict[str, Any]:
+    """Return the figures of all models, and the paired differences between ours and each of the others."""
+    means = {name: user_means(result.per_case(), cases.users)[2] for name, result in results.items()}
+    models = {}
+    for name, result in results.items():
+        intervals = mean_intervals(means[name], 10_000, 0.95)
+        models[name] = {
+            **{metric: interval.value for metric, interval in zip(METRICS, intervals, strict=True)},
+            **{
+                f"{metric}_interval": [interval.low, interval.high]
+                for metric, interval in zip(METRICS, intervals, strict=True)
+            },
+            "coverage": float(np.mean(result.coverage)),
+            "fit_seconds": float(np.mean(result.seconds)),
+            "slices": _slices(result.per_case(), cases),
+            "details": result.details,
+        }
+    paired = {}
+    if "ours" in means:
+        for name in means:
+            if name != "ours":
+                interval = paired_bootstrap(means["ours"][:, 0], means[name][:, 0])
+                paired[name] = {
+                    "difference": interval.value, "low": interval.low, "high": interval.high
+                }  # fmt: skip
+    return {
+        "users": len(next(iter(means.values()))), "cases": len(cases), "models": models, "paired": paired
+    }  # fmt: skip
+
+
+def _slices(per_case: NDArray[np.float64], cases: Cases) -> dict[str, dict[str, float]]:
+    slices = {}
+    for name, members in cases.slices.items():
+        if members.any():
+            users, _, means = user_means(per_case[members], cases.users[members])
+            row = dict(zip(METRICS, means.mean(0).tolist(), strict=True))
+            slices[name] = row | {"users": len(users), "cases": int(members.sum())}
+    return slices
+
+
+def render(figures: dict[str, Any]) -> str:
+    """Return the table that people read."""
+    lines = [
+        f"{figures['dataset']}, {figures['split']}: {figures['users']:,} users, {figures['cases']:,} cases, "
+        f"{figures['seeds']} seed(s)",
+        "",
+        "| model | NDCG@10 [95 %] | Recall@10 | MRR | coverage | fit s | ours minus it [95 %] |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in figures["models"].items():
+        low, high = row[f"{METRICS[0]}_interval"]
+        pair = figures["paired"].get(name)
+        difference = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]" if pair else ""
+        lines.append(
+            f"| {name} | {row[METRICS[0]]:.4f} [{low:.4f}, {high:.4f}] | {row[METRICS[1]]:.4f} | "
+            f"{row['mrr']:.4f} | {row['coverage']:.3f} | {row['fit_seconds']:.0f} | {difference} |"
+        )
+    return "\n".join(lines)
+
+
+def save_per_user(results: dict[str, Result], cases: Cases, folder: Path) -> None:
+    """Write a Parquet file for each model: user number, seed and metrics."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, result in results.items():
+        tables = []
+        for seed, metrics in enumerate(result.metrics):
+            users, count, means = user_means(metrics, cases.users)
+            columns = {"user": users, "seed": np.full(len(users), seed), "cases": count}
+            columns |= dict(zip(METRICS, means.T, strict=True))
+            tables.append(pa.table(columns))
+        pq.write_table(pa.concat_tables(tables), folder / f"{name}.parquet")
+
+
+def _say(name: str, result: Result) -> None:
+    print(f"{name}: NDCG@10 {result.metrics[-1][:, 0].mean():.4f} over cases", flush=True)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--dataset", choices=NAMES)
+    parser.add_argument("--data", type=Path, help="folder of the data set, or of items.csv and feedback.csv")
+    parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--models", help=f"some of {','.join(MODELS)}")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--output", type=Path, help="folder for per-user results")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
+    options = parser.parse_args(arguments)
+    if not options.dataset and not options.data:
+        parser.error("give --dataset or --data")
+    known = COLD_MODELS if options.split == "cold-items" else MODELS
+    options.models = tuple(options.models.split(",")) if options.models else known
+    if unknown := set(options.models) - {*MODELS, *COLD_MODELS}:
+        parser.error(f"unknown models {sorted(unknown)}")
+    return options
+
+
+if __name__ == "__main__":
+    main()

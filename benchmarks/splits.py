@@ -1,0 +1,172 @@
+"""What is trained on, what chooses, and what is tested, identical for all models."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.datasets import Dataset
+from recsys.errors import ConfigurationError
+from recsys.evaluation.cases import ALL, COLD_USERS, KNOWN_ITEMS, NEW_ITEMS, RARE_ITEMS, Cases, held_out_cases
+from recsys.settings import EvaluationSettings
+from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.training.batching import Split, ValidationCases, first_occurrences, split_validation
+
+SPLITS = ("leave-one-out", "temporal", "cold-items")
+TEMPORAL_SHARE = 0.1
+COLD_SHARE = 0.1
+_COLD_CASES_PER_USER = 10
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One split of a data set.
+
+    Attributes
+    ----------
+    known
+        Everything before the test: what a served model would have.
+    validation
+        The same, divided into training events and cases to choose settings and epochs by.
+    cases
+        The test.
+    """
+
+    known: Sequences
+    validation: Split
+    cases: Cases
+
+
+def make_split(dataset: Dataset, split: str, seed: int = 0) -> Protocol:
+    """Divide a data set; see `SPLITS`.
+
+    `leave-one-out`: each user's last event is the test, the one before it chooses. `temporal`: the latest
+    tenth of the feedback by time is the test, each event predicted from all before it; the latest of the
+    rest chooses. `cold-items`: a tenth of the items is held out with all its events; each of these (ten a
+    user at most) is predicted from what its user did with other items before.
+    """
+    if split == "leave-one-out":
+        return _leave_one_out(dataset)
+    if split == "temporal":
+        return _temporal(dataset, seed)
+    if split == "cold-items":
+        return _cold_items(dataset, seed)
+    raise ConfigurationError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+
+
+def _leave_one_out(dataset: Dataset) -> Protocol:
+    sequences = dataset.sequences
+    chosen = np.flatnonzero(sequences.lengths >= 3)
+    last = sequences.offsets[1:][chosen] - 1
+    known = sequences.where(~_mask(sequences, last))
+    ends = known.offsets[1:][chosen] - 1
+    validation = Split(known.where(~_mask(known, ends)), _validation_cases(known, ends))
+    return Protocol(known, validation, _cases(dataset.catalogue, sequences, last, known))
+
+
+def _temporal(dataset: Dataset, seed: int) -> Protocol:
+    if not dataset.has_times:
+        raise ConfigurationError(f"{dataset.name} has no times, so it cannot be split by time")
+    sequences = dataset.sequences
+    boundary = np.quantile(sequences.occurred_at, 1 - TEMPORAL_SHARE, method="higher")
+    held_out_from = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(boundary))
+    known = sequences.before(held_out_from).without_empty_users()
+    cases = held_out_cases(sequences, dataset.catalogue, held_out_from, EvaluationSettings())
+    return Protocol(known, split_validation(known, seed=seed), cases)
+
+
+def _cold_items(dataset: Dataset, seed: int) -> Protocol:
+    sequences, n_items = dataset.sequences, len(dataset.catalogue)
+    rng = np.random.default_rng(seed)
+    met = np.flatnonzero(np.bincount(sequences.item_index, minlength=n_items))
+    cold = np.zeros(n_items, dtype=bool)
+    cold[rng.choice(met, round(COLD_SHARE * len(met)), replace=False)] = True
+    # Where an event of a cold item stood, only what came before it and is known may be its history.
+    is_cold = cold[sequences.item_index]
+    owners = sequences.event_users()
+    known = sequences.where(~is_cold)
+    before = np.concatenate([[0], np.cumsum(~is_cold)])
+    positions = np.flatnonzero(is_cold & (sequences.weight > 0))
+    positions = positions[before[positions] > known.offsets[owners[positions]]]
+    keep = _at_most(owners[positions], _COLD_CASES_PER_USER, rng)
+    positions = positions[keep]
+    # One "user" a case: the known events before it, then the event itself.
+    histories = _prefixes_with_target(known, before[positions], owners[positions], sequences, positions)
+    _, first, owner = np.unique(owners[positions], return_index=True, return_inverse=True)
+    cases = Cases(
+        sequences=histories,
+        positions=histories.offsets[1:] - 1,
+        users=first[owner],  # a user's cases count together, under the first of them
+        targets=sequences.item_index[positions],
+        available=dataset.catalogue.available,
+        slices={ALL: np.ones(len(positions), dtype=bool)},
+    )
+    return Protocol(known, split_validation(known, seed=seed), cases)
+
+
+def _prefixes_with_target(
+    known: Sequences,
+    ends: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    sequences: Sequences,
+    positions: NDArray[np.int64],
+) -> Sequences:
+    """Return one "user" a case: the events `offsets[owner]:end` of `known`, and the target after them."""
+    starts = known.offsets[owners]
+    lengths = ends - starts + 1
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    source = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts, lengths)
+    is_target = np.zeros(offsets[-1], dtype=bool)
+    is_target[offsets[1:] - 1] = True
+    source[is_target] = 0
+    columns = {}
+    for name in ("item_index", "event_type", "sentiment", "value", "occurred_at", "weight", "purpose"):
+        column = getattr(known, name)[source].copy()
+        column[is_target] = getattr(sequences, name)[positions]
+        columns[name] = column
+    return Sequences(user_keys=sequences.user_keys[owners], offsets=offsets, **columns)
+
+
+def _cases(
+    catalogue: Catalogue, sequences: Sequences, positions: NDArray[np.int64], known: Sequences
+) -> Cases:
+    users = sequences.event_users()[positions]
+    targets = sequences.item_index[positions]
+    seen = np.bincount(known.item_index, minlength=len(catalogue))[targets]
+    return Cases(
+        sequences=sequences,
+        positions=positions,
+        users=users,
+        targets=targets,
+        available=catalogue.available,
+        slices={
+            ALL: np.ones(len(positions), dtype=bool),
+            COLD_USERS: (known.lengths == 0)[users],
+            NEW_ITEMS: seen == 0,
+            RARE_ITEMS: (seen >= 1) & (seen < 5),
+            KNOWN_ITEMS: seen >= 5,
+        },
+    )
+
+
+def _validation_cases(known: Sequences, positions: NDArray[np.int64]) -> ValidationCases:
+    usable = (known.weight > 0) & first_occurrences(known)
+    positions = positions[usable[positions]]
+    return ValidationCases(known.prefixes(positions), known.item_index[positions].astype(np.int64))
+
+
+def _mask(sequences: Sequences, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    mask = np.zeros(sequences.events, dtype=bool)
+    mask[positions] = True
+    return mask
+
+
+def _at_most(owners: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return positions of at most `count` entries of each owner, drawn at random, in order."""
+    order = rng.permutation(len(owners))
+    shuffled = owners[order]
+    by_owner = np.argsort(shuffled, kind="stable")
+    sorted_owners = shuffled[by_owner]
+    rank = np.arange(len(owners)) - np.searchsorted(sorted_owners, sorted_owners)
+    return np.sort(order[by_owner[rank < count]])
