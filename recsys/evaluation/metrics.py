@@ -1,4 +1,4 @@
-"""Ranking metrics of cases that have one relevant item each.
+"""Ranking metrics of cases that have one relevant item each, and metrics of the lists that users get.
 
 Ties are resolved against the model: an item whose score equals the target's counts as ranked above
 it. A scorer that gives every item the same score is therefore at the bottom, not at random, and the
@@ -6,19 +6,40 @@ result does not depend on the order of the catalogue.
 """
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from recsys.errors import EvaluationError
 
 
-def metric_names(k: int) -> tuple[str, str, str]:
+def metric_names(k: int) -> tuple[str, ...]:
+    """Return the names of all metrics that a user has: those of `case_metrics`, then of `list_metrics`."""
+    return *case_metric_names(k), novelty_name(k), diversity_name(k)
+
+
+def case_metric_names(k: int) -> tuple[str, ...]:
     """Return the names of the metrics in the order of `case_metrics`."""
-    return ndcg_name(k), f"recall_at_{k}", "mrr"
+    return ndcg_name(k), f"recall_at_{k}", "mrr", f"map_at_{k}"
 
 
 def ndcg_name(k: int) -> str:
     """Return the name of the metric that the gate decides on."""
     return f"ndcg_at_{k}"
+
+
+def novelty_name(k: int) -> str:
+    """Return the name of the mean self-information of a user's list."""
+    return f"novelty_at_{k}"
+
+
+def diversity_name(k: int) -> str:
+    """Return the name of the mean distance between two items of a user's list."""
+    return f"diversity_at_{k}"
+
+
+def gini_name(k: int) -> str:
+    """Return the name of the inequality of the items' exposure in the users' lists."""
+    return f"gini_at_{k}"
 
 
 def coverage_name(k: int) -> str:
@@ -67,14 +88,68 @@ def ranks(scores: NDArray[np.float32], targets: NDArray[np.int32]) -> NDArray[np
 
 
 def case_metrics(rank: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """Return [cases, metrics]: NDCG@k, Recall@k and reciprocal rank.
+    """Return [cases, metrics]: NDCG@k, Recall@k, reciprocal rank and average precision at k.
 
     With one relevant item the ideal DCG is 1, so NDCG@k is 1 / log2(1 + rank) within the first k
     (Järvelin and Kekäläinen, 2002) and Recall@k is whether the item is among them. The reciprocal rank
-    is over the whole catalogue.
+    is over the whole catalogue; the average precision, whose mean is MAP@k, is the reciprocal rank
+    within the first k.
     """
     hit = rank <= k
-    return np.stack([np.where(hit, 1.0 / np.log2(1.0 + rank), 0.0), hit.astype(float), 1.0 / rank], axis=1)
+    ndcg, reciprocal = 1.0 / np.log2(1.0 + rank), 1.0 / rank
+    return np.stack(
+        [np.where(hit, ndcg, 0.0), hit.astype(float), reciprocal, np.where(hit, reciprocal, 0.0)], axis=1
+    )
+
+
+def novelty(lists: NDArray[np.int32], popularity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [users] the mean self-information of the items in a list, in bits (Vargas and Castells, 2011).
+
+    Parameters
+    ----------
+    lists
+        [users, k] items; negative where a list is shorter.
+    popularity
+        [items] share of the users who know the item; one that nobody knows counts as half a user.
+    """
+    shown = lists >= 0
+    information = -np.log2(popularity)
+    return np.asarray(
+        np.where(shown, information[np.where(shown, lists, 0)], 0.0).sum(axis=1)
+        / np.maximum(shown.sum(axis=1), 1)
+    )
+
+
+def diversity(lists: NDArray[np.int32], features: scipy.sparse.csr_matrix) -> NDArray[np.float64]:
+    """Return [users] the mean cosine distance between two items of a list (Ziegler et al., 2005).
+
+    Parameters
+    ----------
+    lists
+        [users, k] items; negative where a list is shorter. A list of fewer than 2 items has 0.
+    features
+        [items, features] with rows of length 1 (or 0), the same for all models that are compared.
+    """
+    shown = lists >= 0
+    counts = shown.sum(axis=1)
+    rows = np.repeat(np.arange(len(lists)), counts)
+    members = scipy.sparse.csr_matrix(
+        (np.ones(len(rows)), (rows, lists[shown])), shape=(len(lists), features.shape[0])
+    )
+    sums = members @ features
+    own = np.asarray(members @ np.asarray(features.multiply(features).sum(axis=1)).ravel())
+    together = np.asarray(sums.multiply(sums).sum(axis=1)).ravel() - own
+    pairs = counts * (counts - 1)
+    return np.where(pairs > 0, 1.0 - together / np.maximum(pairs, 1), 0.0)
+
+
+def gini(exposure: NDArray[np.int64]) -> float:
+    """Return the Gini coefficient of how often each item is shown: 0 all alike, near 1 a few items only."""
+    count, total = len(exposure), exposure.sum()
+    if total == 0:
+        return float("nan")
+    ordered = np.sort(exposure)
+    return float((2 * np.arange(1, count + 1) - count - 1) @ ordered / (count * total))
 
 
 def user_means(

@@ -1,56 +1,68 @@
 """A readable report of an evaluation: Markdown with plots, for people and for MLflow."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from recsys.evaluation.metrics import coverage_name
-from recsys.evaluation.result import CANDIDATE, Evaluation
+from recsys.evaluation.bootstrap import holm
+from recsys.evaluation.fairness import largest_gaps
+from recsys.evaluation.metrics import coverage_name, gini_name
+from recsys.evaluation.off_policy_compare import OffPolicyComparison
+from recsys.evaluation.report_plots import (
+    curves_plot,
+    label,
+    metrics_plot,
+    read_history,
+    reliability_plot,
+    save,
+)
+from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.settings import EvaluationSettings
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Plot
+    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.liking import Liking
 
 METRICS_PLOT = "metrics.png"
 CURVES_PLOT = "training_curves.png"
+RELIABILITY_PLOT = "reliability.png"
 REPORT = "report.md"
-
-_NOT_CURVES = ("epoch", "seconds", "learning_rate")
 
 
 def write_report(
-    folder: Path,
-    evaluation: Evaluation,
-    settings: EvaluationSettings,
-    guard: Evaluation | None = None,
-    history: Path | None = None,
+    folder: Path, comparison: "Comparison", settings: EvaluationSettings, history: Path | None = None
 ) -> Path:
-    """Write `report.md`, `metrics.png` and, with a training's `history.jsonl`, `training_curves.png`.
+    """Write `report.md` and its plots: metrics, reliability and, with `history.jsonl`, training curves.
 
     Returns
     -------
     Path of the Markdown file; the plots lie beside it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _save(_metrics_plot(evaluation), folder / METRICS_PLOT)
-    curves = _read_history(history)
+    evaluation, guard = comparison.held_out, comparison.guard
+    curves = read_history(history)
     if curves:
-        _save(_curves_plot(curves), folder / CURVES_PLOT)
-    lines = [
-        "# Evaluation",
-        "",
-        f"{evaluation.cases:,} held-out events of {evaluation.users:,} users, each predicted from everything "
-        "its user did before it; the whole catalogue is ranked, without what the user has consumed. Means "
-        f"are over users, with {settings.confidence:.0%} intervals by bootstrap over users.",
-        "",
-        *_table(evaluation),
-        "",
-        f"![Metrics]({METRICS_PLOT})",
-        "",
-        *_differences(evaluation, settings),
-        *_slices(evaluation),
-    ]
+        save(curves_plot(curves), folder / CURVES_PLOT)
+    if comparison.liking:
+        save(reliability_plot(comparison.liking), folder / RELIABILITY_PLOT)
+    lines = ["# Evaluation", ""]
+    if evaluation.impossible is not None:
+        lines += [f"**Nothing could be compared: {evaluation.impossible}**", ""]
+    else:
+        save(metrics_plot(evaluation), folder / METRICS_PLOT)
+        lines += [
+            f"{evaluation.cases:,} held-out events of {evaluation.users:,} users, each predicted from "
+            "everything its user did before it; the whole catalogue is ranked, without what the user has "
+            f"consumed. Means are over users, with {settings.confidence:.0%} intervals by bootstrap over "
+            "users.",
+            "",
+            *_table(evaluation),
+            "",
+            f"![Metrics]({METRICS_PLOT})",
+            "",
+            *_differences(evaluation, settings),
+            *_slices(evaluation),
+            *_fairness(evaluation, settings),
+        ]
     if guard is not None:
         lines += [
             "## Old behaviour",
@@ -61,6 +73,9 @@ def write_report(
             *_table(guard),
             "",
         ]
+    if comparison.off_policy is not None:
+        lines += _off_policy(comparison.off_policy)
+    lines += _liking(comparison.liking)
     if curves:
         lines += ["## Training", "", f"![Training curves]({CURVES_PLOT})", ""]
     for scorer, reason in evaluation.failures.items():
@@ -71,9 +86,14 @@ def write_report(
 
 
 def _table(evaluation: Evaluation) -> list[str]:
-    names = (*evaluation.metrics, coverage_name(evaluation.k))
     figures = {(f.scorer, f.metric): f for f in evaluation.figures if f.slice == evaluation.main_slice}
-    lines = ["| | " + " | ".join(_label(name) for name in names) + " |", "| --- |" + " --- |" * len(names)]
+    catalogue = (coverage_name(evaluation.k), gini_name(evaluation.k))
+    names = [
+        name
+        for name in (*evaluation.metrics, *catalogue)
+        if any(figures[scorer, name].value == figures[scorer, name].value for scorer in evaluation.scorers)
+    ]
+    lines = ["| | " + " | ".join(label(name) for name in names) + " |", "| --- |" + " --- |" * len(names)]
     for scorer in evaluation.scorers:
         cells = []
         for name in names:
@@ -84,7 +104,7 @@ def _table(evaluation: Evaluation) -> list[str]:
                 cells.append(f"{figure.value:.3f}")
             else:
                 cells.append(f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})")
-        lines.append(f"| {_label(scorer)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label(scorer)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -92,14 +112,26 @@ def _differences(evaluation: Evaluation, settings: EvaluationSettings) -> list[s
     others = [name for name in evaluation.scorers if name != CANDIDATE and name not in evaluation.failures]
     if CANDIDATE not in evaluation.scorers or CANDIDATE in evaluation.failures or not others:
         return []
-    lines = ["## Candidate against the others", "", "Paired on the same users; an interval without 0 is a"]
-    lines[-1] += " difference that other users of the same kind would show too."
-    lines += ["", "| against | " + " | ".join(_label(name) for name in evaluation.metrics) + " |"]
-    lines += ["| --- |" + " --- |" * len(evaluation.metrics)]
+    lines = [
+        "## Candidate against the others",
+        "",
+        "Paired on the same users; an interval without 0 is a difference that other users of the same kind "
+        "would show too. p is corrected for the number of metrics (Holm). A true difference of the "
+        f"detectable size would be found with a probability of {settings.power:.0%}: where it is large, no "
+        "difference found means too little data.",
+        "",
+        "| against | metric | difference | p | detectable |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
     for other in others:
-        intervals = [evaluation.compare(CANDIDATE, other, name, settings) for name in evaluation.metrics]
-        cells = [f"{i.difference:+.4f} ({i.low:+.4f} to {i.high:+.4f})" for i in intervals]
-        lines.append(f"| {_label(other)} | " + " | ".join(cells) + " |")
+        intervals = evaluation.compare_all(CANDIDATE, other, settings)
+        known = {name: each for name, each in intervals.items() if each.low == each.low}
+        corrected = holm([each.p_value for each in known.values()])
+        lines += [
+            f"| {label(other)} | {label(name)} | {each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f}) "
+            f"| {p_value:.3f} | {each.detectable:.4f} |"
+            for (name, each), p_value in zip(known.items(), corrected, strict=True)
+        ]
     return [*lines, ""]
 
 
@@ -108,84 +140,80 @@ def _slices(evaluation: Evaluation) -> list[str]:
     if not names:
         return []
     metric = evaluation.metrics[0]
-    lines = [f"## {_label(metric)} by slice", "", "| | users | events | "]
-    lines[-1] += " | ".join(_label(name) for name in evaluation.scorers) + " |"
+    lines = [f"## {label(metric)} by slice", "", "| | users | events | "]
+    lines[-1] += " | ".join(label(name) for name in evaluation.scorers) + " |"
     lines.append("| --- |" + " ---: |" * (2 + len(evaluation.scorers)))
     for name in names:
         result = evaluation.slices[name]
         means = [evaluation.mean(scorer, metric, name) for scorer in evaluation.scorers]
         cells = ["-" if mean != mean else f"{mean:.4f}" for mean in means]
         counts = f"{len(result.cases):,} | {int(result.cases.sum()):,}"
-        lines.append(f"| {_label(name)} | {counts} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label(name)} | {counts} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
-def _metrics_plot(evaluation: Evaluation) -> "Plot":
-    from matplotlib.figure import Figure
-
-    plot = Figure(figsize=(3.2 * len(evaluation.metrics), 3.4), layout="constrained")
-    for axes, metric in zip(plot.subplots(1, len(evaluation.metrics)), evaluation.metrics, strict=True):
-        rows = [
-            figure
-            for figure in evaluation.figures
-            if figure.metric == metric
-            and figure.slice == evaluation.main_slice
-            and figure.value == figure.value
-        ]
-        values = [row.value for row in rows]
-        errors = [[row.value - row.low for row in rows], [row.high - row.value for row in rows]]
-        colours = ["tab:blue" if row.scorer == CANDIDATE else "tab:gray" for row in rows]
-        axes.bar([_label(row.scorer) for row in rows], values, yerr=errors, color=colours, capsize=4)
-        axes.set_title(_label(metric))
-        for label in axes.get_xticklabels():
-            label.set(rotation=30, horizontalalignment="right")
-        axes.spines[["top", "right"]].set_visible(False)
-    return plot
-
-
-def _curves_plot(history: list[Mapping[str, Any]]) -> "Plot":
-    from matplotlib.figure import Figure
-
-    names = [name for name in history[0] if name not in _NOT_CURVES]
-    metrics = [name for name in names if "ndcg" in name]
-    losses = [name for name in names if name not in metrics]
-    panels = [(title, group) for title, group in (("loss", losses), ("validation", metrics)) if group]
-    plot = Figure(figsize=(4.5 * max(len(panels), 1), 3.4), layout="constrained")
-    every = plot.subplots(1, max(len(panels), 1), squeeze=False)[0]
-    for axes, (title, group) in zip(every, panels, strict=False):
-        for name in group:
-            points = [
-                (row.get("epoch", number), row[name])
-                for number, row in enumerate(history)
-                if isinstance(row.get(name), int | float)
-            ]
-            axes.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
-        axes.legend(fontsize="small")
-        axes.spines[["top", "right"]].set_visible(False)
-    return plot
-
-
-def _save(plot: "Plot", path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(plot)
-    plot.savefig(path, dpi=110)
-
-
-def _read_history(path: Path | None) -> list[Mapping[str, Any]]:
-    if path is None or not path.is_file():
+def _fairness(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]:
+    metric = evaluation.metrics[0]
+    rows = [
+        f"| {label(gap.family)} | {label(scorer)} | {label(gap.best)} | {label(gap.worst)} "
+        f"| {gap.difference:.4f} ({gap.low:+.4f} to {gap.high:+.4f}) | {gap.slices} |"
+        for scorer in (CANDIDATE, CHAMPION)
+        if scorer in evaluation.scorers and scorer not in evaluation.failures
+        for gap in largest_gaps(evaluation, scorer, metric, settings)
+    ]
+    if not rows:
         return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # the last line of a training that was killed while writing
-            continue
-    return [row for row in rows if isinstance(row, dict)]
+    return [
+        "## Fairness",
+        "",
+        f"The largest gap in {label(metric)} between slices of at least {settings.min_slice_users} users. "
+        "Best and worst are picked after the fact, so some gap is there by chance.",
+        "",
+        "| | scorer | best | worst | gap | slices |",
+        "| --- | --- | --- | --- | --- | ---: |",
+        *rows,
+        "",
+    ]
 
 
-def _label(name: str) -> str:
-    words = name.replace("_at_", "@").replace("_", " ")
-    return words.replace("ndcg", "NDCG").replace("mrr", "MRR") if words != CANDIDATE else "candidate"
+def _off_policy(found: OffPolicyComparison) -> list[str]:
+    lines = ["## On the slates that were shown", ""]
+    for reason, count in sorted(found.left_out.items()):
+        lines.append(f"- {count:,} logged slates are left out: {label(reason)}.")
+    if found.left_out:
+        lines.append("")
+    if not found.values:
+        return [*lines, "No logged slate since the models were trained can be weighted.", ""]
+    lines += [
+        f"{found.reward}, estimated from {found.slates:,} logged slates; as they were shown: "
+        f"{found.observed:.4f}.",
+        "",
+        "| policy | estimator | value | effective slates | support |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
+    for name, value in found.values.items():
+        lines += [
+            f"| {label(name)} | {label(each.method)} | {each.value:.4f} ({each.low:.4f} to {each.high:.4f}) "
+            f"| {value.diagnostics.effective_slates:,.0f} | {value.diagnostics.support:.0%} |"
+            for each in value.estimates
+        ]
+    lines += [
+        f"| candidate - champion | {label(each.method)} | {each.value:+.4f} ({each.low:+.4f} to "
+        f"{each.high:+.4f}) | | |"
+        for each in found.differences
+    ]
+    lines.append("")
+    for name, value in found.values.items():
+        if value.problem:
+            lines += [f"**{label(name)}: no conclusion, because {value.problem}**", ""]
+    return lines
+
+
+def _liking(liking: "dict[str, Liking]") -> list[str]:
+    if not liking:
+        return []
+    lines = ["## Liking head", "", "| | likes and dislikes | AUC | ECE |", "| --- | ---: | ---: | ---: |"]
+    for name, each in liking.items():
+        auc = "-" if each.auc is None else f"{each.auc:.3f}"
+        lines.append(f"| {label(name)} | {each.events:,} | {auc} | {each.ece:.3f} |")
+    return [*lines, "", f"![Reliability]({RELIABILITY_PLOT})", ""]

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.errors import EvaluationError
-from recsys.evaluation.bootstrap import Interval, paired_bootstrap
+from recsys.evaluation.bootstrap import Interval, mean_intervals, paired_bootstrap
 from recsys.evaluation.metrics import metric_names
 from recsys.settings import EvaluationSettings
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class SliceResult:
     cases
         [users] how many cases the user's means are over.
     values
-        [users, scorers, metrics]; NaN for a scorer that failed.
+        [users, scorers, metrics]; NaN for a scorer that failed and for metrics that were not asked for. What
+        a user's list is like (novelty, diversity) is the same in every slice that the user is in.
     """
 
     user_keys: NDArray[np.object_]
@@ -69,6 +70,8 @@ class Evaluation:
         Results by name of slice; users without cases in a slice are not in it.
     coverage
         Share of the available items that are in at least one user's top k, by scorer; NaN if it failed.
+    impossible
+        Why nothing could be compared; None when something was.
     failures
         Why a scorer has no metrics, by scorer.
     champion_version
@@ -84,6 +87,20 @@ class Evaluation:
     failures: dict[str, str]
     champion_version: str | None = None
     figures: tuple[Figure, ...] = field(default=())
+    impossible: str | None = None
+
+    @classmethod
+    def of_nothing(
+        cls, k: int, scorers: tuple[str, ...], why: str, champion_version: str | None
+    ) -> "Evaluation":
+        """Return the evaluation of a candidate that cannot be compared, with the reason."""
+        empty = SliceResult(
+            np.zeros(0, dtype=object),
+            np.zeros(0, dtype=np.int64),
+            np.zeros((0, len(scorers), len(metric_names(k)))),
+        )
+        nothing = dict.fromkeys(scorers, float("nan"))
+        return cls(k, scorers, {"all": empty}, nothing, {}, champion_version, impossible=why)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -122,14 +139,46 @@ class Evaluation:
         metric: str,
         settings: EvaluationSettings,
         slice_name: str | None = None,
+        shift: float = 0.0,
     ) -> Interval:
-        """Return scorer - other by paired bootstrap over users."""
+        """Return scorer - other by paired bootstrap over users, stratified by how many cases they have.
+
+        `shift` is added to the difference, to ask whether it lies above -shift.
+        """
         return paired_bootstrap(
-            self.per_user(scorer, metric, slice_name),
+            self.per_user(scorer, metric, slice_name) + shift,
             self.per_user(other, metric, slice_name),
             settings.bootstrap_resamples,
             settings.confidence,
+            strata=self._strata(slice_name),
+            power=settings.power,
         )
+
+    def compare_all(self, scorer: str, other: str, settings: EvaluationSettings) -> dict[str, Interval]:
+        """Return scorer - other in every metric, with the same draws of users."""
+        values = self.slices[self.main_slice].values
+        difference = values[:, self.scorers.index(scorer)] - values[:, self.scorers.index(other)]
+        intervals = mean_intervals(
+            difference,
+            settings.bootstrap_resamples,
+            settings.confidence,
+            strata=self._strata(None),
+            power=settings.power,
+        )
+        return dict(zip(self.metrics, intervals, strict=True))
+
+    def _strata(self, slice_name: str | None) -> NDArray[np.int64] | None:
+        counts = self.slices[slice_name or self.main_slice].cases
+        if len(counts) == 0:
+            return None
+        return np.asarray(np.searchsorted(np.unique(np.quantile(counts, [1 / 3, 2 / 3])), counts))
+
+    def figure(self, scorer: str, metric: str) -> float:
+        """Return a figure of the main slice by name; NaN when there is none."""
+        for figure in self.figures:
+            if (figure.scorer, figure.metric, figure.slice) == (scorer, metric, self.main_slice):
+                return figure.value
+        return float("nan")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready summary without users."""
@@ -141,6 +190,7 @@ class Evaluation:
             "scorers": list(self.scorers),
             "slices": list(self.slices),
             "champion_version": self.champion_version,
+            "impossible": self.impossible,
             "coverage": {name: _json_number(value) for name, value in self.coverage.items()},
             "failures": self.failures,
             "figures": [
@@ -205,6 +255,7 @@ class Evaluation:
             coverage={name: _number(value) for name, value in summary["coverage"].items()},
             failures=summary["failures"],
             champion_version=summary["champion_version"],
+            impossible=summary["impossible"],
             figures=tuple(
                 Figure(**{name: _number(value) for name, value in row.items()}) for row in summary["figures"]
             ),

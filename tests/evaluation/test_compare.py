@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.errors import NothingToDoError
 from recsys.evaluation.compare import Comparison, OwnEventTypes, compare_candidate
 from recsys.evaluation.evaluate import CANDIDATE, CHAMPION
 from recsys.model.recommender import EncoderIdentity, Recommender
@@ -95,13 +94,17 @@ def test_a_micro_update_is_compared_on_guard_users_too(
     assert compared.guard.slices["guard"].user_keys.tolist() == ["u1"]
 
 
-def test_when_the_champion_has_trained_on_everything_nothing_can_be_judged(
+def test_when_the_champion_has_trained_on_everything_the_comparison_says_why_it_is_impossible(
     save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
 ):
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
     candidate, champion = save_model("candidate", 20), save_model("champion", 99, seed=1)
-    with pytest.raises(NothingToDoError, match="cannot be judged"):
-        compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, tmp_path / "evaluation")
+    folder = tmp_path / "evaluation"
+    compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, folder)
+    held_out = Comparison.load(folder).held_out
+    assert "no held-out feedback since" in held_out.impossible
+    assert (held_out.users, held_out.champion_version) == (0, "7")
+    assert "Nothing could be compared" in (folder / "report.md").read_text()
 
 
 def test_a_model_reads_the_event_types_it_knows_and_leaves_out_the_others(

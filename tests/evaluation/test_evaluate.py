@@ -84,7 +84,7 @@ def test_figures_have_intervals_for_every_scorer_slice_and_metric(cases, fixed_s
     assert figures["all", "ndcg_at_2"].low <= figures["all", "ndcg_at_2"].value
     assert figures["all", "coverage_at_2"].value == result.coverage[CANDIDATE]
     assert figures["cold_users", "mrr"].users == 1
-    assert len(figures) == 5 * 3 + 1
+    assert len(figures) == 5 * 6 + 2
 
 
 def test_a_thousand_users_and_two_thousand_items_are_evaluated_quickly(fixed_scores):

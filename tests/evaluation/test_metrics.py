@@ -1,8 +1,19 @@
 import numpy as np
 import pytest
+import scipy.sparse
 
 from recsys.errors import EvaluationError
-from recsys.evaluation.metrics import are_sound, case_metrics, ranks, require_shape, user_means
+from recsys.evaluation.metrics import (
+    are_sound,
+    case_metrics,
+    diversity,
+    gini,
+    metric_names,
+    novelty,
+    ranks,
+    require_shape,
+    user_means,
+)
 
 LOWEST = -np.inf
 
@@ -48,3 +59,28 @@ def test_only_nan_and_plus_infinity_are_unsound(values, sound):
 def test_scores_of_another_catalogue_are_refused():
     with pytest.raises(EvaluationError, match="align the model with the snapshot's catalogue"):
         require_shape(np.zeros((2, 3), dtype=np.float32), 2, 4)
+
+
+def test_average_precision_is_the_reciprocal_rank_within_the_list():
+    metrics = case_metrics(np.array([1, 3, 11]), 10)
+    column = metric_names(10).index("map_at_10")
+    assert metrics[:, column] == pytest.approx([1, 1 / 3, 0])
+
+
+def test_novelty_is_the_mean_self_information_of_what_is_shown():
+    popularity = np.array([0.5, 0.25, 1.0])
+    assert novelty(np.int32([[0, 1], [2, 2], [1, -1]]), popularity) == pytest.approx([1.5, 0, 2])
+
+
+def test_diversity_is_the_mean_distance_between_two_items_of_a_list():
+    features = scipy.sparse.csr_matrix([[1, 0], [0, 1], [np.sqrt(0.5), np.sqrt(0.5)]])
+    lists = np.int32([[0, 1, -1], [0, 0, 0], [0, 1, 2], [1, -1, -1]])
+    third = (1 + 2 * (1 - np.sqrt(0.5))) / 3
+    assert diversity(lists, features) == pytest.approx([1, 0, third, 0])
+
+
+def test_gini_is_0_when_all_items_are_shown_alike_and_high_when_one_is_shown_alone():
+    assert gini(np.array([5, 5, 5, 5])) == pytest.approx(0)
+    assert gini(np.array([0, 0, 0, 9])) == pytest.approx(0.75)
+    assert gini(np.array([1, 3])) == pytest.approx(0.25)
+    assert np.isnan(gini(np.zeros(3, dtype=int)))

@@ -5,6 +5,7 @@ import pytest
 
 from recsys.evaluation.baselines import POPULARITY
 from recsys.evaluation.cases import guard_cases, held_out_cases
+from recsys.evaluation.compare import Comparison
 from recsys.evaluation.evaluate import CANDIDATE, CHAMPION, evaluate
 from recsys.evaluation.report import write_report
 
@@ -34,10 +35,12 @@ def test_a_report_has_every_scorer_its_differences_its_plots_and_its_failures(
     rows = [{"epoch": n, "next_item": 3.0 - n, "validation_ndcg": n / 10, "seconds": 1.0} for n in (1, 2)]
     history.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"epo')
     held_out, guard = evaluations
-    text = write_report(tmp_path / "report", held_out, evaluation_settings, guard, history).read_text()
+    text = write_report(
+        tmp_path / "report", Comparison(held_out, guard), evaluation_settings, history
+    ).read_text()
     assert "2 held-out events of 2 users" in text
     assert "| candidate | 0.8155" in text
-    assert "| popularity | +0.8155" in text
+    assert "| popularity | NDCG@2 | +0.8155" in text
     assert "champion was not evaluated: scores contain NaN or infinity" in text
     assert "## Old behaviour" in text
     assert "nan" not in text
@@ -47,6 +50,6 @@ def test_a_report_has_every_scorer_its_differences_its_plots_and_its_failures(
 
 
 def test_a_report_without_training_history_or_guard_is_shorter(evaluations, evaluation_settings, tmp_path):
-    path = write_report(tmp_path, evaluations[0], evaluation_settings)
+    path = write_report(tmp_path, Comparison(evaluations[0], None), evaluation_settings)
     assert "## Training" not in path.read_text()
     assert not (tmp_path / "training_curves.png").exists()
