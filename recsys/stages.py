@@ -163,6 +163,8 @@ def evaluate(run: Run, candidate: Reference) -> Reference:
     the two has trained on.
     """
     from recsys.evaluation.compare import compare_candidate
+    from recsys.evaluation.off_policy_log import read_slates
+    from recsys.evaluation.user_attributes import read_user_attributes
     from recsys.registry.ledger import champion
     from recsys.registry.tracking import track_evaluation
     from recsys.registry.versions import download_checkpoint
@@ -183,6 +185,10 @@ def evaluate(run: Run, candidate: Reference) -> Reference:
         opponent,
         settings.evaluation,
         folder,
+        slates=lambda catalogue, since, until: read_slates(
+            engine, catalogue, since, until, settings.evaluation.off_policy_event_types
+        ),
+        user_attributes=read_user_attributes(engine, settings.evaluation.user_slices),
     )
     track_evaluation(settings, candidate["mlflow_run"], compared.held_out, folder)
     _forget_erased_meanwhile(settings, snapshot, candidate["mlflow_run"], folder)
@@ -242,12 +248,23 @@ def gate(run: Run, challenger: Reference) -> Reference:
     from recsys.evaluation.compare import Comparison
     from recsys.registry.approval import ask_if_configured
     from recsys.registry.gate import ASK, decide
+    from recsys.registry.gate_report import track_gate, write_gate_report
     from recsys.registry.versions import describe_version, tag_version
 
     settings = load_settings()
-    compared = Comparison.load(Path(challenger["evaluation"]))
-    decision = decide(challenger["kind"], compared.held_out, settings, compared.guard)
+    folder = Path(challenger["evaluation"])
+    compared = Comparison.load(folder)
+    decision = decide(
+        challenger["kind"],
+        compared.held_out,
+        settings,
+        compared.guard,
+        off_policy=compared.off_policy,
+        liking=compared.liking,
+    )
     decision = ask_if_configured(decision, challenger["kind"], settings.approval)
+    write_gate_report(folder, decision)
+    track_gate(settings, challenger["mlflow_run"], folder)
     logger.info("%s: %s", decision.action, decision.explanation)
     version = challenger["version"]
     if decision.action == ASK:
