@@ -34,7 +34,7 @@ windows whose rows do not add up.
 )
 def warehouse_housekeeping() -> None:
     stage(stages.keep_house)() >> stage(stages.refresh_analytics)()
-    stage(stages.reconcile_registry)()
+    stage(stages.reconcile_registry)() >> stage(stages.prune_registry)()
 
 
 warehouse_housekeeping()

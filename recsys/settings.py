@@ -123,6 +123,7 @@ class ModelSettings(_Section):
     trainable_top_layers: int = Field(1, ge=0)
     lora_rank: int = Field(8, ge=1)
     max_text_tokens: int = Field(64, ge=4)
+    max_comment_tokens: int = Field(64, ge=4, description="longer comments are cut")
     dim: int = Field(64, ge=4)
     layers: int = Field(2, ge=1)
     heads: int = Field(2, ge=1)
@@ -158,6 +159,7 @@ class TrainingSettings(_Section):
     request_weight: float = Field(0.1, ge=0, description="next item given a request in words")
     full_softmax_items: int = Field(20_000, ge=1, description="sample negatives in larger catalogues")
     sampled_negatives: int = Field(4_096, ge=1)
+    max_comments: int = Field(10_000, ge=0, description="latest ones from which reading comments is learned")
     text_items_per_step: int = Field(32, ge=0, description="items whose text is re-encoded with gradient")
     text_epochs: int = Field(5, ge=0, description="epochs in which the text encoder is trained")
     seed: int = 0
@@ -256,6 +258,9 @@ class RetentionSettings(_Section):
 
     snapshots_days: int = Field(30, ge=1)
     training_runs_days: int = Field(7, ge=1)
+    model_versions_days: int = Field(90, ge=1, description="versions in MLflow, but for the following")
+    champions: int = Field(20, ge=1, description="former champions to which one can roll back")
+    ancestors: int = Field(50, ge=0, description="models that the champion descends from")
     partitions_ahead_months: int = Field(3, ge=1)
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Reference = dict[str, Any]
+_WINDOWS_NAMED = 100
+"""At most, on a model version: the newest."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,19 @@ def take_micro_snapshot(run: Run, window: Reference) -> Reference:
     """Write what the champion has not trained on, with feedback to replay, to Parquet."""
     from recsys.registry.versions import trained_through
     from recsys.snapshot.write import take_micro_snapshot as write_micro_snapshot
-    from recsys.warehouse.windows import load_window
+    from recsys.warehouse.windows import learned_windows, load_window
 
     settings, engine = _connect()
     parent = _require_champion(engine, "to update")
     recorded = load_window(engine, window["window_id"])
     known = trained_through(settings, parent.model_version)
     snapshot = write_micro_snapshot(engine, recorded, settings, known)
-    return snapshot.to_dict() | _data_docs(window) | {"parent": parent.model_version}
+    learned = learned_windows(engine, recorded.window_id, known.transaction_id)
+    return (
+        snapshot.to_dict()
+        | _data_docs(window)
+        | {"parent": parent.model_version, "window_ids": learned[-_WINDOWS_NAMED:]}
+    )
 
 
 def _data_docs(window: Reference) -> Reference:
@@ -344,6 +351,14 @@ def reconcile_registry(run: Run) -> Reference:
 
     settings, engine = _connect()
     return {"champion": reconcile_alias(engine, settings)}
+
+
+def prune_registry(run: Run) -> Reference:
+    """Remove model versions past their retention, with their files."""
+    from recsys.registry.prune import prune_versions
+
+    settings, engine = _connect()
+    return prune_versions(engine, settings).to_dict()
 
 
 def roll_back(run: Run) -> Reference:

@@ -173,6 +173,28 @@ class AirflowClient:
                 )
             time.sleep(_POLL_SECONDS)
 
+    def question(self, dag_id: str, run_id: str, task_id: str, timeout: float = 120.0) -> dict[str, Any]:
+        """Wait until a task asks a person, and return what it asks: subject, body, options, ..."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        deadline = time.monotonic() + timeout
+        while self.task_states(dag_id, run_id).get(task_id) != "awaiting_input":
+            if time.monotonic() > deadline:
+                raise StackError(f"{task_id} of {dag_id} run {run_id} asks nothing after {timeout:.0f} s")
+            time.sleep(_POLL_SECONDS)
+        found: dict[str, Any] = self._ask("GET", path).json()
+        return found
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer the question of a task as the signed-in person."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self._ask("PATCH", path, json={"chosen_options": [option]})
+
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """Return the buttons of a task by name."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
+        found: dict[str, str | None] = self._ask("GET", path).json()["extra_links"]
+        return found
+
     def failed_logs(self, dag_id: str, run_id: str, lines: int = 60) -> str:
         """Return the last log lines of the tasks that failed in a run."""
         found = []

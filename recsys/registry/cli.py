@@ -1,6 +1,7 @@
-"""`recsys champion`, `history`, `promote` and `rollback`."""
+"""`recsys champion`, `history`, `compare`, `promote` and `rollback`."""
 
 import getpass
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -97,6 +98,25 @@ def rollback(
 
     settings, engine = _connect()
     _tell(roll_back(engine, settings, reason=reason, to=to, actor=actor or getpass.getuser()))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="Model version.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Model version.", show_default=False)],
+    evaluate: Annotated[
+        bool,
+        typer.Option(help="If they were never evaluated on the same feedback, do it now; takes minutes."),
+    ] = False,
+) -> None:
+    """Show two model versions side by side: origin, metrics, difference, settings."""
+    from recsys.registry.compare_versions import compare_versions
+    from recsys.registry.comparison_tables import comparison_tables
+
+    settings, engine = _connect()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for part in comparison_tables(compare_versions(engine, settings, first, second, evaluate=evaluate)):
+        console.print(part, highlight=False)
 
 
 def _connect() -> "tuple[Settings, sa.Engine]":

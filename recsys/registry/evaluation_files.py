@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from recsys.columns import Columns
 from recsys.registry.connection import mlflow_client, mlflow_errors
@@ -72,6 +73,13 @@ def users_of_evaluation(folder: Path) -> set[str]:
         if Columns.USER_KEY in pq.read_schema(path).names:
             keys.update(pq.read_table(path, columns=[Columns.USER_KEY])[Columns.USER_KEY].to_pylist())
     return keys
+
+
+def remove_figures_by_user(client: MlflowClient, run_id: str) -> None:
+    """Remove the files with figures by user from an MLflow run; reports and plots stay."""
+    repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+    for path in _parquet_artifacts(client, run_id, EVALUATION_ARTIFACTS):
+        repository.delete_artifacts(path)
 
 
 def _runs(client: MlflowClient, settings: Settings) -> Iterator[str]:

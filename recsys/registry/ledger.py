@@ -67,6 +67,20 @@ def history(engine: sa.Engine, limit: int = 50) -> list[LedgerEntry]:
         return [_entry(row) for row in connection.execute(statement)]
 
 
+def latest_champions(engine: sa.Engine, count: int) -> list[str]:
+    """Return the versions that were champion most recently, the present one first, each once."""
+    ledger = promotion_ledger.c
+    statement = (
+        sa.select(ledger.model_version)
+        .where(ledger.champion_sequence.is_not(None))
+        .group_by(ledger.model_version)
+        .order_by(sa.func.max(ledger.champion_sequence).desc())
+        .limit(count)
+    )
+    with engine.connect() as connection:
+        return list(connection.scalars(statement))
+
+
 def was_champion(engine: sa.Engine, version: str) -> bool:
     """Return whether a version has been champion at any time."""
     ledger = promotion_ledger.c

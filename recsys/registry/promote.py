@@ -16,6 +16,7 @@ from recsys.registry import ledger
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.registry.gate import Decision
 from recsys.registry.ledger import LedgerEntry
+from recsys.registry.turns import registry_turn
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
     CHAMPION_ALIAS,
@@ -51,18 +52,19 @@ def promote(
     ServiceUnavailableError
         MLflow is away. Nothing is changed, or the ledger only: then `reconcile_alias` ends the job.
     """
-    load_version(settings, version)
-    entry = ledger.promote(
-        engine,
-        version,
-        expected_champion,
-        reason=reason,
-        explanation=explanation,
-        checks=checks,
-        actor=actor,
-        run_key=run_key,
-    )
-    reconcile_alias(engine, settings)
+    with registry_turn(engine):
+        load_version(settings, version)
+        entry = ledger.promote(
+            engine,
+            version,
+            expected_champion,
+            reason=reason,
+            explanation=explanation,
+            checks=checks,
+            actor=actor,
+            run_key=run_key,
+        )
+        follow_ledger(engine, settings)
     return entry
 
 
@@ -120,6 +122,12 @@ def carry_out(
 
 def reconcile_alias(engine: sa.Engine, settings: Settings) -> str | None:
     """Make the alias `champion` name the ledger's champion; return its version, None without one."""
+    with registry_turn(engine):
+        return follow_ledger(engine, settings)
+
+
+def follow_ledger(engine: sa.Engine, settings: Settings) -> str | None:
+    """Do what `reconcile_alias` does for a caller who has the registry's turn."""
     current = ledger.champion(engine)
     client = mlflow_client(settings)
     name = settings.registered_model

@@ -5,7 +5,8 @@ import sqlalchemy as sa
 from recsys.errors import RegistryError
 from recsys.registry import ledger
 from recsys.registry.ledger import LedgerEntry
-from recsys.registry.promote import reconcile_alias
+from recsys.registry.promote import follow_ledger
+from recsys.registry.turns import registry_turn
 from recsys.registry.versions import load_version
 from recsys.settings import Settings
 
@@ -42,9 +43,16 @@ def roll_back(
     PromotionConflictError
         Another version has become champion at the same moment. Nothing is changed.
     """
-    if run_key is not None and (done := ledger.decision_of_run(engine, run_key)) is not None:
-        reconcile_alias(engine, settings)
-        return done
+    with registry_turn(engine):
+        if run_key is not None and (done := ledger.decision_of_run(engine, run_key)) is not None:
+            follow_ledger(engine, settings)
+            return done
+        return _roll_back(engine, settings, reason, actor, to, run_key)
+
+
+def _roll_back(
+    engine: sa.Engine, settings: Settings, reason: str, actor: str, to: str | None, run_key: str | None
+) -> LedgerEntry:
     current = ledger.champion(engine)
     if current is None:
         raise RegistryError("there is no champion yet, so nothing to roll back; run nightly_training first")
@@ -73,5 +81,5 @@ def roll_back(
         actor=actor,
         run_key=run_key,
     )
-    reconcile_alias(engine, settings)
+    follow_ledger(engine, settings)
     return entry

@@ -33,6 +33,7 @@ _MODEL_NAME = "recommender"
 _CHECKPOINT = "checkpoint"
 _READY = "READY"
 _DIGEST = "recsys.checkpoint_digest"
+PARENT = "recsys.parent_version"
 _TRAINED_THROUGH = "recsys.trained_through"
 # What a process needs beside this package to load and score a version.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy", "torch", "transformers")
@@ -78,7 +79,7 @@ def register_version(
     training
         Contents of the training's `result.json`.
     snapshot
-        Reference of the snapshot: uri, digest, kind, window_id, and `parent` if any.
+        Reference of the snapshot: uri, digest, kind, rows, window_id, and `parent` and `window_ids` if any.
     evaluation
         Its figures become tags.
     """
@@ -273,8 +274,10 @@ def _tags(
     tags = {
         RUN_KEY: run_key,
         "recsys.kind": training["kind"],
-        "recsys.parent_version": snapshot.get("parent"),
+        PARENT: snapshot.get("parent"),
+        "recsys.compared_with": evaluation.champion_version if evaluation else None,
         "recsys.window_id": snapshot["window_id"],
+        "recsys.window_ids": json.dumps(snapshot.get("window_ids", [snapshot["window_id"]])),
         "recsys.snapshot_uri": snapshot["uri"],
         "recsys.snapshot_digest": snapshot["digest"],
         _TRAINED_THROUGH: json.dumps(training["trained_through"], sort_keys=True),
@@ -284,6 +287,8 @@ def _tags(
         "recsys.base_encoder_sha256": encoder.get("sha256"),
         "recsys.base_encoder_licence": _LICENCES.get(str(encoder.get("sha256"))),
         "recsys.training_seconds": training.get("seconds"),
+        "recsys.training_epochs": training.get("epochs"),
+        "recsys.training_rows": snapshot.get("rows"),
         _DIGEST: folder_digest(checkpoint),
     }
     return {name: str(value) for name, value in tags.items() if value is not None}

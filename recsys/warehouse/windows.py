@@ -181,3 +181,14 @@ def _checked(interval: tuple[datetime, datetime] | None) -> tuple[datetime | Non
 
 def _window(row: sa.Row[tuple[object, ...]]) -> Window:
     return Window(**{name: row._mapping[name] for name in Window.__dataclass_fields__})
+
+
+def learned_windows(engine: sa.Engine, window_id: int, since_transaction_id: int) -> list[int]:
+    """Return the windows of the same consumer, up to this one, with feedback from a transaction on."""
+    statement = sa.text(read_statement("select_learned_windows"))
+    with engine.connect() as connection:
+        return list(
+            connection.scalars(
+                statement, {"window_id": window_id, "since_transaction_id": since_transaction_id}
+            )
+        )

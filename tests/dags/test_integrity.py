@@ -43,7 +43,7 @@ EXPECTED_TASKS = {
         "promote",
     ],
     "publish_recommendations": ["publish", "refresh_analytics"],
-    "warehouse_housekeeping": ["keep_house", "refresh_analytics", "reconcile_registry"],
+    "warehouse_housekeeping": ["keep_house", "refresh_analytics", "reconcile_registry", "prune_registry"],
     "roll_back_model": ["roll_back"],
 }
 
