@@ -53,7 +53,9 @@ class Dataset:
     """False: only the order is known, so there is no split by time."""
 
 
-def load_dataset(name: str, folder: Path | None, cache: Path) -> Dataset:
+def load_dataset(
+    name: str, folder: Path | None, cache: Path, *, low_ratings_are_negative: bool = False
+) -> Dataset:
     """Read a data set.
 
     Parameters
@@ -62,30 +64,33 @@ def load_dataset(name: str, folder: Path | None, cache: Path) -> Dataset:
         One of `NAMES`; anything else with a folder of `items.csv` and `feedback.csv`.
     folder
         Where its files lie. Only ml-100k needs none: it comes from a package, kept in `cache`.
+    low_ratings_are_negative
+        MovieLens as in production, not as in published results.
 
     Raises
     ------
     ConfigurationError
         The folder is missing or holds something else.
     """
+    types = _PRODUCT if low_ratings_are_negative else _INTERACTIONS
     if name == "ml-100k":
-        return _movielens(name, cache, folder)
+        return _movielens(name, cache, folder, types)
     if folder is None:
         raise ConfigurationError(f"{name} is not downloaded: say where it lies with --data FOLDER")
     if name == "ml-1m" and (folder / "sequences.txt.gz").is_file():
         return _ordered(name, folder)
     if name in NAMES:
-        return _movielens(name, cache, folder)
+        return _movielens(name, cache, folder, types)
     return _own_files(folder)
 
 
-def _movielens(name: str, cache: Path, folder: Path | None) -> Dataset:
+def _movielens(name: str, cache: Path, folder: Path | None, types: EventTypes) -> Dataset:
     cache.mkdir(parents=True, exist_ok=True)
     source = load_movielens(cache, folder)
     return _build(
         name,
         _films(source.films),
-        _INTERACTIONS,
+        types,
         [
             (rating.user_id, rating.item_id, "rating", rating.value, rating.timestamp * 1_000_000)
             for rating in source.ratings
