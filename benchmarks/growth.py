@@ -78,33 +78,40 @@ def _measure(rows: int, fresh: int, folder: Path | None, explain: Path | None) -
         add_catalogue(url, users)
         engine = connect(url)
         fill_user_keys(engine, PSEUDONYM_KEY.encode())
+        # With the vacuum that housekeeping does every day.
         add_feedback(url, rows, users, until=_FIRST_HOUR)
         settings = Settings(home=root / "home", warehouse_url=url, pseudonym_key=PSEUDONYM_KEY)
-        parent = _everything(engine)
-        rounds = []
-        for number in range(_ROUNDS):
-            start = _FIRST_HOUR + timedelta(hours=number)
-            with engine.begin() as connection:
-                connection.execute(
-                    sa.text(_FRESH),
-                    {"round": number, "users": users, "items": ITEMS, "start": start, "fresh": fresh},
-                )
-            started = time.perf_counter()
-            window = open_window(engine, "hourly", f"hour {number}")
-            opened = time.perf_counter()
-            ref = take_micro_snapshot(engine, window, settings, parent)
-            rounds.append((time.perf_counter() - started, opened - started, ref.rows))
-            print(f"{rows:,} rows, hour {number}: {rounds[-1][0]:.2f} s", flush=True)
-            if explain is not None and number == _ROUNDS - 1:
-                explain.write_text(_plan(engine, window, parent, settings))
-            # Training through everything that has arrived, as a chain of updates does.
-            parent = replace(_everything(engine), occurred_before=start + timedelta(hours=1))
+        figures = _hours(engine, settings, users, fresh, explain)
         engine.dispose()
+    return {"rows": rows, "users": users, **figures}
+
+
+def _hours(
+    engine: sa.Engine, settings: Settings, users: int, fresh: int, explain: Path | None
+) -> dict[str, Any]:
+    """Let fresh events arrive and take a micro snapshot of them, hour by hour."""
+    parent = _everything(engine)
+    rounds = []
+    for number in range(_ROUNDS):
+        start = _FIRST_HOUR + timedelta(hours=number)
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text(_FRESH),
+                {"round": number, "users": users, "items": ITEMS, "start": start, "fresh": fresh},
+            )
+        started = time.perf_counter()
+        window = open_window(engine, "hourly", f"hour {number}")
+        opened = time.perf_counter()
+        ref = take_micro_snapshot(engine, window, settings, parent)
+        rounds.append((time.perf_counter() - started, opened - started, ref.rows))
+        print(f"{users:,} users, hour {number}: {rounds[-1][0]:.2f} s", flush=True)
+        if explain is not None and number == _ROUNDS - 1:
+            explain.write_text(_plan(engine, window, parent, settings))
+        # Training through everything that has arrived, as a chain of updates does.
+        parent = replace(_everything(engine), occurred_before=start + timedelta(hours=1))
     # The first round finds cold caches and no statistics of the month.
     timed = rounds[1:]
     return {
-        "rows": rows,
-        "users": users,
         "seconds": statistics.median(seconds for seconds, _, _ in timed),
         "first_seconds": rounds[0][0],
         "open_window_seconds": statistics.median(opened for _, opened, _ in timed),

@@ -134,9 +134,13 @@ class InteractionsWriter:
         for name in (*_NAMES, USER_HASH):
             if name in columns:
                 columns[name] = columns[name].dictionary_encode()
+        if self._users is not None:
+            # From here on the dictionary holds places among the users; -1: not to be trained on.
+            places = self._users.places(columns[USER_HASH].dictionary.to_numpy())
+            columns[USER_HASH] = pa.DictionaryArray.from_arrays(columns[USER_HASH].indices, places)
         columns = self._wanted(columns)
         if self._users is not None:
-            places = self._users.places(columns[USER_HASH].dictionary.to_numpy())
+            places = columns[USER_HASH].dictionary.to_numpy()
             numbers = columns[USER_HASH].indices
             keys = self._users.keys.take(pa.array(places))
             columns[Columns.USER_KEY] = pa.DictionaryArray.from_arrays(numbers, keys)
@@ -165,7 +169,7 @@ class InteractionsWriter:
             for name, values in self._known.items()
         }
         if self._users is not None:
-            allowed[USER_HASH] = self._users.places(columns[USER_HASH].dictionary.to_numpy()) >= 0
+            allowed[USER_HASH] = columns[USER_HASH].dictionary.to_numpy() >= 0
         for name, values in allowed.items():
             if not values.all():
                 wanted &= values[columns[name].indices.to_numpy()]
@@ -195,14 +199,14 @@ def _without_unused(column: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Join the small batches that arrive into one of the size of a row group or a little more."""
+    """Join batches that arrive into one of the size of a row group or a little more."""
     pending: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
         pending.append(batch)
         rows += batch.num_rows
         if rows >= _ROWS_PER_GROUP:
-            yield pa.concat_batches(pending)
+            yield pending[0] if len(pending) == 1 else pa.concat_batches(pending)
             pending, rows = [], 0
     if rows:
         yield pa.concat_batches(pending)

@@ -64,7 +64,10 @@ def test_open_window(stocked: sa.Engine, undisturbed: sa.Engine, settings: Setti
 @pytest.mark.parametrize(
     "point",
     [
+        Point("after", "CREATE TEMP TABLE broken_rules"),  # in the middle of judging
+        Point("after", "INSERT INTO row_violations"),
         Point("before", "recsys.validation.validate:settle_window"),  # after Great Expectations
+        Point("after", "INSERT INTO quarantine"),  # in the middle of settling
         Point("after", "recsys.validation.validate:_store"),  # rows are moved, Data Docs are written
         Point("before", "recsys.validation.validate:_report"),  # after the commit
     ],

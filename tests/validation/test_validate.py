@@ -1,6 +1,9 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from urllib.parse import unquote, urlparse
 
 import pyarrow.parquet as pq
@@ -12,12 +15,12 @@ from recsys.settings import Settings, ValidShareBounds
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.validation.quarantine import list_quarantined, release
-from recsys.validation.validate import validate_window
+from recsys.validation.validate import ValidationReport, validate_window
 from recsys.warehouse.erasure import erase_requested, request_erasure
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import items, users, validation_results
-from recsys.warehouse.windows import Window
+from recsys.warehouse.windows import Window, reconcile_window
 from tests.validation.conftest import NOON, add_feedback, sound_rows
 
 NextWindow = Callable[..., Window]
@@ -63,6 +66,25 @@ def test_a_retry_tells_the_same_and_moves_nothing_more(
         first.failed,
         first.valid,
     )
+
+
+def test_two_tries_of_one_window_at_once_tell_the_same_and_move_each_row_once(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    add_feedback(stocked, *sound_rows(20), *({"item_id": f"new {number}"} for number in range(5)))
+    window = next_window()
+    both_begin = Barrier(2)
+
+    def attempt(name: str) -> ValidationReport:
+        both_begin.wait()
+        return validate_window(stocked, window, settings, tmp_path / name)
+
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(attempt, ("one worker", "another worker")))
+    assert replace(reports[0], data_docs="") == replace(reports[1], data_docs="")
+    assert (reports[0].arrived, reports[0].valid, reports[0].quarantined) == (25, 20, 5)
+    assert len(list_quarantined(stocked)) == 5
+    assert reconcile_window(stocked, window.window_id).balanced
 
 
 def test_data_docs_show_every_expectation_and_nobodys_data(

@@ -52,13 +52,13 @@ def test_a_long_reader_keeps_a_partition_from_being_made_and_nobody_from_writing
     later = settings.retention.partitions_ahead_months + 1
     with warehouse.connect() as reader:
         reader.execute(sa.text("SELECT count(*) FROM feedback"))
-        with pytest.raises(ServiceUnavailableError, match="held partitions.feedback_default") as caught:
+        with pytest.raises(ServiceUnavailableError, match="held partitions") as caught:
             ensure_ahead(warehouse, later, attempts=2)
         assert caught.value.retryable
         write(
             warehouse,
             "SET LOCAL lock_timeout = '5s';"
-            "INSERT INTO feedback (user_id, item_id, event_type, occurred_at) VALUES ('u', 'i', 'like', NULL)",
+            "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')",
         )
         retention = settings.retention.model_copy(update={"partitions_ahead_months": later})
         report = keep_house(warehouse, settings.model_copy(update={"retention": retention}))
