@@ -42,7 +42,7 @@ _HISTORY = 5
 _CHAMPION_NOISE = 1.0
 _SHARED = 0.8
 """Share of the noise's variance that two models of one kind have in common: they learn from the same data."""
-_CALIBRATION_USERS = 20_000
+_CALIBRATION_USERS = 10_000
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 _CHUNK_DRAWS = 1 << 18  # keeps the weights of a chunk in the processor's cache
-_EXACT_USERS = 2_000
+_EXACT_USERS = 500
 _WEIGHT_BITS = 16
 
 
@@ -49,7 +49,7 @@ def bootstrap_means(
 ) -> NDArray[np.float64]:
     """Return [resamples, columns] means over users drawn with replacement.
 
-    Up to 2,000 users are drawn one by one. Of more users each gets a Poisson(1) number of draws, which
+    Up to 500 users are drawn one by one. Of more users each gets a Poisson(1) number of draws, which
     is what drawing one by one comes to for many users (Hanley and MacGibbon, 2006), at a tenth of the
     time; columns are centred within strata, so that the number of draws in all does not matter.
 

@@ -82,11 +82,11 @@ def test_users_are_replaced_within_their_stratum_only(users):
 
 
 def test_many_users_are_resampled_as_few_are():
-    values = np.random.default_rng(8).exponential(1, (2_001, 2))
+    values = np.random.default_rng(8).exponential(1, (501, 2))
     many, few = bootstrap_means(values, 4_000), bootstrap_means(values[:-1], 4_000)
     np.testing.assert_allclose(many.std(axis=0), few.std(axis=0), rtol=0.06)
-    np.testing.assert_allclose(np.cov(many.T), np.cov(few.T), atol=4e-5)
-    np.testing.assert_allclose(many.mean(axis=0), values.mean(axis=0), atol=2e-3)
+    np.testing.assert_allclose(np.cov(many.T), np.cov(few.T), atol=2e-4)
+    np.testing.assert_allclose(many.mean(axis=0), values.mean(axis=0), atol=5e-3)
 
 
 def test_p_values_of_no_difference_are_uniform_and_of_a_difference_small():

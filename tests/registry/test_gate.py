@@ -4,9 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.errors import ConfigurationError
 from recsys.evaluation.baselines import POPULARITY
 from recsys.evaluation.evaluate import CANDIDATE, CHAMPION
+from recsys.evaluation.liking import Liking
 from recsys.evaluation.metrics import metric_names
+from recsys.evaluation.off_policy import Diagnostics, Estimate
+from recsys.evaluation.off_policy_compare import OffPolicyComparison, PolicyValue
 from recsys.evaluation.result import Evaluation, SliceResult
 from recsys.registry.gate import Decision, decide
 from recsys.settings import EvaluationSettings, GateSettings, Settings
@@ -187,3 +191,154 @@ def test_identical_twins_with_noise_are_rarely_called_better():
         evaluation = _beside_champion(_noisy(users, 1.0, 0.05), users=users)
         promoted += decide("full", evaluation, SETTINGS).reason == "better_than_champion"
     assert promoted <= 8
+
+
+def _with_slice(candidate_on_slice, users_on_slice=80, name="user.country:fr", more=0):
+    """A candidate like the champion, but for some users."""
+    evaluation = _beside_champion(USERS)
+    whole = evaluation.slices["all"]
+    slices = {"all": whole}
+    for number in range(more):
+        start = (number * 37) % 300
+        slices[f"other:{number}"] = SliceResult(
+            whole.user_keys[start : start + 80],
+            whole.cases[start : start + 80],
+            whole.values[start : start + 80],
+        )
+    values = whole.values[:users_on_slice].copy()
+    values[:, evaluation.scorers.index(CANDIDATE), 0] = candidate_on_slice(USERS[:users_on_slice])
+    slices[name] = SliceResult(whole.user_keys[:users_on_slice], whole.cases[:users_on_slice], values)
+    return replace(evaluation, slices=slices)
+
+
+@pytest.mark.parametrize("more", [0, 20])
+def test_a_candidate_that_is_worse_on_one_slice_only_is_rejected_with_its_name(more):
+    decision = decide("full", _with_slice(lambda users: users * 0.5, more=more), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "worse_on_slice")
+    assert "user.country:fr" in decision.explanation
+    assert f"corrected for {more + 1} slices" in decision.explanation
+    assert _verdicts(decision)["not_worse_than_champion"] == "pass"
+
+
+def test_a_slice_that_is_a_little_worse_or_has_few_users_does_not_stop_a_candidate():
+    assert decide("full", _with_slice(lambda users: users * 0.9), SETTINGS).action == "promote"
+    few = decide("full", _with_slice(lambda users: users * 0.5, users_on_slice=10), SETTINGS)
+    assert _verdicts(few)["not_worse_on_slices"] == "not_applicable"
+
+
+def test_a_comparison_that_is_impossible_holds_with_the_reason():
+    nothing = Evaluation.of_nothing(K, (CANDIDATE, CHAMPION), "no held-out feedback since noon", "7")
+    for kind in ("full", "micro"):
+        decision = decide(kind, nothing, SETTINGS)
+        assert (decision.action, decision.reason) == ("hold", "comparison_impossible")
+        assert "since noon" in decision.explanation
+        assert decision.expected_champion == "7"
+        json.dumps(decision.to_dict(), allow_nan=False)
+
+
+def _configured(**gate):
+    return SETTINGS.model_copy(update={"gate": GateSettings(**gate)})
+
+
+def test_settings_say_what_follows_from_a_check():
+    few = USERS[:40]
+    unclear = _beside_champion(_noisy(few, 1.0, spread=0.3), users=few)
+    asked = decide("full", unclear, _configured(on_inconclusive={"not_worse_than_champion": "ask"}))
+    assert (asked.action, asked.reason) == ("ask", "non_inferiority_not_shown")
+    narrow = _beside_champion(USERS * 1.2, coverage={CANDIDATE: 0.2})
+    assert decide("full", narrow, _configured(on_fail={"catalogue_coverage": "hold"})).action == "hold"
+    assert decide("full", narrow, _configured(on_fail={"catalogue_coverage": "ignore"})).action == "promote"
+    strictest = _configured(
+        on_fail={"catalogue_coverage": "ask"}, on_inconclusive={"better_than_champion": "hold"}
+    )
+    worse = _beside_champion(USERS, coverage={CANDIDATE: 0.2})
+    assert decide("full", worse, strictest).action == "hold"
+
+
+def test_no_setting_lets_nan_or_three_users_pass():
+    few = np.array([0.1, 0.2, 0.3])
+    careless = _configured(on_fail={"enough_users": "ignore", "scores_are_finite": "ignore"})
+    assert decide("full", _beside_champion(few * 2, users=few), careless).action == "hold"
+    assert decide("full", _beside_champion(np.full(len(USERS), np.nan)), careless).action == "reject"
+
+
+def test_a_setting_for_a_check_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigurationError, match="magic"):
+        decide("full", _beside_champion(USERS), _configured(on_fail={"magic": "hold"}))
+
+
+def test_no_difference_and_too_little_data_read_differently():
+    def explanation(evaluation):
+        checks = decide("full", evaluation, SETTINGS, fresher=False).checks
+        return next(check for check in checks if check.name == "better_than_champion")
+
+    alike = explanation(_beside_champion(_noisy(USERS, 1.0, spread=0.01)))
+    assert "No difference: one of" in alike.explanation
+    assert alike.detectable < 0.05 * USERS.mean()
+    few = USERS[:40]
+    unclear = explanation(_beside_champion(_noisy(few, 1.0, spread=0.3), users=few))
+    assert "Too little data: only a difference of" in unclear.explanation
+    assert unclear.detectable > 0.05 * few.mean()
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"), [("diversity_at_10", "lists_less_diverse"), ("novelty_at_10", "popularity_bias")]
+)
+def test_lists_that_lose_variety_or_show_hits_only_hold_a_candidate(metric, reason):
+    evaluation = _beside_champion(USERS)
+    values = evaluation.slices["all"].values
+    column = metric_names(K).index(metric)
+    values[:, :, column] = 1.0
+    assert decide("full", evaluation, SETTINGS).action == "promote"
+    values[:, evaluation.scorers.index(CANDIDATE), column] = 0.5
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("hold", reason)
+
+
+def _liking(ece, auc, events=500):
+    return Liking(events, 0.5, auc, ece, (0.5,), (0.5,), (events,))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (_liking(0.05, 0.7), "non_inferior_and_fresher"),
+        (_liking(0.3, 0.7), "calibration_worse"),
+        (_liking(0.05, 0.5), "liking_worse"),
+        (_liking(0.9, 0.1, events=20), "non_inferior_and_fresher"),
+    ],
+)
+def test_predicted_likes_must_stay_as_honest_as_the_champions(candidate, reason):
+    liking = {CANDIDATE: candidate, CHAMPION: _liking(0.05, 0.7)}
+    assert decide("full", _beside_champion(USERS), SETTINGS, liking=liking).reason == reason
+
+
+def _on_slates(low, high, problem=None):
+    sound = Diagnostics(900, 300, 500.0, (1.0,), (0.9,), (1.1,), 1.0, 0.0, 3.0, 0.0)
+    value = Estimate("snips", 0.5, 0.45, 0.55, 900, 300)
+    difference = Estimate("snips", (low + high) / 2, low, high, 900, 300)
+    values = {CANDIDATE: PolicyValue((value,), sound, problem), CHAMPION: PolicyValue((value,), sound, None)}
+    return OffPolicyComparison("click for each slate", 900, {}, 0.5, values, (difference,))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "action"),
+    [
+        (-0.02, 0.1, "pass", "promote"),
+        (-0.3, -0.1, "fail", "reject"),
+        (-0.2, 0.1, "inconclusive", "promote"),
+    ],
+)
+def test_a_candidate_that_would_have_earned_less_on_shown_slates_is_rejected(low, high, verdict, action):
+    decision = decide("full", _beside_champion(USERS), SETTINGS, off_policy=_on_slates(low, high))
+    assert _verdicts(decision)["off_policy_value"] == verdict
+    assert decision.action == action
+
+
+def test_slates_that_allow_no_conclusion_decide_nothing_and_say_why():
+    found = _on_slates(-0.3, -0.1, problem="the log supports 12% of what the policy shows")
+    decision = decide("full", _beside_champion(USERS), SETTINGS, off_policy=found)
+    assert decision.action == "promote"
+    [check] = [check for check in decision.checks if check.name == "off_policy_value"]
+    assert check.verdict == "not_applicable"
+    assert "12%" in check.explanation
