@@ -65,7 +65,7 @@ def prune_versions(engine: sa.Engine, settings: Settings) -> PruneReport:
                 removed.append(number)
                 del versions[number]
         models = _remove_files(client, settings, {version.source for version in versions.values()}, before)
-    report = PruneReport(removed, models)
+    report = PruneReport(sorted(removed, key=int), models)
     logger.info("old model versions: %s", report)
     return report
 

@@ -2,6 +2,8 @@
 
 import sqlalchemy as sa
 
+from recsys.registry.ledger import LedgerEntry
+from recsys.registry.promote import promote
 from recsys.settings import Settings
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
@@ -11,6 +13,20 @@ from recsys.warehouse.windows import Window, load_window, open_window
 from tests.faults.conftest import START
 
 PARENT = TrainedThrough(0, START)
+
+
+def promote_second(settings: Settings) -> LedgerEntry:
+    engine = sa.create_engine(settings.require_warehouse_url())
+    return promote(
+        engine,
+        settings,
+        "2",
+        "1",
+        reason="better",
+        explanation="It is.",
+        actor="nightly",
+        run_key="nightly/2",
+    )
 
 
 def open_first(settings: Settings) -> Window:

@@ -1,11 +1,17 @@
+import shutil
+import threading
+
 import pytest
 
 from recsys.errors import PromotionConflictError, RegistryError, ServiceUnavailableError
+from recsys.publishing.servable import load_servable
 from recsys.registry import ledger, promote
 from recsys.registry.connection import mlflow_client
 from recsys.registry.gate import Check, Decision
 from recsys.registry.promote import carry_out, reconcile_alias
 from recsys.registry.rollback import roll_back
+from recsys.registry.tracking import track_training
+from recsys.registry.versions import download_checkpoint, folder_digest, load_version, register_version
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def test_a_crash_between_ledger_and_alias_is_mended(warehouse, settings, version
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(promote, "reconcile_alias", killed)
+        patch.setattr(promote, "follow_ledger", killed)
         with pytest.raises(KeyboardInterrupt):
             _promote(warehouse, settings, "2", "1", "second")
     assert (ledger.champion(warehouse).model_version, alias()) == ("2", "1")
@@ -106,6 +112,81 @@ def test_mlflow_away_at_promotion_changes_nothing(warehouse, settings):
     with pytest.raises(ServiceUnavailableError):
         _promote(warehouse, away, "1", None)
     assert ledger.champion(warehouse) is None
+
+
+def test_two_gates_at_once_promote_one_candidate_and_the_other_hears_of_it(
+    warehouse, settings, versions, alias
+):
+    _promote(warehouse, settings, "1", None)
+    barrier = threading.Barrier(2)
+    outcomes = {}
+
+    def gate(version):
+        barrier.wait()
+        try:
+            carry_out(
+                warehouse, settings, _decision(expected="1"), version, actor="gate", run_key=f"run {version}"
+            )
+            outcomes[version] = "won"
+        except PromotionConflictError:
+            outcomes[version] = "lost"
+
+    threads = [threading.Thread(target=gate, args=(version,)) for version in ("2", "3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes.values()) == ["lost", "won"]
+    champion = ledger.champion(warehouse).model_version
+    assert outcomes[champion] == "won"
+    assert alias() == champion
+
+
+def test_mlflow_away_between_ledger_and_alias_is_ended_by_the_retry(
+    warehouse, settings, versions, alias, monkeypatch
+):
+    _promote(warehouse, settings, "1", None)
+
+    def away(*_):
+        raise ServiceUnavailableError("MLflow is away")
+
+    decision = _decision(expected="1")
+    with monkeypatch.context() as patch:
+        patch.setattr(promote, "follow_ledger", away)
+        with pytest.raises(ServiceUnavailableError):
+            carry_out(warehouse, settings, decision, "2", actor="nightly", run_key="nightly:2")
+    assert (ledger.champion(warehouse).model_version, alias()) == ("2", "1")
+    carry_out(warehouse, settings, decision, "2", actor="nightly", run_key="nightly:2")
+    assert (ledger.champion(warehouse).model_version, alias()) == ("2", "2")
+    assert len(ledger.history(warehouse)) == 2
+
+
+def test_a_question_to_a_person_is_not_carried_out(warehouse, settings, versions, alias):
+    with pytest.raises(RegistryError, match="waits for a person"):
+        carry_out(warehouse, settings, _decision("ask"), "2", actor="nightly", run_key="nightly:2")
+    assert ledger.history(warehouse) == []
+
+
+def test_a_champion_whose_files_are_broken_can_be_rolled_back(
+    warehouse, settings, make_training, snapshot, alias
+):
+    for number, before in (("1", None), ("2", "1")):
+        run_key = f"nightly:{number}"
+        training = make_training(run_key, bias=float(number))
+        run_id = track_training(settings, run_key, training, snapshot)
+        register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=snapshot)
+        _promote(warehouse, settings, number, before)
+    (newest,) = [
+        path
+        for path in (settings.home.resolve() / "mlflow" / "artifacts").rglob("checkpoint")
+        if folder_digest(path) == load_version(settings, "2").checkpoint_digest
+    ]
+    shutil.rmtree(newest)
+    with pytest.raises(RegistryError):
+        download_checkpoint(settings, "2")
+    roll_back(warehouse, settings, reason="Version 2 is broken.", actor="ann")
+    assert alias() == "1"
+    assert load_servable(settings, "1").kind == "full"
 
 
 def test_a_decision_is_on_the_version_and_in_the_ledger_once(warehouse, settings, versions, alias):

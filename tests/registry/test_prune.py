@@ -1,0 +1,94 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.errors import RegistryError
+from recsys.registry import ledger, prune
+from recsys.registry.connection import mlflow_client
+from recsys.registry.promote import promote
+from recsys.registry.prune import prune_versions
+from recsys.registry.tracking import track_training
+from recsys.registry.versions import download_checkpoint, load_version, register_version
+
+PARENTS = {"1": None, "2": "1", "3": "2", "4": "2", "5": "3"}
+
+
+@pytest.fixture
+def keen(settings):
+    """Keeps one former champion and one ancestor beyond a day."""
+    retention = {"model_versions_days": 1, "champions": 1, "ancestors": 1}
+    return settings.model_copy(update={"retention": settings.retention.model_copy(update=retention)})
+
+
+@pytest.fixture
+def versions(warehouse, settings, make_training, snapshot):
+    """Versions "1" to "5": three champions one after the other, a rejected one, a challenger."""
+    for number, parent in PARENTS.items():
+        run_key = f"run:{number}"
+        training = make_training(run_key, bias=float(number))
+        source = snapshot | {"parent": parent}
+        run_id = track_training(settings, run_key, training, source)
+        register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=source)
+    for number, before in (("1", None), ("2", "1"), ("3", "2")):
+        promote(warehouse, settings, number, before, reason="better", explanation="Yes.", actor="nightly")
+    ledger.record_decision(
+        warehouse, action="reject", version="4", reason="worse", explanation="No.", actor="nightly"
+    )
+
+
+def _age(settings, days):
+    moment = int((datetime.now(UTC) - timedelta(days=days)).timestamp() * 1000)
+    engine = sa.create_engine(settings.mlflow_tracking_uri)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE model_versions SET creation_time = :t"), {"t": moment})
+        connection.execute(sa.text("UPDATE logged_models SET creation_timestamp_ms = :t"), {"t": moment})
+    engine.dispose()
+
+
+def _left(settings):
+    found = mlflow_client(settings).search_model_versions(f"name = '{settings.registered_model}'")
+    return sorted(str(version.version) for version in found)
+
+
+def _files(settings):
+    return len(list((settings.home.resolve() / "mlflow" / "artifacts").rglob("checkpoint/manifest.json")))
+
+
+def test_only_what_nobody_can_need_is_removed_with_its_files(warehouse, keen, versions):
+    before = len(ledger.history(warehouse))
+    assert prune_versions(warehouse, keen).versions == []  # all are young
+    _age(keen, days=2)
+    report = prune_versions(warehouse, keen)
+    # 3 is champion, 2 its parent and the champion before it, 5 the challenger.
+    assert (report.versions, report.models) == (["1", "4"], 2)
+    assert _left(keen) == ["2", "3", "5"]
+    assert _files(keen) == 3
+    for number in ("2", "3", "5"):
+        download_checkpoint(keen, number)
+    for number in ("1", "4"):
+        with pytest.raises(RegistryError, match=f"there is no version {number}"):
+            load_version(keen, number)
+    assert len(ledger.history(warehouse)) == before
+    assert prune_versions(warehouse, keen).models == 0
+
+
+def test_killed_between_registry_and_files_another_call_removes_the_files(
+    warehouse, keen, versions, monkeypatch
+):
+    _age(keen, days=2)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for name in ("_remove_files", "remove_figures_by_user"):
+        with monkeypatch.context() as patch:
+            patch.setattr(prune, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                prune_versions(warehouse, keen)
+    assert prune_versions(warehouse, keen).models == 2
+    assert (_left(keen), _files(keen)) == (["2", "3", "5"], 3)
+
+
+def test_before_the_first_model_there_is_nothing_to_prune(warehouse, keen):
+    assert prune_versions(warehouse, keen).to_dict() == {"versions": [], "models": 0}
