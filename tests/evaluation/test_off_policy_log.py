@@ -71,8 +71,8 @@ def logged(warehouse, tmp_path):
         )
         connection.execute(
             sa.text(
-                "INSERT INTO publications"
-                " (run_key, model_version, scope, users, items, through_transaction_id) VALUES ('run', '7', 'all', 1, 1, 1)"
+                "INSERT INTO publications (run_key, model_version, scope, users, items,"
+                " through_transaction_id) VALUES ('run', '7', 'all', 1, 1, 1)"
             )
         )
     generator = np.random.default_rng(0)
