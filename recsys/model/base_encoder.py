@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys.errors import ConfigurationError
+from recsys.errors import CheckpointError, ConfigurationError
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
@@ -20,6 +20,15 @@ class BaseEncoder:
     folder: Path
     sha256: str
     """Digest of the weight files, in name order."""
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """Which base encoder a model was trained with; loaded only when a text has to be encoded."""
+
+    name: str
+    sha256: str
+    width: int
 
 
 def find_base_encoder(name: str, *, download: bool = True) -> BaseEncoder:
@@ -112,3 +121,13 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     return tokenizer, model
+
+
+def check_encoder(trained_with: EncoderIdentity, sha256: str) -> None:
+    """Raise CheckpointError unless the weights found are those the model was trained with."""
+    if trained_with.sha256 != sha256:
+        raise CheckpointError(
+            f"the model was trained with {trained_with.name!r} of sha256 {trained_with.sha256[:12]}…, but "
+            f"the weights found under that name have {sha256[:12]}…; install the same base encoder or "
+            "run a full fine-tune with the new one"
+        )

@@ -5,6 +5,7 @@
     added (what the model has trained on, its parent, its seed).
 ``weights.safetensors``
     all weights that do not belong to items, and those of the text encoder that differ from its base.
+    Of comments it holds what was learned from them, never a comment or its vector.
 ``items.parquet``
     item_id, title, text digest, whether met in training, popularity count: row i of the item tables.
 ``text_vectors.safetensors``, ``item_ids.safetensors``
@@ -28,10 +29,10 @@ import scipy.sparse
 import torch
 
 from recsys.errors import CheckpointError, ConfigurationError
-from recsys.model.base_encoder import find_base_encoder
+from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.fusion import Fusion
-from recsys.model.recommender import EncoderIdentity, Recommender, check_encoder
+from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue
@@ -39,6 +40,7 @@ from recsys.snapshot.sequences import Catalogue
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 _TEXT = "text."
+_COMMENTS = "comments."
 
 
 def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, object]) -> None:
@@ -154,7 +156,9 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         event_types = EventTypes.from_records(manifest["event_types"])
         model = Recommender(ModelSettings(**manifest["model"]), catalogue, event_types, encoder, vectors)
         own = {name: value for name, value in weights.items() if not name.startswith(_TEXT)}
-        model.load_state_dict(own | {"items.ids": ids})
+        # Written before there was a comment reader: it stays one that reads nothing.
+        unread = {name: value for name, value in model.state_dict().items() if name.startswith(_COMMENTS)}
+        model.load_state_dict(unread | own | {"items.ids": ids})
         model.items.trained.copy_(torch.from_numpy(items["trained"].to_numpy(zero_copy_only=False)))
         model.popularity = Popularity(items["count"].to_numpy().astype(np.float32))
         if manifest["collaborative"]:

@@ -77,6 +77,7 @@ def explain(
         [users][k]
     """
     vectors = _unit(recommender.item_vectors() if item_vectors is None else item_vectors)
+    histories = recommender.read_comments(histories)
     recent = histories.where(histories.sentiment >= 0).last(recommender.settings.max_events)
     by_item = None if recommender.collaborative is None else recommender.collaborative.weights.tocsc()
     result = []

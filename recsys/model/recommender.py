@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.errors import CheckpointError, ConfigurationError
-from recsys.model.base_encoder import find_base_encoder
+from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.collaborative import EASE, Popularity
+from recsys.model.comments import CommentReader
 from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, Fusion, standardise
 from recsys.model.heads import FeedbackHead, RequestHead
@@ -25,15 +25,6 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 
 USERS_PER_BATCH = 512
-
-
-@dataclass(frozen=True)
-class EncoderIdentity:
-    """Which base encoder a model was trained with; loaded only when a text has to be encoded."""
-
-    name: str
-    sha256: str
-    width: int
 
 
 class Recommender(nn.Module):
@@ -68,6 +59,7 @@ class Recommender(nn.Module):
         self.users = UserEncoder(settings, len(event_types))
         self.feedback = FeedbackHead(settings)
         self.request = RequestHead(settings)
+        self.comments = CommentReader(encoder, settings)
         self.register_buffer("text_vectors", text_vectors, persistent=False)
         self.text_digests = [text_digest(text) for text in catalogue.texts]
         self.text: TextEncoder | None = None
@@ -182,13 +174,18 @@ class Recommender(nn.Module):
             moved.collaborative = self.collaborative.aligned(positions, len(catalogue))
         moved.popularity = self.popularity.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
+        moved.comments.encoder = self.comments.encoder
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         return moved.train(self.training)
 
     def clone(self) -> "Recommender":
         """Return an independent copy of the weights that shares the text encoder and the catalogue."""
-        shared = {id(o): o for o in (self.text, self.catalogue, self.event_types, self.collaborative)}
-        return copy.deepcopy(self, dict(shared))
+        shared = (self.text, self.comments.encoder, self.catalogue, self.event_types, self.collaborative)
+        return copy.deepcopy(self, {id(o): o for o in shared})
+
+    def read_comments(self, histories: Sequences) -> Sequences:
+        """Return the events with what comments say where nothing else does; scores see them like this."""
+        return self.comments.read(histories)
 
     @torch.no_grad()
     def item_vectors(self) -> NDArray[np.float32]:
@@ -228,6 +225,7 @@ class Recommender(nn.Module):
         self, histories: Sequences, requests: Sequence[str] | None, item_table: Tensor
     ) -> Tensor:
         self._check_items(histories)
+        histories = self.read_comments(histories)
         training = self.training
         self.eval()
         gaps = time_gaps(histories)
@@ -294,6 +292,7 @@ class Recommender(nn.Module):
         self, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """Return the standardised parts [users, items] of the score by name."""
+        histories = self.read_comments(histories)
         table = self._item_table()
         users = self._user_vectors(histories, requests, table)
         known = self.items.trained.cpu().numpy()
@@ -311,13 +310,3 @@ def _asked(histories: Sequences, requests: Sequence[str] | None) -> NDArray[np.b
     if requests is None:
         return np.zeros(histories.users, dtype=bool)
     return np.array([bool(request.strip()) for request in requests], dtype=bool)
-
-
-def check_encoder(trained_with: EncoderIdentity, sha256: str) -> None:
-    """Raise CheckpointError unless the weights found are those the model was trained with."""
-    if trained_with.sha256 != sha256:
-        raise CheckpointError(
-            f"the model was trained with {trained_with.name!r} of sha256 {trained_with.sha256[:12]}…, but "
-            f"the weights found under that name have {sha256[:12]}…; install the same base encoder or "
-            "run a full fine-tune with the new one"
-        )

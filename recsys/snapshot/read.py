@@ -151,6 +151,7 @@ class Snapshot:
             event_types=event_types,
             row_weight=table.column(Columns.WEIGHT).to_numpy(),
             purpose=np.array([PURPOSES.index(reason) for reason in reasons], dtype=np.int8)[reason_codes],
+            comment=table.column(Columns.COMMENT),
         )
 
     def _parts(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
@@ -170,6 +171,7 @@ _SEQUENCE_COLUMNS = (
     Columns.ITEM_ID,
     Columns.EVENT_TYPE,
     Columns.VALUE,
+    Columns.COMMENT,
     Columns.OCCURRED_AT,
     Columns.WEIGHT,
     Columns.PURPOSE,

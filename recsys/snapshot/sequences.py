@@ -1,11 +1,13 @@
 """Users' events in time order, as flat numpy arrays (CSR layout): what models train and score on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.columns import PURPOSES
@@ -24,7 +26,9 @@ _EVENT_DTYPES: dict[str, Any] = {
     "occurred_at": np.int64,
     "weight": np.float32,
     "purpose": np.int8,
+    "comment": np.int32,
 }
+_NO_COMMENTS = pa.array([], pa.large_string())
 
 
 def microseconds(time: datetime | int) -> int:
@@ -63,6 +67,10 @@ class Sequences:
         [events] weight as a next-item target; 0: never a target.
     purpose
         [events] index into `recsys.columns.PURPOSES`.
+    comment
+        [events] position in `comments`; -1: none.
+    comments
+        Different texts of comments, as Arrow strings; what is cut out of these events shares them.
     """
 
     user_keys: NDArray[np.object_]
@@ -74,8 +82,13 @@ class Sequences:
     occurred_at: NDArray[np.int64]
     weight: NDArray[np.float32]
     purpose: NDArray[np.int8]
+    comment: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    # People's words: never part of what is printed.
+    comments: pa.Array = field(default_factory=lambda: _NO_COMMENTS, repr=False)
 
     def __post_init__(self) -> None:
+        if len(self.comment) == 0:
+            object.__setattr__(self, "comment", np.broadcast_to(np.int32(-1), (int(self.offsets[-1]),)))
         if len(self.offsets) != len(self.user_keys) + 1 or self.offsets[0] != 0:
             raise SnapshotError(f"{len(self.user_keys)} users need {len(self.user_keys) + 1} offsets from 0")
         for name in _EVENT_DTYPES:
@@ -96,6 +109,7 @@ class Sequences:
         event_types: EventTypes,
         row_weight: ArrayLike = 1.0,
         purpose: ArrayLike = 0,
+        comment: pa.Array | pa.ChunkedArray | Sequence[str | None] | None = None,
     ) -> "Sequences":
         """Sort unordered events by user, time and log order.
 
@@ -117,6 +131,8 @@ class Sequences:
             [events] log order, which decides between equal times.
         row_weight, purpose
             [events] or one for all.
+        comment
+            [events] what was written, scrubbed; null or blank: nothing.
         """
         keys = np.empty(len(user_keys), dtype=object)
         keys[:] = list(user_keys)
@@ -132,6 +148,7 @@ class Sequences:
         values = np.asarray(value, dtype=np.float64)[order]
         weights = np.broadcast_to(np.asarray(row_weight, dtype=np.float32), user.shape)[order]
         sentiment = event_types.sentiment(kind, values)
+        comments, written = _different(comment, len(user))
         return cls(
             user_keys=keys,
             offsets=_offsets(np.bincount(user[order], minlength=len(keys))),
@@ -142,6 +159,8 @@ class Sequences:
             occurred_at=time[order],
             weight=event_types.target_weight(kind, sentiment, weights),
             purpose=np.broadcast_to(np.asarray(purpose, dtype=np.int8), user.shape)[order],
+            comment=written[order],
+            comments=comments,
         )
 
     @classmethod
@@ -157,10 +176,15 @@ class Sequences:
         """Return the users of all parts one after the other; a user in two parts stays two users."""
         if not parts:
             return cls.empty()
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _EVENT_DTYPES}
+        shift = np.cumsum([0, *(len(part.comments) for part in parts[:-1])])
+        moved = columns["comment"] + np.repeat(shift, [part.events for part in parts])
+        columns["comment"] = np.where(columns["comment"] < 0, -1, moved).astype(np.int32)
         return cls(
             user_keys=np.concatenate([part.user_keys for part in parts]),
             offsets=_offsets(np.concatenate([part.lengths for part in parts])),
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _EVENT_DTYPES},
+            comments=pa.concat_arrays([part.comments for part in parts]),
+            **columns,
         )
 
     def __len__(self) -> int:
@@ -256,8 +280,26 @@ class Sequences:
         self, positions: NDArray[np.int64], offsets: NDArray[np.int64], user_keys: NDArray[np.object_]
     ) -> "Sequences":
         events = {name: getattr(self, name)[positions] for name in _EVENT_DTYPES}
-        return Sequences(user_keys=user_keys, offsets=offsets, **events)
+        return Sequences(user_keys=user_keys, offsets=offsets, comments=self.comments, **events)
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def _different(
+    comment: pa.Array | pa.ChunkedArray | Sequence[str | None] | None, events: int
+) -> tuple[pa.Array, NDArray[np.int32]]:
+    """Return the different texts that are not blank, and [events] positions among them; -1: none."""
+    if comment is None:
+        return _NO_COMMENTS, np.full(events, -1, dtype=np.int32)
+    texts = comment if isinstance(comment, pa.Array | pa.ChunkedArray) else pa.array(comment, pa.string())
+    if texts.null_count == len(texts):
+        return _NO_COMMENTS, np.full(events, -1, dtype=np.int32)
+    texts = texts.cast(pa.large_string())
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
+    texts = pc.if_else(blank, None, texts)
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    encoded = texts.dictionary_encode()
+    return encoded.dictionary, encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)

@@ -1,6 +1,6 @@
 """Training data: what is trained on, what validates, and batches of users of like length."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,10 @@ class Split:
 
     train: Sequences
     cases: ValidationCases
+
+    def with_events_read(self, read: Callable[[Sequences], Sequences]) -> "Split":
+        """Return the same split with the events as `read` returns them."""
+        return Split(read(self.train), ValidationCases(read(self.cases.histories), self.cases.targets))
 
 
 def first_occurrences(sequences: Sequences) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.batching import Split, UserBatches, ValidationCases, split_validation
 from recsys.training.checkpoints import RunFolder, RunState, seed_everything
+from recsys.training.comments import fit_comment_reader
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.parallel import agree, barrier, is_first
 from recsys.training.requests import RequestTable
@@ -79,9 +80,15 @@ def fit_full(
     seed_everything(training.seed)
     if sequences.events == 0:
         raise TrainingError("there is no feedback to train on before the held-out part; wait for more")
+    model = _build(catalogue, event_types, settings, device)
+    comment_metrics = fit_comment_reader(
+        model.comments, sequences, event_types, most=training.max_comments, seed=training.seed
+    )
+    sequences = model.read_comments(sequences)
     if split is None:
         split = split_validation(sequences, seed=training.seed)
-    model = _build(catalogue, event_types, settings, device)
+    else:
+        split = split.with_events_read(model.read_comments)
     counts = np.bincount(split.train.item_index, minlength=len(catalogue)).astype(np.float32)
     model.items.trained.copy_(torch.from_numpy(counts > 0))
     trainer = _trainer(model, split, counts, settings)
@@ -90,7 +97,7 @@ def fit_full(
     fingerprint = _fingerprint(settings, sequences, catalogue)
     out_of_time = time_limit(training.time_budget_minutes, start)
     state, stopped = _epochs(trainer, validator, settings, folder, report, out_of_time, fingerprint)
-    metrics = _join_parts(model, sequences, split, settings)
+    metrics = comment_metrics | _join_parts(model, sequences, split, settings)
     metrics["validation_ndcg"] = state.best_score
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
 

@@ -61,6 +61,7 @@ def fit_micro(
     micro, seed = settings.micro_update, settings.training.seed
     start = time.monotonic()
     seed_everything(seed)
+    sequences = parent.read_comments(sequences)
     code = {purpose: PURPOSES.index(purpose) for purpose in PURPOSES}
     fresh = (sequences.purpose == code[Purpose.FRESH]) & (sequences.occurred_at < microseconds(held_out_from))
     held_out = np.isin(sequences.purpose, [code[Purpose.FRESH], code[Purpose.PROBE]]) & ~fresh

@@ -1,0 +1,109 @@
+"""What people write about an item, read as what they think of it: a value and a sentiment.
+
+A linear map on the vector that the frozen base encoder gives a comment. It is learned from comments that
+came with an opinion (`recsys.training.comments`) and read where none is given: so a comment alone counts
+as a like or a dislike. Texts and vectors of comments stay in memory: nothing here writes or logs them.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
+from recsys.model.text_cache import FrozenOutputCache
+from recsys.model.text_encoder import TextEncoder
+from recsys.settings import ModelSettings
+from recsys.snapshot.sequences import Sequences
+
+_CACHE_BYTES = 256 << 20
+
+
+@dataclass
+class CommentEncoder:
+    """The base encoder as it came, loaded when first needed; equal comments are encoded once a process.
+
+    A model that trains its text encoder still reads comments with the untrained one: what was learned
+    about comments then holds while item texts move, and for every model on the same base.
+    """
+
+    identity: EncoderIdentity
+    settings: ModelSettings
+    _text: TextEncoder | None = field(default=None, repr=False)
+
+    def encode(self, texts: list[str], device: torch.device) -> Tensor:
+        """Return vectors [texts, width] of unit length; long comments are cut.
+
+        Raises
+        ------
+        ConfigurationError, CheckpointError
+            When the base encoder cannot be found, or is not the one the model was trained with.
+        """
+        if self._text is None:
+            base = find_base_encoder(self.identity.name)
+            check_encoder(self.identity, base.sha256)
+            frozen = {"fine_tuning": "frozen", "max_text_tokens": self.settings.max_comment_tokens}
+            self._text = TextEncoder(
+                base, self.settings.model_copy(update=frozen), FrozenOutputCache(_CACHE_BYTES)
+            )
+        return nn.functional.normalize(self._text.to(device).encode(texts), dim=-1)
+
+
+class CommentReader(nn.Module):
+    """Predict the scaled value that somebody who writes a comment would give.
+
+    Predictions up to `cuts[0]` are negative, those from `cuts[1]` on positive. A reader that has learned
+    nothing has infinite cuts and reads nothing.
+
+    What was learned is kept in buffers: it is fitted before the rest and not moved by its training.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    cuts: Tensor
+
+    def __init__(self, identity: EncoderIdentity, settings: ModelSettings) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(identity.width))
+        self.register_buffer("bias", torch.zeros(()))
+        self.register_buffer("cuts", torch.tensor([-torch.inf, torch.inf]))
+        self.encoder = CommentEncoder(identity, settings)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it has learned to."""
+        return bool(self.cuts.isfinite().any())
+
+    @torch.no_grad()
+    def predict(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return predicted values [texts], 0 to 1."""
+        vectors = self.encoder.encode(texts, self.weight.device)
+        return (vectors @ self.weight + self.bias).clamp(0, 1).cpu().numpy()
+
+    def read(self, sequences: Sequences) -> Sequences:
+        """Return the events with value and sentiment of those that have a comment and no opinion beside it.
+
+        As with any dislike, a negative comment is no target for the next item. Events that are read
+        already are left as they are.
+        """
+        if not self.reads:
+            return sequences
+        rows = np.flatnonzero(silent(sequences) & (sequences.comment >= 0))
+        if not len(rows):
+            return sequences
+        different, of_row = np.unique(sequences.comment[rows], return_inverse=True)
+        predicted = self.predict(sequences.comments.take(different).to_pylist())[of_row]
+        low, high = self.cuts.tolist()
+        value, sentiment = sequences.value.copy(), sequences.sentiment.copy()
+        value[rows] = predicted
+        sentiment[rows] = np.where(predicted <= low, -1, np.where(predicted >= high, 1, 0))
+        weight = np.where(sentiment < 0, 0, sequences.weight).astype(np.float32)
+        return replace(sequences, value=value, sentiment=sentiment, weight=weight)
+
+
+def silent(sequences: Sequences) -> NDArray[np.bool_]:
+    """Return [events]: neither value nor sentiment says what the user thinks."""
+    neither: NDArray[np.bool_] = np.isnan(sequences.value) & (sequences.sentiment == 0)
+    return neither
