@@ -7,8 +7,10 @@ import torch
 
 from recsys.evaluation.compare import Comparison, OwnEventTypes, compare_candidate
 from recsys.evaluation.evaluate import CANDIDATE, CHAMPION
+from recsys.evaluation.off_policy_log import screen_slates
 from recsys.model.recommender import EncoderIdentity, Recommender
-from recsys.settings import ModelSettings
+from recsys.registry.gate import decide
+from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.reference import TrainedThrough
 
@@ -78,7 +80,59 @@ def test_only_events_count_that_neither_model_has_trained_on(
     loaded = Comparison.load(folder)
     assert loaded.held_out.champion_version == "7"
     assert loaded.guard is None
+    assert loaded.off_policy is None
+    assert loaded.liking == compared.liking
+    assert loaded.liking[CANDIDATE].events == 1
+    assert "activity:low" in loaded.held_out.slices
     assert (folder / "report.md").is_file()
+
+
+def test_slates_shown_after_the_models_were_trained_are_weighted(
+    save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
+):
+    snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
+    candidate, champion = save_model("candidate", 20), save_model("champion", 25, seed=1)
+    asked = []
+
+    def read(given, since, until):
+        asked.append((given is catalogue, since, until > minute(30)))
+        shown = {
+            "item_ids": ["c", "d"], "propensities": [0.5, 0.5], "model_version": "7", "asked_in_words": False,
+            "shown_at": minute(26), "answered": ["c"],
+        }  # fmt: skip
+        return screen_slates([shown | {"user_key": f"u{n}"} for n in range(8)], given, {"7"})
+
+    folder = tmp_path / "evaluation"
+    compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, folder, slates=read)
+    assert asked == [(True, minute(25), True)]
+    found = Comparison.load(folder).off_policy
+    assert (found.slates, found.observed) == (8, 1.0)
+    assert set(found.values) == {CANDIDATE, CHAMPION}
+    assert "On the slates that were shown" in (folder / "report.md").read_text()
+
+
+def test_a_model_with_nan_weights_fails_by_name_and_the_champion_is_still_measured(
+    save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
+):
+    snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
+    champion = save_model("champion", 20, seed=1)
+    broken = Recommender.load(save_model("candidate", 20))
+    with torch.no_grad():
+        broken.items.ids.fill_(float("nan"))
+    known = TrainedThrough(10, minute(20)).to_dict()
+    broken.save(tmp_path / "broken" / "checkpoint", trained_through=known)
+    compared = compare_candidate(
+        snapshot,
+        tmp_path / "broken" / "checkpoint",
+        champion,
+        "7",
+        evaluation_settings,
+        tmp_path / "evaluation",
+    )
+    assert compared.held_out.failures == {CANDIDATE: "scores contain NaN or infinity"}
+    assert set(compared.liking) == {CHAMPION}
+    decision = decide("full", compared.held_out, Settings(evaluation=evaluation_settings))
+    assert (decision.action, decision.reason) == ("reject", "candidate_scores_not_finite")
 
 
 def test_a_micro_update_is_compared_on_guard_users_too(
