@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=5, help="held-out events of each user")
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--better", type=float, default=0.05, help="true relative gain in NDCG@10")
+    parser.add_argument("--resamples", type=int, default=EvaluationSettings().bootstrap_resamples)
     parser.add_argument("--data", type=Path, help="folder of MovieLens files; default: MovieLens-100K")
     parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"))
     parser.add_argument("--seed", type=int, default=0)
@@ -72,13 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     world = _world(options.cache, options.data, options.items)
     noise = _noise_of_a_better_model(world, options.cases, options.better, options.seed)
+    evaluation = EvaluationSettings(max_cases_per_user=options.cases, bootstrap_resamples=options.resamples)
     figures: dict[str, object] = {
         "users": options.users, "cases_per_user": options.cases, "items": world.items,
-        "trials": options.trials, "better": options.better,
+        "trials": options.trials, "resamples": options.resamples, "better": options.better,
     }  # fmt: skip
     for name, spread in (("false_promotion_rate", _CHAMPION_NOISE), ("power", noise)):
         decisions = [
-            _trial(world, options.users, options.cases, spread, np.random.default_rng([options.seed, n]))
+            _trial(world, options.users, evaluation, spread, np.random.default_rng([options.seed, n]))
             for n in range(options.trials)
         ]
         promoted = sum(decision.action == PROMOTE for decision in decisions)
@@ -149,8 +151,10 @@ def _noise_of_a_better_model(world: World, cases: int, better: float, seed: int)
     return (low + high) / 2
 
 
-def _trial(world: World, users: int, cases: int, spread: float, generator: np.random.Generator) -> Decision:
-    preference, events = _draw(world, users, cases, generator)
+def _trial(
+    world: World, users: int, evaluation: EvaluationSettings, spread: float, generator: np.random.Generator
+) -> Decision:
+    preference, events = _draw(world, users, evaluation.max_cases_per_user, generator)
     shared = generator.standard_normal(preference.shape)
     champion = _scores(preference, shared, _CHAMPION_NOISE, generator)
     candidate = _scores(preference, shared, spread, generator)
@@ -167,10 +171,7 @@ def _trial(world: World, users: int, cases: int, spread: float, generator: np.ra
         event_types=_TYPES,
     )
     names = world.item_ids.tolist()
-    settings = Settings(
-        evaluation=EvaluationSettings(max_cases_per_user=cases),
-        gate=GateSettings(require_superiority=True),
-    )
+    settings = Settings(evaluation=evaluation, gate=GateSettings(require_superiority=True))
     comparison = compare_scorers(
         {CANDIDATE: _Known(candidate), CHAMPION: _Known(champion)},
         {POPULARITY: _Known(popularity)},
