@@ -25,7 +25,7 @@ from recsys.snapshot.sequences import Catalogue, Sequences
 NAMES = ("ml-100k", "ml-1m", "ml-latest-small")
 _RATING = {"event_type": "rating", "explicit": True, "weight": 1, "polarity": 0, "min_value": 0.5}
 _INTERACTIONS = EventTypes.from_records([_RATING | {"max_value": 5, "positive_from": 4}])
-_PRODUCT = EventTypes.from_records(
+PRODUCT_EVENT_TYPES = EventTypes.from_records(
     [
         _RATING | {"max_value": 5, "negative_to": 2, "positive_from": 4},
         {"event_type": "like", "explicit": True, "weight": 1, "polarity": 1},
@@ -72,7 +72,7 @@ def load_dataset(
     ConfigurationError
         The folder is missing or holds something else.
     """
-    types = _PRODUCT if low_ratings_are_negative else _INTERACTIONS
+    types = PRODUCT_EVENT_TYPES if low_ratings_are_negative else _INTERACTIONS
     if name == "ml-100k":
         return _movielens(name, cache, folder, types)
     if folder is None:
@@ -138,10 +138,10 @@ def _own_files(folder: Path) -> Dataset:
             )
             for row in csv.DictReader(file)
         ]
-    unknown = sorted({event[2] for event in events} - set(_PRODUCT.names))
+    unknown = sorted({event[2] for event in events} - set(PRODUCT_EVENT_TYPES.names))
     if unknown:
-        raise ConfigurationError(f"{folder}: unknown event types {unknown}; known: {list(_PRODUCT.names)}")
-    return _build(folder.name, items, _PRODUCT, events)
+        raise ConfigurationError(f"{folder}: unknown event types {unknown}; known: {list(PRODUCT_EVENT_TYPES.names)}")
+    return _build(folder.name, items, PRODUCT_EVENT_TYPES, events)
 
 
 _Event = tuple[str, str, str, float, int]

@@ -5,7 +5,8 @@ came with an opinion (`recsys.training.comments`) and read where none is given: 
 as a like or a dislike. Texts and vectors of comments stay in memory: nothing here writes or logs them.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -21,34 +22,17 @@ from recsys.snapshot.sequences import Sequences
 _CACHE_BYTES = 256 << 20
 
 
-@dataclass
-class CommentEncoder:
-    """The base encoder as it came, loaded when first needed; equal comments are encoded once a process.
+@lru_cache(maxsize=2)
+def _frozen_encoder(identity: EncoderIdentity, max_tokens: int) -> TextEncoder:
+    """Load the base encoder as it came, once a process and for all models on it.
 
     A model that trains its text encoder still reads comments with the untrained one: what was learned
-    about comments then holds while item texts move, and for every model on the same base.
+    about comments then holds while item texts move.
     """
-
-    identity: EncoderIdentity
-    settings: ModelSettings
-    _text: TextEncoder | None = field(default=None, repr=False)
-
-    def encode(self, texts: list[str], device: torch.device) -> Tensor:
-        """Return vectors [texts, width] of unit length; long comments are cut.
-
-        Raises
-        ------
-        ConfigurationError, CheckpointError
-            When the base encoder cannot be found, or is not the one the model was trained with.
-        """
-        if self._text is None:
-            base = find_base_encoder(self.identity.name)
-            check_encoder(self.identity, base.sha256)
-            frozen = {"fine_tuning": "frozen", "max_text_tokens": self.settings.max_comment_tokens}
-            self._text = TextEncoder(
-                base, self.settings.model_copy(update=frozen), FrozenOutputCache(_CACHE_BYTES)
-            )
-        return nn.functional.normalize(self._text.to(device).encode(texts), dim=-1)
+    base = find_base_encoder(identity.name)
+    check_encoder(identity, base.sha256)
+    settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
+    return TextEncoder(base, settings, FrozenOutputCache(_CACHE_BYTES))
 
 
 class CommentReader(nn.Module):
@@ -69,18 +53,29 @@ class CommentReader(nn.Module):
         self.register_buffer("weight", torch.zeros(identity.width))
         self.register_buffer("bias", torch.zeros(()))
         self.register_buffer("cuts", torch.tensor([-torch.inf, torch.inf]))
-        self.encoder = CommentEncoder(identity, settings)
+        self.identity = identity
+        self.max_tokens = settings.max_comment_tokens
 
     @property
     def reads(self) -> bool:
         """Whether it has learned to."""
         return bool(self.cuts.isfinite().any())
 
+    def encode(self, texts: list[str]) -> Tensor:
+        """Return vectors [texts, width] of unit length; long texts are cut, equal ones encoded once.
+
+        Raises
+        ------
+        ConfigurationError, CheckpointError
+            When the base encoder cannot be found, or is not the one the model was trained with.
+        """
+        encoder = _frozen_encoder(self.identity, self.max_tokens).to(self.weight.device)
+        return nn.functional.normalize(encoder.encode(texts), dim=-1)
+
     @torch.no_grad()
     def predict(self, texts: list[str]) -> NDArray[np.float32]:
         """Return predicted values [texts], 0 to 1."""
-        vectors = self.encoder.encode(texts, self.weight.device)
-        return (vectors @ self.weight + self.bias).clamp(0, 1).cpu().numpy()
+        return (self.encode(texts) @ self.weight + self.bias).clamp(0, 1).cpu().numpy()
 
     def read(self, sequences: Sequences) -> Sequences:
         """Return the events with value and sentiment of those that have a comment and no opinion beside it.

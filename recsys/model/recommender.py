@@ -174,13 +174,12 @@ class Recommender(nn.Module):
             moved.collaborative = self.collaborative.aligned(positions, len(catalogue))
         moved.popularity = self.popularity.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
-        moved.comments.encoder = self.comments.encoder
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         return moved.train(self.training)
 
     def clone(self) -> "Recommender":
         """Return an independent copy of the weights that shares the text encoder and the catalogue."""
-        shared = (self.text, self.comments.encoder, self.catalogue, self.event_types, self.collaborative)
+        shared = (self.text, self.catalogue, self.event_types, self.collaborative)
         return copy.deepcopy(self, {id(o): o for o in shared})
 
     def read_comments(self, histories: Sequences) -> Sequences:

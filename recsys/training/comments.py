@@ -57,7 +57,7 @@ def fit_comment_reader(
     if len(rows) < LEAST_COMMENTS or min((sentiment > 0).sum(), (sentiment < 0).sum()) < LEAST_OF_A_KIND:
         return {}
     texts = sequences.comments.take(sequences.comment[rows]).to_pylist()
-    vectors = reader.encoder.encode(texts, reader.weight.device)
+    vectors = reader.encode(texts)
     told = sequences.value[rows]
     values = torch.from_numpy(np.where(np.isnan(told), sentiment > 0, told).astype(np.float32)).to(vectors)
     predicted = np.zeros(len(rows), dtype=np.float32)
