@@ -25,9 +25,9 @@ class FeedbackHead(nn.Module):
         result: Tensor = (self.user(users) * items).sum(-1) * self.scale + self.item_bias(items).squeeze(-1)
         return result
 
-    def matrix(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return like logits [users, items] of all pairs."""
-        result: Tensor = self.user(users) @ items.T * self.scale + self.item_bias(items).squeeze(-1)
+    def query(self, users: Tensor) -> Tensor:
+        """Return [users, dim], whose products with item vectors are like logits but for a constant."""
+        result: Tensor = self.user(users) * self.scale + self.item_bias.weight
         return result
 
     def value(self, like_logits: Tensor) -> Tensor:

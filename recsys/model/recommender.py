@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.errors import CheckpointError, ConfigurationError
+from recsys.memory import require_memory, serving_bytes, training_bytes
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.comments import CommentReader
 from recsys.model.events import EventBatch, collate, time_gaps
-from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, Fusion, standardise
+from recsys.model.fusion import LIKING, NEURAL, Fusion
 from recsys.model.heads import FeedbackHead, RequestHead
 from recsys.model.item_encoder import ItemEncoder
+from recsys.model.scoring import Scorer
 from recsys.model.text_cache import text_digest
 from recsys.model.text_encoder import TextEncoder
 from recsys.model.user_encoder import UserEncoder
@@ -94,10 +96,15 @@ class Recommender(nn.Module):
         Raises
         ------
         ConfigurationError
-            When the base encoder cannot be found, or the catalogue is empty.
+            When the base encoder cannot be found, or the catalogue is empty or does not fit into memory.
         """
         text = TextEncoder(find_base_encoder(settings.base_encoder), settings)
         identity = EncoderIdentity(settings.base_encoder, text.base.sha256, text.width)
+        require_memory(
+            f"training on {len(catalogue)} items",
+            training_bytes(len(catalogue), settings.dim, text.width),
+            "choose a smaller RECSYS_MODEL__DIM, a base encoder with narrower vectors or fewer items",
+        )
         with text.cached_in(cache_folder, catalogue.texts):
             vectors = text.encode(catalogue.texts, progress)
         model = cls(settings, catalogue, event_types, identity, vectors)
@@ -189,9 +196,10 @@ class Recommender(nn.Module):
     @torch.no_grad()
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the vectors [items, dim] of the whole catalogue."""
-        return self._item_table().cpu().numpy()
+        return self.item_table().cpu().numpy()
 
-    def _item_table(self) -> Tensor:
+    def item_table(self) -> Tensor:
+        """Return the vectors [items, dim] of the whole catalogue, all with their id part."""
         training = self.items.training
         self.items.eval()
         try:
@@ -218,11 +226,13 @@ class Recommender(nn.Module):
         requests
             [users] in natural language; an empty string is no request.
         """
-        return self._user_vectors(histories, requests, self._item_table()).cpu().numpy()
+        return self.encode_users(histories, requests, self.item_table()).cpu().numpy()
 
-    def _user_vectors(
+    @torch.no_grad()
+    def encode_users(
         self, histories: Sequences, requests: Sequence[str] | None, item_table: Tensor
     ) -> Tensor:
+        """Return `user_vectors` for whoever has the item table at hand."""
         self._check_items(histories)
         histories = self.read_comments(histories)
         training = self.training
@@ -261,51 +271,31 @@ class Recommender(nn.Module):
                 "with_catalogue"
             )
 
+    def serving_bytes(self, items: int) -> dict[str, int]:
+        """Return the memory that this model takes on a catalogue of so many items, by what takes it."""
+        return serving_bytes(items, self.settings.dim, self.encoder.width)
+
+    def scorer(self) -> Scorer:
+        """Return what scores batch after batch of users with the model as it is now."""
+        return Scorer(self)
+
     def score(self, histories: Sequences, requests: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Return the fused score [users, items]; consumed items are not masked (see `ranking`)."""
-        scores = np.zeros((histories.users, len(self.catalogue)), dtype=np.float32)
-        asked = _asked(histories, requests)
-        for name, part in self.parts(histories, requests).items():
-            weight = np.where(
-                asked, self.request_fusion.weights.get(name, 0.0), self.fusion.weights.get(name, 0.0)
-            )
-            scores += weight.astype(np.float32)[:, None] * part
-        return scores
+        scorer = self.scorer()
+        return scorer.score(scorer.user_vectors(histories, requests), histories, requests).cpu().numpy()
 
     def contributions(
         self, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """Return what each part adds to the fused score, [users, items] by name."""
-        asked = _asked(histories, requests)
-        return {
-            name: np.where(
-                asked[:, None],
-                np.float32(self.request_fusion.weights.get(name, 0.0)) * part,
-                np.float32(self.fusion.weights.get(name, 0.0)) * part,
-            )
-            for name, part in self.parts(histories, requests).items()
-        }
+        scorer = self.scorer()
+        parts = scorer.contributions(scorer.user_vectors(histories, requests), histories, requests)
+        return {name: part.cpu().numpy() for name, part in parts.items()}
 
-    @torch.no_grad()
     def parts(
         self, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """Return the standardised parts [users, items] of the score by name."""
-        histories = self.read_comments(histories)
-        table = self._item_table()
-        users = self._user_vectors(histories, requests, table)
-        known = self.items.trained.cpu().numpy()
-        parts = {
-            NEURAL: standardise((users @ table.T).cpu().numpy()),
-            LIKING: standardise(self.feedback.matrix(users, table).cpu().numpy()),
-            POPULARITY: standardise(self.popularity.score(histories), known),
-        }
-        if self.collaborative is not None:
-            parts[COLLABORATIVE] = standardise(self.collaborative.score(histories), known)
-        return parts
-
-
-def _asked(histories: Sequences, requests: Sequence[str] | None) -> NDArray[np.bool_]:
-    if requests is None:
-        return np.zeros(histories.users, dtype=bool)
-    return np.array([bool(request.strip()) for request in requests], dtype=bool)
+        scorer = self.scorer()
+        parts = scorer.parts(scorer.user_vectors(histories, requests), histories)
+        return {name: part.cpu().numpy() for name, part in parts.items()}

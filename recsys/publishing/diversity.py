@@ -56,7 +56,7 @@ def diversify(
         chosen[:, place] = best
         # Where a user has no candidate left, argmax gives the first; its place is cleared below.
         open_[rows, best] = False
-        cosine = np.einsum("upd,ud->up", vectors, vectors[rows, best])
+        cosine = (vectors @ vectors[rows, best][:, :, None])[:, :, 0]
         likeness = cosine if place == 0 else np.maximum(likeness, cosine)
     picked_items = np.take_along_axis(items, chosen, axis=1)
     picked_scores = np.take_along_axis(scores, chosen, axis=1)

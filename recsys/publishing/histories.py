@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from pyarrow import csv
 
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.sequences import Sequences
 from recsys.warehouse.literals import render_literals
 from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import items
 
 _TYPES = {
     "user_index": pa.int64(),
@@ -26,6 +29,7 @@ _TYPES = {
     "feedback_id": pa.int64(),
     "occurred_at": pa.int64(),
     "readable": pa.bool_(),
+    "comment": pa.string(),
 }
 _PARSE = csv.ParseOptions(newlines_in_values=True)
 # Postgres writes an empty string as "" and null as nothing.
@@ -63,6 +67,13 @@ def read_horizon(connection: sa.Connection) -> int:
     horizon: int = connection.execute(sa.text(read_statement("compute_publication_horizon"))).scalar_one()
     connection.commit()
     return horizon
+
+
+def count_items(connection: sa.Connection) -> int:
+    """Return how many items the catalogue has."""
+    count: int = connection.execute(sa.select(sa.func.count()).select_from(items)).scalar_one()
+    connection.commit()
+    return count
 
 
 def read_catalogue(connection: sa.Connection) -> Catalogue:
@@ -125,6 +136,9 @@ def read_histories(
             occurred_at=events["occurred_at"].to_numpy()[readable],
             feedback_id=events["feedback_id"].to_numpy()[readable],
             event_types=event_types,
+            comment=_comments(connection, first, last, through_transaction_id, events["feedback_id"]).filter(
+                events["readable"]
+            ),
         ).last(max_events)
         connection.commit()
         known = item >= 0
@@ -138,6 +152,21 @@ def _copy(connection: sa.Connection, statement: str) -> pa.Table:
         cursor.copy_expert(f"COPY ({statement}) TO STDOUT (FORMAT csv, HEADER)", buffer)
     buffer.seek(0)
     return csv.read_csv(buffer, parse_options=_PARSE, convert_options=_CONVERT).unify_dictionaries()
+
+
+def _comments(
+    connection: sa.Connection, first: int, last: int, through_transaction_id: int, feedback_id: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    """Return for each event the comment that has to be read because nothing else tells an opinion; or null."""
+    found = _copy(
+        connection,
+        render_literals(
+            read_statement("select_user_comments"),
+            {"lower": first, "upper": last, "through_transaction_id": through_transaction_id},
+        ),
+    ).combine_chunks()
+    place = pc.index_in(feedback_id, value_set=found["feedback_id"])
+    return scrub_comments(found["comment"].combine_chunks()).take(place)
 
 
 def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:

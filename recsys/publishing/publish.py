@@ -9,8 +9,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, PublicationConflictError
-from recsys.publishing.histories import read_catalogue, read_histories, read_horizon
-from recsys.publishing.score import score_batches, users_per_batch
+from recsys.memory import require_memory
+from recsys.publishing.histories import count_items, read_catalogue, read_histories, read_horizon
+from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import (
     empty_staging,
@@ -87,6 +88,8 @@ def publish(
         There is no champion, no item, or nobody is affected.
     PublicationConflictError
         The champion changed twice while users were being scored.
+    ConfigurationError
+        The catalogue does not fit into memory.
     """
     started = time.monotonic()
     with publishing_session(engine) as connection:
@@ -141,9 +144,15 @@ def _stage(
 ) -> int:
     """Fill the staging tables; return the transaction id below which feedback was read."""
     through = read_horizon(connection)
-    catalogue = read_catalogue(connection)
-    if len(catalogue) == 0:
+    items = count_items(connection)
+    if items == 0:
         raise NothingToDoError("there are no items to recommend; load some with `recsys ingest items FILE`")
+    require_memory(
+        f"publishing {items} items with version {champion.model_version}",
+        servable.model.serving_bytes(items),
+        "take items that are no longer needed out of the table items",
+    )
+    catalogue = read_catalogue(connection)
     since = 0 if last is None else last.through_transaction_id
     users = stage_users(connection, everyone=everyone, since_transaction_id=since)
     if users == 0 and not everyone and last is not None and last.model_version == champion.model_version:
@@ -156,17 +165,18 @@ def _stage(
         champion.model_version,
     )
     model = servable.model.with_catalogue(catalogue)
-    stage_items(connection, catalogue, model.item_vectors())
+    scorer = BatchScorer(model, settings.publishing, servable.explain)
+    stage_items(connection, catalogue, scorer.scorer.item_vectors)
     batches = read_histories(
         connection,
         catalogue,
         model.event_types,
         users=users,
-        batch_users=users_per_batch(settings.publishing, len(catalogue)),
+        batch_users=settings.publishing.batch_users,
         max_events=model.settings.max_events,
         through_transaction_id=through,
     )
-    for batch in score_batches(model, batches, settings.publishing, users=users, explain=servable.explain):
+    for batch in score_batches(scorer, batches, users=users):
         stage_lists(connection, batch, catalogue)
         stage_vectors(connection, "staged_user_vectors", batch.first, batch.user_vectors)
     return through

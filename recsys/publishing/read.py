@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from recsys.errors import NothingToDoError, WarehouseError
 from recsys.model.ranking import NO_ITEM
 from recsys.publishing.histories import read_catalogue, read_histories, read_horizon
-from recsys.publishing.score import score_batch
+from recsys.publishing.score import BatchScorer
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import stage_user, staging_session
 from recsys.registry import ledger
@@ -103,7 +103,7 @@ def requested_recommendations(
             through_transaction_id=read_horizon(connection),
         )
     publishing = settings.publishing.model_copy(update={"k": k})
-    scored = score_batch(model, batch, model.item_vectors(), publishing, servable.explain, [request])
+    scored = BatchScorer(model, publishing, servable.explain).score(batch, [request])
     places = zip(scored.items[0].tolist(), scored.scores[0].tolist(), strict=True)
     reasons = scored.reasons[0] or [""] * k
     return RecommendationList(

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,29 @@ from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 logger = logging.getLogger(__name__)
 
-MAX_SCORES_IN_MEMORY = 1 << 25
-"""Scores [users, items] of one batch; a large catalogue makes batches smaller, not memory larger."""
+SCORES_IN_MEMORY = 1 << 23
+"""Scores [users, items] that exist at a time: 32 MiB, whatever the numbers of users and items."""
+BLOCK_USERS = 256
 _PROGRESS_SECONDS = 10.0
+
+
+class Scorer(Protocol):
+    """What publishing asks of a recommender's scores; see `recsys.model.scoring`."""
+
+    item_vectors: NDArray[np.float32]
+
+    def user_vectors(self, histories: Sequences, requests: list[str] | None = None) -> "Tensor":
+        """Return [users, dim], moved by requests in natural language [users] if given."""
+        ...
+
+    def score(self, users: "Tensor", histories: Sequences, requests: list[str] | None = None) -> "Tensor":
+        """Return fused scores [users, items], which the caller may change."""
+        ...
 
 
 class ServingModel(Protocol):
@@ -37,21 +55,19 @@ class ServingModel(Protocol):
         """Return the same recommender on the warehouse's items of now."""
         ...
 
-    def item_vectors(self) -> NDArray[np.float32]:
-        """Return [items, dim]."""
+    def serving_bytes(self, items: int) -> dict[str, int]:
+        """Return the memory that `with_catalogue` and scores take with so many items, by what takes it."""
         ...
 
-    def user_vectors(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return [users, dim]; users without events too."""
-        ...
-
-    def score(self, histories: Sequences, requests: list[str] | None = None) -> NDArray[np.float32]:
-        """Return fused scores [users, items], moved by requests in natural language [users] if given."""
+    def scorer(self) -> Scorer:
+        """Return what scores with the recommender as it is now."""
         ...
 
 
-Explainer = Callable[[Any, Sequences, NDArray[np.int32], NDArray[np.float32]], list[list[str]]]
-"""From model, histories, items [users, k] and item vectors to one plain sentence for each item."""
+Explain = Callable[[Sequences, "Tensor", NDArray[np.int32]], list[list[str]]]
+"""From histories, user vectors and items [users, k] to one plain sentence for each item."""
+Explainer = Callable[[Any], Explain]
+"""From a scorer to what explains its lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,70 +109,80 @@ class ScoredBatch:
             )
 
 
-def users_per_batch(settings: PublishingSettings, items: int) -> int:
-    """Return how many users are scored at a time with a catalogue of this size."""
-    return max(1, min(settings.batch_users, MAX_SCORES_IN_MEMORY // max(items, 1)))
+class BatchScorer:
+    """Ranks the catalogue for users, without consumed and unavailable items.
 
-
-def score_batches(
-    model: ServingModel,
-    batches: Iterable[UserBatch],
-    settings: PublishingSettings,
-    *,
-    users: int,
-    explain: Explainer | None,
-) -> Iterator[ScoredBatch]:
-    """Rank the catalogue for each user, without consumed and unavailable items.
+    Users are scored in blocks, so that the scores of few of them exist at a time.
 
     Parameters
     ----------
-    users
-        How many there are in all, for the progress in the log.
-
-    Raises
-    ------
-    RegistryError
-        The model gives scores that are not numbers.
+    model
+        On the warehouse's catalogue; it must not change from here on.
+    settings
+        Length and diversity of the lists.
+    explain
+        None gives lists without reasons.
     """
-    item_vectors = model.item_vectors()
+
+    def __init__(self, model: ServingModel, settings: PublishingSettings, explain: Explainer | None) -> None:
+        self.settings = settings
+        self.scorer = model.scorer()
+        self._explain = explain(self.scorer) if explain else None
+        self._unavailable = np.flatnonzero(~model.catalogue.available)
+        self._block_users = max(1, min(BLOCK_USERS, SCORES_IN_MEMORY // len(model.catalogue)))
+
+    def score(self, batch: UserBatch, requests: list[str] | None = None) -> ScoredBatch:
+        """Return the lists of a batch of users.
+
+        Raises
+        ------
+        RegistryError
+            The model gives scores that are not numbers.
+        """
+        histories = batch.histories
+        vectors = self.scorer.user_vectors(histories, requests)
+        order = np.argsort(batch.consumed_user, kind="stable")
+        consumed_user, consumed_item = batch.consumed_user[order], batch.consumed_item[order]
+        users, k = histories.users, self.settings.k
+        items = np.full((users, k), NO_ITEM, dtype=np.int32)
+        best = np.full((users, k), -np.inf, dtype=np.float32)
+        reasons: list[list[str]] = []
+        for first in range(0, users, self._block_users):
+            rows = np.arange(first, min(first + self._block_users, users))
+            block = slice(first, first + len(rows))
+            own, asked = histories.take_users(rows), requests[block] if requests else None
+            consumed = slice(*np.searchsorted(consumed_user, [first, first + len(rows)]))
+            scores = self.scorer.score(vectors[block], own, asked)
+            scores[:, self._unavailable] = -np.inf
+            scores[consumed_user[consumed] - first, consumed_item[consumed].astype(np.int64)] = -np.inf
+            items[block], best[block] = self._best(scores)
+            if self._explain is None:
+                reasons += [[]] * len(rows)
+            else:
+                reasons += self._explain(own, vectors[block], items[block])
+        return ScoredBatch(batch.first, items, best, np.ones_like(best), reasons, vectors.cpu().numpy())
+
+    def _best(self, scores: "Tensor") -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return items and scores [users, k]."""
+        k, diversity = self.settings.k, self.settings.diversity
+        items, best = top_k(scores, POOL_FACTOR * k if diversity else k)
+        # What is not a number comes first.
+        if np.isnan(best[:, 0]).any() or np.isposinf(best[:, 0]).any():
+            raise RegistryError(
+                "the champion gives scores that are not numbers; roll back to an earlier version with "
+                "`recsys rollback` or the DAG roll_back_model"
+            )
+        return diversify(items, best, self.scorer.item_vectors, k, diversity) if diversity else (items, best)
+
+
+def score_batches(scorer: BatchScorer, batches: Iterable[UserBatch], *, users: int) -> Iterator[ScoredBatch]:
+    """Yield the lists of batch after batch; `users` is how many there are in all, for the log."""
     started = reported = time.monotonic()
     done = 0
     for batch in batches:
-        yield score_batch(model, batch, item_vectors, settings, explain)
+        yield scorer.score(batch)
         done += batch.histories.users
         if time.monotonic() - reported > _PROGRESS_SECONDS or done == users:
             reported = time.monotonic()
             rate = done / max(reported - started, 1e-9)
             logger.info("scored %d of %d users (%.0f a second)", done, users, rate)
-
-
-def score_batch(
-    model: ServingModel,
-    batch: UserBatch,
-    item_vectors: NDArray[np.float32],
-    settings: PublishingSettings,
-    explain: Explainer | None,
-    requests: list[str] | None = None,
-) -> ScoredBatch:
-    """Rank the catalogue for the users of one batch; see `score_batches`."""
-    scores = model.score(batch.histories, requests)
-    if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise RegistryError(
-            "the champion gives scores that are not numbers; roll back to an earlier version with "
-            "`recsys rollback` or the DAG roll_back_model"
-        )
-    scores[:, ~model.catalogue.available] = -np.inf
-    scores[batch.consumed_user, batch.consumed_item] = -np.inf
-    if settings.diversity > 0:
-        items, best = top_k(scores, POOL_FACTOR * settings.k)
-        items, best = diversify(items, best, item_vectors, settings.k, settings.diversity)
-    else:
-        items, best = top_k(scores, settings.k)
-    return ScoredBatch(
-        first=batch.first,
-        items=items,
-        scores=best,
-        propensities=np.ones_like(best),
-        reasons=explain(model, batch.histories, items, item_vectors) if explain else [[]] * len(items),
-        user_vectors=model.user_vectors(batch.histories),
-    )

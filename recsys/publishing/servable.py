@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from recsys.publishing.score import Explainer, ServingModel
+from recsys.publishing.score import Explain, Explainer, ServingModel
 from recsys.settings import Settings
-from recsys.snapshot.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,9 @@ def load_servable(settings: Settings, model_version: str) -> Servable:
     return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), sentences)
 
 
-def sentences(
-    model: Any, histories: Sequences, items: NDArray[np.int32], item_vectors: NDArray[np.float32]
-) -> list[list[str]]:
-    """Explain recommendations in one plain sentence each."""
-    from recsys.model.explanation import explain
+def sentences(scorer: Any) -> Explain:
+    """Explain lists in one plain sentence for each item."""
+    from recsys.model.explanation import Explainer as Explanations
 
-    reasons = explain(model, histories, items, item_vectors=item_vectors)
-    return [[reason.sentence for reason in row] for row in reasons]
+    explanations = Explanations(scorer)
+    return lambda histories, users, items: explanations(histories, users, items).sentences()

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+import torch
 from numpy.typing import NDArray
 
 from recsys.publishing import publish as publish_module
+from recsys.publishing.score import Explain
 from recsys.publishing.servable import Servable
 from recsys.registry import ledger
 from recsys.settings import ModelSettings, Settings
@@ -37,31 +39,39 @@ class StandIn:
     def with_catalogue(self, catalogue: Catalogue) -> "StandIn":
         return replace(self, catalogue=catalogue)
 
+    def serving_bytes(self, items: int) -> dict[str, int]:
+        return {"vectors": 4 * DIM * items}
+
+    def scorer(self) -> "StandIn":
+        return self
+
+    @property
     def item_vectors(self) -> NDArray[np.float32]:
         seed = np.random.default_rng(int(self.version))
         return seed.standard_normal((len(self.catalogue), DIM)).astype(np.float32)
 
-    def user_vectors(self, histories: Sequences) -> NDArray[np.float32]:
-        table = np.vstack([self.item_vectors(), np.full((1, DIM), float(self.version), dtype=np.float32)])
+    def user_vectors(self, histories: Sequences, requests: list[str] | None = None) -> torch.Tensor:
+        table = np.vstack([self.item_vectors, np.full((1, DIM), float(self.version), dtype=np.float32)])
         last = np.full(histories.users, -1)
         some = histories.lengths > 0
         last[some] = histories.item_index[histories.offsets[1:][some] - 1]
-        return table[last]
+        return torch.from_numpy(table[last])
 
-    def score(self, histories: Sequences, requests: list[str] | None = None) -> NDArray[np.float32]:
-        scores = self.user_vectors(histories) @ self.item_vectors().T
+    def score(
+        self, users: torch.Tensor, histories: Sequences, requests: list[str] | None = None
+    ) -> torch.Tensor:
+        scores = users @ torch.from_numpy(self.item_vectors).T
         for row, request in enumerate(requests or []):
-            scores[row] += [100.0 * (request in title.lower()) for title in self.catalogue.titles]
+            asked = [100.0 * (request in title.lower()) for title in self.catalogue.titles]
+            scores[row] += torch.tensor(asked)
         return scores
 
 
-def explain(
-    model: StandIn, histories: Sequences, items: NDArray[np.int32], item_vectors: NDArray[np.float32]
-) -> list[list[str]]:
-    return [
-        [f'version {model.version} likes "{model.catalogue.titles[item]}"' for item in row if item >= 0]
-        for row in items
-    ]
+def explain(model: StandIn) -> Explain:
+    def sentence(item: int) -> str:
+        return f'version {model.version} likes "{model.catalogue.titles[item]}"'
+
+    return lambda _histories, _users, items: [[sentence(item) for item in row if item >= 0] for row in items]
 
 
 @dataclass

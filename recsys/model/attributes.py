@@ -1,0 +1,41 @@
+"""What items have in common: the values of their attributes as labels."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.snapshot.item_text import item_text
+
+MAX_LABELS = 8
+"""Values of an item that are looked at."""
+NO_LABEL = -1
+
+
+def attribute_labels(attributes: Sequence[Mapping[str, Any]]) -> tuple[list[str], NDArray[np.int32]]:
+    """Return the "key: value" labels that at least two items have, and [items, labels of an item] which.
+
+    Unused places are -1. A list counts as several values.
+    """
+    by_item = [_labels(row)[:MAX_LABELS] for row in attributes]
+    counts = Counter(label for labels in by_item for label in labels)
+    names = [label for label, count in counts.items() if count > 1]
+    position = {label: number for number, label in enumerate(names)}
+    found = np.full((len(by_item), MAX_LABELS), NO_LABEL, dtype=np.int32)
+    for item, labels in enumerate(by_item):
+        own = [position[label] for label in labels if label in position]
+        found[item, : len(own)] = own
+    widest = max(1, int((found != NO_LABEL).sum(axis=1).max(initial=0)))
+    return names, found[:, :widest]
+
+
+def _labels(attributes: Mapping[str, Any]) -> list[str]:
+    values = (
+        (key, value)
+        for key in sorted(attributes)
+        for value in (attributes[key] if isinstance(attributes[key], list | tuple) else [attributes[key]])
+    )
+    labels = (item_text("", attributes={key: value}) for key, value in values)
+    return list(dict.fromkeys(label for label in labels if label))

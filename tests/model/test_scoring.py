@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from recsys.model.collaborative import EASE, Popularity
+from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, Fusion, standardise
+from recsys.model.recommender import Recommender
+from recsys.snapshot.sequences import Catalogue, Sequences
+from tests.small_models import disliked, histories, liked, theme_world
+
+
+@pytest.fixture
+def past(catalogue: Catalogue) -> Sequences:
+    """Some users, one without events."""
+    return histories(catalogue, liked("space-0", "space-1"), [], disliked("crime-1") + liked("crime-2"))
+
+
+@pytest.fixture
+def fused(recommender: Recommender, catalogue: Catalogue) -> Recommender:
+    """All parts, uneven weights, and items of which nothing is known."""
+    world = theme_world(catalogue)
+    recommender.collaborative = EASE.fit(world, len(catalogue), 1.0)
+    recommender.popularity = Popularity.fit(world, len(catalogue))
+    recommender.fusion = Fusion({NEURAL: 1.0, LIKING: 0.7, COLLABORATIVE: 0.4, POPULARITY: 0.3})
+    recommender.request_fusion = Fusion({NEURAL: 2.0, LIKING: 0.3})
+    recommender.items.trained[5:9] = False
+    return recommender
+
+
+def standardised_one_by_one(
+    model: Recommender, past: Sequences, requests: list[str] | None
+) -> dict[str, NDArray[np.float32]]:
+    """Compute the parts as they are defined: all scores of each, then standardised over the items."""
+    vectors = model.item_vectors()
+    users = model.user_vectors(past, requests)
+    known = model.items.trained.numpy()
+    assert model.collaborative is not None
+    with torch.no_grad():
+        pairs = np.stack(
+            [np.repeat(np.arange(len(users)), len(vectors)), np.tile(np.arange(len(vectors)), len(users))]
+        )
+        likes = model.feedback(torch.from_numpy(users)[pairs[0]], torch.from_numpy(vectors)[pairs[1]])
+    return {
+        NEURAL: standardise(users @ vectors.T),
+        LIKING: standardise(likes.numpy().reshape(len(users), len(vectors))),
+        POPULARITY: standardise(model.popularity.score(past), known),
+        COLLABORATIVE: standardise(model.collaborative.score(past), known),
+    }
+
+
+@pytest.mark.parametrize("requests", [None, ["", "bread and soup", "rocket"]], ids=["plain", "asked"])
+def test_the_folded_score_is_the_weighted_sum_of_standardised_parts(
+    fused: Recommender, past: Sequences, requests: list[str] | None
+) -> None:
+    expected = standardised_one_by_one(fused, past, requests)
+    parts = fused.parts(past, requests)
+    assert parts.keys() == expected.keys()
+    for name, part in parts.items():
+        np.testing.assert_allclose(part, expected[name], atol=2e-5)
+    total = fused.fusion.join(expected)
+    for row, request in enumerate(requests or []):
+        if request:
+            total[row] = fused.request_fusion.join(expected)[row]
+    np.testing.assert_allclose(fused.score(past, requests), total, atol=5e-5)
+    np.testing.assert_allclose(sum(fused.contributions(past, requests).values()), total, atol=5e-5)
+
+
+def test_a_scorer_gives_the_same_scores_batch_after_batch(fused: Recommender, past: Sequences) -> None:
+    scorer = fused.scorer()
+    whole = fused.score(past)
+    for row in range(past.users):
+        one = past.take_users([row])
+        np.testing.assert_allclose(scorer.score(scorer.user_vectors(one), one)[0], whole[row], atol=1e-5)
+
+
+def test_scores_that_are_all_equal_say_nothing(recommender: Recommender, past: Sequences) -> None:
+    recommender.text_vectors[:] = recommender.text_vectors[0]
+    with torch.no_grad():
+        recommender.items.ids.zero_()
+    assert not recommender.score(past).any()
