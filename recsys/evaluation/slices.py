@@ -47,8 +47,7 @@ def with_slices(
         `item_age:*` goes by the time since the item's first event; `item.NAME:VALUE` and
         `user.NAME:VALUE` exist for the most frequent values.
     """
-    slices = dict(cases.slices)
-    slices |= _by_activity(cases)
+    slices = _by_activity(cases)
     slices |= _by_age(cases, len(catalogue))
     for name in settings.item_slices:
         values = [_values(attributes.get(name)) for attributes in catalogue.attributes]
@@ -61,7 +60,9 @@ def with_slices(
         slices |= _by_value(
             f"user.{name}", [of_users[key] for key in keys], settings.max_slices_per_attribute
         )
-    return replace(cases, slices=slices)
+    # One that holds nothing, or everything, says nothing.
+    telling = {name: members for name, members in slices.items() if members.any() and not members.all()}
+    return replace(cases, slices=cases.slices | telling)
 
 
 def item_features(catalogue: Catalogue) -> scipy.sparse.csr_matrix:

@@ -161,7 +161,7 @@ def on_slices(evaluation: Evaluation, settings: Settings) -> Check:
         return Check(name, NOT_APPLICABLE, None, None, None, None, sentence)
     one_sided = [each.p_value / 2 if each.value < 0 else 1.0 for each, _ in found.values()]
     corrected = dict(zip(found, holm(one_sided), strict=True))
-    worst = min(found, key=lambda each: (corrected[each], found[each][0].value))
+    worst = min(found, key=lambda each: (corrected[each], found[each][0].value - found[each][1]))
     shifted, allowed = found[worst]
     failed = corrected[worst] < (1 - settings.evaluation.confidence) / 2
     interval = Interval(shifted.value - allowed, shifted.low - allowed, shifted.high - allowed)
