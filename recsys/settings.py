@@ -250,6 +250,10 @@ class PublishingSettings(_Section):
 
     k: int = Field(20, ge=1)
     batch_users: int = Field(1_024, ge=1, description="scored at a time; fewer with a large catalogue")
+    comments_per_item: int = Field(
+        20, ge=0, description="latest ones that are read for analytics; below 5: none, nothing is shown then"
+    )
+    comments_read: int = Field(20_000, ge=0, description="in all; items with the most comments come first")
     diversity: float = Field(0.0, ge=0, lt=1, description="0: by score alone; higher: more varied lists")
 
 

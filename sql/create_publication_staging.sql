@@ -14,4 +14,10 @@ create temporary table staged_lists (
 );
 create temporary table staged_user_vectors (position integer not null, vector vector not null);
 create temporary table staged_item_vectors (position integer not null, vector vector not null);
+create temporary table staged_comment_sentiment (
+    item_id text primary key,
+    comments integer not null,
+    average_value real not null,
+    average_sentiment real not null
+);
 create temporary table staged_items (position integer primary key, item_id text not null);

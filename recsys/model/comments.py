@@ -77,6 +77,13 @@ class CommentReader(nn.Module):
         """Return predicted values [texts], 0 to 1."""
         return (self.encode(texts) @ self.weight + self.bias).clamp(0, 1).cpu().numpy()
 
+    def opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Return predicted values, 0 to 1, and sentiments, -1, 0 or 1, both [texts]."""
+        predicted = self.predict(texts)
+        low, high = self.cuts.tolist()
+        sentiment = np.where(predicted <= low, -1, np.where(predicted >= high, 1, 0)).astype(np.int8)
+        return predicted, sentiment
+
     def read(self, sequences: Sequences) -> Sequences:
         """Return the events with value and sentiment of those that have a comment and no opinion beside it.
 
@@ -89,11 +96,9 @@ class CommentReader(nn.Module):
         if not len(rows):
             return sequences
         different, of_row = np.unique(sequences.comment[rows], return_inverse=True)
-        predicted = self.predict(sequences.comments.take(different).to_pylist())[of_row]
-        low, high = self.cuts.tolist()
+        opinions = self.opinions(sequences.comments.take(different).to_pylist())
         value, sentiment = sequences.value.copy(), sequences.sentiment.copy()
-        value[rows] = predicted
-        sentiment[rows] = np.where(predicted <= low, -1, np.where(predicted >= high, 1, 0))
+        value[rows], sentiment[rows] = opinions[0][of_row], opinions[1][of_row]
         weight = np.where(sentiment < 0, 0, sequences.weight).astype(np.float32)
         return replace(sequences, value=value, sentiment=sentiment, weight=weight)
 

@@ -193,6 +193,10 @@ class Recommender(nn.Module):
         """Return the events with what comments say where nothing else does; scores see them like this."""
         return self.comments.read(histories)
 
+    def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
+        """Return predicted values (0 to 1) and sentiments [texts]; None: it has not learned to read."""
+        return self.comments.opinions(texts) if self.comments.reads else None
+
     @torch.no_grad()
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the vectors [items, dim] of the whole catalogue."""

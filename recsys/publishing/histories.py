@@ -155,9 +155,13 @@ def _copy(connection: sa.Connection, statement: str) -> pa.Table:
 
 
 def _comments(
-    connection: sa.Connection, first: int, last: int, through_transaction_id: int, feedback_id: pa.ChunkedArray
+    connection: sa.Connection,
+    first: int,
+    last: int,
+    through_transaction_id: int,
+    feedback_id: pa.ChunkedArray,
 ) -> pa.ChunkedArray:
-    """Return for each event the comment that has to be read because nothing else tells an opinion; or null."""
+    """Return for each event its comment, scrubbed, where nothing else tells an opinion; elsewhere null."""
     found = _copy(
         connection,
         render_literals(

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, PublicationConflictError
 from recsys.memory import require_memory
+from recsys.publishing.comment_sentiment import stage_comment_sentiment
 from recsys.publishing.histories import count_items, read_catalogue, read_histories, read_horizon
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
@@ -35,9 +36,11 @@ _SWAP = (
     "delete_stale_lists",
     "delete_stale_user_vectors",
     "delete_stale_item_vectors",
+    "delete_stale_comment_sentiment",
     "merge_into_recommendation_lists",
     "merge_into_user_vectors",
     "merge_into_item_vectors",
+    "merge_into_comment_sentiment",
 )
 
 
@@ -167,6 +170,8 @@ def _stage(
     model = servable.model.with_catalogue(catalogue)
     scorer = BatchScorer(model, settings.publishing, servable.explain)
     stage_items(connection, catalogue, scorer.scorer.item_vectors)
+    if everyone:
+        stage_comment_sentiment(connection, model, settings.publishing, through_transaction_id=through)
     batches = read_histories(
         connection,
         catalogue,

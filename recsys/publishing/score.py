@@ -59,6 +59,10 @@ class ServingModel(Protocol):
         """Return the memory that `with_catalogue` and scores take with so many items, by what takes it."""
         ...
 
+    def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
+        """Return predicted values and sentiments [texts]; None: it has not learned to read comments."""
+        ...
+
     def scorer(self) -> Scorer:
         """Return what scores with the recommender as it is now."""
         ...

@@ -66,7 +66,8 @@ def staging_session(engine: sa.Engine) -> Iterator[sa.Connection]:
 def empty_staging(connection: sa.Connection) -> None:
     """Start over in the same session."""
     connection.exec_driver_sql(
-        "truncate staged_users, staged_lists, staged_user_vectors, staged_item_vectors, staged_items"
+        "truncate staged_users, staged_lists, staged_user_vectors, staged_item_vectors, staged_items,"
+        " staged_comment_sentiment"
     )
     connection.commit()
 

@@ -341,6 +341,18 @@ item_vectors = Table(
     comment="current item vectors, of the same model version as the recommendations",
 )
 
+comment_sentiment = Table(
+    "comment_sentiment",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("model_version", Text, nullable=False),
+    Column("comments", Integer, nullable=False, comment="that were read, each of another person"),
+    Column("average_value", REAL, nullable=False, comment="0 to 1"),
+    Column("average_sentiment", REAL, nullable=False, comment="-1 to 1"),
+    _timestamp("published_at", nullable=False, server_default=NOW),
+    comment="what the published model reads in comments, of items with enough of them to hide each",
+)
+
 erasure_requests = Table(
     "erasure_requests",
     metadata,

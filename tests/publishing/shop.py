@@ -42,6 +42,11 @@ class StandIn:
     def serving_bytes(self, items: int) -> dict[str, int]:
         return {"vectors": 4 * DIM * items}
 
+    def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
+        """Version 9 has not learned to read; the others know two words."""
+        sentiment = np.array([("good" in text) - ("bad" in text) for text in texts], dtype=np.int8)
+        return None if self.version == "9" else ((1 + sentiment.astype(np.float32)) / 2, sentiment)
+
     def scorer(self) -> "StandIn":
         return self
 

@@ -15,7 +15,9 @@ MAX_EVENTS = 3
 ODD = ['comma, "quoted"', "new\nline", "{brace}", "back\\slash", "三体 🎉", "NULL", " "]
 
 
-def read(shop: Shop, batch_users: int = 100, through: int | None = None) -> tuple[list[str], list[UserBatch]]:
+def read(
+    shop: Shop, batch_users: int = 100, through: int | None = None, max_events: int = MAX_EVENTS
+) -> tuple[list[str], list[UserBatch]]:
     """Item ids of the catalogue and the batches of all users."""
     with publishing_session(shop.engine) as connection:
         horizon = connection.scalar(sa.text(read_statement("compute_publication_horizon")))
@@ -27,7 +29,7 @@ def read(shop: Shop, batch_users: int = 100, through: int | None = None) -> tupl
             shop.event_types(),
             users=users,
             batch_users=batch_users,
-            max_events=MAX_EVENTS,
+            max_events=max_events,
             through_transaction_id=horizon if through is None else through,
         )
         return catalogue.item_ids.tolist(), list(batches)
@@ -107,6 +109,34 @@ def test_values_and_times_arrive_exactly(empty_shop: Shop) -> None:
     [batch] = read(empty_shop)[1]
     assert batch.histories.value.tolist() == [0.5]
     assert batch.histories.occurred_at.tolist() == [int(moment.timestamp()) * 1_000_000 + 123457]
+
+
+def test_comments_that_stand_alone_are_read_scrubbed(empty_shop: Shop) -> None:
+    empty_shop.add_items("a", "b", "c", "d", "e")
+    empty_shop.add_users("u")
+    empty_shop.add_users("without consent", consent=False)
+    statement = (
+        "insert into feedback (user_id, item_id, event_type, value, comment, occurred_at)"
+        " values (:user, :item, :type, :value, :comment, :at)"
+    )
+    for hour, (user, item, event_type, value, comment) in enumerate(
+        [
+            ("u", "a", "comment", None, "Write to me@example.org,\n\"please\""),
+            ("u", "b", "rating", 5, "as rated"),
+            ("u", "c", "dislike", None, "as disliked"),
+            ("u", "d", "comment", None, " "),
+            ("u", "e", "view", None, None),
+            ("without consent", "a", "comment", None, "not to be read"),
+        ]
+    ):
+        values = {"user": user, "item": item, "type": event_type, "value": value, "comment": comment}
+        empty_shop.execute(statement, values | {"at": START + timedelta(hours=hour)})
+    empty_shop.close_window()
+    empty_shop.execute(statement, values | {"user": "u", "at": START + timedelta(hours=9)})
+    [batch] = read(empty_shop, max_events=10)[1]
+    histories = batch.histories
+    assert histories.comment.tolist() == [0, -1, -1, -1, -1]
+    assert histories.comments.to_pylist() == ['Write to [e-mail],\n"please"']
 
 
 def test_any_text_can_be_an_id(empty_shop: Shop) -> None:
