@@ -1,11 +1,13 @@
 """A registered version behind `mlflow models serve`, asked over HTTP."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -59,6 +61,10 @@ def server(
         | {
             "MLFLOW_TRACKING_URI": str(settings.mlflow_tracking_uri),
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            # Its own limit of a minute is for servers; this machine may be busy with other tests.
+            "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(_START_SECONDS),
+            # As in an activated environment: MLflow starts uvicorn by name.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         },
         stdout=(folder / "server.log").open("w"),
@@ -66,13 +72,16 @@ def server(
         start_new_session=True,
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=_START_SECONDS, trust_env=False
+        ) as client:
             _wait(client, process, lambda: (folder / "server.log").read_text())
             yield client
     finally:
-        server = psutil.Process(process.pid)
-        started = [server, *server.children(recursive=True)]
-        end_processes(lambda: [each for each in started if _runs(each)], grace_seconds=5)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            started = psutil.Process(process.pid)
+            everything = [started, *started.children(recursive=True)]
+            end_processes(lambda: [each for each in everything if _runs(each)], grace_seconds=5)
         process.wait()
 
 
