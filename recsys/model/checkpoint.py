@@ -171,6 +171,7 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
     }
     model.fusion = Fusion(manifest["fusion"])
     model.request_fusion = Fusion(manifest["request_fusion"])
+    model.seat_newcomers()
     return model.to(torch.device(device)).eval()
 
 

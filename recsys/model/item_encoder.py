@@ -34,7 +34,9 @@ class ItemEncoder(nn.Module):
         self.ids = nn.Parameter(torch.randn(n_items, settings.dim) * 0.02)
         self.register_buffer("trained", torch.zeros(n_items, dtype=torch.bool), persistent=False)
 
-    def forward(self, text_vectors: Tensor, items: Tensor | None = None) -> Tensor:
+    def forward(
+        self, text_vectors: Tensor, items: Tensor | None = None, lent_by: Tensor | None = None
+    ) -> Tensor:
         """Return item vectors [items, dim].
 
         Parameters
@@ -43,11 +45,22 @@ class ItemEncoder(nn.Module):
             [items, text width]
         items
             [items] positions of these items in the catalogue; all of it when None.
+        lent_by
+            [items] positions of the items whose id part is lent to those never met in training.
         """
+        if lent_by is not None:
+            items = torch.where(self.trained, torch.arange(len(lent_by), device=lent_by.device), lent_by)
         ids, use = (self.ids, self.trained) if items is None else (self.ids[items], self.trained[items])
         if self.training and self.id_dropout > 0:
             use = use & (torch.rand(use.shape, device=use.device) >= self.id_dropout)
         return self.from_text(text_vectors) + 2 * torch.sigmoid(self.gate) * ids * use.unsqueeze(-1)
+
+    @torch.no_grad()
+    def meet(self, items: Tensor, lent_by: Tensor) -> None:
+        """Mark items [n] as met in training; those that were not begin with the id part lent to them."""
+        new = items[~self.trained[items]]
+        self.ids[new] = self.ids[lent_by[new]]
+        self.trained[items] = True
 
     def from_text(self, text_vectors: Tensor) -> Tensor:
         """Return what the text alone gives, [items, dim]."""

@@ -18,6 +18,7 @@ from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.model.fusion import LIKING, NEURAL, Fusion
 from recsys.model.heads import FeedbackHead, RequestHead
 from recsys.model.item_encoder import ItemEncoder
+from recsys.model.newcomers import find_stand_ins
 from recsys.model.scoring import Scorer
 from recsys.model.text_cache import text_digest
 from recsys.model.text_encoder import TextEncoder
@@ -37,6 +38,8 @@ class Recommender(nn.Module):
     """
 
     text_vectors: Tensor
+    stand_ins: Tensor
+    """[items] position of the item that stands in for a newcomer; its own for all others."""
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Recommender(nn.Module):
         self.request = RequestHead(settings)
         self.comments = CommentReader(encoder, settings)
         self.register_buffer("text_vectors", text_vectors, persistent=False)
+        self.register_buffer("stand_ins", torch.arange(len(catalogue)), persistent=False)
         self.text_digests = [text_digest(text) for text in catalogue.texts]
         self.text: TextEncoder | None = None
         self.text_state: dict[str, Tensor] = {}
@@ -182,7 +186,15 @@ class Recommender(nn.Module):
         moved.popularity = self.popularity.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
+        moved.seat_newcomers()
         return moved.train(self.training)
+
+    @torch.no_grad()
+    def seat_newcomers(self) -> None:
+        """Find out which items stand in for newcomers, after weights, counts or texts changed."""
+        parts = self.items.from_text(self.text_vectors)
+        counts = torch.from_numpy(self.popularity.counts).to(self.device)
+        self.stand_ins.copy_(find_stand_ins(parts, counts))
 
     def clone(self) -> "Recommender":
         """Return an independent copy of the weights that shares the text encoder and the catalogue."""
@@ -203,11 +215,11 @@ class Recommender(nn.Module):
         return self.item_table().cpu().numpy()
 
     def item_table(self) -> Tensor:
-        """Return the vectors [items, dim] of the whole catalogue, all with their id part."""
+        """Return the vectors [items, dim] of the whole catalogue; newcomers with an id part lent to them."""
         training = self.items.training
         self.items.eval()
         try:
-            table: Tensor = self.items(self.text_vectors)
+            table: Tensor = self.items(self.text_vectors, lent_by=self.stand_ins)
         finally:
             self.items.train(training)
         return table

@@ -41,6 +41,8 @@ class TextEncoder(nn.Module):
         self.cache = cache or FrozenOutputCache()
         self.useful_tokens = 0
         self.computed_tokens = 0
+        self.frozen_tokens = 0
+        """Tokens that passed through frozen layers, because no earlier output of theirs was at hand."""
         self._tokenizer, self.transformer = load_transformer(base)
         config = self.transformer.config
         limit = getattr(config, "max_position_embeddings", None) or settings.max_text_tokens
@@ -210,6 +212,7 @@ class TextEncoder(nn.Module):
         missing = [i for i, output in enumerate(kept) if output is None]
         whole = self.mode == "frozen"
         if missing:
+            self.frozen_tokens += sum(len(tokens[i]) for i in missing)
             with torch.no_grad():
                 pooled = self._pool([tokens[i] for i in missing])
             for row, i in enumerate(missing):

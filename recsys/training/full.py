@@ -242,6 +242,7 @@ def fit_closed_form(model: Recommender, sequences: Sequences, settings: Settings
     """Fit collaborative filtering and popularity, the former only up to a size of the catalogue."""
     n_items = len(model.catalogue)
     model.popularity = Popularity.fit(sequences, n_items)
+    model.seat_newcomers()
     if n_items > settings.model.collaborative_max_items:
         _log.info(
             "collaborative filtering is left out: %d items, RECSYS_MODEL__COLLABORATIVE_MAX_ITEMS is %d",

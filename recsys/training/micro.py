@@ -81,7 +81,7 @@ def fit_micro(
     weighted = replace(sequences, weight=np.where(target, sequences.weight, 0).astype(np.float32))
     trained = weighted.where(context).without_empty_users()
     items = np.unique(sequences.item_index[learned])
-    model.items.trained[torch.from_numpy(items).to(model.device)] = True
+    model.items.meet(torch.from_numpy(items).to(model.device), model.stand_ins)
 
     fresh_cases = Validator.build(_cases(sequences, validating & ~held_out), model, settings.evaluation.k)
     guard_cases = Validator.build(_cases(sequences, guard), model, settings.evaluation.k)
@@ -119,6 +119,7 @@ def fit_micro(
     if best_epoch == 0:
         stopped += "; the parent's weights were kept, no epoch was better"
     _count(model, sequences, fresh)
+    model.seat_newcomers()
     metrics |= {"fresh_quality": best_score, "guard_ndcg": guard_cases.ndcg(model)}
     metrics["validation_ndcg"] = fresh_cases.ndcg(model)
     return Fitted(model.eval(), history, best_epoch, metrics, stopped)
