@@ -140,7 +140,7 @@ class ModelSettings(_Section):
 class TrainingSettings(_Section):
     """Full fine-tune."""
 
-    epochs: int = Field(25, ge=1)
+    epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=1, description="users")
     learning_rate: float = Field(1e-3, gt=0)
     text_learning_rate: float = Field(2e-5, ge=0)
@@ -148,7 +148,7 @@ class TrainingSettings(_Section):
     warmup_share: float = Field(0.05, ge=0, le=1)
     gradient_clip: float = Field(1.0, gt=0)
     gradient_accumulation: int = Field(1, ge=1)
-    patience: int = Field(5, ge=1, description="evaluations without gain before stopping")
+    patience: int = Field(6, ge=1, description="evaluations without gain before stopping")
     weight_averaging: float = Field(
         0.99, ge=0, lt=1, description="decay per step of the moving average of weights that is kept; 0: none"
     )
