@@ -31,8 +31,8 @@ PEER_PYTHON = Path(__file__).parents[1] / ".bench-peers/bin/python"
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 NEIGHBOURS = (20, 50, 200, 1000)
 SHRINKAGES = (0.0, 20.0)
-SASREC_FACTORS = (64, 128)
-SASREC_DROPOUTS = (0.2, 0.4)
+SASREC_GRID = "64:0.2,64:0.4,128:0.2,128:0.4"
+"""Widths and dropouts that are tried."""
 _SCORE_BATCH = 1024
 
 
@@ -150,20 +150,23 @@ def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | 
 
 
 def fit_sasrec(
-    split_file: Path, folder: Path, seed: int, chosen: Mapping[str, float] | None
+    split_file: Path, folder: Path, seed: int, grid: Sequence[Mapping[str, float]]
 ) -> tuple[Precomputed, dict[str, Any]]:
-    """Train with the settings `chosen`, or with each of the grid and keep the best on validation."""
-    grid = [dict(chosen)] if chosen else [
-        {"factors": factors, "dropout": dropout}
-        for factors, dropout in product(SASREC_FACTORS, SASREC_DROPOUTS)
-    ]  # fmt: skip
+    """Train with each setting of the grid and keep the best on validation."""
     best: dict[str, Any] = {"best_validation_ndcg": -1.0}
     for number, options in enumerate(grid):
         output = folder / f"sasrec-{seed}-{number}"
         report = run_sasrec(split_file, output, seed=seed, **options)
+        print(f"  sasrec {dict(options)}: validation {report['best_validation_ndcg']:.4f}", flush=True)
         if report["best_validation_ndcg"] > best["best_validation_ndcg"]:
-            best = report | {"options": options, "output": str(output.with_suffix(".npy"))}
+            best = report | {"options": dict(options), "output": str(output.with_suffix(".npy"))}
     return Precomputed(np.load(best["output"])), best
+
+
+def parse_grid(text: str) -> list[dict[str, float]]:
+    """Return the settings in a text such as `64:0.2,128:0.4`."""
+    pairs = (entry.split(":") for entry in text.split(","))
+    return [{"factors": int(factors), "dropout": float(dropout)} for factors, dropout in pairs]
 
 
 class PopularityByAttribute:

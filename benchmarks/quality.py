@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.peers import (
+    SASREC_GRID,
     PopularityByAttribute,
     Precomputed,
     Scorer,
@@ -39,6 +40,7 @@ from benchmarks.peers import (
     fit_item_knn,
     fit_popularity,
     fit_sasrec,
+    parse_grid,
     timed,
     write_split,
 )
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         dataset = load_dataset(options.dataset or options.data.name, options.data, options.cache)
         split = make_split(dataset, options.split)
-        results = compare(dataset, split, options.models, options.seeds, Settings(home=home), home)
+        results = compare(dataset, split, options, Settings(home=home), home)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     figures = summarise(results, split.cases)
@@ -102,10 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare(
-    dataset: Dataset, split: Protocol, models: Sequence[str], seeds: int, settings: Settings, folder: Path
+    dataset: Dataset, split: Protocol, options: argparse.Namespace, settings: Settings, folder: Path
 ) -> dict[str, Result]:
     """Fit and judge every model; those that need a seed once for each."""
-    results: dict[str, Result] = {name: Result() for name in models}
+    results: dict[str, Result] = {name: Result() for name in options.models}
     n_items = len(dataset.catalogue)
     fits: dict[str, Callable[[], tuple[Scorer, dict[str, Any]]]] = {
         "popularity": lambda: fit_popularity(split, n_items),
@@ -114,21 +116,21 @@ def compare(
         "popularity_by_genre": lambda: (PopularityByAttribute(dataset.catalogue, split.known), {}),
         "text_neighbours": lambda: (TextNeighbours(dataset.catalogue, dataset.event_types), {}),
     }
-    for name in models:
+    for name in options.models:
         if name in fits:
             scorer, details, seconds = timed(fits[name])
             results[name].add(judge(scorer, split.cases), seconds, details)
             _say(name, results[name])
-    chosen: dict[str, Any] | None = None
-    if "sasrec" in models:
-        write_split(split, n_items, folder / "split.npz")
-    for seed in range(seeds):
-        if "ours" in models:
+    if "ours" in options.models:
+        for seed in range(options.seeds):
             add_ours(results, dataset, split, settings, seed, folder / f"ours-{seed}")
-        if "sasrec" in models:
-            scores, details = fit_sasrec(folder / "split.npz", folder, seed, chosen)
-            chosen = details["options"]
-            results["sasrec"].add(judge(scores, split.cases), details["fit_seconds"], {"options": chosen})
+    if "sasrec" in options.models:
+        write_split(split, n_items, folder / "split.npz")
+        grid = parse_grid(options.sasrec_grid)
+        for seed in range(options.sasrec_seeds or options.seeds):
+            scores, details = fit_sasrec(folder / "split.npz", folder, seed, grid)
+            grid = [details["options"]]  # chosen once, on validation
+            results["sasrec"].add(judge(scores, split.cases), details["fit_seconds"], details)
             _say("sasrec", results["sasrec"])
     return results
 
@@ -282,6 +284,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the data set, or of items.csv and feedback.csv")
     parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--sasrec-grid", default=SASREC_GRID, help="width:dropout, ...; tried with seed 0")
+    parser.add_argument("--sasrec-seeds", type=int, help="default: as many as of ours")
     parser.add_argument("--models", help=f"some of {','.join(MODELS)}")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--output", type=Path, help="folder for per-user results")
