@@ -12,8 +12,7 @@ from adbc_driver_postgresql import dbapi
 from recsys.errors import ServiceUnavailableError
 from recsys.warehouse.literals import render_literals
 
-# About a row group of events, so that batches need not be joined.
-_BATCH_BYTES = 24 * 1024 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
 
 
 class Extraction:
