@@ -19,7 +19,9 @@ LEAST_COMMENTS = 40
 LEAST_OF_A_KIND = 10
 """Comments with a positive and with a negative opinion, below which nothing can be learned."""
 LEAST_AUC = 0.6
-"""Of negative against positive comments not learned from; a reader that guesses is worse than none."""
+MOST_CHANCE = 0.001
+"""Of negative against positive comments not learned from, and the probability that guessing gives as much:
+a reader that guesses is worse than none."""
 _FOLDS = 5
 _PENALTY = 1e-4
 
@@ -66,13 +68,13 @@ def fit_comment_reader(
         own = torch.from_numpy(folds == fold).to(vectors.device)
         weight, bias = _fit(vectors[~own], values[~own])
         predicted[folds == fold] = (vectors[own] @ weight + bias).cpu().numpy()
-    auc = _area_under_curve(predicted, sentiment)
+    auc, chance = _area_under_curve(predicted, sentiment)
     metrics = {
         "comments": float(len(rows)),
         "comment_spearman": float(scipy.stats.spearmanr(predicted, values.cpu().numpy()).statistic),
         "comment_auc": auc,
     }
-    if auc < LEAST_AUC:
+    if auc < LEAST_AUC or chance > MOST_CHANCE:
         _log.info("comments are not read: what they say cannot be told from their words (AUC %.2f)", auc)
         return metrics
     weight, bias = _fit(vectors, values)
@@ -106,7 +108,8 @@ def _fit(vectors: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     return weight.detach(), bias.detach()
 
 
-def _area_under_curve(predicted: NDArray[np.float32], sentiment: NDArray[np.int8]) -> float:
+def _area_under_curve(predicted: NDArray[np.float32], sentiment: NDArray[np.int8]) -> tuple[float, float]:
+    """Return the area under the ROC curve and the probability of one as large by chance."""
     positive, negative = predicted[sentiment > 0], predicted[sentiment < 0]
-    statistic = scipy.stats.mannwhitneyu(positive, negative).statistic
-    return float(statistic / (len(positive) * len(negative)))
+    found = scipy.stats.mannwhitneyu(positive, negative, alternative="greater")
+    return float(found.statistic / (len(positive) * len(negative))), float(found.pvalue)
