@@ -157,6 +157,9 @@ class TrainingSettings(_Section):
     feedback_weight: float = Field(0.2, ge=0, description="like/dislike binary cross-entropy")
     rating_weight: float = Field(0.1, ge=0, description="Huber loss on ratings")
     request_weight: float = Field(0.1, ge=0, description="next item given a request in words")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a target spread over all items; for noisy implicit feedback"
+    )
     full_softmax_items: int = Field(20_000, ge=1, description="sample negatives in larger catalogues")
     sampled_negatives: int = Field(4_096, ge=1)
     max_comments: int = Field(10_000, ge=0, description="latest ones from which reading comments is learned")

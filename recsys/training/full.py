@@ -27,7 +27,7 @@ from recsys.training.comments import fit_comment_reader
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.parallel import agree, barrier, is_first
 from recsys.training.requests import RequestTable
-from recsys.training.trainer import LoopSettings, Trainer, Validator, time_limit
+from recsys.training.trainer import LoopSettings, OnStep, Trainer, Validator, time_limit
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ def fit_full(
     *,
     split: Split | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_step: OnStep | None = None,
 ) -> Fitted:
     """Train on all events of `sequences`; the caller has taken the held-out ones away.
 
@@ -68,6 +69,8 @@ def fit_full(
         What of it validates; default: the latest events of some users (`split_validation`).
     report
         Called with the losses, validation metric, learning rate and seconds of each epoch.
+    on_step
+        Called after each training step; see `Trainer.on_step`.
 
     Raises
     ------
@@ -92,6 +95,7 @@ def fit_full(
     counts = np.bincount(split.train.item_index, minlength=len(catalogue)).astype(np.float32)
     model.items.trained.copy_(torch.from_numpy(counts > 0))
     trainer = _trainer(model, split, counts, settings)
+    trainer.on_step = on_step or trainer.on_step
     validator = Validator.build(split.cases, model, settings.evaluation.k)
     folder = RunFolder(output / "state")
     fingerprint = _fingerprint(settings, sequences, catalogue)
@@ -131,6 +135,7 @@ def _trainer(model: Recommender, split: Split, counts: NDArray[np.float32], sett
         requests=requests,
         full_softmax_items=training.full_softmax_items,
         sampled_negatives=training.sampled_negatives,
+        label_smoothing=training.label_smoothing,
         seed=training.seed,
     )
     batches = UserBatches(split.train, settings.model.max_events, training.batch_size, training.seed)

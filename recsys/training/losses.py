@@ -10,7 +10,9 @@ _CHUNK_LOGITS = {"cpu": 1 << 19, "cuda": 1 << 26}
 """Logits computed at a time: on a CPU as many as stay in its cache."""
 
 
-def next_item_loss(users: Tensor, items: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def next_item_loss(
+    users: Tensor, items: Tensor, targets: Tensor, weights: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """Return the weighted sum of full-softmax cross-entropies.
 
     Logits are computed, turned into gradients and forgotten chunk by chunk, so that [n, candidates] never
@@ -24,8 +26,12 @@ def next_item_loss(users: Tensor, items: Tensor, targets: Tensor, weights: Tenso
         [candidates, dim] item vectors.
     targets, weights
         [n] row of the target among the candidates, and its weight.
+    smoothing
+        Share of a target that is spread over all candidates: implicit feedback is not always meant.
     """
-    result: Tensor = _LinearCrossEntropy.apply(users, items, targets, weights)  # type: ignore[no-untyped-call]
+    result: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        users, items, targets, weights, smoothing
+    )
     return result
 
 
@@ -33,7 +39,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Softmax cross-entropy of a product, with gradients made on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, targets: Tensor, weights: Tensor, smoothing: float
+    ) -> Tensor:
         rows = max(1, _CHUNK_LOGITS[users.device.type] // max(len(items), 1))
         user_gradient, item_gradient = torch.empty_like(users), torch.zeros_like(items)
         loss = users.new_zeros(())
@@ -41,22 +49,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = slice(start, start + rows)
             logits = users[part] @ items.T
             own = targets[part, None]
-            loss -= weights[part] @ logits.gather(1, own)[:, 0]
+            told = (1 - smoothing) * logits.gather(1, own)[:, 0]
+            if smoothing:
+                told += smoothing * logits.mean(1)
+            loss -= weights[part] @ told
             highest = logits.amax(1, keepdim=True)
             chances = logits.sub_(highest).exp_()
             total = chances.sum(1, keepdim=True)
             loss += weights[part] @ (total.log() + highest)[:, 0]
             chances.mul_(weights[part, None] / total)
-            chances.scatter_add_(1, own, -weights[part, None])
+            chances.scatter_add_(1, own, -(1 - smoothing) * weights[part, None])
+            if smoothing:
+                chances -= smoothing / len(items) * weights[part, None]
             torch.mm(chances, items, out=user_gradient[part])
             item_gradient.addmm_(chances.T, users[part])
         ctx.save_for_backward(user_gradient, item_gradient)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         user_gradient, item_gradient = ctx.saved_tensors
-        return user_gradient * gradient, item_gradient * gradient, None, None
+        return user_gradient * gradient, item_gradient * gradient, None, None, None
 
 
 def sampled_next_item_loss(

@@ -23,7 +23,7 @@ from recsys.training.checkpoints import restore_weights, seed_everything, weight
 from recsys.training.full import Fitted, choose_device
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.parallel import agree
-from recsys.training.trainer import LoopSettings, Trainer, Validator, time_limit
+from recsys.training.trainer import LoopSettings, OnStep, Trainer, Validator, time_limit
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def fit_micro(
     settings: Settings,
     *,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_step: OnStep | None = None,
 ) -> Fitted:
     """Update a copy of `parent` on the fresh events of a micro snapshot.
 
@@ -86,6 +87,7 @@ def fit_micro(
     fresh_cases = Validator.build(_cases(sequences, validating & ~held_out), model, settings.evaluation.k)
     guard_cases = Validator.build(_cases(sequences, guard), model, settings.evaluation.k)
     trainer = _trainer(model, teacher, trained, settings)
+    trainer.on_step = on_step or trainer.on_step
     out_of_time = time_limit(micro.time_budget_minutes, start)
     best = weights_of(model)
     best_score, best_epoch = _quality(fresh_cases, model), 0

@@ -56,6 +56,8 @@ class Objective:
         The parent whose next-item distribution the model stays near.
     sampled_negatives
         Negatives a step when the catalogue has more items than `full_softmax_items`.
+    label_smoothing
+        Of the full softmax.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Objective:
         full_softmax_items: int = 20_000,
         sampled_negatives: int = 4_096,
         request_share: float = 0.1,
+        label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.model = model
@@ -76,6 +79,7 @@ class Objective:
         self.requests = requests
         self.teacher = teacher
         self.request_share = request_share
+        self.label_smoothing = label_smoothing
         self.generator = torch.Generator().manual_seed(seed)
         self.known = model.items.trained.nonzero()[:, 0]
         self.sampled = len(self.known) > full_softmax_items
@@ -156,7 +160,7 @@ class Objective:
         negatives: Tensor | None,
     ) -> Tensor:
         if negatives is None:
-            return next_item_loss(users, items, target, weight)
+            return next_item_loss(users, items, target, weight, self.label_smoothing)
         rows = torch.searchsorted(candidates, self.known[negatives.to(self.known.device)])
         chance = 1 - (1 - self.probability[negatives]) ** self.sampled_negatives
         return sampled_next_item_loss(

@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from recsys.training.result import (
     read_result,
     write_result,
 )
+from recsys.training.trainer import OnStep
 
 _log = logging.getLogger("recsys.training")
 
@@ -78,7 +80,8 @@ def train(
     if is_first():
         history.write_text("")
     try:
-        fitted = _fit(kind, snapshot, output, settings, parent, _reporter(history))
+        with _step_bar() as on_step:
+            fitted = _fit(kind, snapshot, output, settings, parent, _reporter(history), on_step)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             "the GPU's memory does not suffice: lower RECSYS_TRAINING__BATCH_SIZE (and raise "
@@ -113,10 +116,14 @@ def _fit(
     settings: Settings,
     parent: Path | None,
     report: Callable[[dict[str, Any]], None],
+    on_step: OnStep | None,
 ) -> Fitted:
     if kind == "full":
         known = snapshot.sequences().before(snapshot.held_out_from).without_empty_users()
-        return fit_full(snapshot.catalogue(), snapshot.event_types(), known, settings, output, report=report)
+        return fit_full(
+            snapshot.catalogue(), snapshot.event_types(), known, settings, output,
+            report=report, on_step=on_step,
+        )  # fmt: skip
     assert parent is not None
     model = Recommender.load(parent)
     if model.event_types.names != snapshot.event_types().names:
@@ -130,7 +137,25 @@ def _fit(
         snapshot.held_out_from,
         settings,
         report=report,
+        on_step=on_step,
     )
+
+
+@contextmanager
+def _step_bar() -> Iterator[OnStep | None]:
+    """Show how far an epoch is to a person who watches; a log gets a line for each epoch instead."""
+    if not (sys.stdout.isatty() and is_first()):
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("epoch 1")
+
+        def on_step(epoch: int, done: int, steps: int) -> None:
+            progress.update(bar, description=f"epoch {epoch + 1}", completed=done, total=max(done, steps))
+
+        yield on_step
 
 
 def _write_checkpoint(

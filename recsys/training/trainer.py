@@ -21,6 +21,9 @@ from recsys.training.batching import UserBatches, ValidationCases
 from recsys.training.objective import FreshText, Objective
 from recsys.training.parallel import processes
 
+OnStep = Callable[[int, int, int], None]
+"""Called with the epoch from 0, the steps done in it and its number of steps, about."""
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -59,6 +62,7 @@ class Trainer:
         self.steps_per_epoch = max(1, batches.steps())
         self.total_steps = self.steps_per_epoch * settings.epochs // settings.gradient_accumulation + 1
         self.step = 0
+        self.on_step: OnStep = lambda _epoch, _done, _steps: None
         self._rng = np.random.default_rng((settings.seed, 2))
         text = model.text
         self.text_parameters = (
@@ -124,6 +128,7 @@ class Trainer:
                 self.model.text_vectors[fresh.items] = fresh.vectors.detach().to(self.model.text_vectors)
             if (number + 1) % self.settings.gradient_accumulation == 0:
                 self._update()
+            self.on_step(epoch, number + 1, self.steps_per_epoch)
             if out_of_time():
                 break
         if trains_text:
