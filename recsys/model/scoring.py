@@ -44,6 +44,8 @@ class Scorer:
         popularity = standardise(np.maximum(popularity, popularity[:, self._stand_ins]), self._known)
         centred = self.table - self.table.mean(0)
         self._covariance = (centred.T @ centred / len(centred)).double()
+        # Fresh memory for each block of users would cost as much time as the product itself.
+        self._scores = torch.empty(0, len(centred), device=centred.device)
         self.items = torch.cat([centred, torch.from_numpy(popularity).T.to(centred)], 1)
 
     def user_vectors(self, histories: Sequences, requests: Sequence[str] | None = None) -> Tensor:
@@ -52,7 +54,7 @@ class Scorer:
 
     @torch.no_grad()
     def score(self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None) -> Tensor:
-        """Return the fused scores [users, items].
+        """Return the fused scores [users, items], valid until the next call: its memory is used again.
 
         Parameters
         ----------
@@ -61,7 +63,10 @@ class Scorer:
         histories, requests
             Of the same users.
         """
-        scores = self.fused_queries(users, requests) @ self.items.T
+        if len(self._scores) < len(users):
+            self._scores = torch.empty(len(users), len(self.items), device=users.device)
+        scores = self._scores[: len(users)]
+        torch.mm(self.fused_queries(users, requests), self.items.T, out=scores)
         if self.model.collaborative is not None:
             weight = self._weight(COLLABORATIVE, users, requests)
             scores += weight * self._collaborative(histories)

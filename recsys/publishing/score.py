@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCORES_IN_MEMORY = 1 << 23
-"""Scores [users, items] that exist at a time: 32 MiB, whatever the numbers of users and items."""
+SCORES_IN_MEMORY = 1 << 24
+"""Scores [users, items] that exist at a time: 64 MiB, whatever the numbers of users and items."""
 BLOCK_USERS = 256
 _PROGRESS_SECONDS = 10.0
 
@@ -40,7 +40,7 @@ class Scorer(Protocol):
         ...
 
     def score(self, users: "Tensor", histories: Sequences, requests: list[str] | None = None) -> "Tensor":
-        """Return fused scores [users, items], which the caller may change."""
+        """Return fused scores [users, items], which the caller may change; valid until the next call."""
         ...
 
 
@@ -129,10 +129,12 @@ class BatchScorer:
     """
 
     def __init__(self, model: ServingModel, settings: PublishingSettings, explain: Explainer | None) -> None:
+        import torch  # here, so that reading what is published does not load it
+
         self.settings = settings
         self.scorer = model.scorer()
         self._explain = explain(self.scorer) if explain else None
-        self._unavailable = np.flatnonzero(~model.catalogue.available)
+        self._unavailable = torch.from_numpy(np.flatnonzero(~model.catalogue.available))
         self._block_users = max(1, min(BLOCK_USERS, SCORES_IN_MEMORY // len(model.catalogue)))
 
     def score(self, batch: UserBatch, requests: list[str] | None = None) -> ScoredBatch:
@@ -157,7 +159,7 @@ class BatchScorer:
             own, asked = histories.take_users(rows), requests[block] if requests else None
             consumed = slice(*np.searchsorted(consumed_user, [first, first + len(rows)]))
             scores = self.scorer.score(vectors[block], own, asked)
-            scores[:, self._unavailable] = -np.inf
+            scores.index_fill_(1, self._unavailable.to(scores.device), -np.inf)
             scores[consumed_user[consumed] - first, consumed_item[consumed].astype(np.int64)] = -np.inf
             items[block], best[block] = self._best(scores)
             if self._explain is None:
