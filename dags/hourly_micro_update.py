@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from airflow.sdk import dag
+from airflow.sdk import TriggerRule, dag
 
 from recsys import stages
 from recsys.approval import AFTER_APPROVAL, ApprovePromotion
@@ -37,8 +37,9 @@ from recsys.orchestration import (
 What the champion has not trained on yet is validated and snapshotted together with older feedback to
 replay and with guard users on whom forgetting is measured. The champion's copy learns it with a small
 learning rate, and replaces the champion when it is no worse on the newest events and has not
-forgotten. Too little fresh feedback, or no champion yet, ends the run as skipped; the feedback stays
-for the next one.
+forgotten. Too little fresh feedback, or no champion yet, ends the training as skipped; the feedback stays
+for the next run. Whoever gave feedback gets new recommendations every hour, from the champion as it is
+when nothing replaces it.
 """,
 )
 def hourly_micro_update() -> None:
@@ -50,7 +51,9 @@ def hourly_micro_update() -> None:
     challenger = stage(stages.register)(evaluated)
     decision = stage(stages.gate)(challenger)
     answer = ApprovePromotion(task_id="approve", decided=decision, within=timedelta(minutes=45)).output
-    stage(stages.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
+    promoted = stage(stages.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
+    # Also when there was too little feedback to learn from, or the update was held.
+    stage(stages.refresh_users, trigger_rule=TriggerRule.NONE_FAILED)(promoted)
 
 
 hourly_micro_update()

@@ -327,6 +327,18 @@ def publish(run: Run) -> Reference:
     return summary.to_dict()
 
 
+def refresh_users(run: Run, promoted: Reference) -> Reference:
+    """Publish for users with fresh feedback although the champion stays: what they did counts at once.
+
+    `promoted` is empty when the run promoted nothing; otherwise the new champion is published elsewhere.
+    """
+    if promoted:
+        raise NothingToDoError(
+            f"version {promoted['version']} is champion now: publish_recommendations follows"
+        )
+    return publish(run)
+
+
 def refresh_analytics(run: Run) -> Reference:
     """Refresh the analytics views."""
     from recsys.warehouse.analytics import refresh_analytics as refresh

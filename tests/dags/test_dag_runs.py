@@ -168,6 +168,28 @@ def test_the_same_hour_again_learns_nothing_twice(loop: Loop) -> None:
     assert len(loop.rows(promotion_ledger)) == before
 
 
+def test_an_hour_with_too_little_to_learn_from_still_refreshes_who_reacted(loop: Loop) -> None:
+    (seen,) = loop.rows(recommendation_lists, recommendation_lists.c.user_id == "u000")
+    with loop.engine.begin() as connection:
+        connection.execute(
+            sa.insert(feedback),
+            {
+                "event_id": "one reaction",
+                "user_id": "u000",
+                "item_id": seen.item_ids[0],
+                "event_type": "like",
+                "occurred_at": datetime.now(UTC),
+            },
+        )
+    decisions = len(loop.rows(promotion_ledger))
+    loop.run("hourly_micro_update")
+
+    assert len(loop.rows(promotion_ledger)) == decisions
+    (refreshed,) = loop.rows(recommendation_lists, recommendation_lists.c.user_id == "u000")
+    assert seen.item_ids[0] not in refreshed.item_ids
+    assert refreshed.model_version == loop.champion()
+
+
 def test_rolling_back_restores_version_and_recommendations(loop: Loop) -> None:
     loop.run("roll_back_model", version=None, reason="a test of the way back")
     assert loop.champion() == "1"

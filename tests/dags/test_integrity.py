@@ -41,6 +41,7 @@ EXPECTED_TASKS = {
         "gate",
         "approve",
         "promote",
+        "refresh_users",
     ],
     "publish_recommendations": ["publish", "refresh_analytics"],
     "warehouse_housekeeping": ["keep_house", "refresh_analytics", "reconcile_registry", "prune_registry"],
