@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
 from recsys.model.collaborative import Popularity
-from recsys.model.fusion import target_ranks
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences, microseconds
@@ -185,9 +184,7 @@ def _quality(validator: Validator, model: Recommender) -> float:
     """Return NDCG without cut-off, which moves with small changes where NDCG@k stands still."""
     if not len(validator.cases):
         return 0.0
-    scores = model.user_vectors(validator.cases.histories) @ model.item_vectors().T
-    ranks = target_ranks(scores, validator.cases.targets, validator.excluded)
-    return float((1.0 / np.log2(ranks + 1.0)).mean())
+    return float((1.0 / np.log2(validator.ranks(model) + 1.0)).mean())
 
 
 def _count(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_]) -> None:

@@ -17,12 +17,15 @@ from recsys.errors import TrainingError
 from recsys.model.events import EventBatch
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
-from recsys.training.batching import UserBatches, ValidationCases
+from recsys.training.batching import Batches, ValidationCases
 from recsys.training.objective import FreshText, Objective
 from recsys.training.parallel import processes
 
 OnStep = Callable[[int, int, int], None]
 """Called with the epoch from 0, the steps done in it and its number of steps, about."""
+
+SCORES_IN_MEMORY = 1 << 25
+"""Scores [cases, items] that validation holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Recommender, objective: Objective, batches: UserBatches, settings: LoopSettings
+        self, model: Recommender, objective: Objective, batches: Batches, settings: LoopSettings
     ) -> None:
         self.model = model
         self.objective = objective
@@ -219,20 +222,30 @@ class Validator:
     """Full-ranking NDCG of the neural part on validation cases."""
 
     cases: ValidationCases
-    excluded: NDArray[np.bool_]
+    allowed: NDArray[np.bool_]
+    """[items] that are ranked."""
     k: int
 
     @classmethod
     def build(cls, cases: ValidationCases, model: Recommender, k: int) -> "Validator":
         """Rank among the items met in training that were not consumed before."""
-        return cls(cases, cases.excluded(len(model.catalogue), model.items.trained.cpu().numpy()), k)
+        return cls(cases, model.items.trained.cpu().numpy().copy(), k)
 
     def ndcg(self, model: Recommender) -> float:
         """Return NDCG@k; 0 without cases."""
-        if not len(self.cases):
-            return 0.0
-        scores = model.user_vectors(self.cases.histories) @ model.item_vectors().T
-        return float(ndcg_of_ranks(target_ranks(scores, self.cases.targets, self.excluded), self.k).mean())
+        return float(ndcg_of_ranks(self.ranks(model), self.k).mean()) if len(self.cases) else 0.0
+
+    def ranks(self, model: Recommender) -> NDArray[np.int64]:
+        """Return the rank [cases] of each target; memory does not grow with cases times items."""
+        users, items = model.user_vectors(self.cases.histories), model.item_vectors()
+        step = max(1, SCORES_IN_MEMORY // len(items))
+        ranks = [np.zeros(0, dtype=np.int64)]
+        for first in range(0, len(users), step):
+            rows = np.arange(first, min(first + step, len(users)))
+            block = ValidationCases(self.cases.histories.take_users(rows), self.cases.targets[rows])
+            excluded = block.excluded(len(items), self.allowed)
+            ranks.append(target_ranks(users[rows] @ items.T, block.targets, excluded))
+        return np.concatenate(ranks)
 
 
 def _add_gradients(parameters: list[nn.Parameter]) -> None:

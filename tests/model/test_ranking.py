@@ -30,3 +30,26 @@ def test_top_k_is_what_a_full_sort_gives() -> None:
     scores = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32)
     index, _ = top_k(scores, 7)
     assert (index == np.argsort(-scores, axis=1)[:, :7]).all()
+
+
+def test_equal_scores_on_both_sides_of_the_cut_come_in_catalogue_order() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 4, (50, 40)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    expected = np.argsort(-scores, axis=1, kind="stable")
+    for k in (1, 5, 39, 40):
+        index, best = top_k(scores, k)
+        assert (best == np.take_along_axis(scores, expected[:, :k], axis=1)).all()
+        assert (index == np.where(np.isfinite(best), expected[:, :k], NO_ITEM)).all()
+
+
+def test_arrays_that_may_not_be_written_are_ranked_too() -> None:
+    scores = np.broadcast_to(np.array([0.1, 0.3, 0.2], dtype=np.float32), (2, 3))
+    assert top_k(scores, 2)[0].tolist() == [[1, 2], [1, 2]]
+
+
+def test_a_score_that_is_not_a_number_is_seen_in_the_first_place() -> None:
+    scores = np.array([[0.0, 2.0, np.nan, 1.0]], dtype=np.float32)
+    index, best = top_k(scores, 2)
+    assert np.isnan(best[0, 0])
+    assert index.tolist() == [[NO_ITEM, 1]]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from recsys.errors import NothingToDoError, PublicationConflictError, RegistryError
+from recsys.errors import ConfigurationError, NothingToDoError, PublicationConflictError, RegistryError
 from recsys.publishing import publish as publish_module
 from recsys.publishing.histories import read_catalogue
 from recsys.publishing.publish import PublishSummary, publish
@@ -373,3 +373,15 @@ def test_diversity_keeps_the_rules_and_changes_the_order(shop: Shop) -> None:
         assert items[0] == plain[user_id][0]
         assert len(set(items)) == K
         assert not set(items) & (consumed[user_id] | UNAVAILABLE)
+
+
+def test_a_catalogue_beyond_memory_is_refused_before_it_is_read(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(shop)
+    before = shop.lists()
+    monkeypatch.setattr(StandIn, "serving_bytes", lambda _, items: {"vectors": items << 50})
+    monkeypatch.setattr(publish_module, "read_catalogue", lambda _: pytest.fail("the catalogue was read"))
+    with pytest.raises(ConfigurationError, match=r"publishing 30 items with version 1 needs .* GiB"):
+        run(shop, "second", "all")
+    assert shop.lists() == before
