@@ -127,6 +127,7 @@ class ModelSettings(_Section):
     dim: int = Field(64, ge=4)
     layers: int = Field(2, ge=1)
     heads: int = Field(2, ge=1)
+    feed_forward: int = Field(4, ge=1, description="width of the blocks' feed-forward part, in dims")
     max_events: int = Field(100, ge=1, description="latest events of a user that the encoder reads")
     dropout: float = Field(0.3, ge=0, lt=1)
     id_dropout: float = Field(0.1, ge=0, lt=1, description="share of items that train from text alone")
@@ -165,6 +166,9 @@ class TrainingSettings(_Section):
     max_comments: int = Field(10_000, ge=0, description="latest ones from which reading comments is learned")
     text_items_per_step: int = Field(32, ge=0, description="items whose text is re-encoded with gradient")
     text_epochs: int = Field(5, ge=0, description="epochs in which the text encoder is trained")
+    events_in_memory: int = Field(
+        50_000_000, ge=1, description="that are loaded at a time; more are divided into files by users"
+    )
     seed: int = 0
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     devices: int = Field(1, ge=1, description="processes that torchrun starts")

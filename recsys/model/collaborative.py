@@ -5,6 +5,7 @@ that best reconstructs what users consumed, with a zero diagonal and a quadratic
 inversion fits it; it is hard to beat on warm items and says nothing about new ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +14,11 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from recsys.errors import ConfigurationError
-from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.sequences import Sequences, parts_of
 
 DISLIKE_SIGN = -0.5
 """What a disliked or low-rated item counts in a history: it pushes its neighbours down."""
+_BLOCK_ITEMS = 512
 
 
 def fit_memory_bytes(n_items: int) -> int:
@@ -52,6 +54,17 @@ def interaction_matrix(
     return matrix
 
 
+def _gram_matrix(parts: Sequence[Sequences], n_items: int) -> NDArray[np.float32]:
+    """Return [items, items]: how many users consumed both."""
+    gram = np.zeros((n_items, n_items), dtype=np.float32)
+    for part in parts:
+        interactions = interaction_matrix(part, n_items)
+        product = (interactions.T @ interactions).tocsr()
+        for start in range(0, n_items, _BLOCK_ITEMS):  # no second dense matrix of all items
+            gram[start : start + _BLOCK_ITEMS] += product[start : start + _BLOCK_ITEMS].toarray()
+    return gram
+
+
 @dataclass(frozen=True)
 class EASE:
     """Item-to-item weights; `weights[i, j]` is what having consumed i adds to the score of j."""
@@ -62,7 +75,7 @@ class EASE:
     @classmethod
     def fit(
         cls,
-        sequences: Sequences,
+        sequences: Sequences | Sequence[Sequences],
         n_items: int,
         regularisation: float = 100.0,
         *,
@@ -75,7 +88,7 @@ class EASE:
         Parameters
         ----------
         sequences
-            Training events; their item indices are below `n_items`.
+            Training events, whole or some users at a time; their item indices are below `n_items`.
         n_items
             Size of the catalogue.
         regularisation
@@ -102,12 +115,11 @@ class EASE:
             )
         if regularisation <= 0:
             raise ConfigurationError(f"the EASE penalty must be above 0, not {regularisation}")
-        interactions = interaction_matrix(sequences, n_items)
-        seen = np.flatnonzero(np.asarray(interactions.sum(axis=0)).ravel() > 0)
+        gram = _gram_matrix(parts_of(sequences), n_items)
+        seen = np.flatnonzero(gram.diagonal() > 0)
         if len(seen) == 0:
             return cls(scipy.sparse.csr_matrix((n_items, n_items), dtype=np.float32), negative)
-        interactions = interactions[:, seen]
-        gram = np.asarray((interactions.T @ interactions).todense(), dtype=np.float32)
+        gram = gram[np.ix_(seen, seen)]
         gram[np.diag_indices_from(gram)] += regularisation
         factor = scipy.linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
         inverse = scipy.linalg.cho_solve(
@@ -152,10 +164,13 @@ class Popularity:
     counts: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, sequences: Sequences, n_items: int) -> "Popularity":
-        """Count the non-negative events of each item."""
-        wanted = sequences.item_index[(sequences.sentiment >= 0) & (sequences.item_index >= 0)]
-        return cls(np.bincount(wanted, minlength=n_items)[:n_items].astype(np.float32))
+    def fit(cls, sequences: Sequences | Sequence[Sequences], n_items: int) -> "Popularity":
+        """Count the non-negative events of each item; they may come whole or some users at a time."""
+        counts = np.zeros(n_items, dtype=np.int64)
+        for part in parts_of(sequences):
+            wanted = part.item_index[(part.sentiment >= 0) & (part.item_index >= 0)]
+            counts += np.bincount(wanted, minlength=n_items)[:n_items]
+        return cls(counts.astype(np.float32))
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return the same scores [users, items] for every user."""

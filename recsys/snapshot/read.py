@@ -127,11 +127,15 @@ class Snapshot:
             What `item_index` refers to; default: the snapshot's own. Events of items that it does
             not have are left out.
         """
-        table = self.interactions(_SEQUENCE_COLUMNS)
+        table = self.interactions(SEQUENCE_COLUMNS)
         if purposes:
             wanted = pa.array(purposes, pa.string())
             table = table.filter(pc.is_in(table.column(Columns.PURPOSE).cast(pa.string()), value_set=wanted))
-        names = {name: _codes(table.column(name)) for name in _NAMES}
+        return self.sequences_of(table, catalogue)
+
+    def sequences_of(self, table: pa.Table, catalogue: Catalogue | None = None) -> Sequences:
+        """Return some of the events, with the columns `SEQUENCE_COLUMNS`, as `sequences` returns all."""
+        names = {name: name_codes(table.column(name)) for name in _NAMES}
         user_keys, user_codes = names[Columns.USER_KEY]
         order = np.argsort(user_keys.astype(str), kind="stable")
         rank = np.empty(len(order), dtype=np.int64)
@@ -154,6 +158,15 @@ class Snapshot:
             comment=table.column(Columns.COMMENT),
         )
 
+    def row_groups(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the events some 262,144 at a time, in no particular order; names dictionary-encoded."""
+        for entry in self.manifest.files:
+            if entry.path.startswith(f"{INTERACTIONS_FOLDER}/"):
+                with self.folder.fs.open(f"{self.folder.path}/{entry.path}", "rb") as stream:
+                    parquet = pq.ParquetFile(stream, read_dictionary=_NAMES)
+                    for group in range(parquet.num_row_groups):
+                        yield parquet.read_row_group(group, columns=list(columns))
+
     def _parts(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         for entry in self.manifest.files:
             if entry.path.startswith(f"{INTERACTIONS_FOLDER}/"):
@@ -165,7 +178,7 @@ class Snapshot:
             return pq.read_table(stream, columns=list(columns) if columns else None, read_dictionary=encoded)
 
 
-_SEQUENCE_COLUMNS = (
+SEQUENCE_COLUMNS = (
     Columns.FEEDBACK_ID,
     Columns.USER_KEY,
     Columns.ITEM_ID,
@@ -178,7 +191,7 @@ _SEQUENCE_COLUMNS = (
 )
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+def name_codes(column: pa.ChunkedArray) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     """Return the different names [names] and each event's position among them [events]."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()

@@ -15,10 +15,10 @@ from recsys.errors import SnapshotError
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
 
-__all__ = ["Catalogue", "Sequences", "microseconds"]
+__all__ = ["Catalogue", "Sequences", "microseconds", "parts_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EVENT_DTYPES: dict[str, Any] = {
+EVENT_DTYPES: dict[str, Any] = {
     "item_index": np.int32,
     "event_type": np.int16,
     "sentiment": np.int8,
@@ -91,7 +91,7 @@ class Sequences:
             object.__setattr__(self, "comment", np.broadcast_to(np.int32(-1), (int(self.offsets[-1]),)))
         if len(self.offsets) != len(self.user_keys) + 1 or self.offsets[0] != 0:
             raise SnapshotError(f"{len(self.user_keys)} users need {len(self.user_keys) + 1} offsets from 0")
-        for name in _EVENT_DTYPES:
+        for name in EVENT_DTYPES:
             if len(getattr(self, name)) != self.offsets[-1]:
                 raise SnapshotError(f"{name} has {len(getattr(self, name))} events, not {self.offsets[-1]}")
 
@@ -168,7 +168,7 @@ class Sequences:
         """Return users without any events."""
         keys = np.empty(len(user_keys), dtype=object)
         keys[:] = list(user_keys)
-        events = {name: np.zeros(0, dtype=dtype) for name, dtype in _EVENT_DTYPES.items()}
+        events = {name: np.zeros(0, dtype=dtype) for name, dtype in EVENT_DTYPES.items()}
         return cls(user_keys=keys, offsets=np.zeros(len(keys) + 1, dtype=np.int64), **events)
 
     @classmethod
@@ -176,7 +176,7 @@ class Sequences:
         """Return the users of all parts one after the other; a user in two parts stays two users."""
         if not parts:
             return cls.empty()
-        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _EVENT_DTYPES}
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in EVENT_DTYPES}
         shift = np.cumsum([0, *(len(part.comments) for part in parts[:-1])])
         moved = columns["comment"] + np.repeat(shift, [part.events for part in parts])
         columns["comment"] = np.where(columns["comment"] < 0, -1, moved).astype(np.int32)
@@ -269,6 +269,10 @@ class Sequences:
         moved = replace(self, item_index=positions[self.item_index].astype(np.int32))
         return moved if (moved.item_index >= 0).all() else moved.where(moved.item_index >= 0)
 
+    def without_comments(self) -> "Sequences":
+        """Return the same events without what was written."""
+        return replace(self, comment=np.zeros(0, dtype=np.int32), comments=_NO_COMMENTS)
+
     def _ranges(
         self, starts: NDArray[np.int64], ends: NDArray[np.int64], user_keys: NDArray[np.object_]
     ) -> "Sequences":
@@ -279,8 +283,13 @@ class Sequences:
     def _gather(
         self, positions: NDArray[np.int64], offsets: NDArray[np.int64], user_keys: NDArray[np.object_]
     ) -> "Sequences":
-        events = {name: getattr(self, name)[positions] for name in _EVENT_DTYPES}
+        events = {name: getattr(self, name)[positions] for name in EVENT_DTYPES}
         return Sequences(user_keys=user_keys, offsets=offsets, comments=self.comments, **events)
+
+
+def parts_of(events: Sequences | Sequence[Sequences]) -> Sequence[Sequences]:
+    """Return events that may come whole or some users at a time as parts: the whole is the only one."""
+    return [events] if isinstance(events, Sequences) else events
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Training data: what is trained on, what validates, and batches of users of like length."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +9,15 @@ from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
 from recsys.model.events import EventBatch, collate, time_gaps
+from recsys.read_ahead import read_ahead
 from recsys.snapshot.sequences import Sequences
+
+LATE_SHARE = 0.1
+MAX_VALIDATION_USERS = 1_000
+NO_TARGETS = (
+    "no event can be a training target: all feedback is negative or of weight 0. Wait for more "
+    "feedback, or give its event types a weight above 0"
+)
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,17 @@ def first_occurrences(sequences: Sequences) -> NDArray[np.bool_]:
     return result
 
 
+def are_targets(sequences: Sequences) -> NDArray[np.bool_]:
+    """Return [events]: the user's first with the item, neither negative nor of weight 0."""
+    targets: NDArray[np.bool_] = (sequences.weight > 0) & first_occurrences(sequences)
+    return targets
+
+
 def split_validation(
     sequences: Sequences,
     *,
-    share: float = 0.1,
-    max_users: int = 1_000,
+    share: float = LATE_SHARE,
+    max_users: int = MAX_VALIDATION_USERS,
     max_cases_per_user: int = 20,
     user_share: float = 0.5,
     seed: int = 0,
@@ -73,14 +88,27 @@ def split_validation(
     TrainingError
         When no event can be a target.
     """
-    usable = (sequences.weight > 0) & first_occurrences(sequences)
-    if not usable.any():
-        raise TrainingError(
-            "no event can be a training target: all feedback is negative or of weight 0. Wait for more "
-            "feedback, or give its event types a weight above 0"
-        )
-    boundary = np.quantile(sequences.occurred_at, 1 - share, method="higher")
-    late = sequences.occurred_at >= boundary
+    if not are_targets(sequences).any():
+        raise TrainingError(NO_TARGETS)
+    late_from = int(np.quantile(sequences.occurred_at, 1 - share, method="higher"))
+    return split_at(
+        sequences, late_from,
+        max_users=max_users, max_cases_per_user=max_cases_per_user, user_share=user_share, seed=seed,
+    )  # fmt: skip
+
+
+def split_at(
+    sequences: Sequences,
+    late_from: int,
+    *,
+    max_users: int = MAX_VALIDATION_USERS,
+    max_cases_per_user: int = 20,
+    user_share: float = 0.5,
+    seed: int | tuple[int, ...] = 0,
+) -> Split:
+    """Hold back events at `late_from` (microseconds since 1970) or later, as `split_validation` does."""
+    usable = are_targets(sequences)
+    late = sequences.occurred_at >= late_from
     owner = sequences.event_users()
     active = np.unique(owner[late & usable])
     rng = np.random.default_rng(seed)
@@ -155,3 +183,35 @@ class UserBatches:
         """Return the number of batches of an epoch, about."""
         starts, _ = self.windows(0)
         return -(-len(starts) // self.batch_size)
+
+
+class PartBatches:
+    """`UserBatches` of one part of the users after the other, in a new order of the parts each epoch.
+
+    While one part is trained on, the next one is loaded.
+    """
+
+    def __init__(self, parts: Sequence[Sequences], max_events: int, batch_size: int, seed: int) -> None:
+        self.parts = parts
+        self.max_events = max_events
+        self.batch_size = batch_size
+        self.seed = seed
+        self._steps = sum(self._load(number).steps() for number in range(len(parts)))
+
+    def epoch(self, epoch: int) -> Iterator[tuple[EventBatch, NDArray[np.bool_]]]:
+        """Yield batches as `UserBatches.epoch` does."""
+        order = np.random.default_rng((self.seed, epoch, 2)).permutation(len(self.parts))
+        with closing(read_ahead(map(self._load, order.tolist()), depth=1)) as loaded:
+            for batches in loaded:
+                yield from batches.epoch(epoch)
+                del batches  # before the one after the next is loaded
+
+    def steps(self) -> int:
+        """Return the number of batches of an epoch, about."""
+        return self._steps
+
+    def _load(self, number: int) -> UserBatches:
+        return UserBatches(self.parts[number], self.max_events, self.batch_size, self.seed)
+
+
+Batches = UserBatches | PartBatches

@@ -1,6 +1,8 @@
 """Teach a comment reader: from comments that came with an opinion to those that come alone."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import scipy.stats
@@ -83,6 +85,25 @@ def fit_comment_reader(
     low, high = np.quantile(predicted, [(sentiment < 0).mean(), 1 - (sentiment > 0).mean()])
     reader.cuts.copy_(torch.tensor([low, max(high, np.nextafter(low, np.inf))]))
     return metrics
+
+
+def latest_opinions(parts: Sequence[Sequences], event_types: EventTypes, most: int) -> Sequences:
+    """Return the events of all parts that `fit_comment_reader` learns from, with their comments only."""
+    if len(parts) == 1:
+        return parts[0]
+    found = Sequences.empty()
+    for part in parts:
+        found = Sequences.concat([found, _only_latest(part, event_types, most)])
+    return _only_latest(found, event_types, most)
+
+
+def _only_latest(sequences: Sequences, event_types: EventTypes, most: int) -> Sequences:
+    rows = _opinions(sequences, event_types)
+    chosen = np.zeros(sequences.events, dtype=bool)
+    chosen[rows[max(0, len(rows) - most) :]] = True
+    latest = sequences.where(chosen).without_empty_users()
+    used, comment = np.unique(latest.comment, return_inverse=True)
+    return replace(latest, comment=comment.astype(np.int32), comments=sequences.comments.take(used))
 
 
 def _opinions(sequences: Sequences, event_types: EventTypes) -> NDArray[np.int64]:

@@ -4,14 +4,13 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
 from recsys.model.collaborative import DISLIKE_SIGN, EASE, Popularity
@@ -20,10 +19,11 @@ from recsys.model.recommender import Recommender
 from recsys.model.text_cache import text_digest
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
-from recsys.snapshot.sequences import Catalogue, Sequences
-from recsys.training.batching import Split, UserBatches, ValidationCases, split_validation
+from recsys.snapshot.sequences import Catalogue, Sequences, parts_of
+from recsys.training.batching import Batches, PartBatches, Split, UserBatches, ValidationCases
 from recsys.training.checkpoints import RunFolder, RunState, seed_everything
-from recsys.training.comments import fit_comment_reader
+from recsys.training.comments import fit_comment_reader, latest_opinions
+from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.parallel import agree, barrier, is_first
 from recsys.training.requests import RequestTable
@@ -51,7 +51,7 @@ class Fitted:
 def fit_full(
     catalogue: Catalogue,
     event_types: EventTypes,
-    sequences: Sequences,
+    sequences: Sequences | Sequence[Sequences],
     settings: Settings,
     output: Path,
     *,
@@ -63,10 +63,13 @@ def fit_full(
 
     Parameters
     ----------
+    sequences
+        All users, or parts of them that are loaded one at a time (`Shards`).
     output
         Folder of the run's state: a run that was killed goes on from its last whole epoch.
     split
-        What of it validates; default: the latest events of some users (`split_validation`).
+        What validates, when all users come as one; default: the latest events of some of them
+        (`split_validation`).
     report
         Called with the losses, validation metric, learning rate and seconds of each epoch.
     on_step
@@ -81,27 +84,26 @@ def fit_full(
     start = time.monotonic()
     device = choose_device(training.device)
     seed_everything(training.seed)
-    if sequences.events == 0:
+    parts = parts_of(sequences)
+    if not any(part.events for part in parts):
         raise TrainingError("there is no feedback to train on before the held-out part; wait for more")
     model = _build(catalogue, event_types, settings, device)
+    opinions = latest_opinions(parts, event_types, training.max_comments)
     comment_metrics = fit_comment_reader(
-        model.comments, sequences, event_types, most=training.max_comments, seed=training.seed
+        model.comments, opinions, event_types, most=training.max_comments, seed=training.seed
     )
-    sequences = model.read_comments(sequences)
-    if split is None:
-        split = split_validation(sequences, seed=training.seed)
-    else:
-        split = split.with_events_read(model.read_comments)
-    counts = np.bincount(split.train.item_index, minlength=len(catalogue)).astype(np.float32)
-    model.items.trained.copy_(torch.from_numpy(counts > 0))
-    trainer = _trainer(model, split, counts, settings)
+    parts = read_comments(model, parts)
+    split = None if split is None else split.with_events_read(model.read_comments)
+    data = training_data(parts, len(catalogue), seed=training.seed, split=split)
+    model.items.trained.copy_(torch.from_numpy(data.counts > 0))
+    trainer = _trainer(model, data, settings)
     trainer.on_step = on_step or trainer.on_step
-    validator = Validator.build(split.cases, model, settings.evaluation.k)
+    validator = Validator.build(data.cases, model, settings.evaluation.k)
     folder = RunFolder(output / "state")
-    fingerprint = _fingerprint(settings, sequences, catalogue)
+    fingerprint = _fingerprint(settings, parts, catalogue)
     out_of_time = time_limit(training.time_budget_minutes, start)
     state, stopped = _epochs(trainer, validator, settings, folder, report, out_of_time, fingerprint)
-    metrics = comment_metrics | _join_parts(model, sequences, split, settings)
+    metrics = comment_metrics | _join_parts(model, parts, data, settings)
     metrics["validation_ndcg"] = state.best_score
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
 
@@ -119,11 +121,11 @@ def _build(
     ).to(device)
 
 
-def _trainer(model: Recommender, split: Split, counts: NDArray[np.float32], settings: Settings) -> Trainer:
+def _trainer(model: Recommender, data: TrainingData, settings: Settings) -> Trainer:
     training = settings.training
     weights = LossWeights(
         next_item=training.next_item_weight,
-        liking=training.feedback_weight if tells_likes_from_dislikes(split.train) else 0.0,
+        liking=training.feedback_weight if data.tells_likes_from_dislikes else 0.0,
         rating=training.rating_weight,
         request=training.request_weight,
     )
@@ -131,14 +133,14 @@ def _trainer(model: Recommender, split: Split, counts: NDArray[np.float32], sett
     objective = Objective(
         model,
         weights,
-        counts,
+        data.counts,
         requests=requests,
         full_softmax_items=training.full_softmax_items,
         sampled_negatives=training.sampled_negatives,
         label_smoothing=training.label_smoothing,
         seed=training.seed,
     )
-    batches = UserBatches(split.train, settings.model.max_events, training.batch_size, training.seed)
+    batches = _batches(data.train, settings)
     loop = LoopSettings(
         epochs=training.epochs,
         learning_rate=training.learning_rate,
@@ -153,6 +155,11 @@ def _trainer(model: Recommender, split: Split, counts: NDArray[np.float32], sett
         averaging=training.weight_averaging,
     )
     return Trainer(model, objective, batches, loop)
+
+
+def _batches(train: Sequence[Sequences], settings: Settings) -> Batches:
+    how = settings.model.max_events, settings.training.batch_size, settings.training.seed
+    return UserBatches(train[0], *how) if len(train) == 1 else PartBatches(train, *how)
 
 
 def _epochs(
@@ -207,18 +214,18 @@ def _epochs(
 
 
 def _join_parts(
-    model: Recommender, sequences: Sequences, split: Split, settings: Settings
+    model: Recommender, everything: Sequence[Sequences], data: TrainingData, settings: Settings
 ) -> dict[str, float]:
     """Fit the fusion on validation cases, then let the closed-form parts learn from all events."""
     n_items = len(model.catalogue)
-    fit_closed_form(model, split.train, settings)
+    fit_closed_form(model, data.train, settings)
     metrics: dict[str, float] = {}
-    cases = limited(split.cases, n_items)
+    cases = limited(data.cases, n_items)
     if len(cases):
         excluded = cases.excluded(n_items, model.items.trained.cpu().numpy())
         parts = model.parts(cases.histories)
         least = {LIKING: LEAST_LIKING, COLLABORATIVE: LEAST_COLLABORATIVE}
-        if not tells_likes_from_dislikes(split.train):
+        if not data.tells_likes_from_dislikes:
             parts.pop(LIKING)
             least.pop(LIKING)
         model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
@@ -233,17 +240,12 @@ def _join_parts(
                 asked, cases.targets, excluded, cases.histories.user_keys,
                 least={name: least[name] for name in least if name == LIKING}, k=settings.evaluation.k,
             )  # fmt: skip
-    fit_closed_form(model, sequences, settings)
+    fit_closed_form(model, everything, settings)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights
 
 
-def tells_likes_from_dislikes(sequences: Sequences) -> bool:
-    """Return whether there are both, without which the liking head has nothing to tell apart."""
-    return bool((sequences.sentiment > 0).any() and (sequences.sentiment < 0).any())
-
-
-def fit_closed_form(model: Recommender, sequences: Sequences, settings: Settings) -> None:
+def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], settings: Settings) -> None:
     """Fit collaborative filtering and popularity, the former only up to a size of the catalogue."""
     n_items = len(model.catalogue)
     model.popularity = Popularity.fit(sequences, n_items)
@@ -294,11 +296,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _fingerprint(settings: Settings, sequences: Sequences, catalogue: Catalogue) -> str:
+def _fingerprint(settings: Settings, parts: Sequence[Sequences], catalogue: Catalogue) -> str:
     digest = hashlib.sha256()
     digest.update(json.dumps(settings.model.model_dump(mode="json"), sort_keys=True).encode())
     digest.update(json.dumps(settings.training.model_dump(mode="json"), sort_keys=True).encode())
     digest.update("".join(map(text_digest, catalogue.texts)).encode())
-    for column in (sequences.offsets, sequences.item_index, sequences.occurred_at, sequences.value):
-        digest.update(np.ascontiguousarray(column).tobytes())
+    for part in parts:
+        for column in (part.offsets, part.item_index, part.occurred_at, part.value):
+            digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()

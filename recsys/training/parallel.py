@@ -1,15 +1,21 @@
 """What several training processes (torchrun) have to agree on."""
 
 import os
+from datetime import timedelta
 
 import torch
 import torch.distributed
+
+_LONGEST_WAIT = timedelta(hours=12)
+"""For the first process to divide events into files; torchrun ends the others at once when one fails."""
 
 
 def join_processes() -> None:
     """Join the group when torchrun started this process; GPUs talk by NCCL, CPUs by gloo."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        torch.distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo", timeout=_LONGEST_WAIT
+        )
 
 
 def leave_processes() -> None:

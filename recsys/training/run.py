@@ -19,6 +19,7 @@ from recsys.model.checkpoint import read_manifest
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.read import Snapshot, read_snapshot
+from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
 from recsys.training.micro import fit_micro
 from recsys.training.parallel import barrier, is_first, join_processes, leave_processes
@@ -119,11 +120,11 @@ def _fit(
     on_step: OnStep | None,
 ) -> Fitted:
     if kind == "full":
-        known = snapshot.sequences().before(snapshot.held_out_from).without_empty_users()
-        return fit_full(
-            snapshot.catalogue(), snapshot.event_types(), known, settings, output,
-            report=report, on_step=on_step,
-        )  # fmt: skip
+        with known_events(snapshot, settings.training.events_in_memory, output / "shards") as known:
+            return fit_full(
+                snapshot.catalogue(), snapshot.event_types(), known, settings, output,
+                report=report, on_step=on_step,
+            )  # fmt: skip
     assert parent is not None
     model = Recommender.load(parent)
     if model.event_types.names != snapshot.event_types().names:

@@ -25,6 +25,14 @@ def test_ease_is_the_published_closed_form() -> None:
     assert not weights[~seen].any()
 
 
+def test_events_that_come_some_users_at_a_time_give_the_same() -> None:
+    parts = [PAST.take_users([0, 3, 5]), PAST.take_users([]), PAST.take_users([1, 2, 4, 6, 7])]
+    whole, divided = (EASE.fit(events, len(CATALOGUE), 2.0).weights for events in (PAST, parts))
+    assert (whole != divided).nnz == 0
+    counts = [Popularity.fit(events, len(CATALOGUE)).counts for events in (PAST, parts)]
+    np.testing.assert_array_equal(*counts)
+
+
 def test_ease_recommends_what_goes_with_the_history() -> None:
     scores = EASE.fit(PAST, len(CATALOGUE), 1.0).score(histories(CATALOGUE, liked("space-0", "space-1"), []))
     assert scores[0].argmax() == SPACE[2]

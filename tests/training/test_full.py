@@ -12,7 +12,7 @@ from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training import full as full_module
-from recsys.training.batching import split_validation
+from recsys.training.data import training_data
 from recsys.training.full import Fitted, fit_full
 from recsys.training.trainer import Trainer, schedule
 from tests.small_models import EVENT_TYPES, histories, liked, small_settings, theme_of
@@ -47,11 +47,9 @@ def test_the_text_side_learns_and_the_loss_falls_because_of_it(
             ),
         }
     )
-    split = split_validation(world)
     torch.manual_seed(0)
     model = full_module._build(catalogue, EVENT_TYPES, settings, torch.device("cpu"))
-    counts = np.bincount(split.train.item_index, minlength=len(catalogue)).astype(np.float32)
-    trainer = full_module._trainer(model, split, counts, settings)
+    trainer = full_module._trainer(model, training_data([world], len(catalogue)), settings)
     model.items.trained[:] = True
     trainer.objective.known = torch.arange(len(catalogue))
     for group in trainer.optimizer.param_groups[:2]:

@@ -1,0 +1,136 @@
+"""Events that do not fit into memory, divided by users into shards on disk; each loads as `Sequences`."""
+
+import shutil
+from collections import abc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import feather
+
+from recsys.columns import Columns
+from recsys.snapshot.interactions import SCHEMA
+from recsys.snapshot.read import SEQUENCE_COLUMNS, Snapshot, name_codes
+from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
+
+_UNSORTED_SCHEMA = pa.schema([SCHEMA.field(name) for name in SEQUENCE_COLUMNS])
+
+
+class Shards(abc.Sequence[Sequences]):
+    """Parts of the users with all their events; one is in memory only while somebody holds it.
+
+    Parameters
+    ----------
+    folder
+        Where `Shards.write` put them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._count = len(list(folder.iterdir()))
+
+    @classmethod
+    def write(cls, folder: Path, parts: Iterable[Sequences]) -> "Shards":
+        """Write each part as a shard, in place of what the folder holds."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for number, part in enumerate(parts):
+            _save(part, folder / str(number))
+        return cls(folder)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> Sequences:  # type: ignore[override] # no slices
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        return _load(self.folder / str(number))
+
+    def rewrite(self, change: Callable[[Sequences], Sequences]) -> None:
+        """Replace each shard by what `change` makes of it."""
+        for number, part in enumerate(self):
+            _save(change(part), self.folder / str(number))
+
+
+def divide(snapshot: Snapshot, count: int, folder: Path, keep: Callable[[Sequences], Sequences]) -> Shards:
+    """Divide a snapshot into `count` shards by a hash of the users' keys.
+
+    One pass deals out the events as they come, a row group at a time; then each shard by itself is put
+    in order.
+
+    Parameters
+    ----------
+    folder
+        On a local disk with room for some 150 bytes an event. What it holds is replaced.
+    keep
+        Returns those events of a shard that are to be in it.
+    """
+    unsorted = folder.with_name(f"{folder.name}-unsorted")
+    shutil.rmtree(unsorted, ignore_errors=True)
+    unsorted.mkdir(parents=True)
+    files = [unsorted / str(number) for number in range(count)]
+    try:
+        _deal_out(snapshot, files)
+        return Shards.write(folder, (keep(part) for part in _sorted(snapshot, files)))
+    finally:
+        shutil.rmtree(unsorted, ignore_errors=True)
+
+
+def _deal_out(snapshot: Snapshot, files: list[Path]) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(pa.ipc.new_stream(str(file), _UNSORTED_SCHEMA, options=options))
+            for file in files
+        ]
+        for events in snapshot.row_groups(SEQUENCE_COLUMNS):
+            shard = _shard_of(events.column(Columns.USER_KEY), len(files))
+            ordered = events.cast(_UNSORTED_SCHEMA).take(np.argsort(shard, kind="stable"))
+            ends = np.cumsum(np.bincount(shard, minlength=len(files)))
+            for writer, start, end in zip(writers, [0, *ends[:-1]], ends, strict=True):
+                writer.write_table(ordered.slice(start, end - start))
+
+
+def _shard_of(user_keys: pa.ChunkedArray, count: int) -> NDArray[np.int64]:
+    keys, codes = name_codes(user_keys)
+    return np.fromiter((crc32(key.encode()) % count for key in keys), np.int64, len(keys))[codes]
+
+
+def _sorted(snapshot: Snapshot, files: list[Path]) -> Iterator[Sequences]:
+    for file in files:
+        with pa.OSFile(str(file)) as source:
+            events = pa.ipc.open_stream(source).read_all()
+        file.unlink()
+        yield snapshot.sequences_of(events)
+
+
+def _save(sequences: Sequences, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    tables = {
+        "users": {
+            "user_key": pa.array(sequences.user_keys.tolist(), pa.string()),
+            "events": sequences.lengths,
+        },
+        "events": {name: getattr(sequences, name) for name in EVENT_DTYPES},
+        "comments": {"text": sequences.comments},
+    }
+    for name, columns in tables.items():
+        feather.write_feather(pa.table(columns), folder / name, compression="lz4")
+
+
+def _load(folder: Path) -> Sequences:
+    users, events, comments = (
+        feather.read_table(folder / name, memory_map=False) for name in ("users", "events", "comments")
+    )
+    keys = np.empty(users.num_rows, dtype=object)
+    keys[:] = users.column("user_key").to_pylist()
+    return Sequences(
+        user_keys=keys,
+        offsets=np.concatenate([[0], np.cumsum(users.column("events").to_numpy(), dtype=np.int64)]),
+        comments=pa.concat_arrays([pa.array([], pa.large_string()), *comments.column("text").chunks]),
+        **{name: events.column(name).to_numpy() for name in EVENT_DTYPES},
+    )
