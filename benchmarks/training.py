@@ -3,7 +3,7 @@
     make bench-peers
     python -m benchmarks.training --json F
 
-Both models have the same width, depth, heads and length, the same data (MovieLens-100K, leave-one-out), the
+Both models have the same width (of the feed-forward part too), depth, heads and length, the same data (MovieLens-100K, leave-one-out), the
 same threads, and train with the full softmax. `ratio` is the peer's median epoch over ours, each epoch
 without validation. `seconds_to_peer_quality` is the training time after which ours first has the peer's best
 validation NDCG@10, `peer_fit_seconds` the peer's until it has it itself. Ours trains on every event, the peer
@@ -77,7 +77,13 @@ def _ours_and_peer(
     settings = Settings(
         home=home,
         model=ModelSettings(
-            dim=WIDTH, layers=BLOCKS, heads=HEADS, max_events=LENGTH, dropout=DROPOUT, fine_tuning="frozen"
+            dim=WIDTH,
+            layers=BLOCKS,
+            heads=HEADS,
+            feed_forward=1,
+            max_events=LENGTH,
+            dropout=DROPOUT,
+            fine_tuning="frozen",
         ),
         training=TrainingSettings(
             request_weight=0, rating_weight=0, feedback_weight=0, epochs=options.epochs
@@ -173,7 +179,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--peer-epochs", type=int, default=200)
-    parser.add_argument("--peer-dropout", type=float, default=0.2)
+    parser.add_argument("--peer-dropout", type=float, default=0.4)
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
     return parser.parse_args(arguments)

@@ -15,7 +15,7 @@ SIGN_SPEED = 10.0
 class Block(nn.Module):
     """Pre-norm causal self-attention and feed-forward."""
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float, feed_forward: int) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
@@ -23,8 +23,8 @@ class Block(nn.Module):
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.attention_out = nn.Linear(dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, 4 * dim)
-        self.contract = nn.Linear(4 * dim, dim)
+        self.expand = nn.Linear(dim, feed_forward * dim)
+        self.contract = nn.Linear(feed_forward * dim, dim)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return [users, length, dim]; position t sees positions up to t."""
@@ -62,7 +62,8 @@ class UserEncoder(nn.Module):
         self.gap = nn.Embedding(GAP_BUCKETS, dim)
         self.position = nn.Embedding(settings.max_events + 1, dim)
         self.blocks = nn.ModuleList(
-            Block(dim, settings.heads, settings.dropout) for _ in range(settings.layers)
+            Block(dim, settings.heads, settings.dropout, settings.feed_forward)
+            for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(dim)
         for module in self.modules():
