@@ -3,11 +3,11 @@
     make bench-peers
     python -m benchmarks.training --json F
 
-Both models have the same width (of the feed-forward part too), depth, heads and length, the same data (MovieLens-100K, leave-one-out), the
-same threads, and train with the full softmax. `ratio` is the peer's median epoch over ours, each epoch
-without validation. `seconds_to_peer_quality` is the training time after which ours first has the peer's best
-validation NDCG@10, `peer_fit_seconds` the peer's until it has it itself. Ours trains on every event, the peer
-on each user's latest ones.
+Both models have the same width (of the feed-forward part too), depth, heads and length, the same data
+(MovieLens-100K, leave-one-out), the same threads, and train with the full softmax. `ratio` is the peer's
+median epoch over ours, each epoch without validation. `seconds_to_peer_quality` is the training time after
+which ours first has the peer's best validation NDCG@10, `peer_fit_seconds` the peer's until it has it itself.
+Ours trains on every event, the peer on each user's latest ones.
 
 The literal approach is a pass of `BertForSequenceClassification`, forward and backward, over the texts of a
 user's latest items and of one item, padded to 128 tokens: one training signal each. `literal_ratio` is its
