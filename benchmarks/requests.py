@@ -27,6 +27,7 @@ from benchmarks.datasets import Dataset, load_dataset
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.metrics import ranks, user_means
 from recsys.model.fusion import ndcg_of_ranks
+from recsys.model.ranking import top_k
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -69,22 +70,25 @@ def measure(folder: Path, settings: Settings, home: Path) -> dict[str, Any]:
     requests = [tag for _, _, tag, _ in asked]
     targets = catalogue.lookup([film for _, film, _, _ in asked])
     nothing = Sequences.empty(histories.user_keys)
-    values = {
-        "ours": _ndcg(model, histories, requests, targets),
-        "history_only": _ndcg(model, histories, None, targets),
-        "request_only": _ndcg(model, nothing, requests, targets),
+    given = {
+        "ours": _answer(model, histories, requests, targets),
+        "history_only": _answer(model, histories, None, targets),
+        "request_only": _answer(model, nothing, requests, targets),
+        "neither": _answer(model, nothing, None, targets),
         "text_neighbours": _text_neighbours(dataset, catalogue, requests, targets),
     }
+    relevant = _films_of_tags(uses, catalogue, sorted(held_out))
+    values = {name: value for name, (value, _) in given.items()}
     means = {name: user_means(value[:, None], users)[2][:, 0] for name, value in values.items()}
     figures: dict[str, Any] = {
         "tags": len(tags), "held_out_tags": len(held_out), "cases": len(asked), "users": len(means["ours"]),
-        "ndcg_at_10": {},
-        "paired": {},
+        "ndcg_at_10": {}, "ndcg_over_cases": {}, "tagged_in_top_10": {}, "paired": {},
     }  # fmt: skip
     for name, value in means.items():
         interval = mean_intervals(value[:, None], 10_000, 0.95)[0]
         figures["ndcg_at_10"][name] = [interval.value, interval.low, interval.high]
-        figures[f"{name}_mean_over_cases"] = float(values[name].mean())
+        figures["ndcg_over_cases"][name] = float(values[name].mean())
+        figures["tagged_in_top_10"][name] = _share_tagged(given[name][1], requests, users, relevant)
         if name != "ours":
             pair = paired_bootstrap(means["ours"], value)
             figures["paired"][name] = {"difference": pair.value, "low": pair.low, "high": pair.high}
@@ -124,26 +128,48 @@ def _histories(
     return histories.where(keep), users
 
 
-def _ndcg(
+def _answer(
     model: Recommender, histories: Sequences, requests: list[str] | None, targets: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    values = np.zeros(len(targets))
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return NDCG@10 [cases] and the ten best films [cases, 10]."""
+    values, best = np.zeros(len(targets)), np.zeros((len(targets), 10), dtype=np.int32)
     for begin in range(0, len(targets), _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, len(targets)))
         part = None if requests is None else [requests[row] for row in rows]
         scores = model.score(histories.take_users(rows), part)
         values[rows] = ndcg_of_ranks(ranks(scores, targets[rows]), 10)
-    return values
+        best[rows] = top_k(scores, 10)[0]
+    return values, best
 
 
 def _text_neighbours(
     dataset: Dataset, catalogue: Catalogue, requests: list[str], targets: NDArray[np.int32]
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     frozen = Recommender.build(ModelSettings(fine_tuning="frozen"), catalogue, dataset.event_types)
     asked = frozen.text_encoder().encode(requests).numpy()
     films = frozen.text_vectors.numpy()
-    films = films / np.linalg.norm(films, axis=1, keepdims=True)
-    return ndcg_of_ranks(ranks(asked @ films.T, targets), 10)
+    scores = asked @ (films / np.linalg.norm(films, axis=1, keepdims=True)).T
+    return ndcg_of_ranks(ranks(scores, targets), 10), top_k(scores, 10)[0]
+
+
+def _films_of_tags(
+    uses: list[tuple[str, str, str, int]], catalogue: Catalogue, tags: list[str]
+) -> dict[str, set[int]]:
+    films: dict[str, set[int]] = {tag: set() for tag in tags}
+    for _, film, tag, _ in uses:
+        if tag in films and film in catalogue.index:
+            films[tag].add(catalogue.index[film])
+    return films
+
+
+def _share_tagged(
+    best: NDArray[np.int32], requests: list[str], users: NDArray[np.int64], relevant: dict[str, set[int]]
+) -> list[float]:
+    """Return the mean over (user, tag) of the share of the ten best with the tag, and its interval."""
+    first = {pair: row for row, pair in reversed(list(enumerate(zip(users.tolist(), requests, strict=True))))}
+    shares = [np.mean([film in relevant[tag] for film in best[row]]) for (_, tag), row in first.items()]
+    interval = mean_intervals(np.array(shares)[:, None], 10_000, 0.95)[0]
+    return [interval.value, interval.low, interval.high]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
