@@ -150,3 +150,33 @@ def test_arrays_that_do_not_fit_together_are_refused(sequences: Sequences) -> No
         Sequences.empty(["a"]).take_users([0]).__class__(
             **{**vars(sequences), "user_keys": np.array(["only one"], dtype=object)}
         )
+
+
+def test_comments_stay_with_their_events_and_equal_ones_are_one(event_types: EventTypes) -> None:
+    def built(*comments: str | None) -> Sequences:
+        return Sequences.build(
+            user_keys=["ann", "bob"],
+            user_index=[1, 0, 0, 1],
+            item_index=[4, 3, 2, 1],
+            event_type=event_types.lookup(["like"] * 4),
+            value=[np.nan] * 4,
+            occurred_at=[4, 3, 2, 1],
+            feedback_id=[1, 2, 3, 4],
+            event_types=event_types,
+            comment=comments,
+        )
+
+    def texts(sequences: Sequences) -> list[str | None]:
+        known = sequences.comments.to_pylist()
+        return [known[row] if row >= 0 else None for row in sequences.comment]
+
+    one, other, none = built("x", "y", " ", "x"), built(None, "z", "y", ""), built(None, None, None, None)
+    assert texts(one) == [None, "y", "x", "x"]
+    assert len(one.comments) == 2
+    assert texts(one.where(one.item_index > 1)) == [None, "y", "x"]
+    assert texts(one.take_users([1]).last(1)) == ["x"]
+    assert texts(Sequences.concat([one, none, other])) == [
+        *texts(one), *[None] * 4, "y", "z", None, None,
+    ]  # fmt: skip
+    assert texts(none) == [None] * 4
+    assert "comments=" not in repr(one)
