@@ -140,7 +140,9 @@ def _own_files(folder: Path) -> Dataset:
         ]
     unknown = sorted({event[2] for event in events} - set(PRODUCT_EVENT_TYPES.names))
     if unknown:
-        raise ConfigurationError(f"{folder}: unknown event types {unknown}; known: {list(PRODUCT_EVENT_TYPES.names)}")
+        raise ConfigurationError(
+            f"{folder}: unknown event types {unknown}; known: {list(PRODUCT_EVENT_TYPES.names)}"
+        )
     return _build(folder.name, items, PRODUCT_EVENT_TYPES, events)
 
 
