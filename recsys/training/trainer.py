@@ -17,7 +17,7 @@ from recsys.errors import TrainingError
 from recsys.model.events import EventBatch
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
-from recsys.training.batching import UserBatches, ValidationCases
+from recsys.training.batching import Batches, ValidationCases
 from recsys.training.objective import FreshText, Objective
 from recsys.training.parallel import processes
 
@@ -55,7 +55,7 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Recommender, objective: Objective, batches: UserBatches, settings: LoopSettings
+        self, model: Recommender, objective: Objective, batches: Batches, settings: LoopSettings
     ) -> None:
         self.model = model
         self.objective = objective

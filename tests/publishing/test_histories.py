@@ -121,7 +121,7 @@ def test_comments_that_stand_alone_are_read_scrubbed(empty_shop: Shop) -> None:
     )
     for hour, (user, item, event_type, value, comment) in enumerate(
         [
-            ("u", "a", "comment", None, "Write to me@example.org,\n\"please\""),
+            ("u", "a", "comment", None, 'Write to me@example.org,\n"please"'),
             ("u", "b", "rating", 5, "as rated"),
             ("u", "c", "dislike", None, "as disliked"),
             ("u", "d", "comment", None, " "),
