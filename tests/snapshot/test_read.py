@@ -42,6 +42,17 @@ def test_sequences_carry_sentiment_scaled_value_and_weight(ref: SnapshotRef) -> 
     assert by_length.weight.tolist() == [0, 1, 1]
 
 
+def test_sequences_carry_comments_as_scrubbed(warehouse: sa.Engine, settings: Settings) -> None:
+    add_items(warehouse, "a", "b")
+    add_users(warehouse, "ann")
+    add_feedback(warehouse, [("ann", "a", 1)], event_type="comment", comment="mail me@example.org")
+    add_feedback(warehouse, [("ann", "b", 2)])
+    ref = take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings)
+    sequences = read_snapshot(ref).sequences()
+    assert sequences.comment.tolist() == [0, -1]
+    assert sequences.comments.to_pylist() == ["mail [e-mail]"]
+
+
 def test_sequences_can_refer_to_another_catalogue(ref: SnapshotRef) -> None:
     other = Catalogue.build(["z", "b"], ["", ""])
     assert read_snapshot(ref).sequences(catalogue=other).item_index.tolist() == [1, 1]
