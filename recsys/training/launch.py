@@ -1,5 +1,6 @@
 """Starts training in a process of its own, or in several under torchrun, and follows it."""
 
+import json
 import logging
 import os
 import subprocess
@@ -86,7 +87,8 @@ def training_environment(settings: Settings) -> dict[str, str]:
     for section in ("model", "training", "micro_update", "evaluation"):
         for name, value in getattr(settings, section).model_dump(mode="json").items():
             if value is not None:
-                values[f"RECSYS_{section.upper()}__{name.upper()}"] = str(value)
+                text = value if isinstance(value, str) else json.dumps(value)
+                values[f"RECSYS_{section.upper()}__{name.upper()}"] = text
     return values
 
 
