@@ -18,6 +18,7 @@ from recsys.snapshot.reference import SnapshotRef
 from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.training.launch import run_training, training_environment
 from recsys.training.run import main, train
+from recsys.training.trainer import Trainer
 from recsys.warehouse.windows import open_window
 from tests.small_models import small_settings, theme_catalogue, theme_world
 from tests.snapshot.warehouse_rows import add_feedback, add_users
@@ -85,13 +86,16 @@ def test_training_goes_on_after_kill_minus_nine(
     assert not (tmp_path / "run" / "state").exists()
 
 
+@pytest.mark.parametrize("events_in_memory", [10_000, 250], ids=["in memory", "from shards"])
 def test_two_processes_train_like_one_and_a_second_call_returns_at_once(
-    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path, events_in_memory: int
 ) -> None:
     still = small.model_copy(
         update={
             "model": small.model.model_copy(update={"dropout": 0.0, "id_dropout": 0.0}),
-            "training": small.training.model_copy(update={"epochs": 2, "request_weight": 0.0}),
+            "training": small.training.model_copy(
+                update={"epochs": 2, "request_weight": 0.0, "events_in_memory": events_in_memory}
+            ),
         }
     )
     both = still.model_copy(update={"training": still.training.model_copy(update={"devices": 2})})
@@ -109,6 +113,40 @@ def test_two_processes_train_like_one_and_a_second_call_returns_at_once(
     before = (tmp_path / "two" / "result.json").stat().st_mtime_ns
     assert run_training("full", snapshot.uri, tmp_path / "two", both) == two
     assert (tmp_path / "two" / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_snapshot_larger_than_memory_trains_on_the_same_events_and_leaves_no_shards(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+) -> None:
+    models = {}
+    for name, limit in (("whole", 10_000), ("divided", 100)):
+        training = small.training.model_copy(update={"epochs": 1, "events_in_memory": limit})
+        result = train("full", snapshot.uri, tmp_path / name, small.model_copy(update={"training": training}))
+        models[name] = Recommender.load(result.checkpoint)
+    whole, divided = models["whole"], models["divided"]
+    assert divided.popularity.counts.tolist() == whole.popularity.counts.tolist()
+    assert divided.collaborative is not None
+    assert whole.collaborative is not None
+    assert (divided.collaborative.weights != whole.collaborative.weights).nnz == 0
+    assert {path.name for path in (tmp_path / "divided").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+
+
+def test_a_run_that_fails_leaves_no_shards(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        assert len(list((tmp_path / "run" / "shards").iterdir())) > 3
+        raise TrainingError("the loss is not a number")
+
+    monkeypatch.setattr(Trainer, "_total", fail)
+    divided = small.model_copy(
+        update={"training": small.training.model_copy(update={"events_in_memory": 100})}
+    )
+    with pytest.raises(TrainingError, match="not a number"):
+        train("full", snapshot.uri, tmp_path / "run", divided)
+    assert not (tmp_path / "run" / "shards").exists()
 
 
 def test_a_micro_update_starts_from_its_parent(

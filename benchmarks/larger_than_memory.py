@@ -1,0 +1,170 @@
+"""Whether the memory of a full fine-tune stays the same as the feedback grows.
+
+    python -m benchmarks.larger_than_memory --rows 5000000 --json F
+
+Two snapshots of made events, one with four times the rows of the other, are trained on for an epoch, each in
+a process of its own, with `training.events_in_memory` half of the smaller one's rows; then the larger one
+once more with all events in memory. What counts is each process's peak resident memory. Text is frozen
+and the user encoder tiny: neither depends on the number of events.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.datasets import PRODUCT_EVENT_TYPES
+from recsys.columns import Columns, Purpose
+from recsys.settings import ModelSettings, Settings, TrainingSettings
+from recsys.snapshot.interactions import InteractionsWriter
+from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, FileEntry, Manifest
+from recsys.snapshot.reference import TrainedThrough
+from recsys.snapshot.store import Folder
+
+_ITEMS = 500
+_EVENTS_PER_USER = 50
+_CHUNK = 250_000
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_GROWTH = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.larger_than_memory")
+    parser.add_argument("--rows", type=int, default=5_000_000, help="of the smaller snapshot")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.train:
+        snapshot, run, limit = options.train
+        print(json.dumps(_train(snapshot, Path(run), int(limit))))
+        return
+    from benchmarks.made_warehouse import report  # what it imports is not to count in the children
+
+    large, limit = _GROWTH * options.rows, options.rows // 2
+    figures: dict[str, Any] = {"rows": options.rows, "large_rows": large, "events_in_memory": limit}
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        root = Path(temporary)
+        for name, rows, held in (
+            ("small", options.rows, limit),
+            ("large", large, limit),
+            ("large_in_memory", large, large),
+        ):
+            snapshot = root / f"snapshot-{rows}"
+            if not snapshot.exists():
+                _write_snapshot(snapshot, rows)
+            figures |= {f"{name}_{key}": value for key, value in _child(snapshot, root / name, held).items()}
+    figures["growth"] = figures["large_peak_rss_mib"] / figures["small_peak_rss_mib"]
+    report(figures, options.json)
+
+
+def _child(snapshot: Path, run: Path, limit: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.larger_than_memory"]
+    command += ["--train", str(snapshot), str(run), str(limit)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
+    from recsys.training.run import train
+
+    settings = Settings(
+        home=run / "home",
+        model=ModelSettings(fine_tuning="frozen", dim=8, layers=1, heads=1, max_events=_EVENTS_PER_USER),
+        training=TrainingSettings(
+            epochs=1, batch_size=512, text_items_per_step=0, request_weight=0, events_in_memory=limit,
+            device="cpu", full_softmax_items=100, sampled_negatives=100,
+        ),
+    )  # fmt: skip
+    before = _peak_rss_mib()
+    started = time.perf_counter()
+    train("full", snapshot, run, settings)
+    seconds = time.perf_counter() - started
+    return {"peak_rss_mib": _peak_rss_mib(), "rss_before_mib": before, "seconds": seconds}
+
+
+def _peak_rss_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _write_snapshot(path: Path, rows: int) -> None:
+    """Write a snapshot as `recsys.snapshot.write` does, of events that are made here."""
+    folder = Folder(str(path))
+    interactions = InteractionsWriter(folder, Purpose.FULL)
+    interactions.write(_events(rows))
+    titles = [f"Item number {number}" for number in range(_ITEMS)]
+    items = {
+        Columns.ITEM_ID: [str(number) for number in range(_ITEMS)],
+        Columns.TITLE: titles,
+        Columns.DESCRIPTION: titles,
+        Columns.ATTRIBUTES: ["{}"] * _ITEMS,
+        "available": [True] * _ITEMS,
+    }
+    held_out_from = _START + timedelta(seconds=int(0.9 * rows))
+    manifest = Manifest(
+        kind="full",
+        window={"window_id": 1},
+        as_of=held_out_from,
+        held_out_from=held_out_from,
+        trained_through=TrainedThrough(1, held_out_from),
+        parent=None,
+        rows=interactions.rows,
+        held_out_rows=rows - int(0.9 * rows),
+        rows_by_purpose=interactions.rows_by_purpose,
+        users=interactions.users,
+        items=_ITEMS,
+        files=(
+            *interactions.files,
+            _write_table(folder, ITEMS_FILE, pa.table(items)),
+            _write_table(folder, EVENT_TYPES_FILE, PRODUCT_EVENT_TYPES.to_arrow()),
+        ),
+    )
+    folder.write_manifest(manifest)
+
+
+def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
+    with folder.writing(name) as file:
+        pq.write_table(table, file.arrow())
+    return file.entry
+
+
+def _events(rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield views and ratings, one a second, of users at random and items some of which are popular."""
+    rng = np.random.default_rng(0)
+    for first in range(0, rows, _CHUNK):
+        number = np.arange(first, min(first + _CHUNK, rows))
+        users = rng.integers(max(1, rows // _EVENTS_PER_USER), size=len(number))
+        rated = rng.random(len(number)) < 0.5
+        yield pa.RecordBatch.from_pydict(
+            {
+                Columns.FEEDBACK_ID: number,
+                Columns.USER_KEY: [sha256(b"%d" % user).hexdigest() for user in users],
+                Columns.ITEM_ID: (_ITEMS * rng.random(len(number)) ** 2).astype(np.int64).astype(str),
+                Columns.EVENT_TYPE: np.where(rated, "rating", "view"),
+                Columns.VALUE: pa.array(
+                    np.where(rated, rng.integers(1, 6, len(number)), np.nan), from_pandas=True
+                ),
+                Columns.COMMENT: pa.nulls(len(number), pa.string()),
+                Columns.OCCURRED_AT: pa.array(
+                    (number * 1_000_000 + int(_START.timestamp()) * 1_000_000), pa.timestamp("us", tz="UTC")
+                ),
+                Columns.WEIGHT: np.ones(len(number), dtype=np.float32),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
