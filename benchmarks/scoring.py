@@ -13,7 +13,6 @@ with reasons and with diversity against scoring without, encoding included.
 """
 
 import argparse
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -138,7 +137,7 @@ def _against_floor(users: int, items: int, k: int, events: int) -> dict[str, Any
     ours = BatchScorer(given, PublishingSettings(k=k), None)
     table = torch.from_numpy(given.item_vectors)
     _, warm = next(made_batches(model, 1024, events))
-    block = min(_FLOOR_BLOCKS, key=lambda size: min(_floor(warm, table, k, size) for _ in range(3)))
+    block = min(_FLOOR_BLOCKS, key=lambda size: min(_floor(warm, table, k, size) for _ in range(7)))
     seconds = floor = 0.0
     for batch, vectors in made_batches(model, users, events):
         floor += _floor(vectors, table, k, block)
@@ -174,7 +173,9 @@ def _peak(users: int, items: int, k: int, events: int) -> float:
     for batch, vectors in made_batches(model, users, events):
         given.vectors = vectors
         ours.score(batch)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss: that of a child begins with what its parent had.
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
 
 
 def _with_encoding(users: int, items: int, k: int, events: int) -> dict[str, float]:
