@@ -197,9 +197,11 @@ def versions(up: tuple[Path, str]) -> sa.Engine:
     settings = Settings(_env_file=up[0] / ENV_FILE_NAME, home=up[0])  # type: ignore[call-arg]
     client = mlflow_client(settings)
     client.create_registered_model(settings.registered_model)
+    run = client.create_run("0").info
     for number in range(3):
         tags = {"recsys.checkpoint_digest": str(number)}
-        client.create_model_version(settings.registered_model, f"file:///{number}", tags=tags)
+        source = f"{run.artifact_uri}/{number}"
+        client.create_model_version(settings.registered_model, source, run_id=run.run_id, tags=tags)
     return sa.create_engine(settings.require_warehouse_url())
 
 
