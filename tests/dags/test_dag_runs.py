@@ -168,7 +168,10 @@ def test_the_same_hour_again_learns_nothing_twice(loop: Loop) -> None:
     assert len(loop.rows(promotion_ledger)) == before
 
 
-def test_an_hour_with_too_little_to_learn_from_still_refreshes_who_reacted(loop: Loop) -> None:
+def test_an_hour_with_too_little_to_learn_from_still_refreshes_who_reacted(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loop.environment, "RECSYS_MICRO_UPDATE__MIN_FRESH_EVENTS", "1000000")
     (seen,) = loop.rows(recommendation_lists, recommendation_lists.c.user_id == "u000")
     with loop.engine.begin() as connection:
         connection.execute(
