@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import Dataset
 from recsys.errors import ConfigurationError
-from recsys.evaluation.cases import ALL, COLD_USERS, KNOWN_ITEMS, NEW_ITEMS, RARE_ITEMS, Cases, held_out_cases
+from recsys.evaluation.cases import ALL, Cases, cases_at, held_out_cases
 from recsys.settings import EvaluationSettings
-from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.snapshot.sequences import Sequences
 from recsys.training.batching import Split, ValidationCases, first_occurrences, split_validation
 
 SPLITS = ("leave-one-out", "temporal", "cold-items")
@@ -62,7 +62,7 @@ def _leave_one_out(dataset: Dataset) -> Protocol:
     known = sequences.where(~_mask(sequences, last))
     ends = known.offsets[1:][chosen] - 1
     validation = Split(known.where(~_mask(known, ends)), _validation_cases(known, ends))
-    return Protocol(known, validation, _cases(dataset.catalogue, sequences, last, known))
+    return Protocol(known, validation, cases_at(sequences, dataset.catalogue, last, known))
 
 
 def _temporal(dataset: Dataset, seed: int) -> Protocol:
@@ -126,28 +126,6 @@ def _prefixes_with_target(
         column[is_target] = getattr(sequences, name)[positions]
         columns[name] = column
     return Sequences(user_keys=sequences.user_keys[owners], offsets=offsets, **columns)
-
-
-def _cases(
-    catalogue: Catalogue, sequences: Sequences, positions: NDArray[np.int64], known: Sequences
-) -> Cases:
-    users = sequences.event_users()[positions]
-    targets = sequences.item_index[positions]
-    seen = np.bincount(known.item_index, minlength=len(catalogue))[targets]
-    return Cases(
-        sequences=sequences,
-        positions=positions,
-        users=users,
-        targets=targets,
-        available=catalogue.available,
-        slices={
-            ALL: np.ones(len(positions), dtype=bool),
-            COLD_USERS: (known.lengths == 0)[users],
-            NEW_ITEMS: seen == 0,
-            RARE_ITEMS: (seen >= 1) & (seen < 5),
-            KNOWN_ITEMS: seen >= 5,
-        },
-    )
 
 
 def _validation_cases(known: Sequences, positions: NDArray[np.int64]) -> ValidationCases:

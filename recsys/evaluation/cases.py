@@ -120,10 +120,23 @@ def held_out_cases(
     positions = _first_of_users(positions, owners, settings.max_cases_per_user)
     positions = _sample_users(positions, owners, settings.max_users, seed)
 
-    trained = sequences.before(held_out_from)
-    item_events = np.bincount(trained.item_index, minlength=len(catalogue))
-    users, targets = owners[positions], sequences.item_index[positions]
-    seen = item_events[targets]
+    return cases_at(sequences, catalogue, positions, sequences.before(held_out_from))
+
+
+def cases_at(
+    sequences: Sequences, catalogue: Catalogue, positions: NDArray[np.int64], trained: Sequences
+) -> Cases:
+    """Make cases of the events at `positions`, sliced by what was known when `trained` was all there was.
+
+    Parameters
+    ----------
+    positions
+        [cases] in `sequences`.
+    trained
+        Events of the same users, in the same order, that models have trained on.
+    """
+    users, targets = sequences.event_users()[positions], sequences.item_index[positions]
+    seen = np.bincount(trained.item_index, minlength=len(catalogue))[targets]
     return Cases(
         sequences=sequences,
         positions=positions,
