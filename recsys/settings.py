@@ -184,9 +184,9 @@ class MicroUpdateSettings(_Section):
     warmup_share: float = Field(0.2, ge=0, le=1)
     distillation_weight: float = Field(0.5, ge=0)
     replay_users_per_fresh_user: float = Field(1.0, ge=0)
-    max_replay_users: int = Field(20_000, ge=0)
+    max_replay_users: int = Field(20_000, ge=0, description="kept in a reservoir, and drawn from it")
     guard_share: float = Field(0.1, ge=0, le=0.5, description="users kept apart to measure forgetting")
-    max_guard_users: int = Field(2_000, ge=0)
+    max_guard_users: int = Field(2_000, ge=0, description="of them, kept in a reservoir")
     time_budget_minutes: float = Field(10.0, gt=0)
 
 

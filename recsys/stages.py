@@ -100,12 +100,14 @@ def validate(run: Run, window: Reference) -> Reference:
 
 
 def take_full_snapshot(run: Run, window: Reference) -> Reference:
-    """Write all valid feedback as of the window's end to Parquet."""
+    """Write all valid feedback as of the window's end to Parquet, and a sample of it to be replayed."""
+    from recsys.snapshot.reservoir import write_reservoir
     from recsys.snapshot.write import take_full_snapshot as write_full_snapshot
     from recsys.warehouse.windows import load_window
 
     settings, engine = _connect()
     snapshot = write_full_snapshot(engine, load_window(engine, window["window_id"]), settings)
+    write_reservoir(engine, snapshot, settings)
     return snapshot.to_dict() | _data_docs(window)
 
 

@@ -1,14 +1,13 @@
--- Feedback of a micro-update: what the parent model has not trained on, and what it needs beside that.
+-- Feedback of a micro-update that only the table has: what the parent model has not trained on, and its context.
 --   fresh    below the window's upper bound and not among what the parent has trained on
 --   probe    the same of guard users: candidates are compared on it, none trains on it
 --   history  the latest trained-on events of users who have fresh ones
---   replay   the latest trained-on events of a seeded sample of other users, against forgetting
---   guard    the latest trained-on events of a share of users fixed by their hash, to measure forgetting
+-- What is replayed, and guard users' events, come from reservoirs beside the table (recsys/snapshot/replay.py).
 -- Whoever reads the result leaves out rows of unknown items and types.
 -- The parent has trained on: transaction_id < parent_transaction_id and occurred_at < parent_occurred_before.
 -- Parameters: upper_transaction_id, parent_transaction_id, parent_occurred_before (all exclusive),
---   history_events (per user), replay_users_per_fresh_user, max_replay_users, guard_bound (0 to 2^32: the
---   first eight hex digits of a guard user's key lie below it), max_guard_users, seed, min_noisy_weight.
+--   history_events (per user), guard_bound (0 to 2^32: the first eight hex digits of a guard user's key lie
+--   below it), min_noisy_weight.
 WITH eligible_users AS NOT MATERIALIZED (
     SELECT
         users.user_id,
@@ -39,114 +38,17 @@ affected_users AS MATERIALIZED (
     WHERE user_id IN (SELECT user_id FROM fresh)
 ),
 
--- Keys are keyed hashes, so a stretch of them is a random sample of the users, and an index finds it
--- without a look at everyone: from a seeded key on, and from the first key on where the last one is reached.
--- Large samples take some neighbours by id of each user found, at 256 places or more: neighbours' events lie
--- on the same pages of the index, a tenth of the pages that as many users from anywhere would take.
-replay_start AS MATERIALIZED (
-    SELECT
-        greatest(md5(CAST(:seed AS text)), first_key) AS start_key,
-        first_key,
-        users,
-        greatest(1, least(16, users / 256)) AS neighbours
-    FROM (
-        SELECT
-            lpad(to_hex(:guard_bound), 8, '0') AS first_key,
-            least(
-                :max_replay_users,
-                ceil(:replay_users_per_fresh_user * (SELECT count(*) FROM affected_users))::bigint
-            ) AS users
-    )
-),
-
-replay_candidates AS NOT MATERIALIZED (
-    SELECT user_id, user_key
-    FROM eligible_users
-    WHERE NOT is_guard
-        AND user_id NOT IN (SELECT user_id FROM affected_users)
-        AND EXISTS (
-            SELECT FROM feedback
-            WHERE feedback.user_id = eligible_users.user_id
-                AND feedback.transaction_id < :parent_transaction_id
-                AND feedback.occurred_at < :parent_occurred_before
-        )
-),
-
-replay_places AS MATERIALIZED (
-    SELECT user_id
-    FROM users
-    WHERE user_key >= (SELECT start_key FROM replay_start)
-    ORDER BY user_key
-    LIMIT (SELECT CASE WHEN neighbours > 1 THEN users / neighbours ELSE 0 END FROM replay_start)
-),
-
-replay_neighbours AS MATERIALIZED (
-    SELECT DISTINCT neighbour.user_id, neighbour.user_key
-    FROM replay_places
-    CROSS JOIN LATERAL (
-        SELECT user_id, user_key
-        FROM replay_candidates
-        WHERE replay_candidates.user_id >= replay_places.user_id
-        ORDER BY replay_candidates.user_id
-        LIMIT (SELECT neighbours FROM replay_start)
-    ) AS neighbour
-),
-
-replay_users_from_start AS MATERIALIZED (
-    SELECT user_id, user_key
-    FROM replay_candidates
-    WHERE user_key >= (SELECT start_key FROM replay_start)
-        AND user_id NOT IN (SELECT user_id FROM replay_neighbours)
-    ORDER BY user_key
-    LIMIT (SELECT users FROM replay_start) - (SELECT count(*) FROM replay_neighbours)
-),
-
-replay_users AS MATERIALIZED (
-    SELECT user_id, user_key FROM replay_neighbours
-    UNION ALL
-    SELECT user_id, user_key FROM replay_users_from_start
-    UNION ALL
-    (
-        SELECT user_id, user_key
-        FROM replay_candidates
-        WHERE user_key >= (SELECT first_key FROM replay_start)
-            AND user_key < (SELECT start_key FROM replay_start)
-            AND user_id NOT IN (SELECT user_id FROM replay_neighbours)
-        ORDER BY user_key
-        LIMIT (SELECT users FROM replay_start)
-            - (SELECT count(*) FROM replay_neighbours)
-            - (SELECT count(*) FROM replay_users_from_start)
-    )
-),
-
-guard_users AS MATERIALIZED (
-    SELECT user_id, user_key
-    FROM eligible_users
-    WHERE is_guard
-        AND user_id NOT IN (SELECT user_id FROM affected_users)
-    ORDER BY user_key
-    LIMIT :max_guard_users
-),
-
-chosen_users AS MATERIALIZED (
-    SELECT user_id, user_key, 'history'::text AS purpose FROM affected_users
-    UNION ALL
-    SELECT user_id, user_key, 'replay'::text FROM replay_users
-    UNION ALL
-    SELECT user_id, user_key, 'guard'::text FROM guard_users
-),
-
 -- Everything but comments is in the index feedback_history, a user's events of a month side by side. Few rows
 -- have a comment; those of a user are looked up in the table and joined user by user, so that nothing waits.
 latest AS (
-    SELECT latest.*, chosen_users.user_id, chosen_users.user_key, chosen_users.purpose
-    FROM chosen_users
+    SELECT latest.*, affected_users.user_id, affected_users.user_key
+    FROM affected_users
     CROSS JOIN LATERAL (
         SELECT known.*, commented.comment
         FROM (
             SELECT feedback_id, item_id, event_type, value, occurred_at
             FROM feedback
-            WHERE feedback.user_id = chosen_users.user_id
+            WHERE feedback.user_id = affected_users.user_id
                 AND feedback.transaction_id < :parent_transaction_id
                 AND feedback.occurred_at < :parent_occurred_before
                 AND feedback.occurred_at > '-infinity'
@@ -156,7 +58,7 @@ latest AS (
         LEFT JOIN (
             SELECT feedback_id, comment
             FROM feedback
-            WHERE feedback.user_id = chosen_users.user_id
+            WHERE feedback.user_id = affected_users.user_id
                 AND feedback.comment IS NOT NULL
                 AND feedback.transaction_id < :parent_transaction_id
                 AND feedback.occurred_at < :parent_occurred_before
@@ -190,7 +92,7 @@ events AS (
         latest.comment,
         latest.occurred_at,
         latest.user_key,
-        latest.purpose
+        'history'
     FROM latest
 )
 

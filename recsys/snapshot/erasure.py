@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 from recsys.columns import Columns, Purpose
 from recsys.snapshot.interactions import INTERACTIONS_FOLDER, PARQUET_OPTIONS, SCHEMA
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
+from recsys.snapshot.reference import SnapshotKind
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, is_unfinished
 
-_KINDS = ("full", "micro")
+_KINDS = get_args(SnapshotKind)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from recsys.errors import SnapshotError
 
-SnapshotKind = Literal["full", "micro"]
+SnapshotKind = Literal["full", "micro", "reservoir", "learned"]
+"""The last two are reservoirs of events that micro-updates replay: no run trains on them alone."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class SnapshotRef:
     def from_dict(cls, values: dict[str, Any]) -> "SnapshotRef":
         """Read what `to_dict` wrote."""
         if values["kind"] not in ("full", "micro"):
-            raise SnapshotError(f"a snapshot is full or micro, not {values['kind']!r}")
+            raise SnapshotError(f"a snapshot to train on is full or micro, not {values['kind']!r}")
         return cls(
             str(values["uri"]),
             str(values["digest"]),

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError
@@ -28,13 +27,16 @@ from recsys.snapshot.manifest import (
     FileEntry,
     Manifest,
 )
+from recsys.snapshot.read import Snapshot, read_snapshot
+from recsys.snapshot.recorded import record_snapshot
 from recsys.snapshot.reference import SnapshotKind, SnapshotRef, TrainedThrough
+from recsys.snapshot.replay import LEARNED, Replay, find_replay, write_learned
+from recsys.snapshot.reservoir import RESERVOIR, sample_reservoir
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, new_folder
 from recsys.snapshot.users import read_users
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.tables import snapshots
 from recsys.warehouse.windows import Window
 
 _ITEMS_SCHEMA = pa.schema(
@@ -76,25 +78,17 @@ def take_full_snapshot(engine: sa.Engine, window: Window, settings: Settings) ->
     ServiceUnavailableError
         Postgres broke off; try again.
     """
-    return _take(
-        engine,
-        window,
-        settings,
-        _Plan(
-            kind="full",
-            statement="select_full_snapshot",
-            parameters={"upper_transaction_id": window.upper_transaction_id},
-            split_purpose=Purpose.FULL,
-            parent=None,
-            minimum=2,
-        ),
-    )
+    return _take(engine, window, settings, _full_plan(window.upper_transaction_id))
 
 
 def take_micro_snapshot(
     engine: sa.Engine, window: Window, settings: Settings, parent: TrainedThrough
 ) -> SnapshotRef:
     """Write what the parent model has not trained on, with history, replay and guard events.
+
+    Replay and guard events come from reservoirs (see `recsys.snapshot.replay`). Should there be none that
+    holds only what the parent knows, one is made of the table first, which takes as long as a full snapshot:
+    so it is after an update of this package or of the key that names users.
 
     Parameters
     ----------
@@ -131,46 +125,104 @@ def take_micro_snapshot(
 
 def micro_snapshot_parameters(window: Window, settings: Settings, parent: TrainedThrough) -> dict[str, Any]:
     """Return the parameters of `select_micro_snapshot`."""
-    update = settings.micro_update
     return {
         "upper_transaction_id": window.upper_transaction_id,
         "parent_transaction_id": parent.transaction_id,
         "parent_occurred_before": parent.occurred_before,
         "history_events": 2 * settings.model.max_events,
-        "replay_users_per_fresh_user": update.replay_users_per_fresh_user,
-        "max_replay_users": update.max_replay_users,
-        "guard_bound": guard_bound(update.guard_share),
-        "max_guard_users": update.max_guard_users,
-        "seed": window.window_id,
+        "guard_bound": guard_bound(settings.micro_update.guard_share),
         "min_noisy_weight": settings.validation.min_noisy_weight,
     }
 
 
+def _full_plan(upper_transaction_id: int) -> _Plan:
+    return _Plan(
+        kind="full",
+        statement="select_full_snapshot",
+        parameters={"upper_transaction_id": upper_transaction_id},
+        split_purpose=Purpose.FULL,
+        parent=None,
+        minimum=2,
+    )
+
+
 def _take(engine: sa.Engine, window: Window, settings: Settings, plan: _Plan) -> SnapshotRef:
-    parent_folder = Folder(f"{settings.snapshots}/{plan.kind}")
-    name = f"{window.window_id}-{_run_digest(window, plan)}"
+    parent_folder, name = Folder(f"{settings.snapshots}/{plan.kind}"), _name(window, plan)
     folder = parent_folder.child(name)
     if not folder.exists(MANIFEST_NAME):
         fill_user_keys(engine, settings.require_pseudonym_key())
         try:
+            replay = _find_replay(engine, window, settings, plan)
             with (
                 new_folder(parent_folder, name) as unfinished,
                 extraction(engine) as source,
             ):
-                manifest = _write(source, unfinished, window, settings, plan)
+                manifest = _write(source, unfinished, window, settings, plan, replay)
+                if replay is not None:
+                    # Before the snapshot is there: whoever trains on it leaves something to its successors.
+                    _write_learned(_learned_folder(settings), name, Snapshot(unfinished, manifest), replay)
                 unfinished.write_manifest(manifest)
         except OSError:
             # Another try of the same run may have been faster; then its snapshot serves as well.
             if not folder.exists(MANIFEST_NAME):
                 raise
-    manifest = folder.read_manifest()
-    ref = SnapshotRef(folder.uri, manifest.digest, plan.kind, manifest.rows, window.window_id)
-    _record(engine, ref)
+    if plan.kind == "micro" and _learned_folder(settings).child(name).exists(MANIFEST_NAME):
+        record_snapshot(engine, _learned_folder(settings).child(name))
+    ref = record_snapshot(engine, folder)
     logger.info("%s snapshot of window %d: %d rows at %s", ref.kind, ref.window_id, ref.rows, ref.uri)
     return ref
 
 
-def _write(source: Extraction, folder: Folder, window: Window, settings: Settings, plan: _Plan) -> Manifest:
+def _find_replay(engine: sa.Engine, window: Window, settings: Settings, plan: _Plan) -> Replay | None:
+    """Return what a micro snapshot replays; None: it is a full one, or the parent knows nothing."""
+    if plan.parent is None:
+        return None
+    found = find_replay(engine, plan.parent, settings, seed=window.window_id)
+    if found is not None:
+        return found
+    logger.warning("no reservoir holds only what the parent model knows: sampling the table, once")
+    try:
+        _take_reservoir_from_table(engine, window, settings, plan, plan.parent)
+    except NothingToDoError:
+        return None
+    return find_replay(engine, plan.parent, settings, seed=window.window_id)
+
+
+def _take_reservoir_from_table(
+    engine: sa.Engine, window: Window, settings: Settings, plan: _Plan, known: TrainedThrough
+) -> None:
+    """Sample a full snapshot of what a model knows, which is thrown away then."""
+    folder, name = Folder(f"{settings.snapshots}/{RESERVOIR}"), _name(window, plan)
+    if not folder.child(name).exists(MANIFEST_NAME):
+        with new_folder(folder, name) as unfinished:
+            whole = unfinished.child("whole")
+            until = replace(window, upper_transaction_id=known.transaction_id)
+            with extraction(engine) as source:
+                manifest = _write(source, whole, until, settings, _full_plan(known.transaction_id))
+            whole.write_manifest(manifest)
+            sampled = sample_reservoir(engine, read_snapshot(whole.uri), known, unfinished, settings)
+            whole.remove()
+            unfinished.write_manifest(sampled)
+    record_snapshot(engine, folder.child(name))
+
+
+def _write_learned(parent_folder: Folder, name: str, snapshot: Snapshot, replay: Replay) -> None:
+    with new_folder(parent_folder, name) as unfinished:
+        unfinished.write_manifest(write_learned(unfinished, snapshot, replay))
+
+
+def _learned_folder(settings: Settings) -> Folder:
+    return Folder(f"{settings.snapshots}/{LEARNED}")
+
+
+def _write(
+    source: Extraction,
+    folder: Folder,
+    window: Window,
+    settings: Settings,
+    plan: _Plan,
+    replay: Replay | None = None,
+) -> Manifest:
     items_entry, item_ids = _write_items(source, folder)
     event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
     users, parameters = None, plan.parameters
@@ -184,7 +236,8 @@ def _write(source: Extraction, folder: Folder, window: Window, settings: Setting
         known={Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: pa.array(event_types.names)},
         users=users,
     )
-    interactions.write(source.batches(read_statement(plan.statement), **parameters))
+    events = source.batches(read_statement(plan.statement), **parameters)
+    interactions.write(events if replay is None else replay.after(source, events))
     held_out_from = _held_out_from(interactions, settings, plan)
     boundary = microseconds(held_out_from)
     files = [
@@ -255,19 +308,10 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
     return file.entry
 
 
-def _record(engine: sa.Engine, ref: SnapshotRef) -> None:
-    statement = insert(snapshots).values(
-        window_id=ref.window_id, kind=ref.kind, uri=ref.uri, digest=ref.digest, rows=ref.rows
-    )
-    # Housekeeping keeps the rows of folders that it removes; such a snapshot may be taken again.
-    replaced = {"digest": statement.excluded.digest, "rows": statement.excluded.rows}
-    with engine.begin() as connection:
-        connection.execute(statement.on_conflict_do_update(index_elements=[snapshots.c.uri], set_=replaced))
-
-
-def _run_digest(window: Window, plan: _Plan) -> str:
+def _name(window: Window, plan: _Plan) -> str:
+    """Return the folder's name, the same for every try of a run."""
     key = [FORMAT_VERSION, window.run_key, plan.parent.to_dict() if plan.parent else None]
-    return sha256(json.dumps(key).encode()).hexdigest()[:12]
+    return f"{window.window_id}-{sha256(json.dumps(key).encode()).hexdigest()[:12]}"
 
 
 def _time(time: int) -> datetime:

@@ -246,7 +246,14 @@ snapshots = Table(
     Column("digest", Text, nullable=False),
     Column("rows", BigInteger, nullable=False),
     _timestamp("created_at", nullable=False, server_default=NOW),
-    CheckConstraint("kind in ('full', 'micro')", name="snapshots_kind_check"),
+    Column(
+        "trained_transaction_id",
+        BigInteger,
+        comment="what a model knows after training on it: rows of smaller ids; "
+        "null: recorded by an older release",
+    ),
+    _timestamp("trained_occurred_before", comment="the same by time: earlier events"),
+    CheckConstraint("kind in ('full', 'micro', 'reservoir', 'learned')", name="snapshots_kind_check"),
     comment="immutable, pseudonymised Parquet files that models were trained on",
 )
 

@@ -34,6 +34,22 @@ def fill(engine: sa.Engine) -> None:
         connection.execute(feedback.insert(), [*rows, again, unknown])
 
 
+def add_fresh(engine: sa.Engine) -> None:
+    """Four more rows, of one of the users."""
+    rows = [
+        {
+            "event_id": f"fresh {number}",
+            "user_id": "ann",
+            "item_id": "abc"[number % 3],
+            "event_type": "like",
+            "occurred_at": START + timedelta(minutes=20 + number),
+        }
+        for number in range(4)
+    ]
+    with engine.begin() as connection:
+        connection.execute(feedback.insert(), rows)
+
+
 @pytest.fixture
 def stocked(warehouse: sa.Engine) -> sa.Engine:
     """The warehouse in which a stage dies."""

@@ -1,11 +1,16 @@
 """The stages that die, each on the first window; in a module of their own, where a new process finds them."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import sqlalchemy as sa
 
 from recsys.registry.ledger import LedgerEntry
 from recsys.registry.promote import promote
 from recsys.settings import Settings
+from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
+from recsys.snapshot.reservoir import write_reservoir
 from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.validation.quarantine import release
 from recsys.validation.validate import validate_window
@@ -40,6 +45,22 @@ def validate_first(settings: Settings) -> None:
 
 def release_first(settings: Settings) -> None:
     release(sa.create_engine(settings.require_warehouse_url()), 1)
+
+
+def take_first_reservoir(settings: Settings) -> SnapshotRef:
+    engine = sa.create_engine(settings.require_warehouse_url())
+    return write_reservoir(engine, take_full_snapshot(engine, load_window(engine, 1), settings), settings)
+
+
+def take_second(settings: Settings) -> SnapshotRef:
+    """Take the micro snapshot of the second window, on what the first night knows."""
+    engine = sa.create_engine(settings.require_warehouse_url())
+    full = read_snapshot(take_full_snapshot(engine, load_window(engine, 1), settings))
+    # As after an update that learned what the night held out: bob has nothing fresh and is replayed.
+    known = replace(full.trained_through, occurred_before=START + timedelta(minutes=15))
+    window = open_window(engine, "hourly", "2")
+    update = settings.micro_update.model_copy(update={"min_fresh_events": 1, "guard_share": 0.0})
+    return take_micro_snapshot(engine, window, settings.model_copy(update={"micro_update": update}), known)
 
 
 def take_first(settings: Settings, kind: str) -> SnapshotRef:

@@ -6,14 +6,23 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from recsys.settings import Settings
 from recsys.snapshot.read import read_snapshot
 from recsys.validation.quarantine import list_quarantined
 from recsys.validation.validate import validate_window
 from recsys.warehouse.windows import open_window, reconcile_window
+from tests.faults.conftest import add_fresh
 from tests.faults.dying import Point, die_in
-from tests.faults.stages import open_first, release_first, take_first, validate_first
+from tests.faults.stages import (
+    open_first,
+    release_first,
+    take_first,
+    take_first_reservoir,
+    take_second,
+    validate_first,
+)
 
 
 def rows(engine: sa.Engine, query: str) -> list[tuple[Any, ...]]:
@@ -108,7 +117,7 @@ def test_release(stocked: sa.Engine, settings: Settings, point: Point) -> None:
     [
         Point("before", "recsys.snapshot.interactions:InteractionsWriter.write"),
         Point("after", "recsys.snapshot.store:Folder.write_manifest"),  # before the folder is renamed
-        Point("before", "recsys.snapshot.write:_record"),  # after the folder is renamed
+        Point("before", "recsys.snapshot.write:record_snapshot"),  # after the folder is renamed
     ],
     ids=str,
 )
@@ -126,6 +135,78 @@ def test_take_snapshot(
     assert rows(stocked, "SELECT uri, digest, rows FROM snapshots WHERE snapshot_id = 1") == [
         (ref.uri, ref.digest, ref.rows)
     ]
+
+
+def snapshots_of(engine: sa.Engine, settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Return the events of each kind of recorded snapshots; every folder there is must be one of them."""
+    recorded = rows(engine, "SELECT uri, digest FROM snapshots ORDER BY snapshot_id")
+    assert {uri for uri, _ in recorded} == {
+        str(folder) for folder in Path(settings.snapshots).glob("*/*") if folder.is_dir()
+    }
+    found: dict[str, list[dict[str, Any]]] = {}
+    for uri, digest in recorded:
+        snapshot = read_snapshot(uri)
+        assert snapshot.manifest.digest == digest
+        found.setdefault(snapshot.manifest.kind, []).extend(snapshot.interactions().to_pylist())
+    return found
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("before", "recsys.snapshot.reservoir:sample_reservoir"),  # the full snapshot is there
+        Point("before", "recsys.snapshot.reservoir:write_events"),
+        Point("after", "recsys.snapshot.store:Folder.write_manifest", nth=2),  # before it is renamed
+        Point("before", "recsys.snapshot.reservoir:record_snapshot"),
+    ],
+    ids=str,
+)
+def test_write_reservoir(stocked: sa.Engine, settings: Settings, elsewhere: Settings, point: Point) -> None:
+    open_first(settings)
+    die_in(point, take_first_reservoir, settings)
+    ref = take_first_reservoir(settings)
+    undisturbed = take_first_reservoir(elsewhere)
+    assert ref.digest == undisturbed.digest
+    assert read_snapshot(ref).interactions().equals(read_snapshot(undisturbed).interactions())
+    assert [folder.name for folder in Path(settings.snapshots, "reservoir").iterdir()] == [Path(ref.uri).name]
+
+
+@pytest.mark.parametrize("reservoir", [True, False], ids=["reservoir", "no reservoir"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("before", "recsys.snapshot.write:find_replay"),
+        Point("before", "recsys.snapshot.replay:Replay._draw"),  # fresh events are written
+        Point("before", "recsys.snapshot.write:write_learned"),
+        Point("before", "recsys.snapshot.write:_write_learned"),
+        Point("after", "recsys.snapshot.write:_write_learned"),  # before the snapshot itself is there
+        Point("before", "recsys.snapshot.write:record_snapshot", nth=2),
+    ],
+    ids=str,
+)
+def test_take_snapshot_with_replay(
+    stocked: sa.Engine,
+    undisturbed: sa.Engine,
+    settings: Settings,
+    elsewhere: Settings,
+    point: Point,
+    reservoir: bool,
+) -> None:
+    there = elsewhere.model_copy(
+        update={"warehouse_url": SecretStr(undisturbed.url.render_as_string(hide_password=False))}
+    )
+    for engine, own in ((stocked, settings), (undisturbed, there)):
+        open_first(own)
+        take_first_reservoir(own) if reservoir else take_first(own, "full")
+        add_fresh(engine)
+    die_in(point, take_second, settings)
+    take_second(settings)
+    take_second(there)
+    found = snapshots_of(stocked, settings)
+    assert found == snapshots_of(undisturbed, there)
+    purposes = {row["purpose"] for row in found["micro"]}
+    assert purposes == {"fresh", "history", "replay"}
+    assert {row["purpose"] for row in found["learned"]} == {"replay"}
 
 
 def test_an_opener_that_was_killed_leaves_no_lock_behind(stocked: sa.Engine, settings: Settings) -> None:

@@ -39,6 +39,7 @@ from recsys.registry import ledger, promote, rollback, tracking, versions
 from recsys.registry.connection import mlflow_client
 from recsys.registry.gate import Decision
 from recsys.settings import Settings
+from recsys.snapshot import reservoir
 from recsys.snapshot import write as snapshot_write
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.read import read_snapshot
@@ -54,9 +55,15 @@ NIGHT, HOUR = "nightly_training", "hourly_micro_update"
 USERS = [f"user {number}" for number in range(8)]
 START = datetime(2026, 3, 1, tzinfo=UTC)
 RULES = row_rules()
+_NEW = (Purpose.FRESH, Purpose.PROBE)
 # Where a stage can die: before or after these.
 DEATHS: dict[str, list[tuple[ModuleType, str]]] = {
-    "take_snapshot": [(snapshot_write, "_record")],
+    "take_snapshot": [
+        (snapshot_write, "record_snapshot"),
+        (reservoir, "sample_reservoir"),
+        (snapshot_write, "write_learned"),
+        (reservoir, "record_snapshot"),
+    ],
     "train": [(tracking, "find_or_create_run"), (tracking, "_log_dataset")],
     "register": [(versions, "_log_model"), (versions, "_ensure_registered_model")],
     "promote": [(ledger, "_insert"), (promote, "follow_ledger"), (promote, "tag_version")],
@@ -187,6 +194,16 @@ class LearningLoop(RuleBasedStateMachine):
         assert self.learned[chain[-1]] == full_night.keys()
         assert set().union(*taught) == (should.keys() - guarded) | full_night.keys()
 
+    def _check_replay(self, rows: list[dict[str, Any]], parent: TrainedThrough) -> None:
+        """Whatever reservoir it came from: an hour replays what its parent knows, never of guard users."""
+        known = self._sound_below(parent)
+        affected = {row[Columns.USER_KEY] for row in rows if row[Columns.PURPOSE] in _NEW}
+        for row in rows:
+            if row[Columns.PURPOSE] in (Purpose.REPLAY, Purpose.GUARD):
+                user = known[row[Columns.FEEDBACK_ID]]
+                assert (user in self.guards) == (row[Columns.PURPOSE] == Purpose.GUARD)
+                assert row[Columns.USER_KEY] not in affected
+
     # How it is done
 
     def _step(self, dag: str, action: str, death: tuple[int, bool] | None) -> bool:
@@ -235,6 +252,8 @@ class LearningLoop(RuleBasedStateMachine):
         (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
         (folder / "checkpoint" / "manifest.json").write_text(json.dumps({"run": run.key}))
         rows = read.interactions().to_pylist()
+        if run.dag_id == HOUR:
+            self._check_replay(rows, self._through(snapshot["parent"]))
         purpose = Purpose.FULL if run.dag_id == NIGHT else Purpose.FRESH
         learned = [
             row[Columns.FEEDBACK_ID]

@@ -1,4 +1,4 @@
-"""Which feedback `sql/select_micro_snapshot.sql` chooses, and how it finds it."""
+"""Which feedback a micro snapshot of many users holds, and how it is found."""
 
 from collections import Counter
 from datetime import timedelta
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from recsys.settings import Settings
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import TrainedThrough
+from recsys.snapshot.store import Folder
 from recsys.snapshot.write import micro_snapshot_parameters, take_micro_snapshot
 from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
@@ -40,6 +41,10 @@ def take(engine: sa.Engine, settings: Settings, parent: TrainedThrough, run: str
     return window, read_snapshot(take_micro_snapshot(engine, window, settings, parent))
 
 
+def replayed_users(snapshot: Snapshot) -> set[str]:
+    return set(snapshot.sequences("replay").user_keys)
+
+
 def test_a_large_replay_sample_takes_as_many_users_as_wanted_each_with_its_history_once(
     busy: sa.Engine, settings: Settings
 ) -> None:
@@ -67,17 +72,14 @@ def test_the_sample_is_another_one_in_each_window_and_the_same_in_a_retry(
     parent = parent_of(busy)
     add_feedback(busy, [(f"user {number:04d}", "a", 61 + number / 1000) for number in range(AFFECTED)])
 
-    def replayed(window: Window) -> set[str]:
-        parameters = micro_snapshot_parameters(window, settings, parent)
-        statement = render_literals(read_statement("select_micro_snapshot"), parameters)
-        with busy.connect() as connection:
-            rows = connection.exec_driver_sql(statement)
-            return {row.user_key for row in rows if row.purpose == "replay"}
+    def replayed(run: str) -> set[str]:
+        window, snapshot = take(busy, settings, parent, run)
+        again = replayed_users(snapshot)
+        Folder(snapshot.uri).remove()
+        assert replayed_users(read_snapshot(take_micro_snapshot(busy, window, settings, parent))) == again
+        return again
 
-    windows = [open_window(busy, consumer, "hour") for consumer in ("hourly", "another")]
-    first, second = map(replayed, windows)
-    assert first != second
-    assert replayed(windows[0]) == first
+    assert replayed("hour") != replayed("another hour")
 
 
 def test_a_history_carries_the_comments_of_its_own_events(warehouse: sa.Engine, settings: Settings) -> None:

@@ -234,17 +234,16 @@ def weights(engine: sa.Engine, window: Window, settings: Settings) -> dict[str, 
         "upper_transaction_id": window.upper_transaction_id,
         "min_noisy_weight": settings.validation.min_noisy_weight,
     }
-    never = {"parent_transaction_id": 0, "parent_occurred_before": NOON, "guard_bound": 0, "seed": 0}
-    sizes = {
+    never = {
+        "parent_transaction_id": 0,
+        "parent_occurred_before": NOON,
+        "guard_bound": 0,
         "history_events": 0,
-        "replay_users_per_fresh_user": 0,
-        "max_replay_users": 0,
-        "max_guard_users": 0,
     }
     statement = sa.text(read_statement("select_micro_snapshot"))
     with engine.connect() as connection:
         names = dict(connection.execute(sa.select(users.c.user_key, users.c.user_id)).all())
-        events = connection.execute(statement, parameters | never | sizes).all()
+        events = connection.execute(statement, parameters | never).all()
     found = {(names[event.user_key], event.weight) for event in events}
     assert len(dict(found)) == len(found)
     return dict(found)

@@ -7,7 +7,10 @@ import sqlalchemy as sa
 
 from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
+from recsys.snapshot.read import read_snapshot
+from recsys.snapshot.recorded import newest_known
 from recsys.snapshot.reference import SnapshotRef
+from recsys.snapshot.reservoir import write_reservoir
 from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse import partitions
 from recsys.warehouse.housekeeping import keep_house
@@ -150,6 +153,33 @@ def test_old_snapshots_go_but_not_the_latest_nor_the_champions(
     assert [Path(ref.uri).exists() for ref in refs] == [True, False, False, True]
     assert keep_house(warehouse, settings).snapshots_removed == 0
     assert take("run 1").uri == refs[1].uri
+
+
+def test_old_reservoirs_go_but_not_those_that_the_champions_next_update_replays(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    add_items(warehouse, "a")
+    add_users(warehouse, "ann")
+
+    def take(run_key: str, minute: int) -> SnapshotRef:
+        add_feedback(warehouse, [("ann", "a", minute + second / 60) for second in range(5)])
+        window = open_window(warehouse, "nightly", run_key)
+        return write_reservoir(warehouse, take_full_snapshot(warehouse, window, settings), settings)
+
+    # Feedback of the second run is older than that of the first.
+    refs = [take(f"run {number}", minute) for number, minute in enumerate([10, 5, 20, 30])]
+    write(
+        warehouse,
+        "INSERT INTO promotion_ledger "
+        "(action, model_version, champion_sequence, reason, explanation, actor, run_key) "
+        "VALUES ('promote', '1', 1, 'better', 'It is better.', 'test', 'run 1')",
+    )
+    write(warehouse, "UPDATE snapshots SET created_at = created_at - interval '31 days'")
+    # Of the full snapshots those of the first and third run, of the reservoirs as well.
+    assert keep_house(warehouse, settings).snapshots_removed == 4
+    assert [Path(ref.uri).exists() for ref in refs] == [False, True, False, True]
+    found = newest_known(warehouse, "reservoir", read_snapshot(refs[1]).trained_through)
+    assert found == refs[1]
 
 
 def test_old_data_docs_go(warehouse: sa.Engine, settings: Settings) -> None:
