@@ -2,22 +2,30 @@
 
     python -m benchmarks.growth --json F
 
-Two warehouses differ only in how much feedback they hold: six months of it, fifty events a user. To each
-come 100,000 fresh events of 10,000 users, in a month that has a sixth of the feedback already, and the
-time to open the window and take the micro snapshot (fresh events, their users' history, replay and guard
-users) is measured, again and again with new fresh events; the median counts. `--small` and `--large` set
-the sizes.
+Two warehouses differ only in how much feedback they hold: six months of it, fifty events a user. A night
+takes the full snapshot and leaves a reservoir. Then, hour by hour, 100,000 fresh events of 10,000 users come
+in a month that has a sixth of the feedback already, and the time to open the window and take the micro
+snapshot (fresh events, their users' history, replay and guard users) is measured. `--small` and `--large`
+set the sizes. No hour finds what the last one read: where there are enough users, each has others.
+
+The median of the hours after the first counts (`seconds`), since a warehouse runs hour after hour. The first
+hour (`first_seconds`) stands beside it: the month has no statistics of what is fresh then, and what is in
+memory depends on what came before, which is the making of all the feedback. On a machine that others use,
+CPU time (`cpu_ratio`) tells more than the clock, but nothing of the disk. With `--keep` that is done by an
+earlier call, and each call goes on with the next hours.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import sqlalchemy as sa
 
 from benchmarks.made_warehouse import (
@@ -25,12 +33,15 @@ from benchmarks.made_warehouse import (
     PSEUDONYM_KEY,
     add_catalogue,
     add_feedback,
+    kept_warehouse,
     made_warehouse,
     report,
 )
+from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
 from recsys.snapshot.reference import TrainedThrough
-from recsys.snapshot.write import micro_snapshot_parameters, take_micro_snapshot
+from recsys.snapshot.reservoir import write_reservoir
+from recsys.snapshot.write import micro_snapshot_parameters, take_full_snapshot, take_micro_snapshot
 from recsys.warehouse.engine import connect
 from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
@@ -41,14 +52,14 @@ _FRESH = """
 INSERT INTO feedback (event_id, user_id, item_id, event_type, occurred_at)
 SELECT
     'fresh-' || :round || '-' || n,
-    'user-' || 1 + (n * 7919 % 10000) * (:users / 10000),
+    'user-' || 1 + ((n * 7919 % 10000) * (:users / 10000) + :round * :apart) % :users,
     'item-' || 1 + floor(:items * random())::int,
     'view',
     CAST(:start AS timestamptz) + n * interval '30 milliseconds'
 FROM generate_series(1, :fresh) AS n
 """
 _FIRST_HOUR = datetime(2026, 6, 30, 12, tzinfo=UTC)
-_ROUNDS = 4
+_ROUNDS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,69 +71,121 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--explain", type=Path, help="file for the plans of the large table")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--keep", type=Path, help="folder for the warehouses; found there, they are not made")
+    parser.add_argument("--make-only", action="store_true", help="measure in another call; with --keep")
     options = parser.parse_args(arguments)
-    small = _measure(options.small, options.fresh, options.folder, None)
-    large = _measure(options.large, options.fresh, options.folder, options.explain)
-    figures = {
-        "fresh_rows": options.fresh,
-        **{f"small_{name}": value for name, value in small.items()},
-        **{f"large_{name}": value for name, value in large.items()},
-        "ratio": large["seconds"] / small["seconds"],
-    }
-    report(figures, options.json)
+    measured = {}
+    for name, rows, explain in (("small", options.small, None), ("large", options.large, options.explain)):
+        with ExitStack() as stack:
+            if options.keep is None:
+                server, url, root = stack.enter_context(made_warehouse(options.folder))
+            else:
+                server, url, root = stack.enter_context(kept_warehouse(options.keep / str(rows)))
+            made = _make(url, root, rows)
+            if not options.make_only:
+                hours = _hours(server, url, made, root, options.fresh, explain)
+                measured[name] = {"rows": rows, **made, **hours}
+    if not options.make_only:
+        figures = {
+            "fresh_rows": options.fresh,
+            **{f"{name}_{key}": value for name, found in measured.items() for key, value in found.items()},
+            "ratio": measured["large"]["seconds"] / measured["small"]["seconds"],
+            "cpu_ratio": measured["large"]["cpu_seconds"] / measured["small"]["cpu_seconds"],
+        }
+        report(figures, options.json)
 
 
-def _measure(rows: int, fresh: int, folder: Path | None, explain: Path | None) -> dict[str, Any]:
-    users = max(rows // 50, 10_000)
-    with made_warehouse(folder) as (_, url, root):
-        add_catalogue(url, users)
+def _make(url: str, root: Path, rows: int) -> dict[str, Any]:
+    """Fill a warehouse, unless an earlier call has done so, and return figures of its night."""
+    made = root / "made.json"
+    if not made.exists():
+        users = max(rows // 50, 10_000)
         engine = connect(url)
+        add_catalogue(url, users)
         fill_user_keys(engine, PSEUDONYM_KEY.encode())
         # With the vacuum that housekeeping does every day.
         add_feedback(url, rows, users, until=_FIRST_HOUR)
-        settings = Settings(home=root / "home", warehouse_url=url, pseudonym_key=PSEUDONYM_KEY)
-        figures = _hours(engine, settings, users, fresh, explain)
+        made.write_text(json.dumps({"users": users, **_night(engine, _settings(url, root))}))
         engine.dispose()
-    return {"rows": rows, "users": users, **figures}
+    found: dict[str, Any] = json.loads(made.read_text())
+    return found
 
 
-def _hours(
-    engine: sa.Engine, settings: Settings, users: int, fresh: int, explain: Path | None
-) -> dict[str, Any]:
-    """Let fresh events arrive and take a micro snapshot of them, hour by hour."""
-    parent = _everything(engine)
-    rounds = []
-    for number in range(_ROUNDS):
-        start = _FIRST_HOUR + timedelta(hours=number)
-        with engine.begin() as connection:
-            connection.execute(
-                sa.text(_FRESH),
-                {"round": number, "users": users, "items": ITEMS, "start": start, "fresh": fresh},
-            )
-        started = time.perf_counter()
-        window = open_window(engine, "hourly", f"hour {number}")
-        opened = time.perf_counter()
-        ref = take_micro_snapshot(engine, window, settings, parent)
-        rounds.append((time.perf_counter() - started, opened - started, ref.rows))
-        print(f"{users:,} users, hour {number}: {rounds[-1][0]:.2f} s", flush=True)
-        if explain is not None and number == _ROUNDS - 1:
-            explain.write_text(_plan(engine, window, parent, settings))
-        # Training through everything that has arrived, as a chain of updates does.
-        parent = replace(_everything(engine), occurred_before=start + timedelta(hours=1))
-    # The first round finds cold caches and no statistics of the month.
-    timed = rounds[1:]
+def _settings(url: str, root: Path) -> Settings:
+    return Settings(home=root / "home", warehouse_url=url, pseudonym_key=PSEUDONYM_KEY)
+
+
+def _night(engine: sa.Engine, settings: Settings) -> dict[str, float]:
+    """Take the full snapshot and the reservoir of it, as every night."""
+    started = time.perf_counter()
+    full = take_full_snapshot(engine, open_window(engine, "nightly", "night"), settings)
+    taken = time.perf_counter()
+    reservoir = write_reservoir(engine, full, settings)
     return {
-        "seconds": statistics.median(seconds for seconds, _, _ in timed),
-        "first_seconds": rounds[0][0],
-        "open_window_seconds": statistics.median(opened for _, opened, _ in timed),
-        "snapshot_rows": timed[-1][2],
+        "full_snapshot_seconds": taken - started,
+        "reservoir_seconds": time.perf_counter() - taken,
+        "reservoir_rows": reservoir.rows,
     }
 
 
-def _everything(engine: sa.Engine) -> TrainedThrough:
+def _hours(
+    server: PostgresServer, url: str, made: dict[str, Any], root: Path, fresh: int, explain: Path | None
+) -> dict[str, Any]:
+    """Let fresh events arrive and take a micro snapshot of them, hour by hour."""
+    engine, settings, users = connect(url), _settings(url, root), made["users"]
     with engine.connect() as connection:
-        horizon = connection.scalar(sa.text("SELECT warehouse_horizon()"))
-    return TrainedThrough(int(horizon), _FIRST_HOUR)
+        past = connection.scalar(sa.text("SELECT count(*) FROM windows WHERE consumer = 'hourly'"))
+    rounds = []
+    for number in range(past, past + _ROUNDS):
+        start = _FIRST_HOUR + timedelta(hours=number)
+        # It has learned everything that has arrived, as at the end of a chain of updates.
+        parent = TrainedThrough(_horizon(engine), start)
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text(_FRESH),
+                {
+                    "round": number,
+                    "apart": max(users // (10_000 * _ROUNDS), 1),
+                    "users": users,
+                    "items": ITEMS,
+                    "start": start,
+                    "fresh": fresh,
+                },
+            )
+        started, used = time.perf_counter(), _cpu_seconds(server)
+        window = open_window(engine, "hourly", f"hour {number}")
+        opened = time.perf_counter()
+        ref = take_micro_snapshot(engine, window, settings, parent)
+        seconds, cpu = time.perf_counter() - started, _cpu_seconds(server) - used
+        rounds.append((seconds, cpu, opened - started, ref.rows))
+        print(f"{users:,} users, hour {number}: {seconds:.2f} s, CPU time {cpu:.2f} s", flush=True)
+    if explain is not None:
+        explain.write_text(_plan(engine, window, parent, settings))
+    engine.dispose()
+    seconds, cpu_seconds, open_seconds, snapshot_rows = zip(*rounds, strict=True)
+    return {
+        "seconds": statistics.median(seconds[1:]),
+        "first_seconds": seconds[0],
+        "cpu_seconds": statistics.median(cpu_seconds[1:]),
+        "open_window_seconds": statistics.median(open_seconds[1:]),
+        "snapshot_rows": snapshot_rows[-1],
+    }
+
+
+def _cpu_seconds(server: PostgresServer) -> float:
+    """Return what this process and Postgres have used so far; processes that ended are with their parent."""
+    parents = [psutil.Process(), psutil.Process(server.process.pid)]
+    processes = [process for parent in parents for process in (parent, *parent.children(recursive=True))]
+    used = 0.0
+    for process in {process.pid: process for process in processes}.values():
+        with suppress(psutil.NoSuchProcess):
+            used += sum(process.cpu_times()[:4])
+    return used
+
+
+def _horizon(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.text("SELECT warehouse_horizon()")))
 
 
 def _plan(engine: sa.Engine, window: Window, parent: TrainedThrough, settings: Settings) -> str:

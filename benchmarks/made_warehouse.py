@@ -58,18 +58,27 @@ FROM generate_series(1, :rows) AS n
 @contextmanager
 def made_warehouse(folder: Path | None) -> Iterator[tuple[PostgresServer, str, Path]]:
     """Yield a running Postgres, the URL of an empty warehouse in it and a folder; all goes at the end."""
-    with tempfile.TemporaryDirectory(prefix="recsys-benchmark-", dir=folder) as temporary:
-        root = Path(temporary)
-        root.chmod(0o755)
-        server = PostgresServer(root / "postgres", settings={"max_wal_size": "8GB"})
-        server.start()
-        try:
-            server.create_database("warehouse")
-            url = server.url("warehouse")
-            upgrade_warehouse(url)
-            yield server, url, root
-        finally:
-            server.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="recsys-benchmark-", dir=folder) as temporary,
+        kept_warehouse(Path(temporary)) as made,
+    ):
+        yield made
+
+
+@contextmanager
+def kept_warehouse(root: Path) -> Iterator[tuple[PostgresServer, str, Path]]:
+    """Yield the same in a folder that stays, with what an earlier call has left there."""
+    root.mkdir(parents=True, exist_ok=True)
+    root.chmod(0o755)
+    server = PostgresServer(root / "postgres", settings={"max_wal_size": "8GB"})
+    server.start()
+    try:
+        server.create_database("warehouse")
+        url = server.url("warehouse")
+        upgrade_warehouse(url)
+        yield server, url, root
+    finally:
+        server.stop()
 
 
 def add_catalogue(url: str, users: int, items: int = ITEMS) -> None:
