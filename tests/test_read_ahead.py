@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -35,3 +36,29 @@ def test_closed_early_it_leaves_no_thread_behind() -> None:
     assert next(values) == 0
     values.close()
     assert threading.active_count() == before
+
+
+def test_fetching_begins_before_the_first_value_is_asked_for() -> None:
+    fetched = threading.Event()
+
+    def source() -> Iterator[int]:
+        fetched.set()
+        yield 1
+
+    with closing(read_ahead(source())):
+        assert fetched.wait(timeout=60)
+
+
+def test_closed_early_it_closes_the_source() -> None:
+    closed = []
+
+    def source() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.append(True)
+
+    values = read_ahead(source())
+    assert next(values) == 0
+    values.close()
+    assert closed == [True]
