@@ -1,7 +1,14 @@
 -- Remove a user's rows from every table, and keep how many came from which transaction, so that the
--- windows they arrived in still reconcile. Parameters: request_id, user_id
+-- windows they arrived in still reconcile. What the model read in the comments on an item is an average that holds
+-- the user's part; it goes too, until the next publication for everyone reads what the others said.
+-- Parameters: request_id, user_id
 WITH feedback_gone AS (
-    DELETE FROM feedback WHERE user_id = :user_id RETURNING transaction_id
+    DELETE FROM feedback WHERE user_id = :user_id
+    RETURNING transaction_id, CASE WHEN comment IS NOT NULL THEN item_id END AS commented_item
+),
+sentiment_gone AS (
+    DELETE FROM comment_sentiment
+    WHERE item_id IN (SELECT commented_item FROM feedback_gone) RETURNING 1
 ),
 quarantine_gone AS (
     DELETE FROM quarantine WHERE user_id = :user_id RETURNING transaction_id
@@ -21,7 +28,7 @@ users_gone AS (
 counted AS (
     INSERT INTO erased_feedback (request_id, transaction_id, rows)
     SELECT :request_id, transaction_id, count(*)
-    FROM (SELECT * FROM feedback_gone UNION ALL SELECT * FROM quarantine_gone) AS gone
+    FROM (SELECT transaction_id FROM feedback_gone UNION ALL SELECT transaction_id FROM quarantine_gone) AS gone
     GROUP BY transaction_id
     ON CONFLICT (request_id, transaction_id) DO UPDATE SET rows = erased_feedback.rows + excluded.rows
 )
@@ -31,4 +38,5 @@ SELECT
     (SELECT count(*) FROM impressions_gone) AS impressions,
     (SELECT count(*) FROM lists_gone) AS recommendation_lists,
     (SELECT count(*) FROM vectors_gone) AS user_vectors,
+    (SELECT count(*) FROM sentiment_gone) AS comment_sentiment,
     (SELECT count(*) FROM users_gone) AS users

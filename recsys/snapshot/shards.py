@@ -17,6 +17,8 @@ from recsys.snapshot.interactions import SCHEMA
 from recsys.snapshot.read import SEQUENCE_COLUMNS, Snapshot, name_codes
 from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
 
+SHARDS_FOLDER = "shards"
+"""Name in the folder of a run."""
 _UNSORTED_SCHEMA = pa.schema([SCHEMA.field(name) for name in SEQUENCE_COLUMNS])
 
 
@@ -54,6 +56,17 @@ class Shards(abc.Sequence[Sequences]):
         """Replace each shard by what `change` makes of it."""
         for number, part in enumerate(self):
             _save(change(part), self.folder / str(number))
+
+
+def shard_folders(runs: Path) -> list[Path]:
+    """Return the folders with events that full fine-tunes have on disk, or left there when they were killed.
+
+    Parameters
+    ----------
+    runs
+        `Settings.runs`.
+    """
+    return sorted(runs.glob(f"*/*/{SHARDS_FOLDER}*"))
 
 
 def divide(snapshot: Snapshot, count: int, folder: Path, keep: Callable[[Sequences], Sequences]) -> Shards:

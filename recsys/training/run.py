@@ -19,6 +19,7 @@ from recsys.model.checkpoint import read_manifest
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.read import Snapshot, read_snapshot
+from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
 from recsys.training.micro import fit_micro
@@ -120,7 +121,7 @@ def _fit(
     on_step: OnStep | None,
 ) -> Fitted:
     if kind == "full":
-        with known_events(snapshot, settings.training.events_in_memory, output / "shards") as known:
+        with known_events(snapshot, settings.training.events_in_memory, output / SHARDS_FOLDER) as known:
             return fit_full(
                 snapshot.catalogue(), snapshot.event_types(), known, settings, output,
                 report=report, on_step=on_step,

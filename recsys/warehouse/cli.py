@@ -91,14 +91,17 @@ def forget(
     settings = load_settings()
     engine = connect(settings.require_warehouse_url())
     request_id = request_erasure(engine, user)
-    done = erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings))
+    done = erase_requested(
+        engine, settings.snapshots, partial(erase_from_evaluations, settings), settings.runs
+    )
     receipts = {receipt.request_id: receipt for receipt in done}
     if request_id in receipts:
         typer.echo(json.dumps(receipts[request_id].to_dict(), indent=2))
     else:
         typer.echo(
-            "The user is removed from all tables. A snapshot is being written that may still hold the user's "
-            "events, or MLflow is away: warehouse_housekeeping, or this command again, completes the request."
+            "The user is removed from all tables. A snapshot is being written or a fine-tune keeps events on "
+            "disk that may still be the user's, or MLflow is away: warehouse_housekeeping, or this command "
+            "again, completes the request."
         )
 
 

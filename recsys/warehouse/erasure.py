@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -71,11 +72,13 @@ def erase_requested(
     engine: sa.Engine,
     snapshots_root: str,
     erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None = None,
+    runs: Path | None = None,
 ) -> list[ErasureReceipt]:
     """Carry out all open requests; return the receipts of those that are done.
 
-    A request stays open while a snapshot is being written that may hold the user, or MLflow is away: call
-    again later. Killed at any point, another call completes the work.
+    A request stays open while a snapshot is being written that may hold the user, a fine-tune has events on
+    disk because they do not fit into memory, or MLflow is away: call again later. Killed at any point,
+    another call completes the work.
 
     Parameters
     ----------
@@ -84,11 +87,14 @@ def erase_requested(
     erase_evaluations
         Removes users, given by their keys, from the figures of evaluations and returns the rows removed
         by key: `recsys.registry.evaluation_files.erase_from_evaluations`.
+    runs
+        `Settings.runs`.
     """
     open_requests = _erase_rows(engine)
     if not open_requests:
         return []
     from recsys.snapshot.erasure import erase_from_snapshots, unfinished_folders
+    from recsys.snapshot.shards import shard_folders
 
     # Looked for before the finished ones are read: what is finished in between is among those.
     in_progress = unfinished_folders(snapshots_root)
@@ -96,6 +102,9 @@ def erase_requested(
     rewritten = erase_from_snapshots(snapshots_root, keys) if keys else []
     evaluated: Mapping[str, int] = {}
     waits_for = f"{len(in_progress)} snapshots that are being written" if in_progress else ""
+    # After the snapshots: a fine-tune that begins now reads them without the user.
+    if runs is not None and (training := shard_folders(runs)):
+        waits_for = f"the fine-tune that has events in {training[0]}"
     if keys and erase_evaluations is not None:
         try:
             # After the snapshots: an evaluation that is being written looks at its snapshot when it is done.

@@ -68,7 +68,10 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
 
     partitions_made = _make_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings)
-    erased = erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings))
+    _remove_left_over_shards(settings)
+    erased = erase_requested(
+        engine, settings.snapshots, partial(erase_from_evaluations, settings), settings.runs
+    )
     reconciled, unbalanced = _reconcile(engine, settings)
     report = HousekeepingReport(
         partitions_made=partitions_made,
@@ -186,6 +189,17 @@ def _remove_old_folders(folders: Iterable[Path], days: int) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _remove_left_over_shards(settings: Settings) -> None:
+    """Remove events that a killed fine-tune left on disk, for which erasure would wait."""
+    from recsys.snapshot.shards import shard_folders
+
+    oldest = time.time() - _UNFINISHED_AFTER.total_seconds()
+    for folder in shard_folders(settings.runs):
+        run = folder.parent
+        if max(_modified(path) for path in (run, *run.rglob("*"))) < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _modified(path: Path) -> float:

@@ -42,7 +42,7 @@ def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
     key = settings.require_pseudonym_key()
-    erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings))
+    erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings), settings.runs)
     # Figures by user of past evaluations name users by the old key as well.
     erase_from_evaluations(settings, None)
     with engine.begin() as connection:

@@ -11,6 +11,7 @@ from recsys.columns import Columns
 from recsys.settings import Settings
 from recsys.snapshot import erasure as snapshot_erasure
 from recsys.snapshot.read import read_snapshot
+from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse.erasure import erase_requested, request_erasure
 from recsys.warehouse.pseudonyms import user_key
@@ -103,6 +104,7 @@ def test_nothing_of_the_user_is_left_and_the_others_stay(
         "impressions": 1,
         "recommendation_lists": 1,
         "user_vectors": 1,
+        "comment_sentiment": 0,
         "users": 1,
     }
     assert (receipt.snapshots_rewritten, receipt.snapshot_rows_removed) == (1, 9)
@@ -113,6 +115,26 @@ def test_nothing_of_the_user_is_left_and_the_others_stay(
         assert not path.is_file() or keys["anna"].encode() not in path.read_bytes()
     assert snapshot_keys(settings, taken.uri) == {keys["ben"]: 10, keys["cleo"]: 10}
     assert json.loads(json.dumps(receipt.to_dict()))["rows_removed"]["feedback"] == 9
+
+
+def test_averages_over_the_users_comments_go_and_those_over_others_stay(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE feedback SET comment = 'good' WHERE user_id = 'anna' AND item_id = '1';"
+                "UPDATE feedback SET comment = 'bad' WHERE user_id <> 'anna' AND item_id = '2';"
+                "INSERT INTO comment_sentiment"
+                " (item_id, model_version, comments, average_value, average_sentiment)"
+                " VALUES ('1', '3', 5, 0.5, 0.2), ('2', '3', 5, 0.5, 0.2)"
+            )
+        )
+    request_erasure(warehouse, "anna")
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.rows_removed["comment_sentiment"] == 1
+    with warehouse.connect() as connection:
+        assert connection.scalars(sa.text("SELECT item_id FROM comment_sentiment")).all() == ["2"]
 
 
 def test_the_rewritten_snapshot_is_sound_and_its_old_reference_still_opens_it(
@@ -188,4 +210,16 @@ def test_a_request_stays_open_while_a_snapshot_that_may_hold_the_user_is_written
     assert erase_requested(warehouse, settings.snapshots) == []
     unfinished.rmdir()
     (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.rows_removed["feedback"] == 9
+
+
+def test_a_request_stays_open_while_a_fine_tune_has_events_on_disk(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    shards = settings.runs / "full" / "run" / SHARDS_FOLDER
+    shards.mkdir(parents=True)
+    request_erasure(warehouse, "anna")
+    assert erase_requested(warehouse, settings.snapshots, runs=settings.runs) == []
+    shards.rmdir()
+    (receipt,) = erase_requested(warehouse, settings.snapshots, runs=settings.runs)
     assert receipt.rows_removed["feedback"] == 9

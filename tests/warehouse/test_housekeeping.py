@@ -11,6 +11,7 @@ from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.recorded import newest_known
 from recsys.snapshot.reference import SnapshotRef
 from recsys.snapshot.reservoir import write_reservoir
+from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse import partitions
 from recsys.warehouse.housekeeping import keep_house
@@ -115,6 +116,21 @@ def test_erasure_requests_are_carried_out(warehouse: sa.Engine, settings: Settin
     write(warehouse, "INSERT INTO erasure_requests (user_id) VALUES ('u')")
     report = keep_house(warehouse, settings)
     assert (report.erasures_done, report.erasures_waiting) == (1, 0)
+
+
+def test_events_that_a_killed_fine_tune_left_on_disk_go_and_no_erasure_waits_for_them(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    add_users(warehouse, "u")
+    write(warehouse, "INSERT INTO erasure_requests (user_id) VALUES ('u')")
+    for run in ("killed", "running"):
+        (settings.runs / "full" / run / SHARDS_FOLDER / "0").mkdir(parents=True)
+        (settings.runs / "full" / run / SHARDS_FOLDER / "0" / "comments").write_text("kept me awake")
+    age(settings.runs / "full" / "killed", 1.5)
+    assert keep_house(warehouse, settings).erasures_waiting == 1
+    assert not (settings.runs / "full" / "killed" / SHARDS_FOLDER).exists()
+    age(settings.runs / "full" / "running", 1.5)
+    assert keep_house(warehouse, settings).erasures_done == 1
 
 
 def test_old_runs_and_left_over_snapshots_go_and_young_ones_stay(
