@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from benchmarks.datasets import PRODUCT_EVENT_TYPES
 from recsys.columns import Columns, Purpose
 from recsys.settings import ModelSettings, Settings, TrainingSettings
-from recsys.snapshot.interactions import InteractionsWriter
+from recsys.snapshot.interactions import InteractionsWriter, row_groups
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, FileEntry, Manifest
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.store import Folder
@@ -104,7 +104,7 @@ def _write_snapshot(path: Path, rows: int) -> None:
     """Write a snapshot as `recsys.snapshot.write` does, of events that are made here."""
     folder = Folder(str(path))
     interactions = InteractionsWriter(folder, Purpose.FULL)
-    interactions.write(_events(rows))
+    interactions.write(row_groups(_events(rows)))
     titles = [f"Item number {number}" for number in range(_ITEMS)]
     items = {
         Columns.ITEM_ID: [str(number) for number in range(_ITEMS)],

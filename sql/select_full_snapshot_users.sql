@@ -3,8 +3,8 @@
 -- is none, but never less than the floor.
 -- Parameters: upper_transaction_id (exclusive), min_noisy_weight, hash_seed.
 SELECT
-    hashtextextended(users.user_id, :hash_seed) AS user_hash,
-    CASE WHEN users.may_train THEN users.user_key END AS user_key,
+    hashtextextended(users.user_id, :hash_seed) AS hash,
+    CASE WHEN users.may_train THEN users.user_key END AS name,
     coalesce(noise.weight, 1)::real AS weight
 FROM user_eligibility AS users
 LEFT JOIN (

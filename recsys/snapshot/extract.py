@@ -10,6 +10,8 @@ from adbc_driver_manager import Error as AdbcError
 from adbc_driver_postgresql import dbapi
 
 from recsys.errors import ServiceUnavailableError
+from recsys.snapshot.records import SCAN_FROM_THE_START, stream_records
+from recsys.warehouse.engine import asyncpg_arguments
 from recsys.warehouse.literals import render_literals
 
 _BATCH_BYTES = 2 * 1024 * 1024
@@ -18,8 +20,9 @@ _BATCH_BYTES = 2 * 1024 * 1024
 class Extraction:
     """Statements of one read-only transaction: all of them see the same moment."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, url: sa.URL) -> None:
         self._connection = connection
+        self._url = url
 
     def batches(self, statement: str, **parameters: Any) -> Iterator[pa.RecordBatch]:
         """Yield the result of a statement with `:name` parameters.
@@ -33,6 +36,15 @@ class Extraction:
         """Return the whole result of a statement that is known to be small."""
         with self._executed(statement, parameters) as cursor:
             return cursor.fetch_arrow_table()
+
+    def records(
+        self, statement: str, schema: pa.Schema, rows: int, **parameters: Any
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the result of a statement whose values all have eight bytes, as `stream_records` does."""
+        snapshot = self.table("SELECT pg_export_snapshot() AS snapshot").column("snapshot")[0].as_py()
+        return stream_records(
+            asyncpg_arguments(self._url), snapshot, render_literals(statement, parameters), schema, rows
+        )
 
     @contextmanager
     def _executed(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[dbapi.Cursor]:
@@ -56,7 +68,8 @@ def extraction(engine: sa.Engine) -> Iterator[Extraction]:
         with dbapi.connect(url, autocommit=False) as connection:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield Extraction(connection)
+                cursor.execute(SCAN_FROM_THE_START)
+            yield Extraction(connection, engine.url)
             connection.rollback()
     except AdbcError as error:
         raise ServiceUnavailableError(f"extraction from the warehouse broke off: {error}") from error

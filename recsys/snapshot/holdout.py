@@ -38,7 +38,7 @@ class HoldoutBoundary:
         earliest = int(occurred_at.min())
         self.earliest = earliest if self.earliest is None else min(self.earliest, earliest)
 
-    def find(self, share: float, read_times: Callable[[], Iterable[NDArray[np.int64]]]) -> int | None:
+    def find(self, share: float, read_times: Callable[[int], Iterable[NDArray[np.int64]]]) -> int | None:
         """Return the time from which on events are held out, or None when all have the same time.
 
         The latest `share` of the events is held out, at least one. Events of the boundary's own time
@@ -49,7 +49,7 @@ class HoldoutBoundary:
         share
             Share of the events to hold out.
         read_times
-            Reads the same events again.
+            Reads the same events again, those from a time on and whatever comes with them.
         """
         if self.earliest is None:
             return None
@@ -60,11 +60,11 @@ class HoldoutBoundary:
                 bucket = latest
                 break
             wanted -= self._counts[latest]
-        boundary = int(np.sort(_within(read_times(), bucket))[-wanted])
+        boundary = int(np.sort(_within(read_times(bucket * _BUCKET_MICROSECONDS), bucket))[-wanted])
         if boundary > self.earliest:
             return boundary
-        later = [int(part[part > boundary].min()) for part in read_times() if (part > boundary).any()]
-        return min(later, default=None)
+        later = (part[part > boundary] for part in read_times(boundary))
+        return min((int(part.min()) for part in later if len(part)), default=None)
 
 
 def _within(times: Iterable[NDArray[np.int64]], bucket: int) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from recsys.columns import SNAPSHOT_INTERACTION_COLUMNS, Columns, Purpose
 from recsys.settings import Settings
 from recsys.snapshot.extract import extraction
 from recsys.snapshot.guard import guard_bound
-from recsys.snapshot.interactions import SCHEMA, InteractionsWriter
+from recsys.snapshot.interactions import SCHEMA, InteractionsWriter, row_groups
 from recsys.snapshot.latest_events import LatestEvents, of_users
 from recsys.snapshot.manifest import MANIFEST_NAME, Manifest
 from recsys.snapshot.names import different, encoded
@@ -118,7 +118,7 @@ def write_events(
         What the models that replay them have trained on at least.
     """
     writer = InteractionsWriter(folder, Purpose.REPLAY)
-    writer.write(events.cast(SCHEMA).sort_by(Columns.USER_KEY).to_batches(_ROWS_PER_BATCH))
+    writer.write(row_groups(events.cast(SCHEMA).sort_by(Columns.USER_KEY).to_batches(_ROWS_PER_BATCH)))
     return replace(
         source,
         kind=kind,

@@ -2,10 +2,13 @@
 
 import json
 import logging
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +17,12 @@ import sqlalchemy as sa
 
 from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError
+from recsys.read_ahead import read_ahead
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.extract import Extraction, extraction
 from recsys.snapshot.guard import guard_bound
-from recsys.snapshot.interactions import InteractionsWriter
+from recsys.snapshot.interactions import HASHED_SCHEMA, ROWS_PER_GROUP, InteractionsWriter, row_groups
 from recsys.snapshot.manifest import (
     EVENT_TYPES_FILE,
     FORMAT_VERSION,
@@ -30,11 +34,11 @@ from recsys.snapshot.manifest import (
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.recorded import record_snapshot
 from recsys.snapshot.reference import SnapshotKind, SnapshotRef, TrainedThrough
+from recsys.snapshot.registered import Registered
 from recsys.snapshot.replay import LEARNED, Replay, find_replay, write_learned
 from recsys.snapshot.reservoir import RESERVOIR, sample_reservoir
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, new_folder
-from recsys.snapshot.users import read_users
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.windows import Window
@@ -48,6 +52,11 @@ _ITEMS_SCHEMA = pa.schema(
         ("available", pa.bool_()),
     ]
 )
+_WITHOUT_COMMENT = pa.schema([field for field in HASHED_SCHEMA if field.name != Columns.COMMENT])
+# Where one event in sixteen has a comment, both streams end at the same time.
+_ROWS_WITH_COMMENT_PER_GROUP = ROWS_PER_GROUP // 4
+_TURN = 4
+_SEED_BITS = 63
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 logger = logging.getLogger(__name__)
@@ -58,7 +67,6 @@ class _Plan:
     """What distinguishes the two kinds of snapshots."""
 
     kind: SnapshotKind
-    statement: str
     parameters: Mapping[str, Any]
     split_purpose: str
     parent: TrainedThrough | None
@@ -114,7 +122,6 @@ def take_micro_snapshot(
         settings,
         _Plan(
             kind="micro",
-            statement="select_micro_snapshot",
             parameters=micro_snapshot_parameters(window, settings, parent),
             split_purpose=Purpose.FRESH,
             parent=parent,
@@ -138,7 +145,6 @@ def micro_snapshot_parameters(window: Window, settings: Settings, parent: Traine
 def _full_plan(upper_transaction_id: int) -> _Plan:
     return _Plan(
         kind="full",
-        statement="select_full_snapshot",
         parameters={"upper_transaction_id": upper_transaction_id},
         split_purpose=Purpose.FULL,
         parent=None,
@@ -223,21 +229,12 @@ def _write(
     plan: _Plan,
     replay: Replay | None = None,
 ) -> Manifest:
-    items_entry, item_ids = _write_items(source, folder)
-    event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
-    users, parameters = None, plan.parameters
     if plan.kind == "full":
         minimum = settings.validation.min_noisy_weight
-        users, hash_seed = read_users(source, window.upper_transaction_id, minimum)
-        parameters = {**parameters, "hash_seed": hash_seed}
-    interactions = InteractionsWriter(
-        folder,
-        plan.split_purpose,
-        known={Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: pa.array(event_types.names)},
-        users=users,
-    )
-    events = source.batches(read_statement(plan.statement), **parameters)
-    interactions.write(events if replay is None else replay.after(source, events))
+        interactions, items_entry, items = _write_full(source, folder, plan, minimum)
+    else:
+        interactions, items_entry, items = _write_micro(source, folder, plan, replay)
+    event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
     held_out_from = _held_out_from(interactions, settings, plan)
     boundary = microseconds(held_out_from)
     files = [
@@ -259,12 +256,63 @@ def _write(
         trained_through=TrainedThrough(window.upper_transaction_id, held_out_from),
         parent=plan.parent,
         rows=interactions.rows,
-        held_out_rows=sum(int((times >= boundary).sum()) for times in interactions.split_times()),
+        held_out_rows=sum(int((times >= boundary).sum()) for times in interactions.split_times(boundary)),
         rows_by_purpose=interactions.rows_by_purpose,
         users=interactions.users,
-        items=len(item_ids),
+        items=items,
         files=tuple(files),
     )
+
+
+def _write_full(
+    source: Extraction, folder: Folder, plan: _Plan, min_noisy_weight: float
+) -> tuple[InteractionsWriter, FileEntry, int]:
+    """Write events and items; return the file of the items and how many there are, too."""
+    while True:
+        parameters = {**plan.parameters, "hash_seed": secrets.randbits(_SEED_BITS)}
+        statement = read_statement("select_full_snapshot")
+        # Most events have no comment and come several times faster than the others. Postgres reads them while
+        # we read who and what is registered.
+        events = source.records(statement, _WITHOUT_COMMENT, ROWS_PER_GROUP, **parameters)
+        with closing(read_ahead(events)) as most:
+            registered = Registered.read(source, min_noisy_weight=min_noisy_weight, **parameters)
+            if registered is None:
+                continue
+            items_entry, item_ids = _write_items(source, folder)
+            interactions = InteractionsWriter(folder, plan.split_purpose, registered=registered)
+            commented = source.batches(read_statement("select_full_snapshot_comments"), **parameters)
+            with closing(read_ahead(row_groups(commented, _ROWS_WITH_COMMENT_PER_GROUP))) as others:
+                interactions.write(_in_turns(map(_with_comments, most), others))
+            return interactions, items_entry, len(item_ids)
+
+
+def _write_micro(
+    source: Extraction, folder: Folder, plan: _Plan, replay: Replay | None
+) -> tuple[InteractionsWriter, FileEntry, int]:
+    items_entry, item_ids = _write_items(source, folder)
+    event_types = source.table(read_statement("select_event_types")).column(Columns.EVENT_TYPE)
+    known = {Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: event_types.combine_chunks()}
+    interactions = InteractionsWriter(folder, plan.split_purpose, known=known)
+    events = source.batches(read_statement("select_micro_snapshot"), **plan.parameters)
+    if replay is not None:
+        events = replay.after(source, events)
+    with closing(read_ahead(row_groups(events))) as arriving:
+        interactions.write(arriving)
+    return interactions, items_entry, len(item_ids)
+
+
+def _with_comments(events: pa.RecordBatch) -> pa.RecordBatch:
+    comments = pa.nulls(events.num_rows, pa.string())
+    return pa.RecordBatch.from_arrays([*events.columns, comments], schema=HASHED_SCHEMA)
+
+
+def _in_turns(most: Iterable[pa.RecordBatch], others: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield one of the others after every few, so that both are worked on at once; what is left last."""
+    for number, batch in enumerate(most, 1):
+        yield batch
+        if number % _TURN == 0:
+            yield from islice(others, 1)
+    yield from others
 
 
 def _held_out_from(interactions: InteractionsWriter, settings: Settings, plan: _Plan) -> datetime:

@@ -149,7 +149,7 @@ def _late_from(parts: Sequence[Sequences]) -> int:
     boundary = HoldoutBoundary()
     for part in parts:
         boundary.observe(part.occurred_at)
-    found = boundary.find(LATE_SHARE, lambda: (part.occurred_at for part in parts))
+    found = boundary.find(LATE_SHARE, lambda _: (part.occurred_at for part in parts))
     return found if found is not None else boundary.earliest or 0
 
 

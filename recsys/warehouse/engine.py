@@ -1,5 +1,8 @@
 """Connections to the feedback warehouse."""
 
+from typing import Any
+from urllib.parse import urlencode
+
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError
 
@@ -10,6 +13,18 @@ _EXAMPLE = f"{_DRIVER}://user:password@host:5432/database"
 _CONNECT_TIMEOUT_SECONDS = 10
 # What Postgres answers when it runs but this URL is not let in: waiting does not help.
 _REFUSALS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied")
+# Options of libpq that asyncpg knows by the same name when they come in a URL.
+_SHARED_OPTIONS = {
+    *("passfile", "service", "target_session_attrs", "krbsrvname", "gsslib", "sslmode", "sslcert", "sslkey"),
+    *("sslrootcert", "sslcrl", "sslpassword", "sslnegotiation"),
+    *("ssl_min_protocol_version", "ssl_max_protocol_version"),
+}
+_SERVER_OPTIONS = {"application_name", "options"}
+# Options without which the same data comes over a connection that is as safe.
+_DISPENSABLE_OPTIONS = {
+    *("client_encoding", "fallback_application_name", "tcp_user_timeout"),
+    *("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
+}
 
 
 def connect(url: str) -> sa.Engine:
@@ -66,3 +81,33 @@ def warehouse_url(url: str) -> sa.URL:
             f"RECSYS_WAREHOUSE_URL looks like {_EXAMPLE}"
         )
     return parsed
+
+
+def asyncpg_arguments(url: sa.URL) -> dict[str, Any]:
+    """Return the arguments with which `asyncpg.connect` reaches what psycopg2 reaches by this URL.
+
+    Raises
+    ------
+    ConfigurationError
+        The URL has an option that asyncpg does not know.
+    """
+    options = url.get_dialect()().create_connect_args(url)[1]
+    arguments: dict[str, Any] = {"timeout": float(options.pop("connect_timeout", _CONNECT_TIMEOUT_SECONDS))}
+    for name, ours in (("host", "host"), ("port", "port"), ("user", "user"), ("dbname", "database")):
+        if name in options:
+            arguments[ours] = options.pop(name)
+    if "password" in options:
+        arguments["password"] = options.pop("password")
+    for name in ("host", "port"):
+        if "," in str(arguments.get(name, "")):
+            arguments[name] = arguments[name].split(",")
+    if isinstance(arguments.get("port"), list):
+        arguments["port"] = [int(port) for port in arguments["port"]]
+    shared = {name: options.pop(name) for name in _SHARED_OPTIONS & options.keys()}
+    settings = {name: options.pop(name) for name in _SERVER_OPTIONS & options.keys()}
+    if unknown := sorted(options.keys() - _DISPENSABLE_OPTIONS):
+        raise ConfigurationError(
+            f"RECSYS_WAREHOUSE_URL has the option {unknown[0]!r}, which asyncpg, through which snapshots "
+            "are read, does not know: leave it out"
+        )
+    return {**arguments, "dsn": f"postgresql://?{urlencode(shared)}", "server_settings": settings}

@@ -11,7 +11,7 @@ def find(times: list[int], share: float) -> int | None:
     boundary = HoldoutBoundary()
     for part in parts:
         boundary.observe(part)
-    return boundary.find(share, lambda: iter(parts))
+    return boundary.find(share, lambda since: (part for part in parts if (part >= since).any()))
 
 
 def test_the_latest_share_is_held_out() -> None:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.settings import Settings
-from recsys.snapshot import extract, interactions
+from recsys.snapshot import extract, write
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
 from recsys.snapshot.shards import Shards, divide
@@ -23,7 +23,8 @@ ROWS_PER_GROUP = 10
 @pytest.fixture
 def snapshot(warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
     """Twenty users with six events each, every second one commented, in row groups of ten."""
-    monkeypatch.setattr(interactions, "_ROWS_PER_GROUP", ROWS_PER_GROUP)
+    monkeypatch.setattr(write, "ROWS_PER_GROUP", ROWS_PER_GROUP)
+    monkeypatch.setattr(write, "_ROWS_WITH_COMMENT_PER_GROUP", ROWS_PER_GROUP)
     monkeypatch.setattr(extract, "_BATCH_BYTES", 500)
     users = [f"u{number}" for number in range(20)]
     add_items(warehouse, *"abcdef")

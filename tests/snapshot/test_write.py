@@ -97,6 +97,51 @@ def test_every_event_is_under_its_own_users_key(stocked: sa.Engine, settings: Se
     assert snapshot.manifest.users == 6
 
 
+def test_events_come_alike_with_and_without_comment_value_and_known_names(
+    stocked: sa.Engine, settings: Settings
+) -> None:
+    given = {"rating": 3.5, "dwell": 0.0, "like": None}
+    for minute, (event_type, value) in enumerate(given.items()):
+        for comment in (None, "", f"about {event_type}"):
+            rows = [("bob", "b", minute), ("nobody", "b", minute), ("bob", "no such item", minute)]
+            add_feedback(stocked, rows, event_type=event_type, value=value, comment=comment)
+    add_feedback(stocked, [("bob", "b", 1)], event_type="poke", comment="an unknown type")
+    rows = full(stocked, settings).interactions().to_pylist()
+    key = user_key("bob", settings.require_pseudonym_key())
+    of_bob = [row for row in rows if row["user_key"] == key]
+    assert {row["item_id"] for row in of_bob} == {"b"}
+    assert Counter((row["event_type"], row["value"], row["comment"]) for row in of_bob) == Counter(
+        (event_type, value, comment)
+        for event_type, value in given.items()
+        for comment in (None, "", f"about {event_type}")
+    )
+    assert len(rows) == 10 + len(of_bob)
+
+
+def test_two_users_whose_ids_have_one_hash_stay_two(
+    stocked: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the seed 2, Postgres gives one hash for all: a function of that name is found first."""
+    with stocked.begin() as connection:
+        connection.execute(
+            sa.text(
+                "CREATE FUNCTION public.hashtextextended(text, bigint) RETURNS bigint LANGUAGE sql IMMUTABLE "
+                "RETURN CASE WHEN $2 = 2 THEN 7 ELSE pg_catalog.hashtextextended($1, $2) END"
+            )
+        )
+        connection.execute(
+            sa.text(f'ALTER DATABASE "{stocked.url.database}" SET search_path = public, pg_catalog')
+        )
+    add_feedback(stocked, [("bob", "a", 3)])
+    seeds = [2, 3]
+    monkeypatch.setattr("recsys.snapshot.write.secrets.randbits", lambda bits: seeds.pop(0))
+    snapshot = full(stocked, settings)
+    assert seeds == []
+    assert events(snapshot, settings, "ann", "bob") == Counter(
+        {("ann", "a", "full"): 4, ("ann", "b", "full"): 3, ("ann", "c", "full"): 3, ("bob", "a", "full"): 1}
+    )
+
+
 def test_no_file_holds_the_key_of_a_user_without_an_event_in_it(
     stocked: sa.Engine, settings: Settings
 ) -> None:
