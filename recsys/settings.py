@@ -252,6 +252,18 @@ class ApprovalSettings(_Section):
     )
 
 
+class ExplorationSettings(_Section):
+    """Lists that are drawn around the ranking, so that their logs tell something of other models."""
+
+    share: float = Field(
+        0.0, ge=0, le=1, description="of a publication's lists that are drawn; 0: none, propensities are 1"
+    )
+    temperature: float = Field(
+        0.3, ge=0.1, le=10, description="rank r is drawn with odds r ** (-1 / temperature); low: near the top"
+    )
+    seed: int = Field(0, description="another one draws other lists")
+
+
 class PublishingSettings(_Section):
     """Batch scoring."""
 
@@ -262,6 +274,7 @@ class PublishingSettings(_Section):
     )
     comments_read: int = Field(20_000, ge=0, description="in all; items with the most comments come first")
     diversity: float = Field(0.0, ge=0, lt=1, description="0: by score alone; higher: more varied lists")
+    exploration: ExplorationSettings = ExplorationSettings()
 
 
 class RetentionSettings(_Section):

@@ -54,12 +54,15 @@ class UserBatch:
         [users] the latest events that the model may read; users without any are there too.
     consumed_user, consumed_item
         [events] user of the batch and position in the catalogue, of all feedback ever given.
+    seeds
+        [users] what their lists are drawn with; None: lists are not drawn.
     """
 
     first: int
     histories: Sequences
     consumed_user: NDArray[np.int64]
     consumed_item: NDArray[np.int32]
+    seeds: NDArray[np.int64] | None = None
 
 
 def read_horizon(connection: sa.Connection) -> int:
@@ -98,6 +101,7 @@ def read_histories(
     batch_users: int,
     max_events: int,
     through_transaction_id: int,
+    publication_seed: int | None = None,
 ) -> Iterator[UserBatch]:
     """Yield the staged users' histories, one short read for each batch.
 
@@ -114,6 +118,8 @@ def read_histories(
         Latest events of a user for the model; all of them count as consumed.
     through_transaction_id
         The model reads feedback below it (exclusive).
+    publication_seed
+        From 0 to 2^63; None: lists are not to be drawn.
     """
     for first in range(0, users, batch_users):
         last = min(first + batch_users, users)
@@ -140,9 +146,10 @@ def read_histories(
                 events["readable"]
             ),
         ).last(max_events)
+        seeds = None if publication_seed is None else _seeds(connection, first, last, publication_seed)
         connection.commit()
         known = item >= 0
-        yield UserBatch(first, histories, user[known], item[known])
+        yield UserBatch(first, histories, user[known], item[known], seeds)
 
 
 def _copy(connection: sa.Connection, statement: str) -> pa.Table:
@@ -176,6 +183,14 @@ def _comments(
 def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:
     statement = render_literals(read_statement("select_staged_user_keys"), {"lower": first, "upper": last})
     return list(connection.exec_driver_sql(statement).scalars())
+
+
+def _seeds(connection: sa.Connection, first: int, last: int, publication_seed: int) -> NDArray[np.int64]:
+    statement = render_literals(
+        read_statement("select_staged_user_seeds"),
+        {"lower": first, "upper": last, "publication_seed": publication_seed},
+    )
+    return np.array(connection.exec_driver_sql(statement).scalars().all(), dtype=np.int64)
 
 
 def _lookup(column: pa.ChunkedArray, index: dict[str, int]) -> NDArray[np.int64]:

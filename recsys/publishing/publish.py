@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from recsys.errors import NothingToDoError, PublicationConflictError
 from recsys.memory import require_memory
 from recsys.publishing.comment_sentiment import stage_comment_sentiment
+from recsys.publishing.exploration import publication_seed
 from recsys.publishing.histories import count_items, read_catalogue, read_histories, read_horizon
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
@@ -113,7 +114,7 @@ def publish(
                 or scope == "all"
                 or (scope == "auto" and not _continues(champion, servable, last))
             )
-            through = _stage(connection, settings, servable, champion, last, everyone)
+            through = _stage(connection, settings, servable, champion, last, everyone, run_key)
             publication = _swap(engine, connection, champion, run_key, everyone, through)
             if publication is not None:
                 summary = _summary(publication, started)
@@ -144,6 +145,7 @@ def _stage(
     champion: Champion,
     last: sa.Row[Any] | None,
     everyone: bool,
+    run_key: str,
 ) -> int:
     """Fill the staging tables; return the transaction id below which feedback was read."""
     through = read_horizon(connection)
@@ -172,6 +174,7 @@ def _stage(
     stage_items(connection, catalogue, scorer.scorer.item_vectors)
     if everyone:
         stage_comment_sentiment(connection, model, settings.publishing, through_transaction_id=through)
+    exploration = settings.publishing.exploration
     batches = read_histories(
         connection,
         catalogue,
@@ -180,6 +183,7 @@ def _stage(
         batch_users=settings.publishing.batch_users,
         max_events=model.settings.max_events,
         through_transaction_id=through,
+        publication_seed=publication_seed(exploration.seed, run_key) if exploration.share else None,
     )
     for batch in score_batches(scorer, batches, users=users):
         stage_lists(connection, batch, catalogue)

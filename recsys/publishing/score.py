@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys.errors import RegistryError
 from recsys.model.ranking import NO_ITEM, top_k
 from recsys.publishing.diversity import POOL_FACTOR, diversify
+from recsys.publishing.exploration import Exploration
 from recsys.publishing.histories import UserBatch
 from recsys.settings import ModelSettings, PublishingSettings
 from recsys.snapshot.catalogue import Catalogue
@@ -83,8 +84,8 @@ class ScoredBatch:
     first
         Position of the first user among the staged ones.
     items, scores, propensities
-        [users, k], best first; `NO_ITEM` where a user has fewer. A propensity is the probability with
-        which the policy shows the item at this place; this policy is deterministic, so it is 1.
+        [users, k] in the order to show; `NO_ITEM` where a user has fewer. A propensity is the probability
+        with which the policy shows the item at this place: 1 unless lists are drawn.
     reasons
         [users] lists of sentences, one for each item.
     user_vectors
@@ -123,7 +124,7 @@ class BatchScorer:
     model
         On the warehouse's catalogue; it must not change from here on.
     settings
-        Length and diversity of the lists.
+        Length and diversity of the lists, and how those with seeds are drawn.
     explain
         None gives lists without reasons.
     """
@@ -133,6 +134,7 @@ class BatchScorer:
 
         self.settings = settings
         self.scorer = model.scorer()
+        self._exploration = Exploration(settings.exploration, settings.k)
         self._explain = explain(self.scorer) if explain else None
         self._unavailable = torch.from_numpy(np.flatnonzero(~model.catalogue.available))
         self._block_users = max(1, min(BLOCK_USERS, SCORES_IN_MEMORY // len(model.catalogue)))
@@ -152,6 +154,7 @@ class BatchScorer:
         users, k = histories.users, self.settings.k
         items = np.full((users, k), NO_ITEM, dtype=np.int32)
         best = np.full((users, k), -np.inf, dtype=np.float32)
+        propensities = np.ones((users, k), dtype=np.float32)
         reasons: list[list[str]] = []
         for first in range(0, users, self._block_users):
             rows = np.arange(first, min(first + self._block_users, users))
@@ -161,24 +164,31 @@ class BatchScorer:
             scores = self.scorer.score(vectors[block], own, asked)
             scores.index_fill_(1, self._unavailable.to(scores.device), -np.inf)
             scores[consumed_user[consumed] - first, consumed_item[consumed].astype(np.int64)] = -np.inf
-            items[block], best[block] = self._best(scores)
+            if batch.seeds is None:
+                items[block], best[block] = self._best(scores, k)
+            else:
+                items[block], best[block], propensities[block] = self._exploration.draw(
+                    *self._best(scores, POOL_FACTOR * k), batch.seeds[block]
+                )
             if self._explain is None:
                 reasons += [[]] * len(rows)
             else:
                 reasons += self._explain(own, vectors[block], items[block])
-        return ScoredBatch(batch.first, items, best, np.ones_like(best), reasons, vectors.cpu().numpy())
+        return ScoredBatch(batch.first, items, best, propensities, reasons, vectors.cpu().numpy())
 
-    def _best(self, scores: "Tensor") -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return items and scores [users, k]."""
-        k, diversity = self.settings.k, self.settings.diversity
-        items, best = top_k(scores, POOL_FACTOR * k if diversity else k)
+    def _best(self, scores: "Tensor", count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return items and scores [users, count] as ranked; what comes first does not depend on `count`."""
+        diversity = self.settings.diversity
+        items, best = top_k(scores, POOL_FACTOR * self.settings.k if diversity else count)
         # What is not a number comes first.
         if np.isnan(best[:, 0]).any() or np.isposinf(best[:, 0]).any():
             raise RegistryError(
                 "the champion gives scores that are not numbers; roll back to an earlier version with "
                 "`recsys rollback` or the DAG roll_back_model"
             )
-        return diversify(items, best, self.scorer.item_vectors, k, diversity) if diversity else (items, best)
+        if not diversity:
+            return items, best
+        return diversify(items, best, self.scorer.item_vectors, count, diversity)
 
 
 def score_batches(scorer: BatchScorer, batches: Iterable[UserBatch], *, users: int) -> Iterator[ScoredBatch]:

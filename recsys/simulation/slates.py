@@ -39,8 +39,10 @@ class SlateLog:
         [slates, positions] stars of clicked items; NaN where none was given.
     shown_at
         [slates] microseconds since 1970 UTC.
+    chances
+        [slates, positions] probability of each click: what the slates are truly worth.
     model_version
-        The policy that chose them.
+        The policy that chose them, or [slates] the policy of each.
     prefix
         Of the ids of impressions and events; distinct for logs that go into one warehouse.
     """
@@ -52,7 +54,8 @@ class SlateLog:
     clicks: NDArray[np.bool_]
     ratings: NDArray[np.float64]
     shown_at: NDArray[np.int64]
-    model_version: str
+    chances: NDArray[np.float64]
+    model_version: str | NDArray[np.object_]
     prefix: str
 
     def __len__(self) -> int:
@@ -71,7 +74,10 @@ class SlateLog:
                 Columns.USER_ID: pa.array(self.world.user_ids[self.users].tolist(), pa.string()),
                 "item_ids": pa.ListArray.from_arrays(offsets, items),
                 "propensities": pa.ListArray.from_arrays(offsets, propensities),
-                "model_version": pa.array([self.model_version] * len(self), pa.string()),
+                "model_version": pa.array(
+                    np.broadcast_to(np.asarray(self.model_version, dtype=object), len(self)).tolist(),
+                    pa.string(),
+                ),
                 "shown_at": pa.array(self.shown_at, pa.timestamp("us", tz="UTC")),
             }
         )
@@ -122,6 +128,38 @@ class SlateLog:
         return pa.array([f"{self.prefix}-{number}" for number in slates.tolist()], pa.string())
 
 
+@dataclass(frozen=True, eq=False)
+class Luck:
+    """What chance adds to the users' taste, for each place of each slate [slates, positions].
+
+    Attributes
+    ----------
+    click, rate
+        Uniform numbers: a place is clicked, and a click is rated, when its number is below the chance.
+    noise
+        Standard normal numbers: the noise of a rating.
+    """
+
+    click: NDArray[np.float64]
+    rate: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, shape: tuple[int, int], generator: np.random.Generator) -> "Luck":
+        """Draw the luck of so many slates and places, or items."""
+        return cls(generator.random(shape), generator.random(shape), generator.standard_normal(shape))
+
+    def at(self, slates: NDArray[np.int32]) -> "Luck":
+        """Return the luck [slates, positions] of shown items, where this is that of all [slates, items].
+
+        An item then has the same luck in whichever place it is shown.
+        """
+        items = np.where(slates == NO_ITEM, 0, slates)
+        return Luck(
+            *(np.take_along_axis(part, items, axis=1) for part in (self.click, self.rate, self.noise))
+        )
+
+
 def show_slates(
     world: World,
     users: NDArray[np.int64],
@@ -154,13 +192,53 @@ def show_slates(
         Of the ids of impressions and events.
     """
     slates, propensities = policy.draw(scores, positions, generator)
+    return answer_slates(
+        world,
+        users,
+        slates,
+        propensities,
+        Luck.draw(slates.shape, generator),
+        model_version=model_version,
+        start=start,
+        prefix=prefix,
+        every=every,
+    )
+
+
+def answer_slates(
+    world: World,
+    users: NDArray[np.int64],
+    slates: NDArray[np.int32],
+    propensities: NDArray[np.float64],
+    luck: Luck,
+    *,
+    model_version: str | NDArray[np.object_],
+    start: datetime,
+    prefix: str,
+    every: timedelta = timedelta(seconds=1),
+    consumed: NDArray[np.bool_] | None = None,
+) -> SlateLog:
+    """Let users click and rate slates that somebody else chose; see `show_slates`.
+
+    Parameters
+    ----------
+    slates, propensities
+        [slates, positions]
+    luck
+        The same luck and slates give the same answers.
+    consumed
+        [users, items]: nobody clicks again what they have had; default: nobody has had anything.
+    """
     shown = slates != NO_ITEM
     items = np.where(shown, slates, 0)
+    if consumed is not None:
+        shown = shown & ~consumed[users[:, None], items]
     preference = (world.interests[users][:, None, :] * world.traits[items]).sum(axis=2) + world.appeal[items]
-    chance = world.click_probability(preference) * world.examination(slates.shape[1])
-    clicks = shown & (generator.random(slates.shape) < chance)
-    rated = clicks & (generator.random(slates.shape) < world.settings.rating_share)
-    stars = 3.2 + preference + generator.normal(0, world.settings.rating_noise, slates.shape)
+    chances = world.click_probability(preference) * world.examination(slates.shape[1])
+    chances = np.where(shown, chances, 0.0)
+    clicks = luck.click < chances
+    rated = clicks & (luck.rate < world.settings.rating_share)
+    stars = 3.2 + preference + world.settings.rating_noise * luck.noise
     microseconds = int(start.timestamp()) * 1_000_000 + start.microsecond
     step = int(every / timedelta(microseconds=1))
     return SlateLog(
@@ -171,6 +249,7 @@ def show_slates(
         clicks=clicks,
         ratings=np.where(rated, np.clip(np.round(stars * 2) / 2, 0.5, 5.0), np.nan),
         shown_at=microseconds + step * np.arange(len(users), dtype=np.int64),
+        chances=chances,
         model_version=model_version,
         prefix=prefix,
     )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from recsys.evaluation.off_policy_slates import PlackettLuce
-from recsys.simulation.slates import show_slates
+from recsys.evaluation.off_policy_slates import Greedy, PlackettLuce
+from recsys.model.ranking import NO_ITEM
+from recsys.simulation.slates import Luck, answer_slates, show_slates
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -68,3 +69,51 @@ def test_rows_load_into_a_warehouse_as_an_applications_would(world, warehouse, t
             )
         ).scalar_one()
     assert clicks == log.clicks.sum() > 0
+
+
+def _answer(world, users, slates, luck, **options):
+    return answer_slates(
+        world, users, np.asarray(slates, dtype=np.int32), np.ones(np.shape(slates)), luck,
+        start=START, prefix="day1", **{"model_version": "7", **options},
+    )  # fmt: skip
+
+
+def test_nobody_clicks_again_what_they_have_had(world):
+    users, slates = np.arange(world.users), np.tile([3, 5], (world.users, 1))
+    luck = Luck(np.zeros((world.users, 2)), np.zeros((world.users, 2)), np.zeros((world.users, 2)))
+    consumed = np.zeros((world.users, world.items), dtype=bool)
+    consumed[::2, 3] = True
+    log = _answer(world, users, slates, luck, consumed=consumed)
+    assert log.clicks[:, 0].tolist() == (~consumed[:, 3]).tolist()
+    assert log.clicks[:, 1].all()
+    assert (log.chances[::2, 0] == 0).all()
+
+
+def test_a_slate_is_worth_what_the_truth_says_of_the_policy_that_shows_it(world):
+    users = np.arange(50)
+    policy = Greedy().distribution(world.preference(users).astype(np.float32), 3)
+    log = _answer(world, users, policy.items, Luck.draw((50, 3), np.random.default_rng(0)))
+    np.testing.assert_allclose(log.chances.sum(axis=1), world.expected_clicks(users, policy))
+
+
+def test_an_item_has_the_same_luck_wherever_it_is_shown(world):
+    luck = Luck.draw((2, world.items), np.random.default_rng(0))
+    here, there = luck.at(np.array([[4, 9], [1, NO_ITEM]])), luck.at(np.array([[9, 4], [0, 1]]))
+    for part in ("click", "rate", "noise"):
+        first, second = getattr(here, part), getattr(there, part)
+        assert first[0].tolist() == second[0, ::-1].tolist()
+        assert first[1, 0] == second[1, 1]
+
+
+def test_slates_of_several_versions_name_their_own(world):
+    luck = Luck.draw((3, 1), np.random.default_rng(0))
+    versions = np.array(["1", "2", "1"], dtype=object)
+    rows = _answer(world, np.arange(3), [[0], [1], [2]], luck, model_version=versions).impressions()
+    assert rows["model_version"].to_pylist() == ["1", "2", "1"]
+
+
+def test_an_empty_place_is_not_shown_and_earns_nothing(world):
+    luck = Luck(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
+    log = _answer(world, np.array([0]), [[2, NO_ITEM]], luck)
+    assert log.clicks.tolist() == [[True, False]]
+    assert log.impressions()["item_ids"].to_pylist() == [[world.item_ids[2]]]
