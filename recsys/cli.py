@@ -17,6 +17,7 @@ from recsys.local import cli as local_commands
 from recsys.publishing import cli as publishing_commands
 from recsys.registry import cli as registry_commands
 from recsys.settings import load_settings
+from recsys.simulation import cli as simulation_commands
 from recsys.validation import cli as validation_commands
 from recsys.warehouse import cli as warehouse_commands
 from recsys.warehouse import reconcile_cli as reconcile_commands
@@ -40,6 +41,7 @@ app.command()(upkeep_commands.rotate_keys)
 app.add_typer(validation_commands.app, name="quarantine")
 app.command()(reconcile_commands.reconcile)
 app.command()(publishing_commands.recommend)
+app.command()(simulation_commands.simulate)
 app.registered_commands += registry_commands.app.registered_commands
 
 

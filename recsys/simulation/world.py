@@ -93,6 +93,10 @@ class World:
         """Number of items, those that have not arrived yet included."""
         return len(self.item_ids)
 
+    def of_users(self, users: NDArray[np.int64]) -> "World":
+        """Return the world with only these of its users."""
+        return replace(self, user_ids=self.user_ids[users], interests=self.interests[users])
+
     def available(self, day: int) -> NDArray[np.bool_]:
         """Return [items] whether an item has arrived by a day."""
         result: NDArray[np.bool_] = self.arrival_day <= day

@@ -226,3 +226,14 @@ def test_parsing_loads_nothing_heavy_and_costs_little_over_an_empty_dag(path: Pa
     assert set(HEAVY).isdisjoint(parsed["modules"])
     # Processor time, not a clock: a busy machine does not change it much.
     assert parsed["cpu_seconds"] - parsed["empty"] < 0.3
+
+
+def test_the_simulation_runs_the_stages_of_the_dags() -> None:
+    from recsys.simulation.dag_runs import HOURLY, NIGHTLY
+
+    for dag_id, steps, after in (
+        ("nightly_training", NIGHTLY, []),
+        ("hourly_micro_update", HOURLY, ["refresh_users"]),
+    ):
+        names = [step.__name__ for step in steps]
+        assert ["open_window", *names, "approve", "promote", *after] == EXPECTED_TASKS[dag_id]

@@ -69,3 +69,9 @@ def test_ratings_that_cannot_be_fitted_are_named(ratings):
         fit_world(ratings.assign(value=np.nan))
     with pytest.raises(SimulationError, match="at least 3 users"):
         fit_world(pd.DataFrame({"user_id": ["a"], "item_id": ["b"], "value": [1.0]}))
+
+
+def test_some_of_the_users_keep_their_tastes(world):
+    some = np.array([3, 40])
+    np.testing.assert_array_equal(world.of_users(some).preference(np.arange(2)), world.preference(some))
+    assert world.of_users(some).user_ids.tolist() == world.user_ids[some].tolist()

@@ -1,0 +1,382 @@
+"""The closed loop in fast time: users see what is published, react, and models learn from it, day after day.
+
+Everything but the users, the clock and the scheduler is real. The simulated days end now, because
+events that happen later than they arrive are quarantined. Policies meet the same users at the same
+moments with the same luck, so that what differs between them is what they show.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from recsys.catalogues.film_text import Film
+from recsys.catalogues.movielens import MovieLens, write_items
+from recsys.errors import SimulationError
+from recsys.model.ranking import NO_ITEM
+from recsys.simulation.dag_runs import (
+    Outcome,
+    read_hourly,
+    read_nightly,
+    run_hourly,
+    run_nightly,
+)
+from recsys.simulation.slates import Luck, SlateLog, answer_slates
+from recsys.simulation.system import System, Systems
+from recsys.simulation.world import World, WorldSettings, fit_world
+from recsys.warehouse.ingest import ingest_file
+from recsys.warehouse.statements import read_statement
+
+_DAY = timedelta(days=1)
+_HISTORY = timedelta(days=14)
+_BEFORE_NOW = timedelta(hours=1)
+"""The last simulated event happened so long ago, which leaves room for ratings that follow a click."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Whether models learn at night, and what is done in each hour; all read and publish every night."""
+
+    name: str
+    nightly: bool
+    hourly: Literal["nothing", "publish", "update"]
+
+
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        Policy("frozen", nightly=False, hourly="nothing"),
+        Policy("nightly", nightly=True, hourly="nothing"),
+        # What the hourly training adds is only visible beside what fresh lists alone add.
+        Policy("nightly+lists", nightly=True, hourly="publish"),
+        Policy("nightly+hourly", nightly=True, hourly="update"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """Sizes of a simulation.
+
+    Attributes
+    ----------
+    days
+        Simulated days; the model that all policies start with is trained before the first.
+    hours
+        Hours of a day in which users come and the hourly policy learns.
+    users, items
+        How many of the ratings' users, and of its most rated items.
+    visits
+        Slates that a user sees a day, in the mean.
+    history_slates
+        Slates of random items that each user saw before the first day: what the first model learns from.
+    positions
+        Items that are shown of a published list.
+    seed
+        Of the world, of who comes when, and of everybody's luck.
+    """
+
+    days: int = 5
+    hours: int = 4
+    users: int = 300
+    items: int = 400
+    visits: float = 2.0
+    history_slates: int = 15
+    positions: int = 10
+    seed: int = 0
+
+
+@dataclass
+class Branch:
+    """One policy with its system and what became of it.
+
+    Attributes
+    ----------
+    consumed
+        [users, items]
+    rewards
+        [days, users] expected clicks, known because the tastes are known.
+    clicks
+        [days] observed.
+    nights, hours
+        What the training runs came to.
+    """
+
+    policy: Policy
+    system: System
+    consumed: NDArray[np.bool_]
+    rewards: NDArray[np.float64]
+    clicks: NDArray[np.int64]
+    nights: list[Outcome] = field(default_factory=list)
+    hours: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """What happened.
+
+    Attributes
+    ----------
+    branches
+        By policy.
+    slates
+        [days, users] that each user saw, whatever the policy.
+    """
+
+    branches: Mapping[str, Branch]
+    slates: NDArray[np.int64]
+
+
+class Simulation:
+    """A world, the systems that serve it, and the days that pass.
+
+    Parameters
+    ----------
+    source
+        Real ratings and what they are about.
+    settings, behaviour
+        Sizes, and how users behave.
+    systems
+        Makes the systems.
+    folder
+        For the files that are loaded.
+    tell, status
+        Told in words what happened, and what is going on.
+    """
+
+    def __init__(
+        self,
+        source: MovieLens,
+        settings: SimulationSettings,
+        behaviour: WorldSettings,
+        systems: Systems,
+        folder: Path,
+        tell: Tell,
+        status: Tell,
+    ) -> None:
+        self.settings = settings
+        self.world = make_world(source, settings, behaviour)
+        self._films = {film.item_id: film for film in source.films}
+        self._position = {item: place for place, item in enumerate(self.world.item_ids.tolist())}
+        self._systems = systems
+        self._folder = folder
+        self._tell, self._status = tell, status
+        self._end = datetime.now(UTC).replace(microsecond=0) - _BEFORE_NOW
+
+    def run(self, policies: Sequence[Policy]) -> Simulated:
+        """Live through all days with each of the policies.
+
+        Raises
+        ------
+        SimulationError
+            No first model can be trained in a world as small as this.
+        """
+        days, world = self.settings.days, self.world
+        start, consumed = self._before_the_first_day()
+        branches = {
+            policy.name: Branch(
+                policy,
+                self._systems.copy(start, policy.name),
+                consumed.copy(),
+                np.zeros((days, world.users)),
+                np.zeros(days, dtype=np.int64),
+            )
+            for policy in policies
+        }
+        slates = np.zeros((days, world.users), dtype=np.int64)
+        for day in range(1, days + 1):
+            world = world.next_day(self._generator("drift", day))
+            slates[day - 1] = np.bincount(
+                np.concatenate([self._visitors(day, hour) for hour in range(self.settings.hours)]),
+                minlength=world.users,
+            )
+            for branch in branches.values():
+                self._live(branch, world, day)
+                mean = branch.rewards[day - 1].sum() / max(slates[day - 1].sum(), 1)
+                self._tell(f"day {day}, {branch.policy.name}: {mean:.3f} clicks a slate")
+        return Simulated(branches, slates)
+
+    def _before_the_first_day(self) -> tuple[System, NDArray[np.bool_]]:
+        """Let everybody see random slates, and train and publish the first champion on the answers."""
+        world, settings = self.world, self.settings
+        system = self._systems.make("start")
+        consumed = np.zeros((world.users, world.items), dtype=bool)
+        generator = self._generator("history", 0)
+        users = generator.permutation(np.repeat(np.arange(world.users), settings.history_slates))
+        there = np.flatnonzero(world.available(0))
+        positions = min(settings.positions, len(there))
+        with system.current() as engine:
+            self._ingest(engine, "users", self._write_users())
+            self._ingest(engine, "items", self._write_items(0))
+            # In parts, so that nobody clicks twice what they have had.
+            parts = np.array_split(users, settings.history_slates)
+            for number, part in enumerate(parts):
+                order = generator.random((len(part), len(there))).argsort(axis=1)[:, :positions]
+                log = answer_slates(
+                    world,
+                    part,
+                    there[order].astype(np.int32),
+                    np.full(order.shape, 1 / len(there)),
+                    Luck.draw((len(part), positions), generator),
+                    model_version="random",
+                    start=self._end - settings.days * _DAY - _HISTORY * (1 - number / len(parts)),
+                    prefix=f"history-{number}",
+                    every=_HISTORY / len(parts) / (len(part) + 1),
+                    consumed=consumed,
+                )
+                log.load(engine, self._folder)
+                _consume(consumed, log)
+            self._tell(f"{len(users):,} slates of random items shown, {consumed.sum():,} clicks")
+            outcome = run_nightly("before the first day", self._on_stage("before the first day"))
+        if outcome.action != "promote":
+            raise SimulationError(
+                f"the first model is not promoted ({outcome.action}): {outcome.explanation}; simulate more "
+                "--users or --history"
+            )
+        self._tell(f"first model: {outcome.explanation}")
+        return system, consumed
+
+    def _live(self, branch: Branch, world: World, day: int) -> None:
+        """Let a night and a day pass with one policy."""
+        name = branch.policy.name
+        on_stage = self._on_stage(f"day {day}, {name}")
+        with branch.system.current() as engine:
+            if (world.arrival_day == day).any():
+                self._ingest(engine, "items", self._write_items(day))
+            if day > 1:
+                if branch.policy.nightly:
+                    branch.nights.append(run_nightly(f"night {day}", on_stage))
+                    self._tell_outcome(f"day {day}, {name}, night before", branch.nights[-1])
+                else:
+                    read_nightly(f"night {day}", on_stage)
+            for hour in range(self.settings.hours):
+                on_stage(f"users react, hour {hour + 1} of {self.settings.hours}")
+                log = self._show(branch, world, engine, day, hour)
+                np.add.at(branch.rewards[day - 1], log.users, log.chances.sum(axis=1))
+                branch.clicks[day - 1] += log.clicks.sum()
+                _consume(branch.consumed, log)
+                key = f"day {day} hour {hour + 1}"
+                if branch.policy.hourly == "update":
+                    branch.hours.append(run_hourly(key, on_stage))
+                    self._tell_outcome(f"day {day}, {name}, hour {hour + 1}", branch.hours[-1])
+                elif branch.policy.hourly == "publish":
+                    read_hourly(key, on_stage)
+
+    def _show(self, branch: Branch, world: World, engine: sa.Engine, day: int, hour: int) -> SlateLog:
+        """Show this hour's visitors what is published for them, and load what they do."""
+        visitors = self._visitors(day, hour)
+        slates, propensities, versions = self._published(engine, visitors)
+        hours = self.settings.hours
+        # Of every item, whether shown or not: the luck of a policy must not depend on what it shows.
+        luck = Luck.draw((len(visitors), world.items), self._generator("luck", day, hour))
+        log = answer_slates(
+            world,
+            visitors,
+            slates,
+            propensities,
+            luck.at(slates),
+            model_version=versions,
+            start=self._end - (self.settings.days - day + 1) * _DAY + _DAY / hours * hour,
+            prefix=f"{day}-{hour}",
+            every=_DAY / hours / (len(visitors) + 1),
+            consumed=branch.consumed,
+        )
+        folder = self._folder / branch.policy.name
+        log.load(engine, folder)
+        return log
+
+    def _published(
+        self, engine: sa.Engine, visitors: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.object_]]:
+        """Read slates, propensities [visitors, positions] and versions [visitors], as an application does."""
+        names = self.world.user_ids[visitors].tolist()
+        positions = self.settings.positions
+        with engine.connect() as connection:
+            rows = connection.execute(
+                sa.text(read_statement("select_slates")), {"user_ids": names, "positions": positions}
+            ).all()
+        found = {row.user_id: row for row in rows}
+        slates = np.full((len(names), positions), NO_ITEM, dtype=np.int32)
+        propensities = np.full((len(names), positions), np.nan)
+        for place, name in enumerate(names):
+            if name not in found:
+                raise SimulationError(
+                    f"nothing is published for user {name}: there are too few items for everybody; "
+                    "simulate more --items or fewer --days"
+                )
+            row = found[name]
+            slates[place, : len(row.item_ids)] = [self._position[item] for item in row.item_ids]
+            propensities[place, : len(row.item_ids)] = row.propensities
+        return slates, propensities, np.array([found[name].model_version for name in names], dtype=object)
+
+    def _visitors(self, day: int, hour: int) -> NDArray[np.int64]:
+        """Return [visits] who comes in an hour, in order."""
+        generator = self._generator("visits", day, hour)
+        counts = generator.poisson(self.settings.visits / self.settings.hours, self.world.users)
+        return generator.permutation(np.repeat(np.arange(self.world.users), counts))
+
+    def _generator(self, purpose: str, *moment: int) -> np.random.Generator:
+        """Return the same numbers for the same purpose and moment, whatever the policy."""
+        return np.random.default_rng([self.settings.seed, *purpose.encode(), *moment])
+
+    def _write_users(self) -> Path:
+        path = self._folder / "users.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("user_id\n" + "".join(f"{user}\n" for user in self.world.user_ids))
+        return path
+
+    def _write_items(self, day: int) -> Path:
+        """Write the items that arrive on a day."""
+        path = self._folder / f"items-{day}.jsonl"
+        arriving = self.world.item_ids[self.world.arrival_day == day].tolist()
+        write_items((self._films.get(item) or Film(item, item, None, ()) for item in arriving), path)
+        return path
+
+    def _ingest(self, engine: sa.Engine, table: Any, path: Path) -> None:
+        ingest_file(engine, table, path)
+
+    def _tell_outcome(self, when: str, outcome: Outcome) -> None:
+        version = f"version {outcome.version}, " if outcome.version else ""
+        self._tell(f"{when}: {version}{outcome.action}. {outcome.explanation}")
+
+    def _on_stage(self, when: str) -> Tell:
+        return lambda stage: self._status(f"{when}: {stage}")
+
+
+def make_world(source: MovieLens, settings: SimulationSettings, behaviour: WorldSettings) -> World:
+    """Fit a world on real ratings and keep as many users and items as asked for.
+
+    Raises
+    ------
+    SimulationError
+        There are fewer users or items than asked for, or too few to fit.
+    """
+    import pandas as pd
+
+    ratings = pd.DataFrame(
+        [(rating.user_id, rating.item_id, rating.value) for rating in source.ratings],
+        columns=["user_id", "item_id", "value"],
+    )
+    world = fit_world(ratings, behaviour, settings.seed, max_items=settings.items)
+    for name, asked, there in (
+        ("users", settings.users, world.users),
+        ("items", settings.items, world.items),
+    ):
+        if asked > there:
+            raise SimulationError(
+                f"there are ratings of {there} {name}: simulate at most so many, not {asked}"
+            )
+    chosen = np.random.default_rng(settings.seed).choice(world.users, settings.users, replace=False)
+    return world.of_users(np.sort(chosen))
+
+
+def _consume(consumed: NDArray[np.bool_], log: SlateLog) -> None:
+    slate, position = np.nonzero(log.clicks)
+    consumed[log.users[slate], log.slates[slate, position]] = True

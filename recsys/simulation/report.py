@@ -1,0 +1,138 @@
+"""What a simulation shows: reward per day of each policy as figures and as a picture."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.evaluation.bootstrap import bootstrap_means
+from recsys.simulation.loop import Simulated
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Plot
+
+_RESAMPLES = 4_000
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Expected clicks for each slate, with the limits of an interval over users; None without slates."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PolicyReport:
+    """What one policy earned.
+
+    Attributes
+    ----------
+    days
+        Reward of each day.
+    later
+        Of all days but the first, before which all policies have the same model.
+    gain
+        `later` less that of the first policy, on the same users; None for that one itself.
+    clicks
+        [days] observed clicks.
+    nights, hours
+        How many training runs came to what.
+    """
+
+    days: tuple[Reward, ...]
+    later: Reward
+    gain: Reward | None
+    clicks: tuple[int, ...]
+    nights: dict[str, int]
+    hours: dict[str, int]
+
+
+def report(simulated: Simulated) -> dict[str, PolicyReport]:
+    """Return what each policy earned, by name."""
+    branches = list(simulated.branches.values())
+    rewards = np.stack([branch.rewards for branch in branches], axis=2)  # [days, users, policies]
+    days = [_ratios(rewards[day], simulated.slates[day]) for day in range(len(rewards))]
+    # In a simulation of one day there is nothing later.
+    first = 1 if len(rewards) > 1 else 0
+    later = _ratios(rewards[first:].sum(axis=0), simulated.slates[first:].sum(axis=0))
+    reports = {}
+    for number, branch in enumerate(branches):
+        reports[branch.policy.name] = PolicyReport(
+            days=tuple(_reward(*ratios, number) for ratios in days),
+            later=_reward(*later, number),
+            gain=None if number == 0 else _reward(*later, number, less=0),
+            clicks=tuple(branch.clicks.tolist()),
+            nights=_count([outcome.action for outcome in branch.nights]),
+            hours=_count([outcome.action for outcome in branch.hours]),
+        )
+    return reports
+
+
+def to_json(reports: dict[str, PolicyReport], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON-ready dict."""
+    return {
+        "settings": settings,
+        "reward": "expected clicks for each slate",
+        "policies": {name: asdict(each) for name, each in reports.items()},
+    }
+
+
+def plot(reports: dict[str, PolicyReport]) -> "Plot":
+    """Return reward over days, a line with its interval for each policy."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    picture = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = picture.subplots()
+    for number, (name, each) in enumerate(reports.items()):
+        rewards = np.array([[r.value, r.low, r.high] for r in each.days], dtype=np.float64)
+        days, colour = np.arange(1, len(rewards) + 1), f"C{number}"
+        axes.plot(days, rewards[:, 0], "o-", color=colour, label=name)
+        axes.fill_between(days, rewards[:, 1], rewards[:, 2], color=colour, alpha=0.12)
+    axes.set(xlabel="day", ylabel="expected clicks for each slate", title="Reward per day")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return picture
+
+
+def _ratios(
+    rewards: NDArray[np.float64], slates: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return [policies] rewards for each slate, and [resamples, policies] the same of other users.
+
+    Parameters
+    ----------
+    rewards
+        [users, policies]
+    slates
+        [users]
+    """
+    values = np.column_stack([rewards, slates.astype(np.float64)])
+    if slates.sum() == 0:
+        nothing = np.full((1, rewards.shape[1]), np.nan)
+        return nothing[0], nothing
+    means = bootstrap_means(values, _RESAMPLES)
+    mean = values.mean(axis=0)
+    return mean[:-1] / mean[-1], means[:, :-1] / np.maximum(means[:, -1:], 1e-12)
+
+
+def _reward(
+    value: NDArray[np.float64], resampled: NDArray[np.float64], number: int, less: int | None = None
+) -> Reward:
+    found, others = value[number], resampled[:, number]
+    if less is not None:
+        found, others = found - value[less], others - resampled[:, less]
+    if np.isnan(found):
+        return Reward(None, None, None)
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(others, [tail, 1 - tail])
+    return Reward(float(found), float(low), float(high))
+
+
+def _count(actions: list[str]) -> dict[str, int]:
+    return {action: actions.count(action) for action in sorted(set(actions))}

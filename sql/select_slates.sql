@@ -1,0 +1,10 @@
+-- What an application shows: the first :positions of the published lists of some users, as they stand.
+-- :user_ids, :positions
+select
+    recommendations.user_id,
+    array_agg(recommendations.item_id order by recommendations.rank) as item_ids,
+    array_agg(recommendations.propensity order by recommendations.rank) as propensities,
+    min(recommendations.model_version) as model_version
+from recommendations
+where recommendations.user_id = any(cast(:user_ids as text[])) and recommendations.rank <= :positions
+group by recommendations.user_id
