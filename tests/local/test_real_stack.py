@@ -19,6 +19,8 @@ from recsys.local.home import StackHome
 from recsys.local.processes import marked_processes
 from recsys.local.stack import stack_state, start_stack, stop_stack
 from recsys.local.state import ComponentPhase, StackPhase, StackState
+from recsys.registry import ledger
+from recsys.registry.connection import mlflow_client
 from recsys.settings import ENV_FILE_NAME, Settings
 
 pytestmark = pytest.mark.e2e
@@ -187,6 +189,83 @@ def test_run_by_hand_goes_through_the_scheduler_and_ends(airflow: AirflowClient)
     assert run.queued_at > began
     with pytest.raises(StackError, match="no asset has triggered"):
         airflow.wait_for_asset_run("publish_recommendations", since=began, timeout=0)
+
+
+@pytest.fixture(scope="module")
+def versions(up: tuple[Path, str]) -> sa.Engine:
+    """Registered versions "1" to "3" without files, which promotion does not read; the ledger's engine."""
+    settings = Settings(_env_file=up[0] / ENV_FILE_NAME, home=up[0])  # type: ignore[call-arg]
+    client = mlflow_client(settings)
+    client.create_registered_model(settings.registered_model)
+    run = client.create_run("0").info
+    for number in range(3):
+        tags = {"recsys.checkpoint_digest": str(number)}
+        source = f"{run.artifact_uri}/{number}"
+        client.create_model_version(settings.registered_model, source, run_id=run.run_id, tags=tags)
+    return sa.create_engine(settings.require_warehouse_url())
+
+
+@pytest.mark.parametrize(
+    ("version", "opponent", "option", "outcome"),
+    [
+        ("1", None, "Approve", ("promote", "approved_by_person")),
+        ("2", "1", "Reject", ("reject", "rejected_by_person")),
+    ],
+)
+def test_person_decides_in_the_ui_and_the_ledger_says_who_and_when(
+    airflow: AirflowClient,
+    versions: sa.Engine,
+    version: str,
+    opponent: str | None,
+    option: str,
+    outcome: tuple[str, str],
+) -> None:
+    dag_id = "approval_in_time"
+    airflow.wait_for_dag(dag_id)
+    run_id = airflow.trigger_dag(dag_id, {"version": version, "opponent": opponent})
+    asked = airflow.question(dag_id, run_id, "approve")
+    assert asked["subject"].startswith(f"Make version {version} champion")
+    assert "| enough users | yes | 50 |" in asked["body"]
+    assert len(ledger.history(versions)) == (0 if opponent is None else 1)
+
+    airflow.answer(dag_id, run_id, "approve", option)
+    run = airflow.wait_for_run(dag_id, run_id, timeout=120)
+
+    assert run.state == "success", airflow.failed_logs(dag_id, run_id)
+    entry = ledger.history(versions)[0]
+    assert (entry.action, entry.reason) == outcome
+    assert entry.model_version == version
+    assert entry.actor == f"admin ({dag_id}/{run_id})"
+    assert f"by admin at {datetime.now(UTC):%Y-%m-}" in entry.explanation
+    assert entry.checks[-1]["name"] == "approval"
+    assert run.tasks["promote"] == ("success" if option == "Approve" else "skipped")
+
+
+def test_question_without_an_answer_in_time_is_held(airflow: AirflowClient, versions: sa.Engine) -> None:
+    dag_id = "approval_too_late"
+    airflow.wait_for_dag(dag_id)
+    run_id = airflow.trigger_dag(dag_id, {"version": "3", "opponent": "1"})
+
+    run = airflow.wait_for_run(dag_id, run_id, timeout=180)
+
+    assert run.state == "success", airflow.failed_logs(dag_id, run_id)
+    entry = ledger.history(versions)[0]
+    assert (entry.action, entry.reason) == ("hold", "approval_timed_out")
+    assert entry.actor == f"{dag_id}/{run_id}"
+    current = ledger.champion(versions)
+    assert current is not None
+    assert current.model_version == "1"
+
+
+def test_run_whose_gate_decides_alone_asks_nobody(airflow: AirflowClient, versions: sa.Engine) -> None:
+    dag_id = "approval_in_time"
+    run_id = airflow.trigger_dag(dag_id, {"version": "3", "opponent": "1", "action": "promote"})
+
+    run = airflow.wait_for_run(dag_id, run_id, timeout=120)
+
+    assert run.tasks == {"gate": "success", "approve": "skipped", "promote": "success"}
+    entry = ledger.history(versions)[0]
+    assert (entry.action, entry.model_version) == ("promote", "3")
 
 
 def test_log_of_a_task_can_be_read(airflow: AirflowClient) -> None:
