@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
+from recsys.errors import NothingToDoError, RecsysError, RegistryError
 from recsys.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ app = typer.Typer(help="Look at the champion and change it by hand.")
 _Actor = Annotated[
     str | None, typer.Option("--actor", help="Who decides; the user of this machine by default.")
 ]
-_NEXT = "Users see it after the next publication: trigger publish_recommendations, or wait for it."
+_Publish = Annotated[
+    bool,
+    typer.Option(
+        "--publish/--no-publish",
+        help="Publish its recommendations and vectors at once, or leave them to the next publication.",
+    ),
+]
 
 
 @app.command()
@@ -68,13 +75,20 @@ def promote(
     version: Annotated[str, typer.Argument(help="Model version to make champion.")],
     reason: Annotated[str, typer.Option(help="Why; others read it in the ledger.")],
     actor: _Actor = None,
+    publish: _Publish = True,
 ) -> None:
-    """Make a version champion without asking the gate."""
+    """Make a version champion without asking the gate, and publish it."""
     from recsys.registry import ledger
     from recsys.registry.promote import promote as promote_version
+    from recsys.registry.versions import download_checkpoint
 
     settings, engine = _connect()
+    _require_reason(reason)
+    # No gate has loaded it: a version whose files are broken must not become champion.
+    download_checkpoint(settings, version)
     current = ledger.champion(engine)
+    if current is not None and current.model_version == version:
+        raise RegistryError(f"version {version} is champion already")
     entry = promote_version(
         engine,
         settings,
@@ -84,7 +98,7 @@ def promote(
         explanation=reason,
         actor=actor or getpass.getuser(),
     )
-    _tell(entry)
+    _follow(engine, settings, entry, publish)
 
 
 @app.command()
@@ -92,12 +106,14 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why; others read it in the ledger.")],
     to: Annotated[str | None, typer.Option(help="Version to go back to; the previous by default.")] = None,
     actor: _Actor = None,
+    publish: _Publish = True,
 ) -> None:
-    """Make an earlier champion the champion again."""
+    """Make an earlier champion the champion again, with its recommendations and vectors."""
     from recsys.registry.rollback import roll_back
 
     settings, engine = _connect()
-    _tell(roll_back(engine, settings, reason=reason, to=to, actor=actor or getpass.getuser()))
+    entry = roll_back(engine, settings, reason=reason, to=to, actor=actor or getpass.getuser())
+    _follow(engine, settings, entry, publish)
 
 
 @app.command()
@@ -126,5 +142,31 @@ def _connect() -> "tuple[Settings, sa.Engine]":
     return settings, connect(settings.require_warehouse_url())
 
 
-def _tell(entry: "LedgerEntry") -> None:
-    typer.echo(f"Version {entry.model_version} is champion. {_NEXT}")
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise RegistryError("a change of the champion needs a reason: others will read it in the ledger")
+
+
+def _follow(engine: "sa.Engine", settings: "Settings", entry: "LedgerEntry", publish: bool) -> None:
+    """Let users see the new champion."""
+    from recsys.publishing.publish import publish as publish_champion
+
+    version = entry.model_version
+    if not publish:
+        typer.echo(f"Version {version} is champion. Users see it after publish_recommendations has run.")
+        return
+    typer.echo(f"Version {version} is champion. Publishing its recommendations ...")
+    try:
+        summary = publish_champion(engine, settings, run_key=f"ledger/{entry.ledger_id}")
+    except NothingToDoError as nothing:
+        typer.echo(f"Nothing needs to be published: {nothing}.")
+        return
+    except RecsysError as error:
+        raise RegistryError(
+            f"version {version} is champion but not published yet: {error}; then trigger "
+            "publish_recommendations"
+        ) from error
+    typer.echo(
+        f"Recommendations of {summary.users} users and vectors of {summary.items} items are those of "
+        f"version {summary.model_version} now ({summary.seconds:.0f} s)."
+    )

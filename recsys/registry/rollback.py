@@ -7,7 +7,7 @@ from recsys.registry import ledger
 from recsys.registry.ledger import LedgerEntry
 from recsys.registry.promote import follow_ledger
 from recsys.registry.turns import registry_turn
-from recsys.registry.versions import load_version
+from recsys.registry.versions import download_checkpoint
 from recsys.settings import Settings
 
 REASON = "rolled_back"
@@ -39,7 +39,8 @@ def roll_back(
     Raises
     ------
     RegistryError
-        There is nothing to go back to, or the version is unknown or was never champion.
+        There is nothing to go back to, or the version is unknown, was never champion or its files are
+        not those that were registered. Nothing is changed.
     PromotionConflictError
         Another version has become champion at the same moment. Nothing is changed.
     """
@@ -70,7 +71,8 @@ def _roll_back(
             f"version {target} has never been champion; `recsys history` lists those that have, and "
             f"`recsys promote {target}` makes it champion for the first time"
         )
-    load_version(settings, target)
+    # Before anything changes: going back to files that are broken would leave nothing to publish.
+    download_checkpoint(settings, target)
     entry = ledger.change_champion(
         engine,
         action="roll_back",

@@ -5,7 +5,7 @@ import pytest
 
 from recsys.errors import PromotionConflictError, RegistryError, ServiceUnavailableError
 from recsys.publishing.servable import load_servable
-from recsys.registry import ledger, promote
+from recsys.registry import ledger, promote, rollback
 from recsys.registry.connection import mlflow_client
 from recsys.registry.gate import Check, Decision
 from recsys.registry.promote import carry_out, reconcile_alias
@@ -15,8 +15,9 @@ from recsys.registry.versions import download_checkpoint, folder_digest, load_ve
 
 
 @pytest.fixture
-def versions(settings, tmp_path):
-    """Three registered versions, "1" to "3", without files: promotion does not read them."""
+def versions(settings, tmp_path, monkeypatch):
+    """Three registered versions, "1" to "3", without files: only rollback looks at them."""
+    monkeypatch.setattr(rollback, "download_checkpoint", lambda *_: None)
     client = mlflow_client(settings)
     client.create_registered_model(settings.registered_model)
     for number in range(3):
@@ -112,6 +113,22 @@ def test_mlflow_away_at_promotion_changes_nothing(warehouse, settings):
     with pytest.raises(ServiceUnavailableError):
         _promote(warehouse, away, "1", None)
     assert ledger.champion(warehouse) is None
+
+
+def test_mlflow_away_between_registration_and_promotion_changes_nothing_and_the_retry_promotes(
+    warehouse, settings, versions, alias
+):
+    _promote(warehouse, settings, "1", None)
+    away = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    decision = _decision(expected="1")
+    with pytest.raises(ServiceUnavailableError, match="no MLflow answers at") as stopped:
+        carry_out(warehouse, away, decision, "2", actor="nightly", run_key="nightly:2")
+    assert stopped.value.retryable
+    assert (ledger.champion(warehouse).model_version, alias()) == ("1", "1")
+    assert [entry.model_version for entry in ledger.history(warehouse)] == ["1"]
+
+    carry_out(warehouse, settings, decision, "2", actor="nightly", run_key="nightly:2")
+    assert (ledger.champion(warehouse).model_version, alias()) == ("2", "2")
 
 
 def test_two_gates_at_once_promote_one_candidate_and_the_other_hears_of_it(
