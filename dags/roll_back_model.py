@@ -32,10 +32,10 @@ from recsys.orchestration import (
             description="Number of the version in the MLflow registry; empty: the champion before this one.",
         ),
         "reason": Param(
-            "",
             type="string",
+            minLength=1,
             title="Reason",
-            description="Why; it is kept in the ledger. Required.",
+            description="Why; it is kept in the ledger.",
         ),
     },
     tags=["recommender", "registry"],
