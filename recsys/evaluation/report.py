@@ -7,6 +7,7 @@ from recsys.evaluation.bootstrap import holm
 from recsys.evaluation.fairness import largest_gaps
 from recsys.evaluation.metrics import coverage_name, gini_name
 from recsys.evaluation.off_policy_compare import OffPolicyComparison
+from recsys.evaluation.report_page import write_page
 from recsys.evaluation.report_plots import (
     curves_plot,
     label,
@@ -35,7 +36,7 @@ def write_report(
 
     Returns
     -------
-    Path of the Markdown file; the plots lie beside it.
+    Path of the Markdown file; the plots lie beside it, and so does all of it as one page, `report.html`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     evaluation, guard = comparison.held_out, comparison.guard
@@ -82,6 +83,7 @@ def write_report(
         lines += [f"**{scorer} was not evaluated: {reason}.**", ""]
     path = folder / REPORT
     path.write_text("\n".join(lines))
+    write_page(path)
     return path
 
 

@@ -11,7 +11,8 @@ from recsys.evaluation.result import CANDIDATE, Evaluation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
-_NOT_CURVES = ("epoch", "seconds", "learning_rate")
+_NOT_CURVES = ("epoch", "seconds", "training_seconds", "learning_rate")
+_WRITTEN = {"ndcg": "NDCG", "recall": "Recall", "map": "MAP"}
 _PLOTS_A_ROW = 3
 
 
@@ -65,6 +66,7 @@ def curves_plot(history: list[Mapping[str, Any]]) -> "Plot":
             axes.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
     return plot
@@ -108,9 +110,8 @@ def read_history(path: Path | None) -> list[Mapping[str, Any]]:
 
 def label(name: str) -> str:
     """Return the name of a metric, scorer or slice as people write it."""
-    words = name.replace("_at_", "@").replace("_", " ")
-    for word in ("ndcg", "mrr", "map"):
-        words = (
-            words.replace(f"{word}@", f"{word.upper()}@") if word != "mrr" else words.replace("mrr", "MRR")
-        )
-    return words
+    words = name.replace("_at_", "@").replace("_", " ").replace(":", ": ")
+    if words == "mrr":
+        return "MRR"
+    metric, at, k = words.partition("@")
+    return f"{_WRITTEN.get(metric, metric)}{at}{k}"

@@ -7,7 +7,7 @@ rejects, "not shown to be good enough" holds: the difference between a bad model
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from recsys.errors import ConfigurationError
@@ -255,7 +255,12 @@ def _decide_without_champion(
         action, reason, check = objection
         return _decision(action, reason, checks, check, evaluation)
     reason = "champion_unusable" if CHAMPION in evaluation.failures else "first_champion"
-    return _decision(PROMOTE, reason, checks, popularity, evaluation)
+    decision = _decision(PROMOTE, reason, checks, popularity, evaluation)
+    if popularity.verdict == INCONCLUSIVE:
+        # Otherwise the reason would read as one against what was decided.
+        enough = "No champion could be served instead, so looking better is enough."
+        decision = replace(decision, explanation=f"{decision.explanation} {enough}")
+    return decision
 
 
 def _decision(

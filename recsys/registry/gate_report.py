@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys.evaluation.report_page import write_page
 from recsys.registry.connection import mlflow_client, mlflow_errors
 from recsys.registry.gate import ASK, HOLD, PROMOTE, REJECT, Check, Decision
 from recsys.registry.gate_checks import FAIL, INCONCLUSIVE, NOT_APPLICABLE, PASS
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
 REPORT = "gate.md"
+PAGE = "gate.html"
 PLOT = "gate.png"
 
 _DECIDED = {
@@ -26,7 +28,7 @@ _COLOURS = {PASS: "tab:green", FAIL: "tab:red", INCONCLUSIVE: "tab:orange"}
 
 
 def write_gate_report(folder: Path, decision: Decision) -> Path:
-    """Write `gate.md` and, when a check has an interval, `gate.png`; return the page's path."""
+    """Write `gate.md`, `gate.html` and, when a check has an interval, `gate.png`; return the first's path."""
     folder.mkdir(parents=True, exist_ok=True)
     measured = [check for check in decision.checks if check.low is not None and check.threshold is not None]
     against = decision.expected_champion
@@ -56,6 +58,7 @@ def write_gate_report(folder: Path, decision: Decision) -> Path:
         ]
     path = folder / REPORT
     path.write_text("\n".join(lines))
+    write_page(path)
     return path
 
 
@@ -63,7 +66,7 @@ def track_gate(settings: Settings, run_id: str, folder: Path) -> None:
     """Put the page and its plot beside the evaluation in MLflow."""
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"log the gate's report to run {run_id}"):
-        for name in (REPORT, PLOT):
+        for name in (REPORT, PAGE, PLOT):
             if (folder / name).is_file():
                 client.log_artifact(run_id, str(folder / name), EVALUATION_ARTIFACTS)
 

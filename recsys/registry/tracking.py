@@ -100,9 +100,11 @@ def web_addresses(settings: Settings, version: str, run_id: str) -> dict[str, st
     with mlflow_errors(settings, f"find run {run_id}"):
         experiment_id = client.get_run(run_id).info.experiment_id
     address = f"{uri.rstrip('/')}/#"
+    run = f"{address}/experiments/{experiment_id}/runs/{run_id}"
     return {
+        "Evaluation": f"{run}/artifacts/{EVALUATION_ARTIFACTS}/report.html",
         "Model version": f"{address}/models/{quote(settings.registered_model)}/versions/{version}",
-        "MLflow run": f"{address}/experiments/{experiment_id}/runs/{run_id}",
+        "MLflow run": run,
     }
 
 

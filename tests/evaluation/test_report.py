@@ -8,6 +8,8 @@ from recsys.evaluation.cases import guard_cases, held_out_cases
 from recsys.evaluation.compare import Comparison
 from recsys.evaluation.evaluate import CANDIDATE, CHAMPION, evaluate
 from recsys.evaluation.report import write_report
+from recsys.evaluation.report_page import write_page
+from recsys.evaluation.report_plots import curves_plot, label
 
 
 @pytest.fixture
@@ -47,6 +49,37 @@ def test_a_report_has_every_scorer_its_differences_its_plots_and_its_failures(
     for plot in ("metrics.png", "training_curves.png"):
         assert plot in text
         assert (tmp_path / "report" / plot).read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<td>candidate</td>" in page
+    assert page.count('src="data:image/png;base64,') == 2
+
+
+def test_what_a_training_took_is_no_curve():
+    rows = [{"epoch": 1, "next_item": 2.0, "training_seconds": 40.0, "seconds": 50.0, "validation_ndcg": 0.1}]
+    legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in curves_plot(rows).axes]
+    assert legends == [["next item"], ["validation ndcg"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("ndcg_at_10", "NDCG@10"),
+        ("recall_at_10", "Recall@10"),
+        ("mrr", "MRR"),
+        ("novelty_at_10", "novelty@10"),
+        ("collaborative_filtering", "collaborative filtering"),
+        ("item.genres:Sci-Fi", "item.genres: Sci-Fi"),
+    ],
+)
+def test_names_are_written_as_people_write_them(name, written):
+    assert label(name) == written
+
+
+def test_text_in_a_report_is_no_html(tmp_path):
+    (tmp_path / "report.md").write_text("# A <b>title\n\n| a |\n| --- |\n| <script>alert(1)</script> |\n")
+    page = write_page(tmp_path / "report.md").read_text()
+    assert "<title>A &lt;b&gt;title</title>" in page
+    assert "<script>" not in page
 
 
 def test_a_report_without_training_history_or_guard_is_shorter(evaluations, evaluation_settings, tmp_path):

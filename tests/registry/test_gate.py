@@ -143,7 +143,8 @@ def test_the_first_champion_need_not_be_shown_better_since_nothing_else_serves()
     evaluation = _evaluation(**{CANDIDATE: _noisy(USERS, 1.02, 0.3) + 0.005, POPULARITY: USERS})
     decision = decide("full", evaluation, SETTINGS)
     assert (decision.action, decision.reason) == ("promote", "first_champion")
-    assert _verdicts(decision)["better_than_popularity"] in ("inconclusive", "pass")
+    assert _verdicts(decision)["better_than_popularity"] == "inconclusive"
+    assert decision.explanation.endswith("so looking better is enough.")
 
 
 def test_a_champion_that_cannot_score_is_replaced_by_what_beats_popularity():

@@ -13,6 +13,9 @@ def test_a_report_says_what_was_decided_and_what_each_check_saw(tmp_path):
     assert "| better_than_champion | pass | 0.02 | +0.0100 to +0.0300 | 0 | 0.012 |" in text
     assert "- `enough_users`: 400 users have held-out feedback." in text
     assert (tmp_path / "gate.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "gate.html").read_text()
+    assert "<strong>promote</strong> (better_than_champion)" in page
+    assert 'src="data:image/png;base64,' in page
 
 
 def test_a_report_of_a_comparison_that_was_impossible_has_no_plot(tmp_path):
