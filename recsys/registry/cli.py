@@ -65,9 +65,9 @@ def history(
             f"{before}  ({entry.reason})",
             highlight=False,
         )
-        console.print(
-            Padding(escape(f"{entry.explanation} By {entry.actor}."), (0, 0, 1, 4)), highlight=False
-        )
+        # A person's reason may lack the full stop.
+        told = f"{entry.explanation.rstrip('. ')}. By {entry.actor}."
+        console.print(Padding(escape(told), (0, 0, 1, 4)), highlight=False)
 
 
 @app.command()
