@@ -8,6 +8,7 @@ from recsys.registry import ledger, prune
 from recsys.registry.connection import mlflow_client
 from recsys.registry.promote import promote
 from recsys.registry.prune import prune_versions
+from recsys.registry.rollback import roll_back
 from recsys.registry.tracking import track_training
 from recsys.registry.versions import download_checkpoint, load_version, register_version
 
@@ -71,6 +72,46 @@ def test_only_what_nobody_can_need_is_removed_with_its_files(warehouse, keen, ve
             load_version(keen, number)
     assert len(ledger.history(warehouse)) == before
     assert prune_versions(warehouse, keen).models == 0
+
+
+@pytest.mark.parametrize(
+    ("retention", "left"),
+    [
+        ({"champions": 1, "ancestors": 0}, ["2", "3", "5"]),
+        ({"champions": 2, "ancestors": 0}, ["1", "2", "3", "5"]),
+        ({"champions": 1, "ancestors": 2}, ["1", "2", "3", "5"]),  # 3 descends from 2 and 2 from 1
+    ],
+)
+def test_ancestors_and_former_champions_stay_as_far_back_as_the_settings_say(
+    warehouse, keen, versions, retention, left
+):
+    _age(keen, days=2)
+    asked = keen.model_copy(update={"retention": keen.retention.model_copy(update=retention)})
+    prune_versions(warehouse, asked)
+    assert _left(keen) == left
+
+
+def test_after_a_rollback_the_old_champion_stays_and_so_does_what_it_came_back_from(
+    warehouse, keen, versions
+):
+    roll_back(warehouse, keen, reason="x", actor="ann", to="1")
+    _age(keen, days=2)
+    prune_versions(warehouse, keen)
+    # 1 is champion and 3 was before it; 2, a champion further back, is nobody's ancestor any more.
+    assert _left(keen) == ["1", "3", "5"]
+    assert roll_back(warehouse, keen, reason="y", actor="ann", to="3").model_version == "3"
+
+
+def test_what_the_ledger_tells_of_a_version_outlives_it(warehouse, keen, versions):
+    _age(keen, days=2)
+    decided = {entry.model_version: entry for entry in ledger.history(warehouse)}
+    assert {"1", "4"} <= set(prune_versions(warehouse, keen).versions)
+    assert {entry.model_version: entry for entry in ledger.history(warehouse)} == decided
+    assert ledger.champion_at(warehouse, decided["1"].decided_at).model_version == "1"
+    # A rollback to what is gone is refused before anything changes.
+    with pytest.raises(RegistryError, match="there is no version 1"):
+        roll_back(warehouse, keen, reason="x", actor="ann", to="1")
+    assert ledger.champion(warehouse).model_version == "3"
 
 
 def test_killed_between_registry_and_files_another_call_removes_the_files(
