@@ -1,364 +1,32 @@
-"""Nights, hours, rollbacks and kills in any order: one chain of champions, nothing lost, nothing twice.
+"""Whatever comes in between, champions form one line that learns everything once; and this can fail.
 
-The stages of the DAGs run step by step on real Postgres and MLflow. Only three are replaced: Great
-Expectations (the quarantine itself is real), training, which writes down what it would learn from the real
-snapshot, and evaluation with its gate, whose decision is drawn. `RECSYS_TEST_EXAMPLES=200` explores at
-random; otherwise the runs are always the same.
+`RECSYS_TEST_EXAMPLES=200` explores at random; otherwise the runs are always the same.
 """
 
-import contextlib
-import itertools
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
-import hypothesis.strategies as st
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
-from pydantic import SecretStr
+from hypothesis.stateful import run_state_machine_as_test
 
-from recsys import stages
-from recsys.columns import Columns, Purpose
-from recsys.errors import NothingToDoError, RegistryError
-from recsys.registry import ledger, promote, rollback, tracking, versions
-from recsys.registry.connection import mlflow_client
-from recsys.registry.gate import Decision
-from recsys.settings import Settings
-from recsys.snapshot import reservoir
+from recsys.registry import ledger, promote, versions
 from recsys.snapshot import write as snapshot_write
-from recsys.snapshot.guard import are_guard_users
-from recsys.snapshot.read import read_snapshot
-from recsys.snapshot.reference import SnapshotRef, TrainedThrough
-from recsys.validation.quarantine import quarantine_window
-from recsys.validation.rules import row_rules
-from recsys.warehouse.pseudonyms import user_key
-from recsys.warehouse.tables import feedback, items, users
-from recsys.warehouse.windows import load_window
+from recsys.warehouse import windows
+from tests.registry import learning_loop
+from tests.registry.learning_loop import LearningLoop, World
 
 EXAMPLES = int(os.environ.get("RECSYS_TEST_EXAMPLES", "0"))
-NIGHT, HOUR = "nightly_training", "hourly_micro_update"
-USERS = [f"user {number}" for number in range(8)]
-START = datetime(2026, 3, 1, tzinfo=UTC)
-RULES = row_rules()
-_NEW = (Purpose.FRESH, Purpose.PROBE)
-# Where a stage can die: before or after these.
-DEATHS: dict[str, list[tuple[ModuleType, str]]] = {
-    "take_snapshot": [
-        (snapshot_write, "record_snapshot"),
-        (reservoir, "sample_reservoir"),
-        (snapshot_write, "write_learned"),
-        (reservoir, "record_snapshot"),
-    ],
-    "train": [(tracking, "find_or_create_run"), (tracking, "_log_dataset")],
-    "register": [(versions, "_log_model"), (versions, "_ensure_registered_model")],
-    "promote": [(ledger, "_insert"), (promote, "follow_ledger"), (promote, "tag_version")],
-}
-_names = (f"loop_{number}" for number in itertools.count())
 
 
-class Killed(BaseException):
-    """The process ends here."""
+@pytest.fixture
+def world(postgres, warehouse_template, settings) -> None:
+    """What the machine needs."""
 
-
-class World:
-    """What all examples share."""
-
-    new_warehouse: Callable[[str], str]
-    settings: Settings
-
-
-class LearningLoop(RuleBasedStateMachine):
-    """At most one night and one hour at a time, as `max_active_runs` has it; people at any time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        name = next(_names)
-        url = World.new_warehouse(name)
-        self.settings = World.settings.model_copy(
-            update={
-                "warehouse_url": SecretStr(url),
-                "registered_model": name,
-                "home": World.settings.home / name,
-            }
-        )
-        self.engine = sa.create_engine(url)
-        self.guards = {user for user, guards in zip(USERS, self._are_guards(), strict=True) if guards}
-        self.numbers = itertools.count()
-        self.open: dict[str, tuple[stages.Run, int, list[dict[str, Any]]]] = {}
-        self.learned: dict[str, set[int]] = {}
-        self.parents: dict[str, str | None] = {}
-        self.champions: list[str] = []
-        with self.engine.begin() as connection:
-            connection.execute(items.insert(), [{"item_id": item, "title": item} for item in "abcde"])
-            connection.execute(users.insert(), [{"user_id": user} for user in USERS])
-
-    # What happens
-
-    @rule(who=st.lists(st.integers(0, 7), min_size=3, max_size=8), late=st.booleans(), broken=st.booleans())
-    def feedback_arrives(self, who: list[int], late: bool, broken: bool) -> None:
-        with self.engine.begin() as connection:
-            for number in who:
-                moment = next(self.numbers)
-                values = {
-                    "user_id": USERS[number],
-                    "item_id": "nothing" if broken and number == who[0] else "abcde"[moment % 5],
-                    "event_type": "like",
-                    "occurred_at": START + timedelta(minutes=moment - (500 if late else 0)),
-                }
-                connection.execute(feedback.insert().values(values))
-
-    @rule(
-        dag=st.sampled_from([NIGHT, HOUR, HOUR]),
-        steps=st.integers(1, 6),
-        death=st.none() | st.none() | st.tuples(st.integers(0, 9), st.booleans()),
-        decision=st.sampled_from(["promote", "promote", "promote", "hold", "reject", "ask"]),
-    )
-    def a_run_goes_on(self, dag: str, steps: int, death: tuple[int, bool] | None, decision: str) -> None:
-        for step in range(steps):
-            # The last step of the stretch dies, and is run again when the run goes on.
-            if not self._step(dag, decision, death if step == steps - 1 else None):
-                return
-
-    @precondition(lambda self: len(self.champions) > 1)
-    @rule(killed=st.booleans())
-    def a_person_rolls_back(self, killed: bool) -> None:
-        death = (rollback, "follow_ledger", True) if killed else None
-        run = stages.Run(
-            "roll_back_model", f"rollback/{next(self.numbers)}", None, {"reason": "x", "version": None}
-        )
-        # The first champion has none before it.
-        with self._world(), self._dying(death), contextlib.suppress(Killed, RegistryError):
-            stages.roll_back(run)
-        self._note_champion()
-
-    @rule()
-    def housekeeping(self) -> None:
-        with self._world():
-            stages.reconcile_registry(stages.Run("warehouse_housekeeping", "h"))
-        current = ledger.champion(self.engine)
-        assert self._alias() == (current.model_version if current else None)
-
-    # What must hold
-
-    @invariant()
-    def champions_form_one_line(self) -> None:
-        changes = [row for row in reversed(ledger.history(self.engine, 1_000)) if row.champion_sequence]
-        assert [row.champion_sequence for row in changes] == list(range(1, len(changes) + 1))
-        before = [None, *(row.model_version for row in changes)]
-        assert [row.previous_champion for row in changes] == before[: len(changes)]
-
-    def teardown(self) -> None:
-        try:
-            for dag in (NIGHT, HOUR):
-                while self._step(dag, "promote", None):
-                    pass
-            self.housekeeping()
-            self.champions_form_one_line()
-            for version in self.learned:
-                self._check_chain(version)
-            # Whatever was held, rejected or rolled back: the next night has all of it.
-            self.feedback_arrives([0, 1, 2], late=False, broken=False)
-            while self._step(NIGHT, "promote", None):
-                pass
-            newest = max(self.learned, key=int)
-            assert self.parents[newest] is None
-            self._check_chain(newest)
-        finally:
-            self.engine.dispose()
-
-    def _check_chain(self, version: str) -> None:
-        """Along a chain of models all sound feedback was learned once: but for guard users between nights."""
-        chain = [version]
-        while (parent := self.parents[chain[-1]]) is not None:
-            chain.append(parent)
-        taught = [self.learned[model] for model in chain]
-        assert sum(map(len, taught)) == len(set().union(*taught)), f"something was learned twice in {chain}"
-        should = self._sound_below(self._through(version))
-        full_night = self._sound_below(self._through(chain[-1]))
-        guarded = {id_ for id_, user in (should | full_night).items() if user in self.guards}
-        assert self.learned[chain[-1]] == full_night.keys()
-        assert set().union(*taught) == (should.keys() - guarded) | full_night.keys()
-
-    def _check_replay(self, rows: list[dict[str, Any]], parent: TrainedThrough) -> None:
-        """Whatever reservoir it came from: an hour replays what its parent knows, never of guard users."""
-        known = self._sound_below(parent)
-        affected = {row[Columns.USER_KEY] for row in rows if row[Columns.PURPOSE] in _NEW}
-        for row in rows:
-            if row[Columns.PURPOSE] in (Purpose.REPLAY, Purpose.GUARD):
-                user = known[row[Columns.FEEDBACK_ID]]
-                assert (user in self.guards) == (row[Columns.PURPOSE] == Purpose.GUARD)
-                assert row[Columns.USER_KEY] not in affected
-
-    # How it is done
-
-    def _step(self, dag: str, action: str, death: tuple[int, bool] | None) -> bool:
-        """Run the next stage of the DAG's run, which begins when there is none; False: the run is over."""
-        if dag not in self.open:
-            self.open[dag] = (stages.Run(dag, f"{dag}/{next(self.numbers)}"), 0, [])
-        run, done, references = self.open[dag]
-        names = ["open_window", "validate", "take_snapshot", "train", "register", "gate", "promote"]
-        name = names[done]
-        points = DEATHS.get(name, [])
-        dies = None if death is None or not points else (*points[death[0] % len(points)], death[1])
-        with self._world(), self._dying(dies):
-            try:
-                references.append(getattr(self, f"_{name}")(run, action, *references[-1:]))
-            except Killed:
-                self._note_champion()
-                return True
-            except NothingToDoError:
-                del self.open[dag]
-                self._note_champion()
-                return False
-        self._note_champion()
-        if done + 1 == len(names):
-            del self.open[dag]
-            return False
-        self.open[dag] = (run, done + 1, references)
-        return True
-
-    def _open_window(self, run: stages.Run, _: str) -> dict[str, Any]:
-        return stages.open_window(run)
-
-    def _validate(self, run: stages.Run, _: str, window: dict[str, Any]) -> dict[str, Any]:
-        with self.engine.begin() as connection:
-            quarantine_window(
-                connection, load_window(self.engine, window["window_id"]), RULES, self.settings.validation
-            )
-        return window | {"data_docs": "file:///docs"}
-
-    def _take_snapshot(self, run: stages.Run, _: str, window: dict[str, Any]) -> dict[str, Any]:
-        take = stages.take_full_snapshot if run.dag_id == NIGHT else stages.take_micro_snapshot
-        return take(run, window)
-
-    def _train(self, run: stages.Run, _: str, snapshot: dict[str, Any]) -> dict[str, Any]:
-        read = read_snapshot(SnapshotRef.from_dict(snapshot))
-        folder = self.settings.runs / run.key.replace("/", "-")
-        (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-        (folder / "checkpoint" / "manifest.json").write_text(json.dumps({"run": run.key}))
-        rows = read.interactions().to_pylist()
-        if run.dag_id == HOUR:
-            self._check_replay(rows, self._through(snapshot["parent"]))
-        purpose = Purpose.FULL if run.dag_id == NIGHT else Purpose.FRESH
-        learned = [
-            row[Columns.FEEDBACK_ID]
-            for row in rows
-            if row[Columns.PURPOSE] == purpose and row[Columns.OCCURRED_AT] < read.held_out_from
-        ]
-        training = {
-            "checkpoint": str(folder / "checkpoint"),
-            "kind": "full" if run.dag_id == NIGHT else "micro",
-            "trained_through": read.trained_through.to_dict(),
-        }
-        mlflow_run = tracking.track_training(self.settings, run.key, training, snapshot)
-        current = ledger.champion(self.engine)
-        opponent = snapshot.get("parent") or (current.model_version if current else None)
-        return {
-            "snapshot": snapshot, "training": training, "mlflow_run": mlflow_run,
-            "learned": learned, "opponent": opponent,
-        }  # fmt: skip
-
-    def _register(self, run: stages.Run, _: str, trained: dict[str, Any]) -> dict[str, Any]:
-        registered = versions.register_version(
-            self.settings,
-            run_id=trained["mlflow_run"],
-            run_key=run.key,
-            training=trained["training"],
-            snapshot=trained["snapshot"],
-        )
-        self.learned[registered.version] = set(trained["learned"])
-        self.parents[registered.version] = trained["snapshot"].get("parent")
-        return {"version": registered.version, "opponent": trained["opponent"]}
-
-    def _gate(self, _: stages.Run, action: str, registered: dict[str, Any]) -> dict[str, Any]:
-        decision = Decision(action, "drawn", "Drawn.", (), registered["opponent"])  # type: ignore[arg-type]
-        answer = {"answer": "approve", "by": "ann", "at": "now"} if action == "ask" else {}
-        return {"version": registered["version"], "decision": decision.to_dict(), "response": answer}
-
-    def _promote(self, run: stages.Run, _: str, decided: dict[str, Any]) -> dict[str, Any]:
-        return stages.promote(run, decided, decided["response"])
-
-    @contextmanager
-    def _world(self) -> Iterator[None]:
-        def log_model(run_id: str, checkpoint: Path) -> str:
-            client = mlflow_client(self.settings)
-            experiment = client.get_run(run_id).info.experiment_id
-            model = client.create_logged_model(experiment, "recommender", run_id)
-            client.finalize_logged_model(model.model_id, "READY")
-            return str(model.model_id)
-
-        with (
-            mock.patch.object(stages, "load_settings", return_value=self.settings),
-            mock.patch.object(versions, "_log_model", log_model),
-        ):
-            yield
-
-    @contextmanager
-    def _dying(self, point: tuple[ModuleType, str, bool] | None) -> Iterator[None]:
-        if point is None:
-            yield
-            return
-        module, name, first = point
-        original = getattr(module, name)
-
-        def dies(*arguments: Any, **options: Any) -> Any:
-            if not first:
-                original(*arguments, **options)
-            raise Killed
-
-        with mock.patch.object(module, name, dies):
-            yield
-
-    def _note_champion(self) -> None:
-        current = ledger.champion(self.engine)
-        if current is not None and self.champions[-1:] != [current.model_version]:
-            self.champions.append(current.model_version)
-
-    def _alias(self) -> str | None:
-        found = mlflow_client(self.settings).search_registered_models(
-            f"name = '{self.settings.registered_model}'"
-        )
-        aliases = found[0].aliases if found else {}
-        return str(aliases["champion"]) if "champion" in aliases else None
-
-    def _through(self, version: str) -> TrainedThrough:
-        return versions.trained_through(self.settings, version)
-
-    def _sound_below(self, through: TrainedThrough) -> dict[int, str]:
-        """Return the sound feedback below both bounds, with its user, by id."""
-        statement = sa.select(feedback.c.feedback_id, feedback.c.user_id).where(
-            feedback.c.item_id != "nothing",
-            feedback.c.transaction_id < through.transaction_id,
-            feedback.c.occurred_at < through.occurred_before,
-        )
-        with self.engine.connect() as connection:
-            return {row.feedback_id: row.user_id for row in connection.execute(statement)}
-
-    def _are_guards(self) -> Any:
-        import numpy as np
-
-        keys = [user_key(user, self.settings.require_pseudonym_key()) for user in USERS]
-        return are_guard_users(np.array(keys, dtype=object), self.settings.micro_update.guard_share)
-
-
-def test_whatever_comes_in_between_champions_form_one_line_that_learns_everything_once(
-    postgres, warehouse_template, settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
     def new_warehouse(name: str) -> str:
         postgres.create_database(name, template=warehouse_template)
         return str(postgres.url(name))
@@ -367,6 +35,10 @@ def test_whatever_comes_in_between_champions_form_one_line_that_learns_everythin
     evaluation = settings.evaluation.model_copy(update={"holdout_share": 0.3})
     World.new_warehouse = staticmethod(new_warehouse)
     World.settings = settings.model_copy(update={"micro_update": update, "evaluation": evaluation})
+
+
+@pytest.mark.usefixtures("world")
+def test_whatever_comes_in_between_champions_form_one_line_that_learns_everything_once():
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         LearningLoop,
         settings=examples(
@@ -378,3 +50,170 @@ def test_whatever_comes_in_between_champions_form_one_line_that_learns_everythin
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def _tell_a_story() -> None:
+    """Let the machine go through what matters: deaths, a held update, a night that overtakes an hour."""
+    loop = LearningLoop()
+    everybody = [*range(8)]
+    sound, late, broken = (False, False), (True, False), (False, True)
+    dies_at = {"open_window": (0, True), "register": (2, True), "promote": (1, True)}
+    for act in (
+        lambda: loop.feedback_arrives(3 * everybody, *sound),
+        lambda: loop.a_night_goes_on(7, None, "promote"),
+        # Each of these stages dies and is run again.
+        lambda: loop.feedback_arrives(everybody, *broken),
+        lambda: loop.an_hour_goes_on(1, dies_at["open_window"], "promote"),
+        lambda: loop.feedback_arrives(everybody, *sound),
+        lambda: loop.an_hour_goes_on(5, dies_at["register"], "promote"),
+        lambda: loop.an_hour_goes_on(3, dies_at["promote"], "promote"),
+        loop.housekeeping,
+        lambda: loop.an_hour_goes_on(1, None, "promote"),
+        # An update is held; the next one learns what it had learned.
+        lambda: loop.feedback_arrives(everybody, *sound),
+        lambda: loop.feedback_arrives(everybody, *late),
+        lambda: loop.an_hour_goes_on(7, None, "hold"),
+        # Feedback arrives in an open window's run, and a night overtakes the hour.
+        lambda: loop.feedback_arrives(everybody, *sound),
+        lambda: loop.an_hour_goes_on(2, None, "promote"),
+        lambda: loop.feedback_arrives(everybody, *sound),
+        lambda: loop.an_hour_goes_on(4, None, "promote"),
+        lambda: loop.a_night_goes_on(7, None, "promote"),
+        lambda: loop.an_hour_goes_on(1, None, "promote"),
+        lambda: loop.somebody_steps_in("killed rollback"),
+        loop.housekeeping,
+    ):
+        act()
+        loop.champions_form_one_line()
+    loop.teardown()
+
+
+@pytest.mark.usefixtures("world")
+def test_the_story_holds_without_a_fault():
+    _tell_a_story()
+
+
+# Each takes what it stands in for and returns it with a fault that a programmer might make.
+
+
+def _promotes_whoever_is_champion(change_champion: Any) -> Any:
+    def mutant(engine: Any, **options: Any) -> Any:
+        current = ledger.champion(engine)
+        expected = current.model_version if current else None
+        return change_champion(engine, **(options | {"expected_champion": expected}))
+
+    return mutant
+
+
+def _promotes_again_on_retry(change_champion: Any) -> Any:
+    def mutant(engine: Any, *, version: str, run_key: str | None, **options: Any) -> Any:
+        current = ledger.champion(engine)
+        if current is None or current.model_version != version:
+            return change_champion(engine, version=version, run_key=run_key, **options)
+        with engine.begin() as connection:
+            return ledger._insert(
+                connection,
+                action="promote",
+                model_version=version,
+                previous_champion=version,
+                champion_sequence=current.sequence + 1,
+                reason=options["reason"],
+                explanation=options["explanation"],
+                checks=[],
+                actor=options["actor"],
+                run_key=None,
+            )
+
+    return mutant
+
+
+def _starts_at_its_window(micro_snapshot_parameters: Any) -> Any:
+    def mutant(window: Any, settings: Any, parent: Any) -> Any:
+        lower = replace(parent, transaction_id=window.lower_transaction_id)
+        return micro_snapshot_parameters(window, settings, lower)
+
+    return mutant
+
+
+def _starts_at_the_beginning(micro_snapshot_parameters: Any) -> Any:
+    return lambda window, settings, parent: micro_snapshot_parameters(
+        window, settings, replace(parent, transaction_id=0)
+    )
+
+
+def _forgets_what_the_parent_held_out(micro_snapshot_parameters: Any) -> Any:
+    def mutant(window: Any, settings: Any, parent: Any) -> Any:
+        return micro_snapshot_parameters(
+            window, settings, replace(parent, occurred_before=parent.occurred_before.replace(year=9000))
+        )
+
+    return mutant
+
+
+def _reads_past_its_window(take: Any) -> Any:
+    def mutant(engine: Any, window: Any, settings: Any, plan: Any) -> Any:
+        beyond = {**plan.parameters, "upper_transaction_id": 2**60}
+        return take(engine, window, settings, replace(plan, parameters=beyond))
+
+    return mutant
+
+
+def _claims_more_than_it_read(trained_through: Any) -> Any:
+    return lambda transaction_id, before: trained_through(transaction_id + 1000, before)
+
+
+def _has_no_guard_users(guard_bound: Any) -> Any:
+    return lambda share: 0 * guard_bound(share)
+
+
+def _opens_another_window_on_retry(open_window: Any) -> Any:
+    opened: list[str] = []
+
+    def mutant(engine: Any, consumer: str, run_key: str, *arguments: Any, **options: Any) -> Any:
+        opened.append(run_key)
+        again = opened.count(run_key)
+        return open_window(
+            engine, consumer, f"{run_key} {again}" if again > 1 else run_key, *arguments, **options
+        )
+
+    return mutant
+
+
+def _leaves_broken_rows(quarantine_window: Any) -> Any:
+    return lambda *_: None
+
+
+def _registers_again_on_retry(find: Any) -> Any:
+    return lambda *_: None
+
+
+def _leaves_the_alias(reconcile_alias: Any) -> Any:
+    return lambda engine, settings: None
+
+
+FAULTS = [
+    (ledger, "change_champion", _promotes_whoever_is_champion),
+    (ledger, "change_champion", _promotes_again_on_retry),
+    (snapshot_write, "micro_snapshot_parameters", _starts_at_its_window),
+    (snapshot_write, "micro_snapshot_parameters", _starts_at_the_beginning),
+    (snapshot_write, "micro_snapshot_parameters", _forgets_what_the_parent_held_out),
+    (snapshot_write, "_take", _reads_past_its_window),
+    (snapshot_write, "TrainedThrough", _claims_more_than_it_read),
+    (snapshot_write, "guard_bound", _has_no_guard_users),
+    (windows, "open_window", _opens_another_window_on_retry),
+    (learning_loop, "quarantine_window", _leaves_broken_rows),
+    (versions, "_find", _registers_again_on_retry),
+    (promote, "reconcile_alias", _leaves_the_alias),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "mutant"), FAULTS, ids=[mutant.__name__.strip("_") for *_, mutant in FAULTS]
+)
+@pytest.mark.usefixtures("world")
+def test_a_fault_in_the_loop_is_found(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, mutant: Callable[[Any], Any]
+):
+    monkeypatch.setattr(module, name, mutant(getattr(module, name)))
+    with pytest.raises(AssertionError):
+        _tell_a_story()
