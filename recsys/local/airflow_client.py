@@ -16,6 +16,8 @@ from recsys.local.state import StackState
 
 FINAL_RUN_STATES = frozenset({"success", "failed"})
 _POLL_SECONDS = 1.0
+_ANSWER_SECONDS = 120.0
+"""A machine that trains on all its cores answers late."""
 _PAGE = 100
 
 
@@ -55,7 +57,7 @@ class AirflowClient:
         self.url = url
         self._credentials = {"username": user, "password": password}
         # A loopback server is not behind the proxy that the environment may name.
-        self._http = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=_ANSWER_SECONDS, trust_env=False)
 
     @classmethod
     def for_home(cls, home: Path) -> Self:
