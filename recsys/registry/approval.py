@@ -102,4 +102,5 @@ def _check(verdict: Verdict, sentence: str) -> Check:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    # What is 0 but for rounding is 0.
+    return "" if value is None else f"{round(value, 9) + 0.0:.4g}"

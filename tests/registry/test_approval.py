@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from recsys.registry.approval import Response, answered, ask_if_configured, body, subject
@@ -55,3 +57,8 @@ def test_the_question_shows_the_evidence_of_the_gate():
     shown = body(_decision(), {"Model version": "http://mlflow/8"})
     assert "| not worse than champion | yes | 0.01 | -0.002 to 0.02 | -0.05 |" in shown
     assert "[Model version](http://mlflow/8)" in shown
+
+
+def test_what_is_zero_but_for_rounding_is_shown_as_zero():
+    check = Check("novelty", "pass", 1e-3, -2.5e-17, 0.03, -0.9, "It is not lower.")
+    assert "| novelty | yes | 0.001 | 0 to 0.03 | -0.9 |" in body(replace(_decision(), checks=(check,)), {})
