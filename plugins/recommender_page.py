@@ -39,7 +39,8 @@ _QUERIES = {
         select metrics.*
         from analytics.model_metrics as metrics
         join latest using (run_key, slice)
-        order by case scorer when 'candidate' then 0 when 'champion' then 1 else 2 end, scorer, metric
+        order by case scorer when 'candidate' then 0 when 'champion' then 1 else 2 end, scorer,
+            left(metric, 4) <> 'ndcg', metric
     """,
     "decisions": "select * from analytics.promotion_history order by ledger_id desc limit 10",
     "windows": "select * from analytics.window_reconciliation order by window_id desc limit 10",
@@ -227,8 +228,16 @@ def _environment() -> Any:
     environment.filters["count"] = lambda number: "-" if number is None else f"{number:,}"
     environment.filters["figure"] = lambda number: "-" if number is None else f"{number:.4f}"
     environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
+    environment.filters["metric"] = _metric
     environment.filters["pairs"] = _pairs
     return environment
+
+
+def _metric(name: str) -> str:
+    """Write the name of a metric as people do: NDCG@10."""
+    metric, at, k = name.partition("_at_")
+    written = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "map": "MAP"}
+    return f"{written.get(metric, metric.replace('_', ' '))}{'@' if at else ''}{k}"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -89,6 +89,7 @@ def test_a_signed_in_viewer_sees_champion_metrics_decisions_and_data(signed_in: 
         "Version 7",
         "NDCG@10 rose by 0.02.",
         "0.1234",
+        ">NDCG@10</th>",
         "0.1100 to 0.1300",
         "popularity",
         "0.0456",
