@@ -33,6 +33,7 @@ from recsys.snapshot import write as snapshot_write
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
+from recsys.stages import run as stages_run
 from recsys.validation.quarantine import quarantine_window
 from recsys.validation.rules import row_rules
 from recsys.warehouse import windows
@@ -335,7 +336,7 @@ class LearningLoop(RuleBasedStateMachine):
             return str(model.model_id)
 
         with (
-            mock.patch.object(stages, "load_settings", return_value=self.settings),
+            mock.patch.object(stages_run, "load_settings", return_value=self.settings),
             mock.patch.object(versions, "_log_model", log_model),
             mock.patch.object(rollback, "download_checkpoint"),
         ):
