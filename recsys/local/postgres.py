@@ -81,7 +81,9 @@ class PostgresServer:
 
     def url(self, database: str) -> str:
         """Return the SQLAlchemy URL of a database; Great Expectations refuses one without a host."""
-        return f"postgresql+psycopg2://{SUPERUSER}@localhost/{database}?host={self.socket_dir}"
+        port = self.settings.get("port")
+        host = f"localhost:{port}" if port else "localhost"
+        return f"postgresql+psycopg2://{SUPERUSER}@{host}/{database}?host={self.socket_dir}"
 
     def prepare(self) -> None:
         """Create the cluster when there is none, and clear away what a killed server left behind."""
@@ -179,7 +181,12 @@ class PostgresServer:
 
     def _connect(self, timeout: int = 10) -> psycopg2.extensions.connection:
         return psycopg2.connect(
-            host=str(self.socket_dir), user=SUPERUSER, dbname="postgres", connect_timeout=timeout
+            host=str(self.socket_dir),
+            # It names the socket too; without one, libpq and the server agree on theirs.
+            port=self.settings.get("port"),
+            user=SUPERUSER,
+            dbname="postgres",
+            connect_timeout=timeout,
         )
 
     def _prefix(self, binary: Path) -> list[str]:

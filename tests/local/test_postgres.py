@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import StackError
+from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.local.postgres import PostgresServer, postgres_binary
 
 _FAST = {"fsync": "off"}
@@ -52,6 +53,17 @@ def test_text_is_kept_in_any_language_and_sorted_the_same_on_every_machine(serve
 
 def test_server_listens_on_no_network_port(server: PostgresServer) -> None:
     assert _ask(server, "show listen_addresses") == ""
+
+
+def test_server_that_is_given_a_port_is_reached_there(tmp_path: Path) -> None:
+    port = any_free_port()
+    server = PostgresServer(tmp_path / "data", _FAST | {"listen_addresses": LOOPBACK, "port": str(port)})
+    server.start()
+    try:
+        assert _ask(server, "show port") == str(port)
+        psycopg2.connect(host=LOOPBACK, port=port, user="postgres", dbname="postgres").close()
+    finally:
+        server.stop()
 
 
 def test_socket_is_not_for_other_users(server: PostgresServer) -> None:
