@@ -11,9 +11,16 @@ from uuid import uuid4
 import fsspec
 import pyarrow as pa
 
+from recsys.errors import ConfigurationError
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 _UNFINISHED_PREFIX = ".unfinished-"
+# Extras of this package that bring the client of an object store, by the protocol in its URL.
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "azure"),
+}
 
 
 class Folder:
@@ -23,11 +30,21 @@ class Folder:
     ----------
     uri
         fsspec URL or local path.
+
+    Raises
+    ------
+    ConfigurationError
+        When the client of the URL's object store is not installed, or nobody knows its protocol.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
-        self.fs, self.path = fsspec.core.url_to_fs(self.uri)
+        try:
+            self.fs, self.path = fsspec.core.url_to_fs(self.uri)
+        except (ImportError, ValueError) as error:
+            raise ConfigurationError(
+                f"no snapshots can be kept at {self.uri}: {_remedy(uri, error)}"
+            ) from error
 
     @property
     def is_local(self) -> bool:
@@ -155,3 +172,14 @@ def new_folder(parent: Folder, name: str) -> Iterator[Folder]:
 def is_unfinished(name: str) -> bool:
     """Whether a folder of this name was left by a writer that did not end."""
     return name.startswith(_UNFINISHED_PREFIX)
+
+
+def _remedy(uri: str, error: Exception) -> str:
+    protocol = uri.split("://", 1)[0]
+    if protocol in _EXTRAS:
+        return (
+            f"the client for {protocol}:// is not installed ({error}); install the extra with "
+            f"`pip install --constraint constraints.txt '.[{_EXTRAS[protocol]}]'`, in the images by "
+            f"OBJECT_STORE={_EXTRAS[protocol]}"
+        )
+    return f"{error}; RECSYS_SNAPSHOT_ROOT takes a path or a URL of fsspec such as s3://bucket/snapshots"
