@@ -15,4 +15,11 @@ SQL
 create_database recsys "$RECSYS_DATABASE_PASSWORD"
 create_database airflow "$AIRFLOW_DATABASE_PASSWORD"
 create_database mlflow "$MLFLOW_DATABASE_PASSWORD"
-psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname recsys --command "create extension if not exists vector"
+psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname recsys <<'SQL'
+create extension if not exists vector;
+-- What applications, pipelines and people get their rights from: `recsys migrate` grants these, but the owner
+-- of the tables may not create roles.
+create role recsys_writer nologin;
+create role recsys_pipeline nologin;
+create role recsys_analyst nologin;
+SQL
