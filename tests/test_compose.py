@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,28 @@ from pydantic import BaseModel
 
 from recsys.local.prepare import MODEL_WRITER_POOL
 from recsys.settings import Settings
+from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
+from tests.compose_file import (
+    COMPOSE_FILE,
+    DOCKERFILE,
+    REPOSITORY,
+    VARIABLE,
+    dockerfile_environment,
+    interpolate,
+    load_compose_file,
+)
 
-_ROOT = Path(__file__).resolve().parents[1]
 # Airflow writes its configuration file when it is imported: not into the person's own home.
-os.environ.setdefault("AIRFLOW_HOME", str(_ROOT / ".pytest_cache" / "airflow"))
-_DOCKERFILE = _ROOT / "docker" / "Dockerfile"
-_TEXT = (_ROOT / "docker-compose.yaml").read_text()
-_COMPOSE: dict[str, Any] = yaml.safe_load(_TEXT)
+os.environ.setdefault("AIRFLOW_HOME", str(REPOSITORY / ".pytest_cache" / "airflow"))
+_TEXT = COMPOSE_FILE.read_text()
+_COMPOSE = load_compose_file()
 _SERVICES: dict[str, Any] = _COMPOSE["services"]
-_VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")
 _SECRET = re.compile(r"PASSWORD|SECRET|KEY|TOKEN")
 
 
 def _stages() -> dict[str, str]:
     """Return the build stages of the Dockerfile and what each is built from."""
-    found = re.findall(r"^FROM (\S+) AS (\S+)$", _DOCKERFILE.read_text(), flags=re.MULTILINE)
+    found = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE)
     return {stage: base for base, stage in found}
 
 
@@ -40,11 +48,8 @@ def _environments() -> Iterator[tuple[str, str, str]]:
     for service, definition in _SERVICES.items():
         for name, value in definition.get("environment", {}).items():
             yield service, name, str(value)
-    for line in _DOCKERFILE.read_text().replace("\\\n", " ").splitlines():
-        if line.startswith("ENV "):
-            for assignment in shlex.split(line.removeprefix("ENV ")):
-                name, _, value = assignment.partition("=")
-                yield "Dockerfile", name, value
+    for name, value in dockerfile_environment().items():
+        yield "Dockerfile", name, value
 
 
 def _commands() -> Iterator[tuple[str, list[str]]]:
@@ -60,7 +65,7 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def _script_commands(script: str, program: str) -> list[list[str]]:
-    lines = (_ROOT / "docker" / script).read_text().splitlines()
+    lines = (REPOSITORY / "docker" / script).read_text().splitlines()
     return [shlex.split(line) for line in lines if line.startswith(f"{program} ")]
 
 
@@ -100,31 +105,35 @@ def test_every_build_target_is_a_stage_of_the_dockerfile() -> None:
         if "build" in definition:
             assert "image" not in definition, service
             assert definition["build"]["target"] in stages, service
-            assert (_ROOT / definition["build"]["dockerfile"]).is_file()
+            assert (REPOSITORY / definition["build"]["dockerfile"]).is_file()
         else:
             assert re.fullmatch(r"[\w./-]+:[\w.-]+", definition["image"]), f"{service} has no pinned tag"
 
 
 def test_dockerfile_copies_only_what_exists_and_the_build_context_lets_through() -> None:
-    ignore = (_DOCKERFILE.with_name("Dockerfile.dockerignore")).read_text().split()
-    copied = re.findall(r"^COPY (.+) \S+$", _DOCKERFILE.read_text(), flags=re.MULTILINE)
+    ignore = (DOCKERFILE.with_name("Dockerfile.dockerignore")).read_text().split()
+    copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE.read_text(), flags=re.MULTILINE)
     sources = {source for line in copied for source in line.split()}
     assert {"recsys", "dags", "plugins", "sql"} <= sources
     for source in sources:
-        assert (_ROOT / source).exists(), source
+        assert (REPOSITORY / source).exists(), source
         assert f"!{source}" in ignore, source
 
 
 def test_dockerfile_installs_extras_that_exist() -> None:
-    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    named = re.findall(r"'\.\[([\w,]+)\]'", _DOCKERFILE.read_text())
-    assert named
-    for extra in {extra for names in named for extra in names.split(",")}:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    named = re.findall(
+        r"""['"]\.\[([\w,]+)(?:\$\{OBJECT_STORE:\+,\$OBJECT_STORE\})?\]['"]""", DOCKERFILE.read_text()
+    )
+    assert len(named) == DOCKERFILE.read_text().count("RUN pip install")
+    stores = ["s3", "gcs", "azure"]
+    assert "s3, gcs or azure" in COMPOSE_FILE.read_text()
+    for extra in {extra for names in named for extra in names.split(",")}.union(stores):
         assert extra in project["optional-dependencies"]
 
 
 def test_images_have_the_python_that_the_versions_are_pinned_for() -> None:
-    mypy = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    mypy = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]
 
     assert _stages()["base"].startswith(f"python:{mypy['python_version']}-")
 
@@ -268,12 +277,18 @@ def test_every_volume_and_mounted_file_exists() -> None:
 
     assert used - files == set(_COMPOSE["volumes"])
     for file in files:
-        assert (_ROOT / file).is_file()
+        assert (REPOSITORY / file).is_file()
 
 
 @pytest.mark.parametrize("script", ["initialise.sh", "postgres/create-databases.sh"])
 def test_scripts_are_sound_shell(script: str) -> None:
-    subprocess.run(["bash", "-n", _ROOT / "docker" / script], check=True)
+    subprocess.run(["bash", "-n", REPOSITORY / "docker" / script], check=True)
+
+
+def test_roles_that_the_warehouse_grants_rights_to_are_made_by_the_superuser() -> None:
+    script = (REPOSITORY / "docker" / "postgres" / "create-databases.sh").read_text()
+
+    assert set(re.findall(r"create role (\w+) nologin", script)) == {WRITER, PIPELINE, ANALYST}
 
 
 def test_initialisation_makes_the_pool_that_the_dags_use() -> None:
@@ -288,7 +303,7 @@ def test_workers_serve_exactly_the_queues_that_the_dags_use() -> None:
     from airflow.configuration import conf
     from airflow.dag_processing.dagbag import DagBag
 
-    bag = DagBag(_ROOT / "dags")
+    bag = DagBag(REPOSITORY / "dags")
     assert not bag.import_errors
     default = conf.get("operators", "default_queue")
     ours = _SERVICES["airflow-worker"]["environment"]["AIRFLOW__OPERATORS__DEFAULT_QUEUE"]
@@ -297,10 +312,21 @@ def test_workers_serve_exactly_the_queues_that_the_dags_use() -> None:
     for definition in _SERVICES.values():
         words = definition.get("command", [])
         if words[1:3] == ["celery", "worker"]:
-            queues = _VARIABLE.sub(lambda found: found["rest"], words[words.index("--queues") + 1])
+            queues = interpolate(words[words.index("--queues") + 1], {})
             served |= set(queues.split(","))
 
     assert served == {ours if queue == default else queue for queue in used}
+
+
+def test_broker_does_not_give_out_again_what_may_still_run() -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    name = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
+    bag = DagBag(REPOSITORY / "dags")
+    longest = max(task.execution_timeout for dag in bag.dags.values() for task in dag.tasks)
+
+    for service in ("airflow-scheduler", "airflow-worker", "airflow-worker-gpu"):
+        assert timedelta(seconds=int(_SERVICES[service]["environment"][name])) > longest, service
 
 
 def test_gpu_worker_reserves_nvidia_devices() -> None:
@@ -310,8 +336,16 @@ def test_gpu_worker_reserves_nvidia_devices() -> None:
     assert device["capabilities"] == ["gpu"]
 
 
+def test_variables_are_filled_in_as_compose_does() -> None:
+    text = "${GIVEN:-8} ${EMPTY:-default} ${UNSET} $${HOSTNAME}"
+
+    assert interpolate(text, {"GIVEN": "1", "EMPTY": ""}) == "1 default  ${HOSTNAME}"
+    with pytest.raises(KeyError, match="PASSWORD: make one"):
+        interpolate("${PASSWORD:?make one}", {"PASSWORD": ""})
+
+
 def test_no_secret_has_a_default() -> None:
-    found = list(_VARIABLE.finditer(_TEXT))
+    found = list(VARIABLE.finditer(_TEXT))
     secrets = {variable["name"] for variable in found if _SECRET.search(variable["name"])}
     assert len(secrets) >= 9
     for variable in found:
@@ -330,11 +364,11 @@ def test_no_secret_is_written_down() -> None:
 def test_example_environment_lists_every_variable_and_gives_none_a_value() -> None:
     listed = dict(
         line.split("=", 1)
-        for line in (_ROOT / ".env.example").read_text().splitlines()
+        for line in (REPOSITORY / ".env.example").read_text().splitlines()
         if line and not line.startswith("#")
     )
 
-    assert set(listed) == {variable["name"] for variable in _VARIABLE.finditer(_TEXT)}
+    assert set(listed) == {variable["name"] for variable in VARIABLE.finditer(_TEXT)}
     assert not any(listed.values())
 
 

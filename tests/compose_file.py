@@ -1,0 +1,51 @@
+"""What docker-compose.yaml and docker/Dockerfile say, for the tests that hold them to it."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COMPOSE_FILE = REPOSITORY / "docker-compose.yaml"
+DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
+VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")
+
+
+def load_compose_file() -> dict[str, Any]:
+    """Return the file as YAML, anchors and merges resolved, variables not."""
+    content: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
+    return content
+
+
+def interpolate(text: str, values: Mapping[str, str]) -> str:
+    """Fill in `${NAME}`, `${NAME:-default}` and `${NAME:?message}` and turn `$$` into `$`, as Compose does.
+
+    Raises
+    ------
+    KeyError
+        When a variable that must be set is not.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        given = values.get(found["name"], "")
+        if given or found["kind"] is None:
+            return given
+        if found["kind"] == "?":
+            raise KeyError(f"{found['name']}: {found['rest']}")
+        return found["rest"]
+
+    return VARIABLE.sub(value, text).replace("$$", "$")
+
+
+def dockerfile_environment() -> dict[str, str]:
+    """Return what the images set by `ENV`, of all stages."""
+    found = {}
+    for line in DOCKERFILE.read_text().replace("\\\n", " ").splitlines():
+        if line.startswith("ENV "):
+            for assignment in shlex.split(line.removeprefix("ENV ")):
+                name, _, value = assignment.partition("=")
+                found[name] = value
+    return found
