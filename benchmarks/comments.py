@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = Settings(
             home=Path(home),
             model=ModelSettings(fine_tuning="frozen"),
-            training=TrainingSettings(epochs=options.epochs, text_items_per_step=0, request_weight=0),
+            training=TrainingSettings(epochs=options.epochs, text_items_per_step=0, request_steps=0),
         )
         if "steering" in options.parts:
             small = {"dim": 32, "layers": 1, "max_events": 20, "dropout": 0.1, "collaborative_penalty": 10}

@@ -85,7 +85,7 @@ def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
         home=run / "home",
         model=ModelSettings(fine_tuning="frozen", dim=8, layers=1, heads=1, max_events=_EVENTS_PER_USER),
         training=TrainingSettings(
-            epochs=1, batch_size=512, text_items_per_step=0, request_weight=0, events_in_memory=limit,
+            epochs=1, batch_size=512, text_items_per_step=0, request_steps=0, events_in_memory=limit,
             device="cpu", full_softmax_items=100, sampled_negatives=100,
         ),
     )  # fmt: skip

@@ -22,10 +22,10 @@ from recsys.errors import ConfigurationError
 from recsys.model.collaborative import EASE, Popularity, interaction_matrix
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
+from recsys.model.requests import item_requests
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
-from recsys.training.requests import item_requests
 
 PEER_PYTHON = Path(__file__).parents[1] / ".bench-peers/bin/python"
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)

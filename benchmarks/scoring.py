@@ -84,9 +84,8 @@ class GivenVectors:
         """Return itself."""
         return self
 
-    def user_vectors(self, histories: Histories, requests: list[str] | None = None) -> Tensor:
+    def user_vectors(self, histories: Histories) -> Tensor:
         """Return [users, dim] the vectors drawn for this batch."""
-        assert requests is None
         assert len(self.vectors) == histories.users
         return self.vectors
 

@@ -85,9 +85,7 @@ def _ours_and_peer(
             dropout=DROPOUT,
             fine_tuning="frozen",
         ),
-        training=TrainingSettings(
-            request_weight=0, rating_weight=0, feedback_weight=0, epochs=options.epochs
-        ),
+        training=TrainingSettings(request_steps=0, rating_weight=0, feedback_weight=0, epochs=options.epochs),
     )
     fit_full(
         dataset.catalogue, dataset.event_types, split.known, settings, home / "ours",

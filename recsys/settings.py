@@ -157,7 +157,11 @@ class TrainingSettings(_Section):
     next_item_weight: float = Field(1.0, ge=0)
     feedback_weight: float = Field(0.2, ge=0, description="like/dislike binary cross-entropy")
     rating_weight: float = Field(0.1, ge=0, description="Huber loss on ratings")
-    request_weight: float = Field(0.1, ge=0, description="next item given a request in words")
+    request_steps: int = Field(
+        300,
+        ge=0,
+        description="in which answering requests in words is learned; 0: by the encoder alone",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of a target spread over all items; for noisy implicit feedback"
     )

@@ -8,8 +8,9 @@
     Of comments it holds what was learned from them, never a comment or its vector.
 ``items.parquet``
     item_id, title, text digest, whether met in training, popularity count: row i of the item tables.
-``text_vectors.safetensors``, ``item_ids.safetensors``
-    [items, width] and [items, dim] by row; matched by item id, so that no new item breaks a checkpoint.
+``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
+    [items, width], [items, dim] and, what items answer to requests, [items, width] by row; matched by item
+    id, so that no new item breaks a checkpoint.
 ``collaborative.safetensors``
     the item-to-item weights, sparse by row, when the model has them.
 """
@@ -41,6 +42,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 _TEXT = "text."
 _COMMENTS = "comments."
+_REQUESTS = "requests."
+_OLD_REQUESTS = "request."
+"""A head of earlier versions, in whose place matching came."""
 
 
 def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, object]) -> None:
@@ -61,6 +65,10 @@ def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, ob
     safetensors.torch.save_file(
         {"ids": model.items.ids.detach().cpu().contiguous()}, folder / "item_ids.safetensors"
     )
+    if model.answers is not None:
+        safetensors.torch.save_file(
+            {"answers": model.answers.cpu().contiguous()}, folder / "answers.safetensors"
+        )
     pq.write_table(
         pa.table(
             {
@@ -155,10 +163,12 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         )
         event_types = EventTypes.from_records(manifest["event_types"])
         model = Recommender(ModelSettings(**manifest["model"]), catalogue, event_types, encoder, vectors)
-        own = {name: value for name, value in weights.items() if not name.startswith(_TEXT)}
-        # Written before there was a comment reader: it stays one that reads nothing.
-        unread = {name: value for name, value in model.state_dict().items() if name.startswith(_COMMENTS)}
-        model.load_state_dict(unread | own | {"items.ids": ids})
+        own = {n: v for n, v in weights.items() if not n.startswith((_TEXT, _OLD_REQUESTS))}
+        # Written before there were these parts: they stay as untrained as they are.
+        untrained = {n: v for n, v in model.state_dict().items() if n.startswith((_COMMENTS, _REQUESTS))}
+        model.load_state_dict(untrained | own | {"items.ids": ids})
+        if (folder / "answers.safetensors").is_file():
+            model.answers = safetensors.torch.load_file(folder / "answers.safetensors")["answers"]
         model.items.trained.copy_(torch.from_numpy(items["trained"].to_numpy(zero_copy_only=False)))
         model.popularity = Popularity(items["count"].to_numpy().astype(np.float32))
         if manifest["collaborative"]:

@@ -6,33 +6,16 @@ as a like or a dislike. Texts and vectors of comments stay in memory: nothing he
 """
 
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
-from recsys.model.text_cache import FrozenOutputCache
-from recsys.model.text_encoder import TextEncoder
+from recsys.model.base_encoder import EncoderIdentity
+from recsys.model.text_encoder import untrained_encoder
 from recsys.settings import ModelSettings
 from recsys.snapshot.sequences import Sequences
-
-_CACHE_BYTES = 256 << 20
-
-
-@lru_cache(maxsize=2)
-def _frozen_encoder(identity: EncoderIdentity, max_tokens: int) -> TextEncoder:
-    """Load the base encoder as it came, once a process and for all models on it.
-
-    A model that trains its text encoder still reads comments with the untrained one: what was learned
-    about comments then holds while item texts move.
-    """
-    base = find_base_encoder(identity.name)
-    check_encoder(identity, base.sha256)
-    settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
-    return TextEncoder(base, settings, FrozenOutputCache(_CACHE_BYTES))
 
 
 class CommentReader(nn.Module):
@@ -69,7 +52,7 @@ class CommentReader(nn.Module):
         ConfigurationError, CheckpointError
             When the base encoder cannot be found, or is not the one the model was trained with.
         """
-        encoder = _frozen_encoder(self.identity, self.max_tokens).to(self.weight.device)
+        encoder = untrained_encoder(self.identity, self.max_tokens, "comments").to(self.weight.device)
         return nn.functional.normalize(encoder.encode(texts), dim=-1)
 
     @torch.no_grad()

@@ -1,7 +1,8 @@
-"""Join the parts of a recommender's score: neural, liking, collaborative filtering and popularity.
+"""Join the parts of a recommender's score: neural, liking, collaborative filtering, popularity, request.
 
-Each part is standardised per user over the catalogue, so that the weights mean the same for every
-user; the weights are fitted on validation cases.
+Each part but the last is standardised per user over the catalogue, so that the weights mean the same for
+every user; the weights are fitted on validation cases. How far a request tells items apart depends on the
+request, and is learned with it: it is not standardised away.
 """
 
 from collections.abc import Mapping
@@ -15,9 +16,13 @@ NEURAL = "neural"
 LIKING = "liking"
 COLLABORATIVE = "collaborative"
 POPULARITY = "popularity"
+REQUEST = "request"
+"""Only where somebody asked for something in words."""
 PARTS = (NEURAL, LIKING, COLLABORATIVE, POPULARITY)
 
 DEFAULT_WEIGHTS = {NEURAL: 1.0, LIKING: 0.1, COLLABORATIVE: 0.2, POPULARITY: 0.05}
+REQUEST_WEIGHTS = DEFAULT_WEIGHTS | {REQUEST: 0.5}
+"""Where there is a request; its part comes in logits, of which the others' unit is about two."""
 _PRIOR_USERS = 10.0
 """So many users' worth of trust in the default weights: a few cases do not overthrow them."""
 _LARGEST = 10.0
@@ -60,6 +65,7 @@ def fit_fusion(
     users: NDArray[np.object_],
     *,
     least: Mapping[str, float] | None = None,
+    prior: Mapping[str, float] = DEFAULT_WEIGHTS,
     k: int = 10,
 ) -> tuple["Fusion", float]:
     """Choose the weights under which the targets are likeliest (a conditional logit), users counting alike.
@@ -79,6 +85,8 @@ def fit_fusion(
         [cases] whose case it is.
     least
         Weights may not be fitted below these.
+    prior
+        Weights that few cases do not overthrow.
     k
         Cut-off of the reported metric.
 
@@ -91,7 +99,7 @@ def fit_fusion(
     _, owner = np.unique(users.astype(str), return_inverse=True)
     counts = np.bincount(owner)
     case_weight = 1.0 / (counts[owner] * len(counts))
-    prior = np.array([DEFAULT_WEIGHTS.get(name, 0.0) for name in names])
+    trusted = np.array([prior.get(name, 0.0) for name in names])
     trust = _PRIOR_USERS / len(counts)
     rows = np.arange(len(targets))
     own = np.stack([parts[name][rows, targets] for name in names], axis=1)
@@ -104,10 +112,10 @@ def fit_fusion(
         chances = np.exp(scores, out=scores)
         total = chances.sum(axis=1)
         expected = np.stack([np.einsum("ci,ci->c", chances, parts[n]) / total for n in names], axis=1)
-        value = case_weight @ (np.log(total) - target_score) + trust * ((weights - prior) ** 2).sum()
-        return float(value), case_weight @ (expected - own) + 2 * trust * (weights - prior)
+        value = case_weight @ (np.log(total) - target_score) + trust * ((weights - trusted) ** 2).sum()
+        return float(value), case_weight @ (expected - own) + 2 * trust * (weights - trusted)
 
-    start = np.where(prior > 0, prior, 0.1)
+    start = np.where(trusted > 0, trusted, 0.1)
     bounds = [(0.05 if name == NEURAL else 0.0, _LARGEST) for name in names]
     fitted = scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     scale = float(fitted[names.index(NEURAL)])

@@ -1,6 +1,5 @@
-"""What is read off a user vector besides the next item: liking, rating and the answer to a request."""
+"""What is read off a user vector besides the next item: liking and rating."""
 
-import torch
 from torch import Tensor, nn
 
 from recsys.settings import ModelSettings
@@ -33,25 +32,4 @@ class FeedbackHead(nn.Module):
     def value(self, like_logits: Tensor) -> Tensor:
         """Return the expected scaled value for like logits."""
         result: Tensor = self.rating(like_logits.unsqueeze(-1)).squeeze(-1)
-        return result
-
-
-class RequestHead(nn.Module):
-    """Move a user vector towards a request in natural language.
-
-    The request is encoded like an item's text and projected like it. Joined after the user encoder
-    rather than before, one pass over a history answers any number of requests, and each position of
-    a training sequence can have a request of its own.
-    """
-
-    def __init__(self, settings: ModelSettings) -> None:
-        super().__init__()
-        dim = settings.dim
-        # Item vectors are short beside user vectors; without this a request would hardly be heard.
-        self.gain = nn.Parameter(torch.tensor(5.0))
-        self.mix = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-
-    def forward(self, users: Tensor, requests: Tensor) -> Tensor:
-        """Return user vectors [n, dim] for users [n, dim] and projected requests [n, dim]."""
-        result: Tensor = users + self.gain * requests + self.mix(torch.cat([users, requests], -1))
         return result

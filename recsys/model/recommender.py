@@ -15,10 +15,11 @@ from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.comments import CommentReader
 from recsys.model.events import EventBatch, collate, time_gaps
-from recsys.model.fusion import LIKING, NEURAL, Fusion
-from recsys.model.heads import FeedbackHead, RequestHead
+from recsys.model.fusion import REQUEST_WEIGHTS, Fusion
+from recsys.model.heads import FeedbackHead
 from recsys.model.item_encoder import ItemEncoder
 from recsys.model.newcomers import find_stand_ins
+from recsys.model.requests import RequestMatcher
 from recsys.model.scoring import Scorer
 from recsys.model.text_cache import text_digest
 from recsys.model.text_encoder import TextEncoder
@@ -40,6 +41,8 @@ class Recommender(nn.Module):
     text_vectors: Tensor
     stand_ins: Tensor
     """[items] position of the item that stands in for a newcomer; its own for all others."""
+    answers: Tensor | None
+    """[items, text width] what each item answers to requests; None: the checkpoint is older than answers."""
 
     def __init__(
         self,
@@ -63,15 +66,16 @@ class Recommender(nn.Module):
         self.items = ItemEncoder(settings, encoder.width, len(catalogue))
         self.users = UserEncoder(settings, len(event_types))
         self.feedback = FeedbackHead(settings)
-        self.request = RequestHead(settings)
+        self.requests = RequestMatcher(encoder, settings)
         self.comments = CommentReader(encoder, settings)
         self.register_buffer("text_vectors", text_vectors, persistent=False)
         self.register_buffer("stand_ins", torch.arange(len(catalogue)), persistent=False)
+        self.register_buffer("answers", None, persistent=False)
         self.text_digests = [text_digest(text) for text in catalogue.texts]
         self.text: TextEncoder | None = None
         self.text_state: dict[str, Tensor] = {}
         self.fusion = Fusion()
-        self.request_fusion = Fusion({NEURAL: 1.0, LIKING: 0.1})
+        self.request_fusion = Fusion(REQUEST_WEIGHTS)
         self.collaborative: EASE | None = None
         self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
 
@@ -113,6 +117,8 @@ class Recommender(nn.Module):
             vectors = text.encode(catalogue.texts, progress)
         model = cls(settings, catalogue, event_types, identity, vectors)
         model.text = text
+        model.requests.centre_on(catalogue, cache_folder / "phrases" if cache_folder else None)
+        model.answers = model.requests.answers(catalogue)
         return model
 
     @classmethod
@@ -173,6 +179,7 @@ class Recommender(nn.Module):
             {n: v for n, v in self.state_dict().items() if n != "items.ids" and not n.startswith("text.")},
             strict=False,
         )
+        moved.answers = self._moved_answers(catalogue, source, changed)
         kept = torch.from_numpy(source >= 0)
         rows = torch.from_numpy(source[source >= 0])
         with torch.no_grad():
@@ -188,6 +195,31 @@ class Recommender(nn.Module):
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         moved.seat_newcomers()
         return moved.train(self.training)
+
+    def _moved_answers(self, catalogue: Catalogue, source: NDArray[np.int64], changed: list[int]) -> Tensor:
+        if self.answers is None:
+            return self.requests.answers(catalogue)
+        answers = self.answers[torch.from_numpy(source.clip(min=0))].clone()
+        if changed:
+            answers[changed] = self.requests.answers(catalogue.take(changed))
+        return answers
+
+    @torch.no_grad()
+    def match_requests(self, requests: list[str]) -> Tensor:
+        """Return how well each item answers each request: logits [requests, items].
+
+        Raises
+        ------
+        CheckpointError
+            When it is not known what the items answer.
+        """
+        if self.answers is None:
+            raise CheckpointError(
+                "the checkpoint was written before models answered requests: bring it to its catalogue with "
+                "with_catalogue, or run a full fine-tune"
+            )
+        result: Tensor = self.requests(self.requests.encode_requests(requests), self.answers)
+        return result
 
     @torch.no_grad()
     def seat_newcomers(self) -> None:
@@ -230,24 +262,18 @@ class Recommender(nn.Module):
         return result
 
     @torch.no_grad()
-    def user_vectors(
-        self, histories: Sequences, requests: Sequence[str] | None = None
-    ) -> NDArray[np.float32]:
-        """Return user vectors [users, dim] after their latest events, moved by requests where given.
+    def user_vectors(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return user vectors [users, dim] after their latest events.
 
         Parameters
         ----------
         histories
             Any length; the latest `max_events` events of a user are read. None at all is fine.
-        requests
-            [users] in natural language; an empty string is no request.
         """
-        return self.encode_users(histories, requests, self.item_table()).cpu().numpy()
+        return self.encode_users(histories, self.item_table()).cpu().numpy()
 
     @torch.no_grad()
-    def encode_users(
-        self, histories: Sequences, requests: Sequence[str] | None, item_table: Tensor
-    ) -> Tensor:
+    def encode_users(self, histories: Sequences, item_table: Tensor) -> Tensor:
         """Return `user_vectors` for whoever has the item table at hand."""
         self._check_items(histories)
         histories = self.read_comments(histories)
@@ -264,20 +290,8 @@ class Recommender(nn.Module):
             hidden = self.encode_events(events, item_table)
             place = torch.from_numpy(rows).to(self.device)
             result[place] = hidden[torch.arange(len(rows), device=self.device), events.lengths]
-        if requests is not None:
-            result = self._move_by_requests(result, requests)
         self.train(training)
         return result
-
-    def _move_by_requests(self, users: Tensor, requests: Sequence[str]) -> Tensor:
-        if len(requests) != len(users):
-            raise ConfigurationError(f"{len(requests)} requests were given for {len(users)} users")
-        asked = [row for row, request in enumerate(requests) if request.strip()]
-        if asked:
-            vectors = self.text_encoder().encode([requests[row] for row in asked])
-            users = users.clone()
-            users[asked] = self.request(users[asked], self.items.from_text(vectors))
-        return users
 
     def _check_items(self, histories: Sequences) -> None:
         if histories.events and int(histories.item_index.max()) >= len(self.catalogue):
@@ -296,22 +310,30 @@ class Recommender(nn.Module):
         return Scorer(self)
 
     def score(self, histories: Sequences, requests: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Return the fused score [users, items]; consumed items are not masked (see `ranking`)."""
+        """Return the fused score [users, items]; consumed items are not masked (see `ranking`).
+
+        Parameters
+        ----------
+        histories
+            Of the users.
+        requests
+            [users] in natural language; an empty string is no request.
+        """
         scorer = self.scorer()
-        return scorer.score(scorer.user_vectors(histories, requests), histories, requests).cpu().numpy()
+        return scorer.score(scorer.user_vectors(histories), histories, requests).cpu().numpy()
 
     def contributions(
         self, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """Return what each part adds to the fused score, [users, items] by name."""
         scorer = self.scorer()
-        parts = scorer.contributions(scorer.user_vectors(histories, requests), histories, requests)
+        parts = scorer.contributions(scorer.user_vectors(histories), histories, requests)
         return {name: part.cpu().numpy() for name, part in parts.items()}
 
     def parts(
         self, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the standardised parts [users, items] of the score by name."""
+        """Return the parts [users, items] of the score by name, before they are weighted."""
         scorer = self.scorer()
-        parts = scorer.parts(scorer.user_vectors(histories, requests), histories)
+        parts = scorer.parts(scorer.user_vectors(histories), histories, requests)
         return {name: part.cpu().numpy() for name, part in parts.items()}

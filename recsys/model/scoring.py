@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, standardise
+from recsys.errors import ConfigurationError
+from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, REQUEST, standardise
 from recsys.snapshot.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Scorer:
     Standardised over the catalogue that is still a product, because the mean of q·v over the items is
     q·mean(v) and its variance qᵀ·Cov(v)·q. Popularity is the same for every user: one more column. So
     the weighted sum of these parts is a single product of [users, dim + 1] with [items, dim + 1]. Only
-    collaborative filtering, which small catalogues have, is added on top.
+    collaborative filtering, which small catalogues have, and the match with a request are added on top.
 
     Attributes
     ----------
@@ -48,9 +49,9 @@ class Scorer:
         self._scores = torch.empty(0, len(centred), device=centred.device)
         self.items = torch.cat([centred, torch.from_numpy(popularity).T.to(centred)], 1)
 
-    def user_vectors(self, histories: Sequences, requests: Sequence[str] | None = None) -> Tensor:
+    def user_vectors(self, histories: Sequences) -> Tensor:
         """Return [users, dim]; see `Recommender.user_vectors`."""
-        return self.model.encode_users(histories, requests, self.table)
+        return self.model.encode_users(histories, self.table)
 
     @torch.no_grad()
     def score(self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None) -> Tensor:
@@ -61,8 +62,15 @@ class Scorer:
         users
             [users, dim] from `user_vectors`.
         histories, requests
-            Of the same users.
+            Of the same users; an empty string is no request.
+
+        Raises
+        ------
+        ConfigurationError
+            When there are more or fewer requests than users.
         """
+        if requests is not None and len(requests) != len(users):
+            raise ConfigurationError(f"{len(requests)} requests were given for {len(users)} users")
         if len(self._scores) < len(users):
             self._scores = torch.empty(len(users), len(self.items), device=users.device)
         scores = self._scores[: len(users)]
@@ -70,21 +78,30 @@ class Scorer:
         if self.model.collaborative is not None:
             weight = self._weight(COLLABORATIVE, users, requests)
             scores += weight * self._collaborative(histories)
+        if asked := asking(requests):
+            scores[asked] += self.model.request_fusion.weights.get(REQUEST, 0.0) * self._matches(
+                asked, requests
+            )
         return scores
 
     @torch.no_grad()
-    def parts(self, users: Tensor, histories: Sequences) -> dict[str, Tensor]:
-        """Return the standardised parts [users, items] of the score by name."""
+    def parts(
+        self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the parts [users, items] of the score by name; that of requests only where there is one."""
         parts = {name: query @ self.items.T for name, query in self._queries(users).items()}
         if self.model.collaborative is not None:
             parts[COLLABORATIVE] = self._collaborative(histories)
+        if asked := asking(requests):
+            parts[REQUEST] = torch.zeros(len(users), len(self.items), device=users.device)
+            parts[REQUEST][asked] = self._matches(asked, requests)
         return parts
 
     def contributions(
         self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Return what each part adds to the fused score, [users, items] by name."""
-        parts = self.parts(users, histories)
+        parts = self.parts(users, histories, requests)
         return {name: self._weight(name, users, requests) * part for name, part in parts.items()}
 
     @torch.no_grad()
@@ -114,12 +131,21 @@ class Scorer:
         scores[:, newcomers] = scores[:, self._stand_ins[newcomers]]
         return torch.from_numpy(standardise(scores, self._known)).to(self.table)
 
+    def _matches(self, asked: list[int], requests: Sequence[str] | None) -> Tensor:
+        assert requests is not None
+        return self.model.match_requests([requests[row] for row in asked])
+
     def _weight(self, part: str, users: Tensor, requests: Sequence[str] | None) -> Tensor:
         """Return [users, 1] the part's weight: another where something was asked for."""
         plain = self.model.fusion.weights.get(part, 0.0)
         asked = self.model.request_fusion.weights.get(part, 0.0)
         weights = [asked if request.strip() else plain for request in requests or [""] * len(users)]
         return torch.tensor(weights, device=users.device, dtype=torch.float32)[:, None]
+
+
+def asking(requests: Sequence[str] | None) -> list[int]:
+    """Return the rows of those who ask for something."""
+    return [row for row, request in enumerate(requests or []) if request.strip()]
 
 
 def _with_column(queries: Tensor, value: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import CheckpointError, ConfigurationError
-from recsys.model.base_encoder import BaseEncoder, load_transformer
+from recsys.model.base_encoder import (
+    BaseEncoder,
+    EncoderIdentity,
+    check_encoder,
+    find_base_encoder,
+    load_transformer,
+)
 from recsys.model.text_cache import FrozenOutputCache, text_digest
 from recsys.settings import ModelSettings
 
@@ -20,6 +26,7 @@ GPU_BATCH_FACTOR = 16
 LEAST_BATCH = 16
 MOST_PADDING = 1.08
 """A batch of at least `LEAST_BATCH` texts ends before it computes this many times its real tokens."""
+_UNTRAINED_CACHE_BYTES = 256 << 20
 
 
 class TextEncoder(nn.Module):
@@ -250,6 +257,20 @@ class TextEncoder(nn.Module):
         """Where the weights are."""
         device: torch.device = next(self.transformer.parameters()).device
         return device
+
+
+@lru_cache(maxsize=4)
+def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) -> TextEncoder:  # noqa: ARG001
+    """Load the base encoder as it came, once a process and for all models on it.
+
+    A model that trains its text encoder still reads comments and requests with the untrained one: what was
+    learned about them then holds while item texts move. Each purpose has a cache of its own: vectors of
+    comments must not get into one that is written to disk.
+    """
+    base = find_base_encoder(identity.name)
+    check_encoder(identity, base.sha256)
+    settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
+    return TextEncoder(base, settings, FrozenOutputCache(_UNTRAINED_CACHE_BYTES))
 
 
 def _padding_token(tokenizer: Any) -> int:

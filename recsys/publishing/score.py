@@ -36,12 +36,15 @@ class Scorer(Protocol):
 
     item_vectors: NDArray[np.float32]
 
-    def user_vectors(self, histories: Sequences, requests: list[str] | None = None) -> "Tensor":
-        """Return [users, dim], moved by requests in natural language [users] if given."""
+    def user_vectors(self, histories: Sequences) -> "Tensor":
+        """Return [users, dim]."""
         ...
 
     def score(self, users: "Tensor", histories: Sequences, requests: list[str] | None = None) -> "Tensor":
-        """Return fused scores [users, items], which the caller may change; valid until the next call."""
+        """Return fused scores [users, items], which the caller may change; valid until the next call.
+
+        Requests [users] are in natural language; an empty one is none.
+        """
         ...
 
 
@@ -148,7 +151,7 @@ class BatchScorer:
             The model gives scores that are not numbers.
         """
         histories = batch.histories
-        vectors = self.scorer.user_vectors(histories, requests)
+        vectors = self.scorer.user_vectors(histories)
         order = np.argsort(batch.consumed_user, kind="stable")
         consumed_user, consumed_item = batch.consumed_user[order], batch.consumed_item[order]
         users, k = histories.users, self.settings.k

@@ -64,6 +64,16 @@ class Catalogue:
             attributes=details,
         )
 
+    def take(self, items: Sequence[int]) -> "Catalogue":
+        """Return the items at these positions."""
+        return Catalogue(
+            item_ids=self.item_ids[list(items)],
+            titles=[self.titles[item] for item in items],
+            texts=[self.texts[item] for item in items],
+            available=self.available[list(items)],
+            attributes=[self.attributes[item] for item in items],
+        )
+
     def __len__(self) -> int:
         return len(self.item_ids)
 

@@ -15,6 +15,13 @@ def item_text(title: str, description: str = "", attributes: Mapping[str, Any] |
     return ". ".join(part.rstrip(".") if index < 2 else part for index, part in enumerate(parts) if part)
 
 
+def item_description(text: str, title: str, attributes: Mapping[str, Any] | None = None) -> str:
+    """Return the description in a text that `item_text` made with this title and these attributes."""
+    before, after = item_text(title), _attributes(attributes or {})
+    text = text.removesuffix(after).removesuffix(". ") if after else text
+    return text.removeprefix(before).removeprefix(". ") if before else text
+
+
 def _attributes(attributes: Mapping[str, Any]) -> str:
     pairs = ((_clean(key), _value(attributes[key])) for key in sorted(attributes))
     return "; ".join(f"{key}: {value}" if key else value for key, value in pairs if value)

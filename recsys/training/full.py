@@ -4,17 +4,26 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
 from recsys.model.collaborative import DISLIKE_SIGN, EASE, Popularity
-from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, fit_fusion
+from recsys.model.fusion import (
+    COLLABORATIVE,
+    LIKING,
+    NEURAL,
+    POPULARITY,
+    REQUEST,
+    REQUEST_WEIGHTS,
+    fit_fusion,
+)
 from recsys.model.recommender import Recommender
 from recsys.model.text_cache import text_digest
 from recsys.settings import Settings
@@ -26,7 +35,7 @@ from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.parallel import agree, barrier, is_first
-from recsys.training.requests import RequestTable
+from recsys.training.requests import PhraseTable, fit_requests
 from recsys.training.trainer import LoopSettings, OnStep, Trainer, Validator, time_limit
 
 _log = logging.getLogger(__name__)
@@ -127,14 +136,11 @@ def _trainer(model: Recommender, data: TrainingData, settings: Settings) -> Trai
         next_item=training.next_item_weight,
         liking=training.feedback_weight if data.tells_likes_from_dislikes else 0.0,
         rating=training.rating_weight,
-        request=training.request_weight,
     )
-    requests = RequestTable(model, training.seed) if training.request_weight else None
     objective = Objective(
         model,
         weights,
         data.counts,
-        requests=requests,
         full_softmax_items=training.full_softmax_items,
         sampled_negatives=training.sampled_negatives,
         label_smoothing=training.label_smoothing,
@@ -219,7 +225,7 @@ def _join_parts(
     """Fit the fusion on validation cases, then let the closed-form parts learn from all events."""
     n_items = len(model.catalogue)
     fit_closed_form(model, data.train, settings)
-    metrics: dict[str, float] = {}
+    metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
     cases = limited(data.cases, n_items)
     if len(cases):
         excluded = cases.excluded(n_items, model.items.trained.cpu().numpy())
@@ -231,18 +237,36 @@ def _join_parts(
         model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
             parts, cases.targets, excluded, cases.histories.user_keys, least=least, k=settings.evaluation.k
         )
-        requests = _requests_for(model, cases, settings.training.seed)
-        if settings.training.request_weight and any(requests):
-            asked = {
-                name: part for name, part in model.parts(cases.histories, requests).items() if name in parts
-            }
-            model.request_fusion, metrics["validation_ndcg_with_request"] = fit_fusion(
-                asked, cases.targets, excluded, cases.histories.user_keys,
-                least={name: least[name] for name in least if name == LIKING}, k=settings.evaluation.k,
-            )  # fmt: skip
+        metrics |= _fit_request_fusion(model, cases, excluded, least, settings)
     fit_closed_form(model, everything, settings)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights
+
+
+def _fit_request_fusion(
+    model: Recommender,
+    cases: ValidationCases,
+    excluded: NDArray[np.bool_],
+    least: Mapping[str, float],
+    settings: Settings,
+) -> dict[str, float]:
+    """Fit the fusion where somebody asks: for a value of the target's attributes, as if no item had it."""
+    if model.answers is None or not settings.training.request_steps:
+        return {}
+    table = PhraseTable(model.requests, model.catalogue)
+    rows = table.ask_for(cases.targets, settings.training.seed)
+    asked = np.flatnonzero(rows >= 0)
+    if not len(asked):
+        return {}
+    histories, targets = cases.histories.take_users(asked), cases.targets[asked]
+    kept = {NEURAL, COLLABORATIVE, POPULARITY, *([LIKING] if LIKING in least else [])}
+    parts = {name: part for name, part in model.parts(histories).items() if name in kept}
+    parts[REQUEST] = table.match(model.requests, rows[asked], model.answers).cpu().numpy()
+    model.request_fusion, ndcg = fit_fusion(
+        parts, targets, excluded[asked], histories.user_keys, prior=REQUEST_WEIGHTS,
+        least={LIKING: LEAST_LIKING} if LIKING in least else {}, k=settings.evaluation.k,
+    )  # fmt: skip
+    return {"validation_ndcg_with_request": ndcg, "request_weight": model.request_fusion.weights[REQUEST]}
 
 
 def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], settings: Settings) -> None:
@@ -274,16 +298,6 @@ def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
         return cases
     chosen = np.linspace(0, len(cases) - 1, most).astype(np.int64)
     return ValidationCases(cases.histories.take_users(chosen), cases.targets[chosen])
-
-
-def _requests_for(model: Recommender, cases: ValidationCases, seed: int) -> list[str]:
-    """Return for each case an attribute of its target, as its user might have asked for it."""
-    from recsys.training.requests import item_requests
-
-    rng = np.random.default_rng(seed)
-    by_item = item_requests(model.catalogue)
-    # The last request of an item is its title, which would give the target away.
-    return [str(rng.choice(by_item[i][:-1])) if len(by_item[i]) > 1 else "" for i in cases.targets]
 
 
 def choose_device(name: str) -> torch.device:

@@ -135,7 +135,6 @@ def _trainer(model: Recommender, teacher: Recommender, trained: Sequences, setti
             next_item=training.next_item_weight,
             liking=training.feedback_weight,
             rating=training.rating_weight,
-            request=0.0,
             distillation=micro.distillation_weight,
         ),
         counts + model.popularity.counts,

@@ -17,7 +17,6 @@ from recsys.training.losses import (
     rating_loss,
     sampled_next_item_loss,
 )
-from recsys.training.requests import RequestTable
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class LossWeights:
     next_item: float = 1.0
     liking: float = 0.2
     rating: float = 0.1
-    request: float = 0.1
     distillation: float = 0.0
 
 
@@ -50,8 +48,6 @@ class Objective:
         Of the objectives.
     counts
         [items] how often an item is a target in the training data; draws negatives.
-    requests
-        What users might ask for; None leaves requests out.
     teacher
         The parent whose next-item distribution the model stays near.
     sampled_negatives
@@ -66,19 +62,15 @@ class Objective:
         weights: LossWeights,
         counts: NDArray[np.float32],
         *,
-        requests: RequestTable | None = None,
         teacher: Recommender | None = None,
         full_softmax_items: int = 20_000,
         sampled_negatives: int = 4_096,
-        request_share: float = 0.1,
         label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.model = model
         self.weights = weights
-        self.requests = requests
         self.teacher = teacher
-        self.request_share = request_share
         self.label_smoothing = label_smoothing
         self.generator = torch.Generator().manual_seed(seed)
         self.known = model.items.trained.nonzero()[:, 0]
@@ -130,10 +122,6 @@ class Objective:
             value = batch.value[chosen]
             losses["liking"] = (liking_loss(likes, sentiment), (sentiment != 0).sum())
             losses["rating"] = (rating_loss(self.model.feedback.value(likes), value), (~value.isnan()).sum())
-        if self.requests is not None and self.weights.request:
-            losses["request"] = self._request(
-                users, items, target, batch.item[chosen], wanted, candidates, negatives
-            )
         if self.teacher is not None and self._teacher_table is not None and self.weights.distillation:
             losses["distillation"] = self._distillation(inputs, chosen, users, items, candidates)
         return losses
@@ -166,31 +154,6 @@ class Objective:
         return sampled_next_item_loss(
             users, items[target], items[rows], target, rows, chance.log().to(users), weight
         )
-
-    def _request(
-        self,
-        users: Tensor,
-        items: Tensor,
-        target: Tensor,
-        target_item: Tensor,
-        wanted: Tensor,
-        candidates: Tensor,
-        negatives: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Next-item loss of some positions whose user asked for something the target has.
-
-        Only the request's own head learns from it, so that it cannot make recommendations without a
-        request worse.
-        """
-        assert self.requests is not None
-        lucky = torch.rand(len(users), generator=self.generator).to(users.device) < self.request_share
-        rows = (wanted & lucky).nonzero()[:, 0]
-        vectors = self.requests.draw(target_item[rows], self.generator)
-        projected = self.model.items.from_text(vectors).float().detach()
-        moved = self.model.request(users[rows].detach(), projected)
-        ones = torch.ones(len(rows), device=users.device)
-        loss = self._next_item(moved, items.detach(), target[rows], ones, candidates, negatives)
-        return loss, ones.sum()
 
     def _distillation(
         self, inputs: EventBatch, chosen: Tensor, users: Tensor, items: Tensor, candidates: Tensor

@@ -1,76 +1,167 @@
-"""What users might ask for in words, made from what items say of themselves: titles and attributes."""
+"""Learn to answer requests in words from what items say of themselves: each phrase asks for its items.
 
-from collections.abc import Mapping
+A phrase as a request is matched with what its items say *besides* it. So what is learned is how words are
+answered that no item has, as people choose them; words that items do have find those by themselves.
+"""
 
 import numpy as np
+import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.model.fusion import standardise
 from recsys.model.recommender import Recommender
+from recsys.model.requests import RequestMatcher, item_requests
 from recsys.snapshot.sequences import Catalogue
 
-MAX_TEXTS = 20_000
-"""Distinct requests that are encoded; of a larger catalogue a part serves."""
+MOST_ITEMS = 50_000
+"""Of a larger catalogue a part is learned from, drawn at random."""
+VALIDATION_SHARE = 0.1
+_OWN_WORDS_SHARE = 0.3
+"""Of the requests that are titles and descriptions, which are many and tell less than attributes."""
+_BATCH_LOGITS = 1 << 20
+_MOST_REQUESTS = 128
+"""In a batch."""
+_MOST_APART = 256
+_LEARNING_RATE = 1e-3
+_WEIGHT_DECAY = 0.1
 
 
-def item_requests(catalogue: Catalogue) -> list[list[str]]:
-    """Return for each item the requests that it answers: each attribute's values, and its title."""
-    result = []
-    for title, attributes in zip(catalogue.titles, catalogue.attributes, strict=True):
-        requests = [text for value in attributes.values() for text in _phrases(value)]
-        result.append([text for text in (*requests, title) if text.strip()])
-    return result
+class PhraseTable:
+    """A catalogue's phrases, each as a request.
+
+    Attributes
+    ----------
+    vectors
+        [phrases, width]
+    items
+        [phrases, items] sparse: what a phrase weighs in an item's answer.
+    are_attributes
+        [phrases] a value of some item's attribute; else titles and descriptions only.
+    """
+
+    def __init__(self, matcher: RequestMatcher, catalogue: Catalogue) -> None:
+        by_item = item_requests(catalogue)
+        bare = Catalogue.build(catalogue.item_ids.tolist(), [""] * len(catalogue), None, catalogue.attributes)
+        attributes = {phrase for own in item_requests(bare) for phrase in own}
+        self.phrases = sorted({phrase for own in by_item for phrase in own})
+        self.are_attributes = np.array([phrase in attributes for phrase in self.phrases], dtype=bool)
+        row = {phrase: number for number, phrase in enumerate(self.phrases)}
+        counts = np.array([len(own) for own in by_item])
+        weights = np.repeat(1 / np.sqrt(counts.clip(1)), counts).astype(np.float32)
+        rows = [row[phrase] for own in by_item for phrase in own]
+        columns = np.repeat(np.arange(len(counts)), counts)
+        shape = (len(self.phrases), len(catalogue))
+        self.items = scipy.sparse.csr_matrix((weights, (rows, columns)), shape=shape)
+        self.vectors = matcher.encode_phrases(self.phrases)
+
+    def ask_for(self, items: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """Return for each item [n] the row of a value of its attributes, at random; -1: it has none.
+
+        The rarer a value, the likelier: one asks for what tells items apart.
+        """
+        by_item = self.items.T.tocsr()
+        frequency = np.diff(self.items.indptr)
+        rng = np.random.default_rng(seed)
+        chosen = np.full(len(items), -1, dtype=np.int64)
+        for number, item in enumerate(items):
+            own = by_item.indices[by_item.indptr[item] : by_item.indptr[item + 1]]
+            own = np.sort(own[self.are_attributes[own]])
+            if len(own):
+                chances = 1 / frequency[own]
+                chosen[number] = rng.choice(own, p=chances / chances.sum())
+        return chosen
+
+    def match(self, matcher: RequestMatcher, rows: NDArray[np.int64], answers: Tensor) -> Tensor:
+        """Return the logits [n, items] of phrases `rows` [n], matched with what items say besides them."""
+        requests = self.vectors[torch.from_numpy(rows).to(self.vectors.device)]
+        logits: Tensor = matcher(requests, answers)
+        phrase, item, weight = self._having(rows)
+        own = matcher.scale * ((requests + requests @ matcher.turn) * requests).sum(1)
+        return logits.index_put((phrase, item), -own[phrase] * weight, accumulate=True)
+
+    def loss(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Return the mean cross-entropy of softmaxes whose targets are all items that have the phrase."""
+        phrase, item, _ = self._having(rows)
+        each = torch.bincount(phrase, minlength=len(rows)).clamp(min=1)
+        return -(logits.log_softmax(1)[phrase, item] / each[phrase]).sum() / len(rows)
+
+    def _having(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return place in `rows`, item, and weight, of all pairs of a phrase and an item that has it."""
+        pairs = self.items[rows].tocoo()
+        device = self.vectors.device
+        phrase, item = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (pairs.row, pairs.col))
+        return phrase, item, torch.from_numpy(pairs.data).to(device)
 
 
-def _phrases(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [text for part in value for text in _phrases(part)]
-    if isinstance(value, Mapping):
-        return [text for part in value.values() for text in _phrases(part)]
-    return []  # numbers and flags say nothing without their key
+def fit_requests(model: Recommender, steps: int, seed: int = 0) -> dict[str, float]:
+    """Fit the matcher of requests on the phrases of the model's catalogue; nothing else moves.
+
+    How popular an item is explains a part of how often it has a phrase, and is accounted for on the way.
+    A tenth of the phrases is kept apart; when what was learned ranks it worse, the matcher stays as it was.
+
+    Returns
+    -------
+    dict
+        The loss on phrases kept apart, with and without what was learned; empty when there are too few.
+    """
+    rng = np.random.default_rng(seed)
+    catalogue, answers = model.catalogue, model.answers
+    popularity = np.log1p(model.popularity.counts)[None]
+    if answers is None or not steps:
+        return {}
+    if len(catalogue) > MOST_ITEMS:
+        part = np.sort(rng.choice(len(catalogue), MOST_ITEMS, replace=False))
+        catalogue, answers, popularity = catalogue.take(part.tolist()), answers[part], popularity[:, part]
+    table = PhraseTable(model.requests, catalogue)
+    values = rng.permutation(np.flatnonzero(table.are_attributes))
+    apart = values[: min(_MOST_APART, round(VALIDATION_SHARE * len(values)))]
+    learned = np.setdiff1d(np.arange(len(table.phrases)), apart)
+    if not len(apart):
+        return {}
+    matcher, prior = model.requests, torch.zeros((), device=answers.device, requires_grad=True)
+    popular = torch.from_numpy(standardise(popularity)[0]).to(answers)
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        return table.loss(table.match(matcher, rows, answers) + prior * popular, rows)
+
+    untrained = matcher.turn.clone(), matcher.scale.clone()
+    moved = matcher.turn.requires_grad_(True), matcher.scale.requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [matcher.turn], "lr": _LEARNING_RATE, "weight_decay": _WEIGHT_DECAY},
+            {"params": [matcher.scale, prior], "lr": 30 * _LEARNING_RATE, "weight_decay": 0.0},
+        ]
+    )
+    fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    chances = _chances(table.are_attributes[learned])
+    size = int(np.clip(_BATCH_LOGITS // len(catalogue), 1, _MOST_REQUESTS))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(rng.choice(learned, size, p=chances)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        fall.step()
+    for weights in moved:
+        weights.requires_grad_(False)
+    with torch.no_grad():
+        losses = {"request_loss": float(loss(apart))}
+        trained = matcher.turn.clone(), matcher.scale.clone()
+        _put(matcher, untrained)
+        losses["request_loss_untrained"] = float(loss(apart))
+        if losses["request_loss"] < losses["request_loss_untrained"]:
+            _put(matcher, trained)
+    return losses
 
 
-class RequestTable:
-    """Encoded requests, to draw one for a target item."""
+def _put(matcher: RequestMatcher, learned: tuple[Tensor, Tensor]) -> None:
+    matcher.turn.copy_(learned[0])
+    matcher.scale.copy_(learned[1])
 
-    def __init__(self, model: Recommender, seed: int = 0) -> None:
-        by_item = item_requests(model.catalogue)
-        texts = sorted({text for requests in by_item for text in requests})
-        if len(texts) > MAX_TEXTS:
-            keep = np.random.default_rng(seed).choice(len(texts), MAX_TEXTS, replace=False)
-            texts = [texts[i] for i in sorted(keep)]
-        self.texts = texts
-        row = {text: i for i, text in enumerate(texts)}
-        rows = [[row[text] for text in requests if text in row] for requests in by_item]
-        self._counts = torch.tensor([len(own) for own in rows])
-        self._starts = self._counts.cumsum(0) - self._counts
-        self._rows = torch.tensor([r for own in rows for r in own], dtype=torch.long)
-        self.refresh(model)
 
-    def refresh(self, model: Recommender) -> None:
-        """Encode the requests again, after the text encoder changed."""
-        self.vectors = model.text_encoder().encode(self.texts)
-
-    def answered(self) -> Tensor:
-        """Return [items]: the item answers some request."""
-        return self._counts > 0
-
-    def draw_rows(self, items: Tensor, generator: torch.Generator) -> Tensor:
-        """Return for each item [n] the row of one of its requests, at random; -1 where it has none."""
-        items = items.cpu()
-        counts = self._counts[items]
-        chance = torch.rand(len(items), generator=generator)
-        offset = torch.minimum((chance * counts).long(), (counts - 1).clamp(min=0))
-        if len(self._rows) == 0:
-            return torch.full((len(items),), -1)
-        rows = self._rows[(self._starts[items] + offset).clamp(max=len(self._rows) - 1)]
-        return torch.where(counts > 0, rows, -1)
-
-    def draw(self, items: Tensor, generator: torch.Generator) -> Tensor:
-        """Return vectors [n, width] of one request for each item; zeros where it has none."""
-        rows = self.draw_rows(items, generator).to(self.vectors.device)
-        if len(self.texts) == 0:
-            return torch.zeros(len(items), self.vectors.shape[1], device=self.vectors.device)
-        return self.vectors[rows.clamp(min=0)] * (rows >= 0).unsqueeze(-1)
+def _chances(are_attributes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the chance [phrases] of each to be drawn."""
+    kinds = np.where(are_attributes, 1 - _OWN_WORDS_SHARE, _OWN_WORDS_SHARE)
+    alike = np.where(are_attributes, are_attributes.sum(), (~are_attributes).sum())
+    chances = kinds / alike
+    return np.asarray(chances / chances.sum())

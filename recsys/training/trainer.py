@@ -159,8 +159,6 @@ class Trainer:
     def refresh_text(self) -> None:
         """Encode the whole catalogue again: the text encoder moved."""
         self.model.text_vectors.copy_(self.model.text_encoder().encode(self.model.catalogue.texts))
-        if self.objective.requests is not None:
-            self.objective.requests.refresh(self.model)
 
     def _fresh_text(self, batch: EventBatch) -> FreshText:
         targets = torch.unique(batch.item[batch.mask & (batch.weight > 0)]).cpu().numpy()

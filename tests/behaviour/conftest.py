@@ -50,7 +50,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
             epochs=14,
             batch_size=32,
             learning_rate=3e-3,
-            request_weight=0.5,
             text_items_per_step=16,
             text_epochs=1,
             device="cpu",

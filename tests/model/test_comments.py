@@ -7,8 +7,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from recsys.model.comments import CommentReader, _frozen_encoder
+from recsys.model.comments import CommentReader
 from recsys.model.recommender import Recommender
+from recsys.model.text_encoder import untrained_encoder
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
 from tests.small_models import EVENT_TYPES, HOUR, small_settings, theme_catalogue, write_tiny_encoder
@@ -84,7 +85,7 @@ def test_a_bad_comment_counts_like_a_dislike_and_a_good_one_like_a_like(model: R
 
 
 def test_equal_comments_are_encoded_once_for_all_models_of_a_process(model: Recommender) -> None:
-    encoder = _frozen_encoder(model.comments.identity, model.comments.max_tokens)
+    encoder = untrained_encoder(model.comments.identity, model.comments.max_tokens, "comments")
     model.read_comments(past(*[("comment", NONE, "so good")] * 3))
     before = encoder.computed_tokens
     model.clone().read_comments(past(*[("comment", NONE, "so good")] * 9))

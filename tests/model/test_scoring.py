@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.model.collaborative import EASE, Popularity
-from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, Fusion, standardise
+from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, REQUEST, Fusion, standardise
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Catalogue, Sequences
 from tests.small_models import disliked, histories, liked, theme_world
@@ -23,7 +23,7 @@ def fused(recommender: Recommender, catalogue: Catalogue) -> Recommender:
     recommender.collaborative = EASE.fit(world, len(catalogue), 1.0)
     recommender.popularity = Popularity.fit(world, len(catalogue))
     recommender.fusion = Fusion({NEURAL: 1.0, LIKING: 0.7, COLLABORATIVE: 0.4, POPULARITY: 0.3})
-    recommender.request_fusion = Fusion({NEURAL: 2.0, LIKING: 0.3})
+    recommender.request_fusion = Fusion({NEURAL: 2.0, LIKING: 0.3, REQUEST: 0.6})
     recommender.items.trained[5:9] = False
     return recommender
 
@@ -33,7 +33,7 @@ def standardised_one_by_one(
 ) -> dict[str, NDArray[np.float32]]:
     """Compute the parts as they are defined: all scores of each, then standardised over the items."""
     vectors = model.item_vectors()
-    users = model.user_vectors(past, requests)
+    users = model.user_vectors(past)
     known = model.items.trained.numpy()
     assert model.collaborative is not None
     with torch.no_grad():
@@ -41,7 +41,13 @@ def standardised_one_by_one(
             [np.repeat(np.arange(len(users)), len(vectors)), np.tile(np.arange(len(vectors)), len(users))]
         )
         likes = model.feedback(torch.from_numpy(users)[pairs[0]], torch.from_numpy(vectors)[pairs[1]])
-    return {
+    asked = {}
+    if requests:
+        assert model.answers is not None
+        matched = model.requests.encode_requests([request or "nothing" for request in requests])
+        logits = (model.requests(matched, model.answers)).numpy()
+        asked = {REQUEST: logits * np.array([bool(request) for request in requests])[:, None]}
+    return asked | {
         NEURAL: standardise(users @ vectors.T),
         LIKING: standardise(likes.numpy().reshape(len(users), len(vectors))),
         POPULARITY: standardise(model.popularity.score(past), known),

@@ -55,7 +55,7 @@ class StandIn:
         seed = np.random.default_rng(int(self.version))
         return seed.standard_normal((len(self.catalogue), DIM)).astype(np.float32)
 
-    def user_vectors(self, histories: Sequences, requests: list[str] | None = None) -> torch.Tensor:
+    def user_vectors(self, histories: Sequences) -> torch.Tensor:
         table = np.vstack([self.item_vectors, np.full((1, DIM), float(self.version), dtype=np.float32)])
         last = np.full(histories.users, -1)
         some = histories.lengths > 0

@@ -94,7 +94,7 @@ def test_two_processes_train_like_one_and_a_second_call_returns_at_once(
         update={
             "model": small.model.model_copy(update={"dropout": 0.0, "id_dropout": 0.0}),
             "training": small.training.model_copy(
-                update={"epochs": 2, "request_weight": 0.0, "events_in_memory": events_in_memory}
+                update={"epochs": 2, "request_steps": 0, "events_in_memory": events_in_memory}
             ),
         }
     )

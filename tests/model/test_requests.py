@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.recommender import Recommender
+from recsys.model.requests import item_requests
+from recsys.snapshot.item_text import item_description, item_text
+from recsys.snapshot.sequences import Catalogue
+from tests.small_models import histories, liked
+
+
+def best(model: Recommender, request: str, count: int = 3) -> list[str]:
+    """Items that fit a request best, whoever asks."""
+    found = model.match_requests([request])[0].topk(count).indices
+    return [str(model.catalogue.item_ids[item]) for item in found.tolist()]
+
+
+def test_an_item_answers_with_its_attributes_its_description_and_its_title() -> None:
+    catalogue = Catalogue.build(
+        ["a", "b"],
+        ["The Orbit", ""],
+        ["Two people far from home.", ""],
+        [{"genre": ["space", "drama"], "year": 1995, "cast": {"lead": "Ada"}}, {"genre": "space"}],
+    )
+    assert item_requests(catalogue) == [
+        ["space", "drama", "Ada", "Two people far from home", "The Orbit"],
+        ["space"],
+    ]
+
+
+@pytest.mark.parametrize("title", ["The Orbit", "Ends with a dot.", ""])
+@pytest.mark.parametrize("attributes", [{}, {"genre": ["space", "drama"], "year": 1995}])
+def test_a_description_is_found_again_in_the_text(title: str, attributes: dict[str, object]) -> None:
+    for description in ("Two people, far from home", ""):
+        text = item_text(title, description, attributes)
+        assert item_description(text, title, attributes) == description
+
+
+def test_a_request_in_an_items_own_words_finds_it(recommender: Recommender) -> None:
+    assert best(recommender, recommender.catalogue.titles[7], 1) == [recommender.catalogue.item_ids[7]]
+
+
+def test_a_request_for_an_attribute_finds_the_items_that_have_it(recommender: Recommender) -> None:
+    assert all(item.startswith("cooking") for item in best(recommender, "cooking"))
+
+
+def test_an_item_that_says_nothing_answers_nothing(encoder_folder: Path, recommender: Recommender) -> None:
+    silent = Catalogue.build(["silent", "loud"], ["", "rocket"])
+    model = recommender.with_catalogue(silent)
+    assert model.match_requests(["rocket"])[0].tolist()[0] == 0.0
+
+
+def test_answers_follow_the_items_to_another_catalogue(recommender: Recommender) -> None:
+    own = recommender.catalogue
+    order = [5, 0, 30]
+    other = Catalogue.build(
+        [*own.item_ids[order], "new", own.item_ids[1]],
+        [own.titles[i] for i in order] + ["rocket and bread", "another title"],
+        None,
+        [*(own.attributes[i] for i in order), {"theme": "space"}, {"theme": "crime"}],
+    )
+    moved = recommender.with_catalogue(other)
+    assert moved.answers is not None
+    torch.testing.assert_close(moved.answers, moved.requests.answers(other))
+
+
+def test_answers_and_what_was_learned_survive_a_checkpoint(recommender: Recommender, tmp_path: Path) -> None:
+    recommender.requests.turn.normal_(std=0.1)
+    recommender.save(tmp_path)
+    loaded = Recommender.load(tmp_path)
+    for request in ("rocket and soup", "murder"):
+        torch.testing.assert_close(loaded.match_requests([request]), recommender.match_requests([request]))
+
+
+def test_an_older_checkpoint_answers_once_it_has_its_catalogue(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    recommender.save(tmp_path)
+    (tmp_path / "answers.safetensors").unlink()
+    older = Recommender.load(tmp_path)
+    past = histories(recommender.catalogue, liked("space-0"))
+    assert np.isfinite(older.score(past)).all()
+    with pytest.raises(CheckpointError, match="with_catalogue"):
+        older.score(past, ["bread"])
+    assert np.isfinite(older.with_catalogue(recommender.catalogue).score(past, ["bread"])).all()
+
+
+def test_requests_and_users_must_be_as_many(recommender: Recommender) -> None:
+    past = histories(recommender.catalogue, liked("space-0"), liked("space-1"))
+    with pytest.raises(ConfigurationError, match="1 requests were given for 2 users"):
+        recommender.score(past, ["bread"])
+
+
+def test_a_request_of_white_space_is_none(recommender: Recommender) -> None:
+    past = histories(recommender.catalogue, liked("space-0"))
+    np.testing.assert_array_equal(recommender.score(past, ["  "]), recommender.score(past))

@@ -1,0 +1,99 @@
+"""What requests learn from: phrases of items, each matched with what its items say besides it."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.model.recommender import Recommender
+from recsys.snapshot.sequences import Catalogue
+from recsys.training.requests import PhraseTable, fit_requests
+from tests.small_models import EVENT_TYPES, THEMES, small_settings
+
+BESIDES = ["bread", "rocket", "alibi", "soup", "planet", "thief", "oven", "orbit"]
+TAGS = {
+    theme: [f"{before} {theme} {after}" for before, after in itertools.combinations(BESIDES, 2)][::3]
+    for theme in THEMES
+}
+
+
+@pytest.fixture
+def tagged() -> Catalogue:
+    """Items with three tags of their theme; of the three words of a tag only one tells themes apart."""
+    items = [
+        (f"{theme}-{n}", list(tags))
+        for theme, own in TAGS.items()
+        for n, tags in enumerate(itertools.combinations(own, 3))
+    ]
+    return Catalogue.build([i for i, _ in items], [""] * len(items), None, [{"tags": t} for _, t in items])
+
+
+@pytest.fixture
+def model(encoder_folder: Path, tagged: Catalogue, tmp_path: Path) -> Recommender:
+    return Recommender.build(small_settings(tmp_path, encoder_folder).model, tagged, EVENT_TYPES)
+
+
+def test_words_that_no_item_has_are_answered_better_for_what_was_learned(model: Recommender) -> None:
+    losses = fit_requests(model, 200)
+    assert losses["request_loss"] < losses["request_loss_untrained"] - 0.05, "on tags kept apart"
+    assert model.requests.turn.any()
+
+
+def test_what_ranks_words_kept_apart_worse_is_not_kept(encoder_folder: Path, tmp_path: Path) -> None:
+    """To the random encoder words of a theme are nothing alike: none says how to answer another."""
+    tags = [{"tags": list(words)} for own in THEMES.values() for words in itertools.combinations(own[:6], 3)]
+    names = [f"i{n}" for n in range(len(tags))]
+    catalogue = Catalogue.build(names, [""] * len(names), None, tags)
+    model = Recommender.build(small_settings(tmp_path, encoder_folder).model, catalogue, EVENT_TYPES)
+    losses = fit_requests(model, 200)
+    assert losses["request_loss"] > losses["request_loss_untrained"]
+    assert not model.requests.turn.any()
+
+
+def test_matching_without_a_phrase_is_matching_items_that_lack_it(model: Recommender) -> None:
+    table = PhraseTable(model.requests, model.catalogue)
+    assert model.answers is not None
+    row = table.phrases.index(TAGS["space"][0])
+    logits = table.match(model.requests, np.array([row]), model.answers)[0]
+    for item, attributes in enumerate(model.catalogue.attributes):
+        others = [table.phrases.index(word) for word in attributes["tags"] if word != TAGS["space"][0]]
+        answer = table.vectors[others].sum(0) / len(attributes["tags"]) ** 0.5
+        expected = model.requests.scale * table.vectors[row] @ answer
+        assert logits[item] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_one_asks_for_what_tells_an_item_apart(model: Recommender) -> None:
+    catalogue = Catalogue.build(
+        [f"i{n}" for n in range(40)],
+        [f"title {n}" for n in range(40)],
+        None,
+        [{"kind": "soup", "own": "rocket"}, *({"kind": "soup"} for _ in range(38)), {}],
+    )
+    table = PhraseTable(model.requests, catalogue)
+    asked = table.ask_for(np.array([0] * 100 + [1, 39]), seed=0)
+    words = [table.phrases[row] for row in asked[:100]]
+    assert words.count("rocket") > 80
+    assert "soup" in words
+    assert table.phrases[asked[100]] == "soup"
+    assert asked[101] == -1, "a title would give the item away"
+
+
+def test_a_catalogue_that_says_nothing_is_not_learned_from(encoder_folder: Path, tmp_path: Path) -> None:
+    silent = Catalogue.build(["a", "b"], ["", ""])
+    model = Recommender.build(small_settings(tmp_path, encoder_folder).model, silent, EVENT_TYPES)
+    assert fit_requests(model, 10) == {}
+
+
+def test_no_steps_leave_what_the_encoder_knows(model: Recommender) -> None:
+    assert fit_requests(model, 0) == {}
+    assert not model.requests.turn.any()
+
+
+def test_a_part_of_a_large_catalogue_is_learned_from(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.training.requests.MOST_ITEMS", 20)
+    assert fit_requests(model, 20).keys() == {"request_loss", "request_loss_untrained"}
+    assert torch.isfinite(model.requests.turn).all()
