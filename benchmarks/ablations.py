@@ -51,7 +51,6 @@ VARIANTS = {
     "fine_tuning=full": Variant(model={"fine_tuning": "full"}),
     "without liking": Variant(training={"feedback_weight": 0.0}),
     "without ratings": Variant(training={"rating_weight": 0.0}),
-    "without requests": Variant(training={"request_weight": 0.0}),
     "without averaged weights": Variant(training={"weight_averaging": 0.0}),
 }
 WITHOUT_PARTS = {

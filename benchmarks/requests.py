@@ -4,10 +4,12 @@
 
 Reads `movies.csv`, `ratings.csv` and `tags.csv` of MovieLens latest-small. A fifth of the different tags is
 held out with every use of it; the others are attributes of their films, which serve as requests in training.
-Then each use of a held-out tag is a case: the user who gave it asks for its words, and the film that it was
-given to is to be found among all films, by what the user had done with other films before. `ours` answers
-from history and request, `history_only` is the same model without the request, `request_only` without the
-history, and `text_neighbours` takes the cosine of the frozen encoder between request and film text.
+Then each use of a held-out tag is a case: the user who gave it asks for its words, and is to be given films
+that carry the tag. `ours` answers from history and request, `history_only` is the same model without the
+request, `request_only` without the history, `neither` without both; `encoder_alone` takes the cosine of the
+untrained encoder between request and film text. Two figures: which share of the ten best films carries the
+tag, a mean over tags, and NDCG@10 of the film that the user gave the tag to, a mean over users. Most tags
+are carried by one or two films, so `possible` says how large the share could be.
 """
 
 import argparse
@@ -37,6 +39,9 @@ HELD_OUT_SHARE = 0.2
 _LEAST_LETTERS = 3
 _BATCH = 128
 
+TagUse = tuple[str, str, str, int]
+"""User, film, tag in lower case, time in microseconds."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and report."""
@@ -64,8 +69,15 @@ def measure(folder: Path, settings: Settings, home: Path) -> dict[str, Any]:
             told[film].add(tag)
     catalogue = _with_tags(dataset.catalogue, told)
     model = fit_full(catalogue, dataset.event_types, dataset.sequences, settings, home / "run").model
-
     asked = [use for use in uses if use[2] in held_out and use[1] in catalogue.index]
+    figures = judge(model, dataset, catalogue, uses, asked)
+    return {"tags": len(tags), "held_out_tags": len(held_out), **figures}
+
+
+def judge(
+    model: Recommender, dataset: Dataset, catalogue: Catalogue, uses: list[TagUse], asked: list[TagUse]
+) -> dict[str, Any]:
+    """Ask for the tags in `asked`, whose films are those of all `uses`."""
     histories, users = _histories(dataset, catalogue, asked)
     requests = [tag for _, _, tag, _ in asked]
     targets = catalogue.lookup([film for _, film, _, _ in asked])
@@ -75,27 +87,34 @@ def measure(folder: Path, settings: Settings, home: Path) -> dict[str, Any]:
         "history_only": _answer(model, histories, None, targets),
         "request_only": _answer(model, nothing, requests, targets),
         "neither": _answer(model, nothing, None, targets),
-        "text_neighbours": _text_neighbours(dataset, catalogue, requests, targets),
+        "encoder_alone": _encoder_alone(dataset, catalogue, requests, targets),
     }
-    relevant = _films_of_tags(uses, catalogue, sorted(held_out))
-    values = {name: value for name, (value, _) in given.items()}
-    means = {name: user_means(value[:, None], users)[2][:, 0] for name, value in values.items()}
-    figures: dict[str, Any] = {
-        "tags": len(tags), "held_out_tags": len(held_out), "cases": len(asked), "users": len(means["ours"]),
-        "ndcg_at_10": {}, "ndcg_over_cases": {}, "tagged_in_top_10": {}, "paired": {},
-    }  # fmt: skip
-    for name, value in means.items():
-        interval = mean_intervals(value[:, None], 10_000, 0.95)[0]
-        figures["ndcg_at_10"][name] = [interval.value, interval.low, interval.high]
-        figures["ndcg_over_cases"][name] = float(values[name].mean())
-        figures["tagged_in_top_10"][name] = _share_tagged(given[name][1], requests, users, relevant)
-        if name != "ours":
-            pair = paired_bootstrap(means["ours"], value)
-            figures["paired"][name] = {"difference": pair.value, "low": pair.low, "high": pair.high}
+    tags = sorted(set(requests))
+    relevant = _films_of_tags(uses, catalogue, tags)
+    of_tag = np.searchsorted(np.array(tags, dtype=object), np.array(requests, dtype=object))
+    shares = {name: _share_tagged(best, requests, relevant) for name, (_, best) in given.items()}
+    possible = np.array([min(10, len(relevant[tag])) / 10 for tag in tags])
+    figures: dict[str, Any] = {"cases": len(asked), "users": len(np.unique(users)), "asked_tags": len(tags)}
+    figures["possible"] = float(possible.mean())
+    figures["tagged_in_top_10"] = _compared(shares, of_tag)
+    figures["ndcg_at_10"] = _compared({name: ndcg for name, (ndcg, _) in given.items()}, users)
     return figures
 
 
-def _read_tags(path: Path) -> list[tuple[str, str, str, int]]:
+def _compared(values: dict[str, NDArray[np.float64]], groups: NDArray[np.int64]) -> dict[str, Any]:
+    """Return each mean over groups of values [cases], and what `ours` has more, with 95 % intervals."""
+    means = {name: user_means(value[:, None], groups)[2][:, 0] for name, value in values.items()}
+    figures: dict[str, Any] = {}
+    for name, value in means.items():
+        interval = mean_intervals(value[:, None], 10_000, 0.95)[0]
+        figures[name] = {"mean": interval.value, "low": interval.low, "high": interval.high}
+        if name != "ours":
+            pair = paired_bootstrap(means["ours"], value)
+            figures[name]["ours_minus_it"] = [pair.value, pair.low, pair.high]
+    return figures
+
+
+def _read_tags(path: Path) -> list[TagUse]:
     """Return (user, film, tag in lower case, time in microseconds)."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = [
@@ -114,7 +133,7 @@ def _with_tags(catalogue: Catalogue, told: dict[str, set[str]]) -> Catalogue:
 
 
 def _histories(
-    dataset: Dataset, catalogue: Catalogue, asked: list[tuple[str, str, str, int]]
+    dataset: Dataset, catalogue: Catalogue, asked: list[TagUse]
 ) -> tuple[Sequences, NDArray[np.int64]]:
     """Return what each asking user did before, without the film in question, and who asks."""
     sequences = dataset.sequences
@@ -132,17 +151,19 @@ def _answer(
     model: Recommender, histories: Sequences, requests: list[str] | None, targets: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return NDCG@10 [cases] and the ten best films [cases, 10]."""
+    scorer = model.scorer()
     values, best = np.zeros(len(targets)), np.zeros((len(targets), 10), dtype=np.int32)
     for begin in range(0, len(targets), _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, len(targets)))
+        own = histories.take_users(rows)
         part = None if requests is None else [requests[row] for row in rows]
-        scores = model.score(histories.take_users(rows), part)
+        scores = scorer.score(scorer.user_vectors(own), own, part).cpu().numpy()
         values[rows] = ndcg_of_ranks(ranks(scores, targets[rows]), 10)
         best[rows] = top_k(scores, 10)[0]
     return values, best
 
 
-def _text_neighbours(
+def _encoder_alone(
     dataset: Dataset, catalogue: Catalogue, requests: list[str], targets: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     frozen = Recommender.build(ModelSettings(fine_tuning="frozen"), catalogue, dataset.event_types)
@@ -152,9 +173,7 @@ def _text_neighbours(
     return ndcg_of_ranks(ranks(scores, targets), 10), top_k(scores, 10)[0]
 
 
-def _films_of_tags(
-    uses: list[tuple[str, str, str, int]], catalogue: Catalogue, tags: list[str]
-) -> dict[str, set[int]]:
+def _films_of_tags(uses: list[TagUse], catalogue: Catalogue, tags: list[str]) -> dict[str, set[int]]:
     films: dict[str, set[int]] = {tag: set() for tag in tags}
     for _, film, tag, _ in uses:
         if tag in films and film in catalogue.index:
@@ -163,13 +182,15 @@ def _films_of_tags(
 
 
 def _share_tagged(
-    best: NDArray[np.int32], requests: list[str], users: NDArray[np.int64], relevant: dict[str, set[int]]
-) -> list[float]:
-    """Return the mean over (user, tag) of the share of the ten best with the tag, and its interval."""
-    first = {pair: row for row, pair in reversed(list(enumerate(zip(users.tolist(), requests, strict=True))))}
-    shares = [np.mean([film in relevant[tag] for film in best[row]]) for (_, tag), row in first.items()]
-    interval = mean_intervals(np.array(shares)[:, None], 10_000, 0.95)[0]
-    return [interval.value, interval.low, interval.high]
+    best: NDArray[np.int32], requests: list[str], relevant: dict[str, set[int]]
+) -> NDArray[np.float64]:
+    """Return [cases] the share of the ten best with the tag."""
+    return np.array(
+        [
+            np.mean([film in relevant[tag] for film in films])
+            for films, tag in zip(best.tolist(), requests, strict=True)
+        ]
+    )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -56,6 +56,8 @@ def training_bytes(items: int, dim: int, text_width: int) -> dict[str, int]:
     return {
         # Batches, their concatenation, and that in the catalogue's order.
         "text vectors": 3 * _FLOAT * items * text_width,
+        # What items answer to requests, and while that is made about a phrase an item, as above.
+        "answers": 4 * _FLOAT * items * text_width,
         # Ids, their gradient, two moments, the moving average and a work copy.
         "id embeddings and optimizer": 6 * _FLOAT * items * dim,
         "item vectors": 3 * _FLOAT * items * dim,
@@ -68,5 +70,7 @@ def serving_bytes(items: int, dim: int, text_width: int) -> dict[str, int]:
         "catalogue": CATALOGUE_ITEM_BYTES * items,
         # Those of the checkpoint, those of the catalogue, and a normalised copy.
         "text vectors": 3 * _FLOAT * items * text_width,
+        # Those of the checkpoint and those of the catalogue.
+        "answers": 2 * _FLOAT * items * text_width,
         "item vectors": 6 * _FLOAT * items * dim,
     }

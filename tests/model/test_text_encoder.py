@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizer
 
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import find_base_encoder
@@ -128,3 +129,47 @@ def test_weights_of_another_mode_are_refused(encoder_folder: Path) -> None:
 def test_deeper_encoders_train_their_last_layers_only(tmp_path: Path) -> None:
     text = encoder(write_tiny_encoder(tmp_path / "deep", layers=5), trainable_top_layers=2)
     assert {name.split(".")[2] for name in text.trained_state()} == {"3", "4"}
+
+
+MULTILINGUAL = ["bread", "буханка", "خبز", "パン", "面包"]
+
+
+def write_multilingual_encoder(folder: Path) -> Path:
+    """Save a random XLM-RoBERTa: pieces of words of many scripts, and positions that begin after padding."""
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces += [(piece, -2.0) for piece in ("▁", *"".join(MULTILINGUAL))]
+    vocabulary = list(dict.fromkeys(pieces))
+    tokenizer = XLMRobertaTokenizer(vocab=vocabulary)
+    tokenizer.save_pretrained(folder)
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    XLMRobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["frozen", "top_layers"])
+def test_a_multilingual_encoder_from_a_folder_reads_every_script(tmp_path: Path, mode: str) -> None:
+    text = encoder(write_multilingual_encoder(tmp_path), mode, max_text_tokens=64)
+    vectors = text.encode([*MULTILINGUAL, "bread " * 500])
+    assert vectors.isfinite().all()
+    assert (torch.cdist(vectors, vectors) + 10 * torch.eye(6)).min() > 1e-3, "no two are read alike"
+    assert text.max_tokens == 32, "positions that padding takes are no room for text"
+
+
+def test_an_encoder_by_its_hub_name_is_the_one_that_lies_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_multilingual_encoder(tmp_path)
+    asked: list[str] = []
+
+    def snapshot_download(name: str, **_: object) -> str:
+        asked.append(name)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    found = find_base_encoder("someone/multilingual-e5-tiny")
+    assert asked == ["someone/multilingual-e5-tiny"]
+    assert TextEncoder(found, ModelSettings(fine_tuning="frozen")).encode(MULTILINGUAL).isfinite().all()

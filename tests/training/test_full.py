@@ -21,7 +21,6 @@ from tests.small_models import EVENT_TYPES, histories, liked, small_settings, th
 def test_losses_fall_and_validation_rises(fitted: Fitted) -> None:
     first, last = fitted.history[0], fitted.history[-1]
     assert last["next_item"] < first["next_item"]
-    assert fitted.metrics["request_loss"] > 0
     assert fitted.metrics["validation_ndcg_with_request"] > 0.3
     assert fitted.metrics["validation_ndcg_fused"] > 0.3
     assert fitted.best_epoch >= 1
