@@ -32,7 +32,7 @@ import torch
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.collaborative import EASE, Popularity
-from recsys.model.fusion import Fusion
+from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
@@ -180,7 +180,8 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         name.removeprefix(_TEXT): value for name, value in weights.items() if name.startswith(_TEXT)
     }
     model.fusion = Fusion(manifest["fusion"])
-    model.request_fusion = Fusion(manifest["request_fusion"])
+    asked = manifest["request_fusion"]
+    model.request_fusion = Fusion(asked if REQUEST in asked else REQUEST_WEIGHTS)
     model.seat_newcomers()
     return model.to(torch.device(device)).eval()
 

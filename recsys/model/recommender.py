@@ -229,8 +229,8 @@ class Recommender(nn.Module):
         self.stand_ins.copy_(find_stand_ins(parts, counts))
 
     def clone(self) -> "Recommender":
-        """Return an independent copy of the weights that shares the text encoder and the catalogue."""
-        shared = (self.text, self.catalogue, self.event_types, self.collaborative)
+        """Return an independent copy of the weights that shares text encoder, catalogue and answers."""
+        shared = (self.text, self.catalogue, self.event_types, self.collaborative, self.answers)
         return copy.deepcopy(self, {id(o): o for o in shared})
 
     def read_comments(self, histories: Sequences) -> Sequences:

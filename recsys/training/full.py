@@ -19,7 +19,6 @@ from recsys.model.fusion import (
     COLLABORATIVE,
     LIKING,
     NEURAL,
-    POPULARITY,
     REQUEST,
     REQUEST_WEIGHTS,
     fit_fusion,
@@ -237,7 +236,7 @@ def _join_parts(
         model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
             parts, cases.targets, excluded, cases.histories.user_keys, least=least, k=settings.evaluation.k
         )
-        metrics |= _fit_request_fusion(model, cases, excluded, least, settings)
+        metrics |= _fit_request_fusion(model, cases, parts, excluded, settings)
     fit_closed_form(model, everything, settings)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights
@@ -246,8 +245,8 @@ def _join_parts(
 def _fit_request_fusion(
     model: Recommender,
     cases: ValidationCases,
+    parts: Mapping[str, NDArray[np.float32]],
     excluded: NDArray[np.bool_],
-    least: Mapping[str, float],
     settings: Settings,
 ) -> dict[str, float]:
     """Fit the fusion where somebody asks: for a value of the target's attributes, as if no item had it."""
@@ -258,13 +257,12 @@ def _fit_request_fusion(
     asked = np.flatnonzero(rows >= 0)
     if not len(asked):
         return {}
-    histories, targets = cases.histories.take_users(asked), cases.targets[asked]
-    kept = {NEURAL, COLLABORATIVE, POPULARITY, *([LIKING] if LIKING in least else [])}
-    parts = {name: part for name, part in model.parts(histories).items() if name in kept}
-    parts[REQUEST] = table.match(model.requests, rows[asked], model.answers).cpu().numpy()
+    matches = table.match(model.requests, rows[asked], model.answers).cpu().numpy()
     model.request_fusion, ndcg = fit_fusion(
-        parts, targets, excluded[asked], histories.user_keys, prior=REQUEST_WEIGHTS,
-        least={LIKING: LEAST_LIKING} if LIKING in least else {}, k=settings.evaluation.k,
+        {name: part[asked] for name, part in parts.items()} | {REQUEST: matches},
+        cases.targets[asked], excluded[asked], cases.histories.user_keys[asked],
+        prior=REQUEST_WEIGHTS, least={LIKING: LEAST_LIKING} if LIKING in parts else {},
+        k=settings.evaluation.k,
     )  # fmt: skip
     return {"validation_ndcg_with_request": ndcg, "request_weight": model.request_fusion.weights[REQUEST]}
 

@@ -23,7 +23,9 @@ _OWN_WORDS_SHARE = 0.3
 _BATCH_LOGITS = 1 << 20
 _MOST_REQUESTS = 128
 """In a batch."""
-_MOST_APART = 256
+_LEAST_VALUES = 30
+"""Of attributes: from fewer it cannot be told whether what was learned holds for others."""
+_LEAST_APART, _MOST_APART = 6, 256
 _LEARNING_RATE = 1e-3
 _WEIGHT_DECAY = 0.1
 
@@ -99,12 +101,13 @@ def fit_requests(model: Recommender, steps: int, seed: int = 0) -> dict[str, flo
     """Fit the matcher of requests on the phrases of the model's catalogue; nothing else moves.
 
     How popular an item is explains a part of how often it has a phrase, and is accounted for on the way.
-    A tenth of the phrases is kept apart; when what was learned ranks it worse, the matcher stays as it was.
+    A tenth of the attributes' values is kept apart; when what was learned ranks it worse, the matcher stays
+    as it was.
 
     Returns
     -------
     dict
-        The loss on phrases kept apart, with and without what was learned; empty when there are too few.
+        The loss on values kept apart, with and without what was learned; empty when there are too few.
     """
     rng = np.random.default_rng(seed)
     catalogue, answers = model.catalogue, model.answers
@@ -116,10 +119,10 @@ def fit_requests(model: Recommender, steps: int, seed: int = 0) -> dict[str, flo
         catalogue, answers, popularity = catalogue.take(part.tolist()), answers[part], popularity[:, part]
     table = PhraseTable(model.requests, catalogue)
     values = rng.permutation(np.flatnonzero(table.are_attributes))
-    apart = values[: min(_MOST_APART, round(VALIDATION_SHARE * len(values)))]
-    learned = np.setdiff1d(np.arange(len(table.phrases)), apart)
-    if not len(apart):
+    if len(values) < _LEAST_VALUES:
         return {}
+    apart = values[: int(np.clip(round(VALIDATION_SHARE * len(values)), _LEAST_APART, _MOST_APART))]
+    learned = np.setdiff1d(np.arange(len(table.phrases)), apart)
     matcher, prior = model.requests, torch.zeros((), device=answers.device, requires_grad=True)
     popular = torch.from_numpy(standardise(popularity)[0]).to(answers)
 

@@ -41,12 +41,15 @@ def test_words_that_no_item_has_are_answered_better_for_what_was_learned(model: 
     assert model.requests.turn.any()
 
 
-def test_what_ranks_words_kept_apart_worse_is_not_kept(encoder_folder: Path, tmp_path: Path) -> None:
+def test_what_ranks_words_kept_apart_worse_is_not_kept(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To the random encoder words of a theme are nothing alike: none says how to answer another."""
     tags = [{"tags": list(words)} for own in THEMES.values() for words in itertools.combinations(own[:6], 3)]
     names = [f"i{n}" for n in range(len(tags))]
     catalogue = Catalogue.build(names, [""] * len(names), None, tags)
     model = Recommender.build(small_settings(tmp_path, encoder_folder).model, catalogue, EVENT_TYPES)
+    monkeypatch.setattr("recsys.training.requests._LEAST_VALUES", 18)
     losses = fit_requests(model, 200)
     assert losses["request_loss"] > losses["request_loss_untrained"]
     assert not model.requests.turn.any()
@@ -86,6 +89,17 @@ def test_a_catalogue_that_says_nothing_is_not_learned_from(encoder_folder: Path,
     assert fit_requests(model, 10) == {}
 
 
+def test_a_few_kinds_of_items_are_no_language_to_learn(encoder_folder: Path, tmp_path: Path) -> None:
+    kinds = Catalogue.build(
+        [f"i{n}" for n in range(90)],
+        [f"title {n}" for n in range(90)],
+        None,
+        [{"kind": f"{n % 20}"} for n in range(90)],
+    )
+    model = Recommender.build(small_settings(tmp_path, encoder_folder).model, kinds, EVENT_TYPES)
+    assert fit_requests(model, 10) == {}
+
+
 def test_no_steps_leave_what_the_encoder_knows(model: Recommender) -> None:
     assert fit_requests(model, 0) == {}
     assert not model.requests.turn.any()
@@ -94,6 +108,6 @@ def test_no_steps_leave_what_the_encoder_knows(model: Recommender) -> None:
 def test_a_part_of_a_large_catalogue_is_learned_from(
     model: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recsys.training.requests.MOST_ITEMS", 20)
+    monkeypatch.setattr("recsys.training.requests.MOST_ITEMS", 120)
     assert fit_requests(model, 20).keys() == {"request_loss", "request_loss_untrained"}
     assert torch.isfinite(model.requests.turn).all()
