@@ -264,7 +264,7 @@ def _fit_request_fusion(
         prior=REQUEST_WEIGHTS, least={LIKING: LEAST_LIKING} if LIKING in parts else {},
         k=settings.evaluation.k,
     )  # fmt: skip
-    return {"validation_ndcg_with_request": ndcg, "request_weight": model.request_fusion.weights[REQUEST]}
+    return {"validation_ndcg_with_request": ndcg, "fusion_request": model.request_fusion.weights[REQUEST]}
 
 
 def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], settings: Settings) -> None:
