@@ -13,9 +13,15 @@ predicted, then learned. Four ways to keep up are compared on the same events:
 An event is predicted from what its user did until the last full hour (for (a): in the first half), among
 all items that the user has not had. NDCG@10 is the mean over the users of a window, then over windows.
 
-`gain_recovered` is (c - a) / (d - a), `cost_ratio` the training time of (c) over that of (d),
-`old_slice_loss` the relative loss of NDCG@10 of the last micro-updated model on the old behaviour of guard
-users, who are never trained on after the first half.
+`gain_recovered` is (c - a) / (d - a), with the interval of a bootstrap over windows. `cost_ratio` is the mean
+training time of (c) over that of (d), in seconds of processor time, which other work on the machine hardly
+changes; both train with the same number of threads. `old_slice_loss` is the relative loss of NDCG@10 of the
+last micro-updated model on the old behaviour of guard users, who are never trained on after the first half.
+
+(d) takes a minute or two of one core a window. `--full-every 3` fine-tunes after every third window and
+before the last; (a) to (c) are then compared with (d) on the windows that follow one, so that nothing is
+compared with a model that has not seen the last window. `--keep FOLDER` keeps base and (d)'s models with
+the time they took: a run that was stopped goes on where it was.
 
 `committed_to_readable_seconds` is measured on a real Postgres and MLflow: from the commit of fresh feedback
 to recommendations made with it being readable, through every stage of the hourly DAG.
@@ -43,6 +49,7 @@ from recsys.columns import PURPOSES, Purpose
 from recsys.evaluation.cases import guard_cases
 from recsys.evaluation.evaluate import mean_ndcg
 from recsys.evaluation.metrics import ranks, user_means
+from recsys.model.checkpoint import MANIFEST, read_manifest
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import mask_consumed
 from recsys.model.recommender import Recommender
@@ -57,6 +64,9 @@ WAYS = ("none", "vectors", "micro", "full")
 _HOUR = 3_600_000_000
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _CASES_PER_USER = 20
+_RESAMPLES = 10_000
+_SMOOTHED = 7
+"""Windows in the plot's running mean."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +87,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         dataset = _with_keys(load_dataset(options.dataset or options.data.name, options.data, options.cache))
         settings = Settings(home=home)
-        figures = replay(dataset, settings, options.windows, options.ways.split(","), home)
+        figures = replay(
+            dataset,
+            settings,
+            options.windows,
+            options.ways.split(","),
+            options.keep or home / "models",
+            full_every=options.full_every,
+        )
         if not options.skip_path:
             path = committed_to_readable(options.data if options.dataset else None, options.cache)
             figures["committed_to_readable_seconds"] = path.pop("all")
             figures["committed_to_readable_by_stage"] = path
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    print(json.dumps({name: value for name, value in figures.items() if name != "curves"}, indent=2))
+    print(
+        json.dumps({name: value for name, value in figures.items() if name != "curves"}, indent=2), flush=True
+    )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     if options.plot:
@@ -94,7 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def replay(
-    dataset: Dataset, settings: Settings, windows: int, ways: Sequence[str], folder: Path
+    dataset: Dataset,
+    settings: Settings,
+    windows: int,
+    ways: Sequence[str],
+    keep: Path,
+    *,
+    full_every: int = 1,
 ) -> dict[str, Any]:
     """Predict and learn window after window; return the figures.
 
@@ -104,51 +129,85 @@ def replay(
         How many the second half of the feedback is divided into, of equal numbers of events.
     ways
         Which of `WAYS` to follow; (a) is always there.
+    keep
+        Folder of base and (d)'s models; those that are there already are not trained again.
+    full_every
+        After how many windows (d) is trained anew, and before the last one. In between it predicts nothing:
+        its curve has None.
     """
     sequences = dataset.sequences
     half = int(np.quantile(sequences.occurred_at, 0.5, method="higher"))
     cut = _windows(sequences, half, windows)
-    base, base_seconds = _full(dataset, sequences.before(half), settings, folder / "base")
-    models = dict.fromkeys(ways, base)
-    seconds = dict.fromkeys(ways, 0.0)
-    curves: dict[str, list[float]] = {way: [] for way in ways}
+    base, base_seconds = _full(dataset, sequences.before(half), settings, keep / "base")
+    models: dict[str, Recommender | None] = dict.fromkeys(ways, base)
+    seconds: dict[str, list[float]] = {way: [] for way in ("micro", "full") if way in ways}
+    curves: dict[str, list[float | None]] = {way: [] for way in ways}
     for number, window in enumerate(cut):
-        for way in ways:
+        for way, model in models.items():
             known_until = half if way == "none" else None
-            curves[way].append(_ndcg(models[way], sequences, window, known_until))
+            curves[way].append(None if model is None else _ndcg(model, sequences, window, known_until))
         if number < len(cut) - 1:
-            if "micro" in ways:
+            if models.get("micro") is not None:
                 models["micro"], spent = _micro(models["micro"], sequences, window, half, settings)
-                seconds["micro"] += spent
+                seconds["micro"].append(spent)
             if "full" in ways:
-                models["full"], spent = _full(
-                    dataset, sequences.before(window.end), settings, folder / f"full-{number}"
-                )
-                seconds["full"] += spent
+                models["full"] = None
+                if (number + 1) % full_every == 0 or number == len(cut) - 2:
+                    known = sequences.before(window.end)
+                    models["full"], spent = _full(dataset, known, settings, keep / f"full-{number}")
+                    seconds["full"].append(spent)
         print(
             f"window {number + 1}/{len(cut)}: "
-            + ", ".join(f"{way} {curves[way][-1]:.4f}" for way in ways)
-            + "; training s: "
-            + ", ".join(f"{way} {seconds[way]:.0f}" for way in ("micro", "full") if way in ways),
+            + ", ".join(f"{way} {value:.4f}" for way in ways if (value := curves[way][-1]) is not None)
+            + "; processor s: "
+            + ", ".join(f"{way} {sum(spent):.0f}" for way, spent in seconds.items()),
             flush=True,
         )
-    means = {way: float(np.mean(curves[way])) for way in ways}
     figures: dict[str, Any] = {
         "dataset": dataset.name,
         "windows": len(cut),
         "events_predicted": int(sum(len(window.positions) for window in cut)),
-        "ndcg_at_10": means,
+        "ndcg_at_10": {way: _mean(curve) for way, curve in curves.items()},
         "base_fit_seconds": base_seconds,
-        "training_seconds": seconds,
+        "training_seconds": {way: float(np.mean(spent)) for way, spent in seconds.items() if spent},
+        "full_fine_tunes": len(seconds.get("full", ())),
+        "threads": torch.get_num_threads(),
         "curves": curves,
     }
-    if "micro" in ways:
+    if models.get("micro") is not None:
         figures["old_slice_loss"] = _forgotten(base, models["micro"], sequences, half, settings)
     if {"none", "micro", "full"} <= set(ways):
-        gain = means["full"] - means["none"]
-        figures["gain_recovered"] = (means["micro"] - means["none"]) / gain if gain > 0 else None
-        figures["cost_ratio"] = seconds["micro"] / seconds["full"]
+        figures |= _compare(curves)
+        trained = figures["training_seconds"]
+        figures["cost_ratio"] = trained["micro"] / trained["full"]
     return figures
+
+
+def _mean(curve: Sequence[float | None]) -> float:
+    return float(np.mean([value for value in curve if value is not None]))
+
+
+def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
+    """Return what the ways gain over (a), and how much of (d)'s gain the others recover.
+
+    Only windows that all predict count, and not the first, before which nothing was learned. The interval
+    resamples windows.
+    """
+    rows = [row for row in zip(*curves.values(), strict=True) if None not in row][1:]
+    values = dict(zip(curves, np.array(rows, dtype=np.float64).T, strict=True))
+    gains = {way: curve - values["none"] for way, curve in values.items() if way != "none"}
+    draws = np.random.default_rng(0).integers(0, len(rows), (_RESAMPLES, len(rows)))
+    result: dict[str, Any] = {
+        "windows_compared": len(rows),
+        "ndcg_at_10_compared": {way: float(curve.mean()) for way, curve in values.items()},
+    }
+    total = gains["full"].mean()
+    for way, name in (("micro", "gain_recovered"), ("vectors", "gain_recovered_by_vectors")):
+        if way in gains:
+            shares = gains[way][draws].mean(1) / np.maximum(gains["full"][draws].mean(1), 1e-9)
+            result[name] = float(gains[way].mean() / total) if total > 0 else None
+            result[f"{name}_interval"] = np.quantile(shares, [0.025, 0.975]).tolist()
+    return result
 
 
 def _with_keys(dataset: Dataset) -> Dataset:
@@ -174,20 +233,36 @@ def _windows(sequences: Sequences, half: int, count: int) -> list[Window]:
 
 
 def _full(dataset: Dataset, known: Sequences, settings: Settings, folder: Path) -> tuple[Recommender, float]:
-    started = time.monotonic()
+    """Return a full fine-tune and the processor seconds that it took, from `folder` if it is there."""
     known = known.without_empty_users()
-    fitted = fit_full(dataset.catalogue, dataset.event_types, known, settings, folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    return fitted.model, time.monotonic() - started
+    checkpoint, asked = folder / "checkpoint", _fingerprint(dataset, known, settings)
+    if (checkpoint / MANIFEST).is_file():
+        manifest = read_manifest(checkpoint)
+        if manifest["fingerprint"] == asked:
+            model = Recommender.load(checkpoint).with_catalogue(dataset.catalogue)
+            return model.eval(), manifest["processor_seconds"]
+    started = time.process_time()
+    fitted = fit_full(dataset.catalogue, dataset.event_types, known, settings, folder / "run")
+    seconds = time.process_time() - started
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    fitted.model.save(checkpoint, fingerprint=asked, processor_seconds=seconds)
+    return fitted.model, seconds
+
+
+def _fingerprint(dataset: Dataset, known: Sequences, settings: Settings) -> str:
+    told = [dataset.name, known.events, int(known.occurred_at.max()), torch.get_num_threads()]
+    how = [section.model_dump(mode="json") for section in (settings.model, settings.training)]
+    return sha256(json.dumps([told, how], sort_keys=True).encode()).hexdigest()
 
 
 def _micro(
     parent: Recommender, sequences: Sequences, window: Window, half: int, settings: Settings
 ) -> tuple[Recommender, float]:
     """Update on a window's events, as `sql/select_micro_snapshot.sql` would select them."""
-    started = time.monotonic()
-    update = fit_micro(parent, _micro_snapshot(sequences, window, half, settings), _FOREVER, settings)
-    return update.model, time.monotonic() - started
+    snapshot = _micro_snapshot(sequences, window, half, settings)
+    started = time.process_time()
+    update = fit_micro(parent, snapshot, _FOREVER, settings)
+    return update.model, time.process_time() - started
 
 
 def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: Settings) -> Sequences:
@@ -216,19 +291,23 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
 
 def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until: int | None) -> float:
     """Return the mean over users of NDCG@10 on a window's events."""
-    values = np.zeros(len(window.positions))
-    for begin in range(0, len(values), 256):
-        positions = window.positions[begin : begin + 256]
-        had = sequences.prefixes(positions)
-        # User vectors are as old as the last full hour; what was consumed since is left out all the same.
-        moments = sequences.occurred_at[positions] // _HOUR * _HOUR
-        if known_until is not None:
-            moments = np.minimum(moments, known_until)
-        known = had.where(had.occurred_at < moments[had.event_users()])
-        scores = mask_consumed(model.score(known), had)
-        rank = ranks(scores, sequences.item_index[positions])
-        values[begin : begin + 256] = ndcg_of_ranks(rank, 10)
     owners = sequences.event_users()[window.positions]
+    # User vectors are as old as the last full hour; what was consumed since is left out all the same.
+    moments = sequences.occurred_at[window.positions] // _HOUR * _HOUR
+    if known_until is not None:
+        moments = np.minimum(moments, known_until)
+    # Users who were there in the same hour are encoded once.
+    hours, hour = np.unique(np.stack([owners, moments], 1), axis=0, return_inverse=True)
+    known = sequences.take_users(hours[:, 0])
+    known = known.where(known.occurred_at < hours[:, 1][known.event_users()])
+    values = np.zeros(len(window.positions))
+    order = np.argsort(hour, kind="stable")
+    for begin in range(0, len(order), 256):
+        rows = order[begin : begin + 256]
+        asked, row = np.unique(hour[rows], return_inverse=True)
+        had = sequences.prefixes(window.positions[rows])
+        scores = mask_consumed(model.score(known.take_users(asked))[row], had)
+        values[rows] = ndcg_of_ranks(ranks(scores, sequences.item_index[window.positions[rows]]), 10)
     return float(user_means(values[:, None], owners)[2].mean())
 
 
@@ -248,7 +327,7 @@ def _forgotten(
 
 
 def plot(figures: dict[str, Any], path: Path) -> None:
-    """Draw all curves, each the running mean of up to five windows."""
+    """Draw all curves, each the running mean of up to seven windows."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -262,10 +341,12 @@ def plot(figures: dict[str, Any], path: Path) -> None:
     }
     figure, axes = pyplot.subplots(figsize=(9, 5))
     for way, curve in figures["curves"].items():
-        smooth = np.convolve(curve, np.ones(5), "same") / np.convolve(np.ones(len(curve)), np.ones(5), "same")
-        axes.plot(range(1, len(curve) + 1), smooth, label=f"{labels[way]}: {np.mean(curve):.4f}")
+        told = np.array([(number, value) for number, value in enumerate(curve, 1) if value is not None])
+        near = np.abs(told[:, :1] - told[:, 0]) <= _SMOOTHED // 2
+        smooth = (near * told[:, 1]).sum(1) / near.sum(1)
+        axes.plot(told[:, 0], smooth, label=f"{labels[way]}: {told[:, 1].mean():.4f}")
     axes.set_xlabel("window of feedback, in time order")
-    axes.set_ylabel("NDCG@10 on the next window (mean of five)")
+    axes.set_ylabel("NDCG@10 on the next window (running mean of seven)")
     axes.set_title(f"{figures['dataset']}: predicted first, learned afterwards")
     axes.legend()
     figure.tight_layout()
@@ -282,7 +363,8 @@ def _log(figures: dict[str, Any], tracking_uri: str, image: Path | None) -> None
         mlflow.log_dict(figures, "freshness.json")
         for way, curve in figures["curves"].items():
             for number, value in enumerate(curve):
-                mlflow.log_metric(f"ndcg_at_10_{way}", value, step=number)
+                if value is not None:
+                    mlflow.log_metric(f"ndcg_at_10_{way}", value, step=number)
         if image is not None:
             mlflow.log_artifact(str(image))
 
@@ -296,6 +378,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the data set, or of items.csv and feedback.csv")
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--full-every", type=int, default=1, help="windows between (d)'s full fine-tunes")
+    parser.add_argument("--keep", type=Path, help="folder that keeps base and (d)'s models for the next run")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--skip-path", action="store_true", help="do not measure committed_to_readable")
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -183,9 +183,12 @@ class MicroUpdateSettings(_Section):
     """Hourly micro-update."""
 
     min_fresh_events: int = Field(20, ge=1, description="skip the run below this")
-    epochs: int = Field(3, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
-    warmup_share: float = Field(0.2, ge=0, le=1)
+    epochs: int = Field(4, ge=1)
+    batch_size: int = Field(
+        16, ge=1, description="users; an hour has few, and many small steps learn"
+    )
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_share: float = Field(0.1, ge=0, le=1)
     distillation_weight: float = Field(0.5, ge=0)
     replay_users_per_fresh_user: float = Field(1.0, ge=0)
     max_replay_users: int = Field(20_000, ge=0, description="kept in a reservoir, and drawn from it")

@@ -194,15 +194,13 @@ def _reporter(history: Path) -> Callable[[dict[str, Any]], None]:
         with history.open("a") as file:
             file.write(json.dumps(row) + "\n")
         losses = ", ".join(f"{name} {row[name]:.3f}" for name in _LOSSES if name in row)
-        guard = f", guard {row['guard_ndcg']:.4f}" if "guard_ndcg" in row else ""
-        _say(
-            f"epoch {row['epoch']}: {losses}; validation NDCG {row['validation_ndcg']:.4f}{guard} "
-            f"({row['seconds']:.1f} s)"
-        )
+        measured = ", ".join(f"{name} {row[key]:.4f}" for key, name in _MEASURED.items() if key in row)
+        _say(f"epoch {row['epoch']}: {losses}; {measured} ({row['seconds']:.1f} s)")
 
     return report
 
 
+_MEASURED = {"validation_ndcg": "validation NDCG", "guard_ndcg": "guard NDCG"}
 _LOSSES = ("next_item", "liking", "rating", "request", "distillation")
 
 

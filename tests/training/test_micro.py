@@ -9,6 +9,7 @@ from recsys.errors import NothingToDoError
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.training.batching import UserBatches
 from recsys.training.full import Fitted
 from recsys.training.micro import fit_micro
 from tests.small_models import histories, liked, theme_catalogue, theme_world
@@ -86,6 +87,34 @@ def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
     assert "parent's weights were kept" in result.stopped_because
     known = list(range(len(parent.catalogue) - 1))
     assert np.allclose(result.model.item_vectors()[known], parent.item_vectors()[known], atol=1e-5)
+
+
+def test_weights_are_kept_from_the_last_epoch_that_did_not_harm_guard_users(
+    parent: Recommender, fresh_and_old: Sequences, brisk: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tender = brisk.model_copy(update={"gate": brisk.gate.model_copy(update={"forgetting_margin": 0.0})})
+    qualities = iter([0.5, 0.6, 0.5, 0.4])
+    monkeypatch.setattr("recsys.training.micro._quality", lambda _: next(qualities))
+    result = fit_micro(parent, fresh_and_old, LATER, tender)
+    assert (result.best_epoch, len(result.history)) == (2, 3)
+    assert result.stopped_because == "guard users got worse"
+    assert result.metrics["guard_ndcg"] == result.history[1]["guard_ndcg"]
+
+
+def test_every_fresh_event_is_a_target_and_guard_users_are_none(
+    parent: Recommender, fresh_and_old: Sequences, brisk: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Sequences] = []
+    monkeypatch.setattr(
+        "recsys.training.micro.UserBatches",
+        lambda trained, *how: seen.append(trained) or UserBatches(trained, *how),
+    )
+    fit_micro(parent, fresh_and_old, LATER, brisk)
+    targets = seen[0].weight > 0
+    fresh = seen[0].purpose == CODE[Purpose.FRESH]
+    assert fresh.sum() == (fresh_and_old.purpose == CODE[Purpose.FRESH]).sum()
+    assert targets[fresh].all()
+    assert not (seen[0].purpose == CODE[Purpose.GUARD]).any()
 
 
 def test_held_out_events_are_not_trained_on(
