@@ -120,11 +120,12 @@ def fit_micro(
 def _trainer(model: Recommender, teacher: Recommender, trained: Sequences, settings: Settings) -> Trainer:
     micro, training = settings.micro_update, settings.training
     counts = np.bincount(trained.item_index, minlength=len(model.catalogue)).astype(np.float32)
+    likes, dislikes = (trained.sentiment > 0).any(), (trained.sentiment < 0).any()
     objective = Objective(
         model,
         LossWeights(
             next_item=training.next_item_weight,
-            liking=training.feedback_weight,
+            liking=training.feedback_weight if likes and dislikes else 0.0,
             rating=training.rating_weight,
             distillation=micro.distillation_weight,
         ),

@@ -9,7 +9,6 @@ from recsys.errors import NothingToDoError
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
-from recsys.training.batching import UserBatches
 from recsys.training.full import Fitted
 from recsys.training.micro import fit_micro
 from tests.small_models import histories, liked, theme_catalogue, theme_world
@@ -89,32 +88,31 @@ def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
     assert np.allclose(result.model.item_vectors()[known], parent.item_vectors()[known], atol=1e-5)
 
 
-def test_weights_are_kept_from_the_last_epoch_that_did_not_harm_guard_users(
-    parent: Recommender, fresh_and_old: Sequences, brisk: Settings, monkeypatch: pytest.MonkeyPatch
+def test_the_latest_fresh_event_is_learned_too(
+    parent: Recommender, larger: Catalogue, fresh_and_old: Sequences, brisk: Settings
 ) -> None:
-    tender = brisk.model_copy(update={"gate": brisk.gate.model_copy(update={"forgetting_margin": 0.0})})
-    qualities = iter([0.5, 0.6, 0.5, 0.4])
-    monkeypatch.setattr("recsys.training.micro._quality", lambda _: next(qualities))
-    result = fit_micro(parent, fresh_and_old, LATER, tender)
-    assert (result.best_epoch, len(result.history)) == (2, 3)
-    assert result.stopped_because == "guard users got worse"
-    assert result.metrics["guard_ndcg"] == result.history[1]["guard_ndcg"]
+    old = fresh_and_old.with_purpose(Purpose.REPLAY, Purpose.GUARD).without_empty_users()
+    earlier = with_purpose(histories(larger, *[liked("space-0", "space-1")] * 40), Purpose.FRESH)
+    latest = with_purpose(histories(larger, *[liked("space-0", "crime-11")] * 20), Purpose.FRESH)
+    latest = replace(latest, occurred_at=latest.occurred_at + int(earlier.occurred_at.max()))
+    result = fit_micro(parent, Sequences.concat([earlier, latest, old]), LATER, brisk)
+    asked, target = histories(larger, liked("space-0")), larger.index["crime-11"]
+    before, after = (m.parts(asked)["neural"][0] for m in (parent, result.model))
+    assert (after > after[target]).sum() < (before > before[target]).sum()
 
 
-def test_every_fresh_event_is_a_target_and_guard_users_are_none(
-    parent: Recommender, fresh_and_old: Sequences, brisk: Settings, monkeypatch: pytest.MonkeyPatch
+def test_guard_users_are_not_learned_from(
+    parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
 ) -> None:
-    seen: list[Sequences] = []
-    monkeypatch.setattr(
-        "recsys.training.micro.UserBatches",
-        lambda trained, *how: seen.append(trained) or UserBatches(trained, *how),
-    )
-    fit_micro(parent, fresh_and_old, LATER, brisk)
-    targets = seen[0].weight > 0
-    fresh = seen[0].purpose == CODE[Purpose.FRESH]
-    assert fresh.sum() == (fresh_and_old.purpose == CODE[Purpose.FRESH]).sum()
-    assert targets[fresh].all()
-    assert not (seen[0].purpose == CODE[Purpose.GUARD]).any()
+    """Whatever guard users did, weights become the same: they only end an update that harms them."""
+    ever = brisk.model_copy(update={"gate": brisk.gate.model_copy(update={"forgetting_margin": 1.0})})
+    others = fresh_and_old.with_purpose(Purpose.FRESH, Purpose.REPLAY).without_empty_users()
+    guards = [theme_world(larger, users=30, seed=seed, left_out=("new",)) for seed in (5, 6)]
+    updates = [
+        fit_micro(parent, Sequences.concat([others, with_purpose(guard, Purpose.GUARD)]), LATER, ever)
+        for guard in guards
+    ]
+    assert np.array_equal(*(update.model.item_vectors() for update in updates))
 
 
 def test_held_out_events_are_not_trained_on(
