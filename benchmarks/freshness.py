@@ -239,7 +239,7 @@ def _full(dataset: Dataset, known: Sequences, settings: Settings, folder: Path) 
     if (checkpoint / MANIFEST).is_file():
         manifest = read_manifest(checkpoint)
         if manifest["fingerprint"] == asked:
-            model = Recommender.load(checkpoint).with_catalogue(dataset.catalogue)
+            model = Recommender.load(checkpoint, to_update=True).with_catalogue(dataset.catalogue)
             return model.eval(), manifest["processor_seconds"]
     started = time.process_time()
     fitted = fit_full(dataset.catalogue, dataset.event_types, known, settings, folder / "run")

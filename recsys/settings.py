@@ -184,9 +184,7 @@ class MicroUpdateSettings(_Section):
 
     min_fresh_events: int = Field(20, ge=1, description="skip the run below this")
     epochs: int = Field(4, ge=1)
-    batch_size: int = Field(
-        16, ge=1, description="users; an hour has few, and many small steps learn"
-    )
+    batch_size: int = Field(16, ge=1, description="users; an hour has few, and many small steps learn")
     learning_rate: float = Field(1e-3, gt=0)
     warmup_share: float = Field(0.1, ge=0, le=1)
     distillation_weight: float = Field(0.5, ge=0)

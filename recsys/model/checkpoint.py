@@ -13,6 +13,10 @@
     id, so that no new item breaks a checkpoint.
 ``collaborative.safetensors``
     the item-to-item weights, sparse by row, when the model has them.
+``co_occurrences.safetensors``
+    how many users consumed both of two items, which these weights were solved from and a micro-update
+    solves them from anew. Counts only, the upper triangle sparse by row, in the fewest bytes that hold
+    them; nobody else reads it. Checkpoints from before it was kept have none.
 """
 
 import json
@@ -28,10 +32,11 @@ import safetensors.numpy
 import safetensors.torch
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
-from recsys.model.collaborative import EASE, Popularity
+from recsys.model.collaborative import EASE, CoOccurrences, Popularity
 from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
@@ -40,6 +45,7 @@ from recsys.snapshot.sequences import Catalogue
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+CO_OCCURRENCES = "co_occurrences.safetensors"
 _TEXT = "text."
 _COMMENTS = "comments."
 _REQUESTS = "requests."
@@ -92,6 +98,8 @@ def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, ob
             },
             folder / "collaborative.safetensors",
         )
+        if model.collaborative.co_occurrences is not None:
+            _save_co_occurrences(model.collaborative.co_occurrences, folder / CO_OCCURRENCES)
     content = {
         "format_version": FORMAT_VERSION,
         "model": model.settings.model_dump(mode="json"),
@@ -133,11 +141,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
-def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
+def load_recommender(folder: Path, device: str = "cpu", *, to_update: bool = False) -> Recommender:
     """Read a checkpoint on the catalogue it was saved with (ids and titles; texts by their digest).
 
     The base encoder is loaded only when a text must be encoded, but where it can be found without a
     network its digest is compared at once.
+
+    Parameters
+    ----------
+    to_update
+        Read also what only a micro-update needs.
 
     Raises
     ------
@@ -172,7 +185,7 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         model.items.trained.copy_(torch.from_numpy(items["trained"].to_numpy(zero_copy_only=False)))
         model.popularity = Popularity(items["count"].to_numpy().astype(np.float32))
         if manifest["collaborative"]:
-            model.collaborative = _load_collaborative(folder / "collaborative.safetensors", len(names))
+            model.collaborative = _load_collaborative(folder, len(names), to_update)
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is incomplete or broken: {error}") from error
     model.text_digests = items["text_digest"].to_pylist()
@@ -194,9 +207,27 @@ def _check_local_encoder(encoder: EncoderIdentity) -> None:
     check_encoder(encoder, found.sha256)
 
 
-def _load_collaborative(path: Path, n_items: int) -> EASE:
-    stored = safetensors.numpy.load_file(path)
-    weights = scipy.sparse.csr_matrix(
-        (stored["data"], stored["indices"], stored["indptr"]), shape=(n_items, n_items)
+def _load_collaborative(folder: Path, n_items: int, to_update: bool) -> EASE:
+    stored = safetensors.numpy.load_file(folder / "collaborative.safetensors")
+    weights = _sparse(stored, n_items)
+    counts = None
+    if to_update and (folder / CO_OCCURRENCES).is_file():
+        counts = CoOccurrences(_sparse(safetensors.numpy.load_file(folder / CO_OCCURRENCES), n_items))
+    return EASE(weights, float(stored["negative"][0]), counts)
+
+
+def _sparse(stored: Mapping[str, NDArray[Any]], n_items: int) -> scipy.sparse.csr_matrix:
+    return scipy.sparse.csr_matrix(
+        (stored["data"].astype(np.float32), stored["indices"].astype(np.int64), stored["indptr"]),
+        shape=(n_items, n_items),
     )
-    return EASE(weights, float(stored["negative"][0]))
+
+
+def _save_co_occurrences(found: CoOccurrences, path: Path) -> None:
+    counts = found.counts
+    tensors = {
+        "data": counts.data.astype(np.min_scalar_type(int(counts.data.max(initial=0)))),
+        "indices": counts.indices.astype(np.min_scalar_type(counts.shape[1])),
+        "indptr": counts.indptr.astype(np.int64),
+    }
+    safetensors.numpy.save_file(tensors, path)

@@ -5,6 +5,7 @@ that best reconstructs what users consumed, with a zero diagonal and a quadratic
 inversion fits it; it is hard to beat on warm items and says nothing about new ones.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from recsys.errors import ConfigurationError
 from recsys.snapshot.sequences import Sequences, parts_of
+
+_log = logging.getLogger(__name__)
 
 DISLIKE_SIGN = -0.5
 """What a disliked or low-rated item counts in a history: it pushes its neighbours down."""
@@ -58,11 +61,72 @@ def _gram_matrix(parts: Sequence[Sequences], n_items: int) -> NDArray[np.float32
     """Return [items, items]: how many users consumed both."""
     gram = np.zeros((n_items, n_items), dtype=np.float32)
     for part in parts:
-        interactions = interaction_matrix(part, n_items)
-        product = (interactions.T @ interactions).tocsr()
-        for start in range(0, n_items, _BLOCK_ITEMS):  # no second dense matrix of all items
-            gram[start : start + _BLOCK_ITEMS] += product[start : start + _BLOCK_ITEMS].toarray()
+        _add_blocks(gram, _co_occurrences(part, n_items))
     return gram
+
+
+def _co_occurrences(histories: Sequences, n_items: int) -> scipy.sparse.csr_matrix:
+    interactions = interaction_matrix(histories, n_items)
+    return (interactions.T @ interactions).tocsr()
+
+
+def _add_blocks(dense: NDArray[np.float32], added: scipy.sparse.csr_matrix) -> None:
+    for start in range(0, len(dense), _BLOCK_ITEMS):  # no second dense matrix of all items
+        dense[start : start + _BLOCK_ITEMS] += added[start : start + _BLOCK_ITEMS].toarray()
+
+
+@dataclass(frozen=True)
+class CoOccurrences:
+    """How many users consumed both of two items: all that EASE has to know of the feedback.
+
+    Attributes
+    ----------
+    counts
+        [items, items] upper triangle with the diagonal, which is how many users consumed an item.
+    """
+
+    counts: scipy.sparse.csr_matrix
+
+    @classmethod
+    def of(cls, gram: NDArray[np.float32]) -> "CoOccurrences":
+        """Take the upper triangle of a symmetric matrix [items, items], block by block."""
+        blocks = [
+            scipy.sparse.csr_matrix(np.triu(gram[start : start + _BLOCK_ITEMS], start))
+            for start in range(0, len(gram), _BLOCK_ITEMS)
+        ]
+        return cls(scipy.sparse.vstack(blocks, format="csr"))
+
+    def changed(self, before: Sequences, after: Sequences) -> "CoOccurrences":
+        """Return the counts after the events of some users, the same in both, became `after`."""
+        n_items = self.counts.shape[0]
+        change = _co_occurrences(after, n_items) - _co_occurrences(before, n_items)
+        counts = (self.counts + scipy.sparse.triu(change, format="csr")).maximum(0).tocsr()
+        counts.eliminate_zeros()
+        return CoOccurrences(counts.astype(np.float32))
+
+    def aligned(self, positions: NDArray[np.int64], n_items: int) -> "CoOccurrences":
+        """Move item i to `positions[i]` in a catalogue of `n_items`; a negative position drops it."""
+        moved = _moved(self.counts, positions, n_items).tocoo()
+        rows, columns = np.minimum(moved.row, moved.col), np.maximum(moved.row, moved.col)
+        return CoOccurrences(scipy.sparse.csr_matrix((moved.data, (rows, columns)), shape=moved.shape))
+
+    def gram(self) -> NDArray[np.float32]:
+        """Return the symmetric matrix [items, items]."""
+        gram = np.zeros(self.counts.shape, dtype=np.float32)
+        _add_blocks(gram, scipy.sparse.triu(self.counts, 1).T.tocsr())
+        _add_blocks(gram, self.counts)
+        return gram
+
+
+def _moved(
+    matrix: scipy.sparse.csr_matrix, positions: NDArray[np.int64], n_items: int
+) -> scipy.sparse.csr_matrix:
+    found = matrix.tocoo()
+    rows, columns = positions[found.row], positions[found.col]
+    keep = (rows >= 0) & (columns >= 0)
+    return scipy.sparse.csr_matrix(
+        (found.data[keep], (rows[keep], columns[keep])), shape=(n_items, n_items), dtype=np.float32
+    )
 
 
 @dataclass(frozen=True)
@@ -71,6 +135,8 @@ class EASE:
 
     weights: scipy.sparse.csr_matrix
     negative: float = 1.0
+    co_occurrences: CoOccurrences | None = None
+    """What it was solved from; None where it is only asked, never updated."""
 
     @classmethod
     def fit(
@@ -81,6 +147,7 @@ class EASE:
         *,
         neighbours: int | None = None,
         negative: float = 1.0,
+        keep_counts: bool = False,
         max_memory_bytes: int = 8 << 30,
     ) -> "EASE":
         """Solve for the weights from the non-negative events of `sequences`.
@@ -98,6 +165,8 @@ class EASE:
         negative
             What a disliked item counts when scoring. As a baseline 1 is strongest on ML-100K: there a
             low rating is interest too. Below 0, a dislike pushes its like down.
+        keep_counts
+            Keep what an update starts from, `co_occurrences`.
         max_memory_bytes
             Refuse, before it is spent, to use more than this.
 
@@ -116,25 +185,26 @@ class EASE:
         if regularisation <= 0:
             raise ConfigurationError(f"the EASE penalty must be above 0, not {regularisation}")
         gram = _gram_matrix(parts_of(sequences), n_items)
-        seen = np.flatnonzero(gram.diagonal() > 0)
-        if len(seen) == 0:
-            return cls(scipy.sparse.csr_matrix((n_items, n_items), dtype=np.float32), negative)
-        gram = gram[np.ix_(seen, seen)]
-        gram[np.diag_indices_from(gram)] += regularisation
-        factor = scipy.linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
-        inverse = scipy.linalg.cho_solve(
-            factor, np.eye(len(seen), dtype=np.float32), overwrite_b=True, check_finite=False
-        )
-        inverse /= -np.diag(inverse).copy()
-        np.fill_diagonal(inverse, 0.0)
-        if neighbours is not None and neighbours < len(seen):
-            cut = np.partition(np.abs(inverse), len(seen) - neighbours, axis=0)[len(seen) - neighbours]
-            inverse[np.abs(inverse) < cut] = 0.0
-        weights = scipy.sparse.coo_matrix(inverse)
-        full = scipy.sparse.csr_matrix(
-            (weights.data, (seen[weights.row], seen[weights.col])), shape=(n_items, n_items), dtype=np.float32
-        )
-        return cls(full, negative)
+        counts = CoOccurrences.of(gram) if keep_counts else None
+        return cls(_solve(gram, regularisation, neighbours), negative, counts)
+
+    def updated(
+        self, before: Sequences, after: Sequences, regularisation: float, *, neighbours: int | None = None
+    ) -> "EASE":
+        """Return the weights after the events of some users, the same in both, became `after`.
+
+        Without `co_occurrences` there is nothing to update from, and the weights stay; also when the counts
+        do not fit together, because `before` was never counted (someone gave consent since, say).
+        """
+        if self.co_occurrences is None:
+            return self
+        counts = self.co_occurrences.changed(before, after)
+        try:
+            weights = _solve(counts.gram(), regularisation, neighbours)
+        except scipy.linalg.LinAlgError as error:
+            _log.warning("collaborative filtering stays as it is until the next full fine-tune: %s", error)
+            return self
+        return EASE(weights, self.negative, counts)
 
     @property
     def n_items(self) -> int:
@@ -148,13 +218,37 @@ class EASE:
 
     def aligned(self, positions: NDArray[np.int64], n_items: int) -> "EASE":
         """Move item i to `positions[i]` in a catalogue of `n_items`; a negative position drops it."""
-        weights = self.weights.tocoo()
-        rows, columns = positions[weights.row], positions[weights.col]
-        keep = (rows >= 0) & (columns >= 0)
-        moved = scipy.sparse.csr_matrix(
-            (weights.data[keep], (rows[keep], columns[keep])), shape=(n_items, n_items), dtype=np.float32
+        counts = self.co_occurrences
+        return replace(
+            self,
+            weights=_moved(self.weights, positions, n_items),
+            co_occurrences=None if counts is None else counts.aligned(positions, n_items),
         )
-        return replace(self, weights=moved)
+
+
+def _solve(
+    gram: NDArray[np.float32], regularisation: float, neighbours: int | None
+) -> scipy.sparse.csr_matrix:
+    """Return the weights [items, items] for the Gram matrix [items, items], whose memory is used."""
+    n_items = len(gram)
+    seen = np.flatnonzero(gram.diagonal() > 0)
+    if len(seen) == 0:
+        return scipy.sparse.csr_matrix((n_items, n_items), dtype=np.float32)
+    gram = gram[np.ix_(seen, seen)]
+    gram[np.diag_indices_from(gram)] += regularisation
+    factor = scipy.linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
+    inverse = scipy.linalg.cho_solve(
+        factor, np.eye(len(seen), dtype=np.float32), overwrite_b=True, check_finite=False
+    )
+    inverse /= -np.diag(inverse).copy()
+    np.fill_diagonal(inverse, 0.0)
+    if neighbours is not None and neighbours < len(seen):
+        cut = np.partition(np.abs(inverse), len(seen) - neighbours, axis=0)[len(seen) - neighbours]
+        inverse[np.abs(inverse) < cut] = 0.0
+    weights = scipy.sparse.coo_matrix(inverse)
+    return scipy.sparse.csr_matrix(
+        (weights.data, (seen[weights.row], seen[weights.col])), shape=(n_items, n_items), dtype=np.float32
+    )
 
 
 @dataclass(frozen=True)

@@ -122,11 +122,11 @@ class Recommender(nn.Module):
         return model
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> "Recommender":
+    def load(cls, folder: str | Path, device: str = "cpu", *, to_update: bool = False) -> "Recommender":
         """Read a checkpoint; see `recsys.model.checkpoint`."""
         from recsys.model.checkpoint import load_recommender
 
-        return load_recommender(Path(folder), device)
+        return load_recommender(Path(folder), device, to_update=to_update)
 
     def save(self, folder: str | Path, **manifest: object) -> None:
         """Write a checkpoint, with further entries for its manifest; see `recsys.model.checkpoint`."""

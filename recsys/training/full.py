@@ -286,6 +286,7 @@ def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], settings
         settings.model.collaborative_penalty,
         neighbours=settings.model.collaborative_neighbours,
         negative=DISLIKE_SIGN,
+        keep_counts=True,
     )
 
 

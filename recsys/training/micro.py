@@ -38,12 +38,12 @@ def fit_micro(
 ) -> Fitted:
     """Update a copy of `parent` on the fresh events of a micro snapshot.
 
-    The text encoder is frozen and collaborative filtering waits for the night. Every fresh event is a
+    The text encoder is frozen. Every fresh event is a
     target, replayed ones are targets too, history is context; on all of them the next-item distribution
     is held near the parent's. An item met for the first time begins with the id part of its stand-in.
     Nothing fresh is held back to choose an epoch: small steps in a fixed number, and guard users, who are
     not learned from, tell when to stop. Weights with which they are ranked worse than by the parent, by
-    more than the gate's margin, are not kept.
+    more than the gate's margin, are not kept. Popularity and collaborative filtering count every fresh event.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def fit_micro(
     if best_epoch == 0:
         stopped += "; the parent's weights were kept"
         metrics["guard_ndcg"] = metrics["parent_guard_ndcg"]
-    _count(model, sequences, fresh)
+    _count(model, sequences, fresh, settings)
     model.seat_newcomers()
     return Fitted(model.eval(), history, best_epoch, metrics, stopped)
 
@@ -167,7 +167,18 @@ def _ndcg(ranks: NDArray[np.int64], k: int) -> float:
     return float(ndcg_of_ranks(ranks, k).mean()) if len(ranks) else 0.0
 
 
-def _count(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_]) -> None:
-    """Add the fresh events to the popularity counts; collaborative filtering waits for the night."""
+def _count(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_], settings: Settings) -> None:
+    """Add the fresh events to what is fitted by counting: popularity and collaborative filtering.
+
+    A fresh event goes together with what its user had before, as far as the snapshot's histories reach.
+    """
     added = Popularity.fit(sequences.where(fresh), len(model.catalogue)).counts
     model.popularity = Popularity(model.popularity.counts + added)
+    if model.collaborative is not None:
+        history = sequences.purpose == PURPOSES.index(Purpose.HISTORY)
+        model.collaborative = model.collaborative.updated(
+            sequences.where(history),
+            sequences.where(history | fresh),
+            settings.model.collaborative_penalty,
+            neighbours=settings.model.collaborative_neighbours,
+        )

@@ -127,7 +127,7 @@ def _fit(
                 report=report, on_step=on_step,
             )  # fmt: skip
     assert parent is not None
-    model = Recommender.load(parent)
+    model = Recommender.load(parent, to_update=True)
     if model.event_types.names != snapshot.event_types().names:
         raise CheckpointError(
             f"the parent knows the event types {', '.join(model.event_types.names)}, the snapshot has "

@@ -1,12 +1,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from recsys.errors import CheckpointError
-from recsys.model.checkpoint import MANIFEST, read_manifest
+from recsys.model.checkpoint import CO_OCCURRENCES, MANIFEST, read_manifest
+from recsys.model.collaborative import EASE
 from recsys.model.recommender import Recommender
-from tests.small_models import small_settings, theme_catalogue, write_tiny_encoder
+from tests.small_models import small_settings, theme_catalogue, theme_world, write_tiny_encoder
 
 
 @pytest.fixture
@@ -57,6 +60,38 @@ def test_a_broken_file_is_named(checkpoint: Path, name: str) -> None:
     (checkpoint / name).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="incomplete or broken"):
         Recommender.load(checkpoint)
+
+
+def test_what_an_update_starts_from_is_read_for_an_update_only(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    n_items = len(recommender.catalogue)
+    counted = recommender.clone()
+    counted.collaborative = EASE.fit(theme_world(recommender.catalogue), n_items, 5.0, keep_counts=True)
+    counted.save(tmp_path)
+    assert counted.collaborative.co_occurrences is not None
+    served, updated = Recommender.load(tmp_path), Recommender.load(tmp_path, to_update=True)
+    assert served.collaborative is not None
+    assert served.collaborative.co_occurrences is None
+    assert updated.collaborative is not None
+    assert updated.collaborative.co_occurrences is not None
+    np.testing.assert_array_equal(
+        updated.collaborative.co_occurrences.gram(), counted.collaborative.co_occurrences.gram()
+    )
+    stored = safetensors.numpy.load_file(tmp_path / CO_OCCURRENCES)
+    assert {stored["data"].dtype, stored["indices"].dtype} == {np.dtype(np.uint8)}
+
+
+def test_a_checkpoint_from_before_co_occurrences_were_kept_loads_for_an_update(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    old = recommender.clone()
+    old.collaborative = EASE.fit(theme_world(recommender.catalogue), len(recommender.catalogue), 5.0)
+    old.save(tmp_path)
+    loaded = Recommender.load(tmp_path, to_update=True).collaborative
+    assert loaded is not None
+    assert loaded.co_occurrences is None
+    np.testing.assert_array_equal(loaded.weights.toarray(), old.collaborative.weights.toarray())
 
 
 def test_a_folder_without_manifest_is_no_checkpoint(tmp_path: Path) -> None:

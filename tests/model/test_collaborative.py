@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigurationError
-from recsys.model.collaborative import EASE, Popularity, interaction_matrix
+from recsys.model.collaborative import EASE, CoOccurrences, Popularity, interaction_matrix
 from tests.small_models import disliked, histories, liked, theme_catalogue
 
 CATALOGUE = theme_catalogue(4)
@@ -76,3 +76,49 @@ def test_parts_move_with_their_items_to_another_catalogue() -> None:
     assert moved.weights[positions[SPACE[0]], positions[SPACE[1]]] == ease.weights[SPACE[0], SPACE[1]]
     assert counted.counts[positions[CRIME[0]]] == 3
     assert counted.counts.sum() == popularity.counts.sum()
+
+
+def test_an_update_gives_what_fitting_everything_anew_does() -> None:
+    before = histories(CATALOGUE, liked("space-0", "crime-0"), liked("space-1"), [])
+    after = histories(
+        CATALOGUE, liked("space-0", "crime-0", "cooking-0"), liked("space-1", "crime-3"), liked("space-3")
+    )
+    old = EASE.fit([PAST, before], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
+    updated = old.updated(before, after, 2.0, neighbours=5)
+    anew = EASE.fit([PAST, after], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
+    np.testing.assert_allclose(updated.weights.toarray(), anew.weights.toarray(), atol=1e-6)
+    assert (updated.weights != old.weights).nnz
+    assert updated.negative == -0.5
+    again, kept = updated.co_occurrences, anew.co_occurrences
+    assert again is not None
+    assert kept is not None
+    np.testing.assert_array_equal(again.gram(), kept.gram())
+
+
+def test_weights_stay_where_nothing_was_kept_to_update_them_from() -> None:
+    ease = EASE.fit(PAST, len(CATALOGUE), 2.0)
+    assert ease.updated(PAST, PAST, 2.0) is ease
+
+
+def test_what_is_updated_moves_with_the_items() -> None:
+    positions = np.arange(len(CATALOGUE))[::-1].astype(np.int64).copy()
+    positions[SPACE[3]] = -1
+    ease = EASE.fit(PAST, len(CATALOGUE), 2.0, keep_counts=True)
+    moved = ease.aligned(positions, 20)
+    counts: CoOccurrences | None = moved.co_occurrences
+    assert counts is not None
+    gram = counts.gram()
+    np.testing.assert_array_equal(gram, gram.T)
+    assert gram[positions[SPACE[0]], positions[SPACE[1]]] == 5
+    none = histories(CATALOGUE, [])
+    np.testing.assert_allclose(
+        moved.updated(none, none, 2.0).weights.toarray(), moved.weights.toarray(), atol=1e-6
+    )
+
+
+def test_weights_stay_when_the_counts_do_not_fit_together(caplog: pytest.LogCaptureFixture) -> None:
+    ease = EASE.fit(PAST, len(CATALOGUE), 2.0, keep_counts=True)
+    never_counted = histories(CATALOGUE, *[liked("space-0")] * 50)
+    after = histories(CATALOGUE, *[liked("space-0", "cooking-1")] * 50)
+    assert ease.updated(never_counted, after, 2.0) is ease
+    assert "stays as it is" in caplog.text

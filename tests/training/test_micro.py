@@ -139,3 +139,27 @@ def test_a_single_fresh_event_is_learned_from(
     result = fit_micro(parent, one, datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=1), brisk)
     assert np.isfinite(result.model.score(one)).all()
     assert result.model.popularity.counts.sum() == parent.popularity.counts.sum() + 1
+
+
+def test_fresh_events_are_counted_in_collaborative_filtering_too(
+    parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
+) -> None:
+    result = fit_micro(parent, fresh_and_old, LATER, brisk)
+    new, companion = larger.index["new"], larger.index["crime-11"]
+    assert parent.collaborative is not None
+    assert result.model.collaborative is not None
+    assert parent.collaborative.weights[companion, new] == 0
+    assert result.model.collaborative.weights[companion, new] > 0
+
+
+def test_fresh_events_go_together_with_what_their_user_had_before(
+    parent: Recommender, larger: Catalogue, brisk: Settings
+) -> None:
+    everything = histories(larger, *[liked("cooking-0", "crime-11")] * 3)
+    purpose = np.tile([CODE[Purpose.HISTORY], CODE[Purpose.FRESH]], 3).astype(np.int8)
+    result = fit_micro(parent, replace(everything, purpose=purpose), LATER, brisk)
+    pair = sorted((larger.index["cooking-0"], larger.index["crime-11"]))
+    known = [model.collaborative for model in (parent, result.model)]
+    before, after = (ease.co_occurrences.counts for ease in known if ease and ease.co_occurrences)
+    assert after[*pair] == before[*pair] + 3
+    assert after.diagonal()[larger.index["cooking-0"]] == before.diagonal()[larger.index["cooking-0"]]
