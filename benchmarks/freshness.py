@@ -337,11 +337,15 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         "none": "(a) no update",
         "vectors": "(b) user vectors hourly",
         "micro": "(c) micro-updates",
-        "full": "(d) full fine-tune each window",
+        "full": "(d) full fine-tune just before",
     }
     figure, axes = pyplot.subplots(figsize=(9, 5))
     for way, curve in figures["curves"].items():
         told = np.array([(number, value) for number, value in enumerate(curve, 1) if value is not None])
+        if len(told) < len(curve):  # a line would claim what was not measured
+            label = f"{labels[way]}, measured on {len(told)} windows"
+            axes.scatter(told[:, 0], told[:, 1], label=label, color="tab:red")
+            continue
         near = np.abs(told[:, :1] - told[:, 0]) <= _SMOOTHED // 2
         smooth = (near * told[:, 1]).sum(1) / near.sum(1)
         axes.plot(told[:, 0], smooth, label=f"{labels[way]}: {told[:, 1].mean():.4f}")

@@ -187,7 +187,11 @@ class MicroUpdateSettings(_Section):
     batch_size: int = Field(16, ge=1, description="users; an hour has few, and many small steps learn")
     learning_rate: float = Field(1e-3, gt=0)
     warmup_share: float = Field(0.1, ge=0, le=1)
-    distillation_weight: float = Field(0.5, ge=0)
+    distillation_weight: float = Field(
+        0.0,
+        ge=0,
+        description="how much the next-item distribution is held near the parent's; 0: replay alone",
+    )
     replay_users_per_fresh_user: float = Field(1.0, ge=0)
     max_replay_users: int = Field(20_000, ge=0, description="kept in a reservoir, and drawn from it")
     guard_share: float = Field(0.1, ge=0, le=0.5, description="users kept apart to measure forgetting")

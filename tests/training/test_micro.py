@@ -48,7 +48,9 @@ def fresh_and_old(larger: Catalogue) -> Sequences:
 
 @pytest.fixture(scope="module")
 def brisk(quick: Settings) -> Settings:
-    micro = quick.micro_update.model_copy(update={"epochs": 6, "learning_rate": 2e-3})
+    micro = quick.micro_update.model_copy(
+        update={"epochs": 6, "learning_rate": 2e-3, "distillation_weight": 0.5}
+    )
     return quick.model_copy(update={"micro_update": micro})
 
 
