@@ -286,7 +286,11 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
     purpose[affected[owner]] = code[Purpose.HISTORY]
     purpose[(guard_users & ~affected)[owner] & (arrived.occurred_at < half)] = code[Purpose.GUARD]
     purpose[fresh] = np.where(guard_users[owner[fresh]], code[Purpose.PROBE], code[Purpose.FRESH])
-    return replace(arrived, purpose=purpose).where(purpose >= 0).last(settings.model.max_events)
+    # All that is fresh, and the latest of what was known, which in a user's order comes before it.
+    known = np.bincount(owner[(purpose >= 0) & ~fresh], minlength=arrived.users)
+    number = np.arange(arrived.events) - arrived.offsets[owner]
+    recent = number >= (known - 2 * settings.model.max_events)[owner]
+    return replace(arrived, purpose=purpose).where((purpose >= 0) & recent)
 
 
 def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until: int | None) -> float:
