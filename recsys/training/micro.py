@@ -72,8 +72,7 @@ def fit_micro(
     model = parent.clone().to(choose_device(settings.training.device))
     teacher = parent.to(model.device).eval()
     guard = sequences.purpose == code[Purpose.GUARD]
-    replayed = np.isin(sequences.purpose, [code[Purpose.REPLAY], code[Purpose.HISTORY]])
-    target = fresh | replayed
+    target = fresh | (sequences.purpose == code[Purpose.REPLAY])
     weighted = replace(sequences, weight=np.where(target, sequences.weight, 0).astype(np.float32))
     trained = weighted.where(~held_out & ~guard).without_empty_users()
     items = np.unique(sequences.item_index[fresh])

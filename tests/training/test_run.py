@@ -160,6 +160,15 @@ def test_a_micro_update_starts_from_its_parent(
     assert result.kind == "micro"
     assert result.trained_through.transaction_id > parent.trained_through.transaction_id
     assert Recommender.load(result.checkpoint).popularity.counts.sum() > 0
+    assert counted(result.checkpoint) > counted(parent.checkpoint)
+
+
+def counted(checkpoint: str) -> float:
+    """Return how often users and items met, as collaborative filtering has counted it."""
+    collaborative = Recommender.load(checkpoint, to_update=True).collaborative
+    assert collaborative is not None
+    assert collaborative.co_occurrences is not None
+    return float(collaborative.co_occurrences.counts.diagonal().sum())
 
 
 def test_an_error_of_the_process_is_told_with_its_last_lines(small: Settings, tmp_path: Path) -> None:
