@@ -32,10 +32,12 @@ fresh AS MATERIALIZED (
         AND feedback.occurred_at < 'infinity'
 ),
 
+-- In the order of the history's index, so that one user's pages are followed by the next one's.
 affected_users AS MATERIALIZED (
     SELECT user_id, user_key, is_guard
     FROM eligible_users
     WHERE user_id IN (SELECT user_id FROM fresh)
+    ORDER BY user_id
 ),
 
 -- Everything but comments is in the index feedback_history, a user's events of a month side by side. Few rows

@@ -129,7 +129,8 @@ def _simulate(
     used = {**asdict(settings), "world": asdict(behaviour), "explore": explore}
     figures.write_text(json.dumps(to_json(reports, used), indent=2, allow_nan=False) + "\n")
     _print(console, reports, settings.days)
-    console.print(f"{picture} and {figures}, {(time.monotonic() - started) / 60:.1f} minutes")
+    minutes = (time.monotonic() - started) / 60
+    console.print(f"{picture} and {figures}, {minutes:.1f} minutes", soft_wrap=True)
 
 
 def _cache() -> Path:

@@ -56,6 +56,7 @@ def test_policies_live_through_days_on_systems_of_their_own(
         "RECSYS_GATE__ON_INCONCLUSIVE": '{"better_than_popularity": "ignore"}',
     }.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "160")  # narrower terminals break the table's words
     home, out = tmp_path / "home", tmp_path / "out"
     ran = _simulate(
         ratings, "--users", 40, "--items", 60, "--days", 2, "--hours", 1, "--history", 8, "--explore", 0.3,
