@@ -295,6 +295,9 @@ class RetentionSettings(_Section):
     champions: int = Field(20, ge=1, description="former champions to which one can roll back")
     ancestors: int = Field(50, ge=0, description="models that the champion descends from")
     partitions_ahead_months: int = Field(3, ge=1)
+    feedback_months: int | None = Field(
+        None, ge=1, description="months wholly older than this leave the table feedback; unset: none does"
+    )
 
 
 class AlertSettings(_Section):

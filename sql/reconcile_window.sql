@@ -1,5 +1,6 @@
 -- Count where a window's rows are now and store it with the window. Rows that broke no rule but
--- duplicate_... count as duplicates. One statement, so that a row on its way to quarantine counts once.
+-- duplicate_... count as duplicates. One statement, so that a row on its way to quarantine counts once. Rows of
+-- months that were retired, or dropped since, were valid then.
 -- Parameters: window_id, lower, upper
 WITH held AS (
     SELECT NOT EXISTS (
@@ -9,7 +10,9 @@ WITH held AS (
     WHERE transaction_id >= :lower AND transaction_id < :upper
 )
 UPDATE windows
-SET valid = (SELECT count(*) FROM feedback WHERE transaction_id >= :lower AND transaction_id < :upper),
+SET valid = (SELECT count(*) FROM feedback WHERE transaction_id >= :lower AND transaction_id < :upper)
+        + (SELECT count(*) FROM retired.feedback WHERE transaction_id >= :lower AND transaction_id < :upper)
+        + (SELECT coalesce(sum(rows), 0) FROM dropped_feedback WHERE dropped_feedback.window_id = :window_id),
     quarantined = (SELECT count(*) FROM held WHERE NOT only_duplicate),
     duplicates = (SELECT count(*) FROM held WHERE only_duplicate),
     erased = (

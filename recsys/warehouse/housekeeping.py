@@ -16,7 +16,7 @@ from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.warehouse.erasure import erase_requested
-from recsys.warehouse.partitions import ensure_ahead
+from recsys.warehouse.partitions import ensure_ahead, retire_months
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, quarantine, windows
 from recsys.warehouse.windows import reconcile_window
@@ -47,6 +47,7 @@ class HousekeepingReport:
     """
 
     partitions_made: int
+    partitions_retired: int
     erasures_done: int
     erasures_waiting: int
     snapshots_removed: int
@@ -67,6 +68,7 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
     from recsys.registry.evaluation_files import erase_from_evaluations
 
     partitions_made = _make_partitions(engine, settings)
+    partitions_retired = _retire_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings)
     _remove_left_over_shards(settings)
     erased = erase_requested(
@@ -75,6 +77,7 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
     reconciled, unbalanced = _reconcile(engine, settings)
     report = HousekeepingReport(
         partitions_made=partitions_made,
+        partitions_retired=partitions_retired,
         erasures_done=len(erased),
         erasures_waiting=_waiting(engine),
         snapshots_removed=snapshots_removed,
@@ -97,6 +100,17 @@ def _make_partitions(engine: sa.Engine, settings: Settings) -> int:
     """Make partitions ahead; the other chores do not wait for whoever stands in the way."""
     try:
         return ensure_ahead(engine, settings.retention.partitions_ahead_months)
+    except ServiceUnavailableError as error:
+        send_alert(settings, str(error))
+        return 0
+
+
+def _retire_partitions(engine: sa.Engine, settings: Settings) -> int:
+    months = settings.retention.feedback_months
+    if months is None:
+        return 0
+    try:
+        return retire_months(engine, months)
     except ServiceUnavailableError as error:
         send_alert(settings, str(error))
         return 0

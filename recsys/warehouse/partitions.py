@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from psycopg2.errors import LockNotAvailable
@@ -57,23 +58,68 @@ def _make_month(engine: sa.Engine, ahead: int, attempts: int) -> int:
         "SELECT ensure_feedback_partitions(month, month)"
         " FROM (SELECT now() + make_interval(months => :ahead) AS month) AS wanted"
     )
+    try:
+        return int(_change(engine, statement, {"ahead": ahead}, attempts) or 0)
+    except LockNotAvailable as error:
+        raise ServiceUnavailableError(
+            f"the partition of the month {ahead} months from now was not made: in {attempts} tries a "
+            f"transaction held partitions.feedback_default for more than {_LOCK_TIMEOUT}; find it in "
+            "pg_stat_activity by its xact_start, end it, and run housekeeping again. Until then such "
+            "feedback goes to the default partition"
+        ) from error
+
+
+def _change(engine: sa.Engine, statement: sa.TextClause, parameters: dict[str, object], attempts: int) -> Any:
+    """Run a change of the partitions as a short transaction; raise LockNotAvailable after the last try."""
     for attempt in range(1, attempts + 1):
         try:
-            with engine.begin() as connection:
+            # Each statement must see what was committed before it, above all before a lock was granted.
+            with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-                return int(connection.scalar(statement, {"ahead": ahead}) or 0)
+                return connection.scalar(statement, parameters)
         except sa.exc.OperationalError as error:
             if not isinstance(error.orig, LockNotAvailable):
                 raise
             if attempt == attempts:
-                raise ServiceUnavailableError(
-                    f"the partition of the month {ahead} months from now was not made: in {attempts} tries a "
-                    f"transaction held partitions.feedback_default for more than {_LOCK_TIMEOUT}; find it in "
-                    "pg_stat_activity by its xact_start, end it, and run housekeeping again. Until then such "
-                    "feedback goes to the default partition"
-                ) from error
+                raise error.orig from error
             time.sleep(_PAUSE_SECONDS)
-    return 0
+    return None
+
+
+def retire_months(engine: sa.Engine, months: int, *, attempts: int = 5) -> int:
+    """Take the partitions that are wholly older than some months out of feedback; return how many were.
+
+    A month goes to the schema `retired` as it is, in one transaction. It stays when a consumer's windows have not
+    handled all of its rows, when some are held in quarantine, or when the champion has not trained on all of
+    it; the log says so. Feedback that comes late for a retired month finds the default partition, or a new one.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        Somebody held feedback all the time; the month stays until the next call.
+    """
+    with engine.connect() as connection:
+        old = connection.scalars(
+            sa.text(read_statement("select_months_to_retire")), {"months": months}
+        ).all()
+    retired = 0
+    for month in old:
+        try:
+            reason = _change(
+                engine, sa.text("SELECT retire_feedback_month(:month)"), {"month": month}, attempts
+            )
+        except LockNotAvailable as error:
+            raise ServiceUnavailableError(
+                f"the month {month:%Y-%m} was not retired: in {attempts} tries a transaction held feedback "
+                f"for more than {_LOCK_TIMEOUT}; find it in pg_stat_activity by its xact_start, or run "
+                "housekeeping again later"
+            ) from error
+        if reason is None:
+            retired += 1
+            logger.info("feedback of %s is retired", f"{month:%Y-%m}")
+        else:
+            logger.info("feedback of %s stays: %s", f"{month:%Y-%m}", reason)
+    return retired
 
 
 def ensure_months(engine: sa.Engine, months: Iterable[datetime]) -> None:

@@ -23,6 +23,9 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     without them.
     """
     missing = list(connection.scalar(sa.text("SELECT warehouse_grant_roles()")) or [])
+    # A dump of an older release, restored but not migrated yet, lacks it.
+    if connection.scalar(sa.text("SELECT to_regprocedure('warehouse_grant_retired()') IS NOT NULL")):
+        connection.execute(sa.text("SELECT warehouse_grant_retired()"))
     if missing:
         logger.warning(
             "the roles %s are missing and this user may not create roles: let an administrator run %s, then "

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -383,4 +384,15 @@ erased_feedback = Table(
     Column("rows", Integer, nullable=False),
     PrimaryKeyConstraint("request_id", "transaction_id"),
     comment="how many rows an erasure took from which transaction, so that windows reconcile",
+)
+
+# Written by drop_feedback_month alone.
+dropped_feedback = Table(
+    "dropped_feedback",
+    metadata,
+    Column("window_id", BigInteger, ForeignKey("windows.window_id"), nullable=False),
+    Column("month", Date, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    PrimaryKeyConstraint("window_id", "month"),
+    comment="how many rows of a window were in a retired month that was dropped, so that windows reconcile",
 )

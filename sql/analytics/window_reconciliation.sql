@@ -30,7 +30,7 @@ comment on column analytics.window_reconciliation.interval_end is 'exclusive; nu
 comment on column analytics.window_reconciliation.opened_at is 'when its bounds were fixed';
 comment on column analytics.window_reconciliation.reconciled_at is 'when its rows were counted last';
 comment on column analytics.window_reconciliation.arrived is 'rows in the window when it was opened';
-comment on column analytics.window_reconciliation.valid is 'rows in the feedback';
+comment on column analytics.window_reconciliation.valid is 'rows in the feedback, also of months that are retired or dropped by now';
 comment on column analytics.window_reconciliation.quarantined is 'rows in quarantine';
 comment on column analytics.window_reconciliation.duplicates is 'rows in quarantine only because they are there twice';
 comment on column analytics.window_reconciliation.erased is 'rows removed because their users asked to be forgotten';

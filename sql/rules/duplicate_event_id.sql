@@ -1,4 +1,4 @@
--- What: The event id of a row that arrived earlier with another time.
+-- What: The event id of a row that arrived earlier with another time, or in a month that is retired by now.
 -- Why: An event id names one event; the same id and time cannot be stored twice at all.
 -- Reason: duplicate_event_id
 -- Scan: own
@@ -39,3 +39,8 @@ WHERE EXISTS (SELECT FROM feedback WHERE transaction_id < :lower_transaction_id)
         WHERE earlier.event_id = batch.event_id
             AND earlier.transaction_id < :lower_transaction_id
     )
+UNION ALL
+SELECT batch.feedback_id, 'duplicate_event_id'
+FROM {batch} AS batch
+WHERE EXISTS (SELECT FROM retired.feedback)
+    AND EXISTS (SELECT FROM retired.feedback AS earlier WHERE earlier.event_id = batch.event_id)

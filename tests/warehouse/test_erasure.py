@@ -100,6 +100,7 @@ def test_nothing_of_the_user_is_left_and_the_others_stay(
     assert receipt.request_id == request_id
     assert receipt.rows_removed == {
         "feedback": 9,
+        "retired_feedback": 0,
         "quarantine": 1,
         "impressions": 1,
         "recommendation_lists": 1,
