@@ -89,9 +89,10 @@ def _change(engine: sa.Engine, statement: sa.TextClause, parameters: dict[str, o
 def retire_months(engine: sa.Engine, months: int, *, attempts: int = 5) -> int:
     """Take the partitions that are wholly older than some months out of feedback; return how many were.
 
-    A month goes to the schema `retired` as it is, in one transaction. It stays when a consumer's windows have not
-    handled all of its rows, when some are held in quarantine, or when the champion has not trained on all of
-    it; the log says so. Feedback that comes late for a retired month finds the default partition, or a new one.
+    A month goes to the schema `retired` as it is, in one transaction. It stays when a consumer's windows
+    have not handled all of its rows, when some are held in quarantine, or when the champion has not trained
+    on all of it; the log says so. Feedback that comes late for a retired month finds the default partition,
+    or a new one.
 
     Raises
     ------
@@ -99,9 +100,7 @@ def retire_months(engine: sa.Engine, months: int, *, attempts: int = 5) -> int:
         Somebody held feedback all the time; the month stays until the next call.
     """
     with engine.connect() as connection:
-        old = connection.scalars(
-            sa.text(read_statement("select_months_to_retire")), {"months": months}
-        ).all()
+        old = connection.scalars(sa.text(read_statement("select_months_to_retire")), {"months": months}).all()
     retired = 0
     for month in old:
         try:

@@ -1,6 +1,5 @@
 """Months of feedback leave the table whole, and nothing that they are needed for is lost with them."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -62,7 +61,8 @@ def promote(engine: sa.Engine, window: Window, occurred_before: str) -> None:
         f"""
         INSERT INTO promotion_ledger
             (action, model_version, champion_sequence, reason, explanation, actor, run_key)
-        VALUES ('promote', '{window.window_id}', {window.window_id}, 'better', 'It is.', 't', '{window.run_key}');
+        VALUES ('promote', '{window.window_id}', {window.window_id}, 'better', 'It is.', 't',
+            '{window.run_key}');
         INSERT INTO snapshots
             (window_id, kind, uri, digest, rows, trained_transaction_id, trained_occurred_before)
         VALUES ({window.window_id}, 'full', '{window.run_key}', '', 1,
@@ -87,11 +87,11 @@ def shop(warehouse: sa.Engine) -> sa.Engine:
 
 
 @pytest.fixture
-def retired(shop: sa.Engine) -> Iterator[tuple[sa.Engine, Window]]:
+def retired(shop: sa.Engine) -> tuple[sa.Engine, Window]:
     """The shop after January 2024 was handled and retired, and the window that handled it."""
     window = handle(shop, "1")
     assert retire_months(shop, 6) == 1
-    yield shop, window
+    return shop, window
 
 
 def test_a_month_that_every_window_has_handled_is_retired_whole(retired: tuple[sa.Engine, Window]) -> None:
@@ -169,7 +169,7 @@ def test_a_month_that_the_champion_has_not_trained_on_stays(
     shop: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    # What happened from the middle of the month on was held out from the champion: its next update trains on it.
+    # What happened from the middle of the month on was held out: the next update trains on it.
     promote(shop, handle(shop, "1"), "2024-01-15")
     assert retire_months(shop, 6) == 0
     assert "has not trained on all of it" in caplog.text
@@ -192,7 +192,7 @@ def test_windows_add_up_after_a_month_was_retired_erased_from_and_dropped(
     assert ids(shop, "retired.feedback") == ["a"]
     found = reconcile_window(shop, window.window_id)
     assert (found.balanced, found.valid, found.erased) == (True, 2, 1)
-    write(shop, f"SELECT drop_feedback_month('{OLD}')")
+    write(shop, f"SELECT drop_feedback_month('{OLD:%Y-%m-%d}')")
     assert ids(shop, "retired.feedback") == []
     found = reconcile_window(shop, window.window_id)
     assert (found.balanced, found.valid, found.erased) == (True, 2, 1)
@@ -209,9 +209,9 @@ def test_late_feedback_of_a_retired_month_finds_a_place_and_a_window(
     assert ids(shop, f"partitions.{NAME}") == ["late", "later"]
     assert handle(shop, "2").arrived == 2
     assert retire_months(shop, 6) == 0  # one part of a month at a time
-    write(shop, f"SELECT drop_feedback_month('{OLD}')")
+    write(shop, f"SELECT drop_feedback_month('{OLD:%Y-%m-%d}')")
     assert retire_months(shop, 6) == 1
-    write(shop, f"SELECT drop_feedback_month('{OLD}')")
+    write(shop, f"SELECT drop_feedback_month('{OLD:%Y-%m-%d}')")
     for window_id in (1, 2):
         assert reconcile_window(shop, window_id).balanced
 
@@ -239,7 +239,7 @@ def test_a_month_comes_back_with_what_came_late_meanwhile(
         ensure_months(shop, [OLD])
         add(shop, "later")
     before = ids(shop, "feedback")
-    write(shop, f"SELECT restore_feedback_month('{OLD}')")
+    write(shop, f"SELECT restore_feedback_month('{OLD:%Y-%m-%d}')")
     assert ids(shop, "feedback") == sorted([*before, "a", "b"])
     assert ids(shop, "partitions.feedback_default") == ids(shop, "retired.feedback") == []
     assert reconcile_window(shop, window.window_id).balanced
@@ -272,7 +272,7 @@ def test_a_writer_of_the_month_holds_its_retirement_and_nobody_waits_long(
 def test_a_retirement_that_is_cut_off_has_not_happened(shop: sa.Engine) -> None:
     handle(shop, "1")
     with shop.connect() as connection:
-        assert connection.execute(sa.text("SELECT retire_feedback_month(:at)"), {"at": OLD}).scalar() is None
+        assert connection.execute(sa.text("SELECT retire_feedback_month(:month)"), {"month": OLD.date()}).scalar() is None
         backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
         write(shop, f"SELECT pg_terminate_backend({backend})")
         connection.invalidate()
@@ -291,23 +291,24 @@ def test_retired_months_are_closed_to_all_but_counting_and_erasing(
             connection.exec_driver_sql(f"SET ROLE {role}")
             try:
                 connection.exec_driver_sql(statement)
-            except sa.exc.ProgrammingError as error:
-                assert "permission denied" in str(error)
+            except sa.exc.DBAPIError as error:
+                if getattr(error.orig, "pgcode", None) != "42501":  # insufficient_privilege
+                    raise
                 return False
             return True
 
     for role in (WRITER, ANALYST):
         assert not allowed(role, "SELECT * FROM retired.feedback")
         assert not allowed(role, f"SELECT * FROM retired.{NAME}")
-        assert not allowed(role, f"SELECT retire_feedback_month('{OLD}')")
+        assert not allowed(role, f"SELECT retire_feedback_month('{OLD:%Y-%m-%d}')")
     assert allowed(PIPELINE, "SELECT * FROM retired.feedback")
     assert allowed(PIPELINE, "DELETE FROM retired.feedback")
     for statement in (
         f"SELECT * FROM retired.{NAME}",
         "UPDATE retired.feedback SET user_id = ''",
         "DELETE FROM dropped_feedback",
-        f"SELECT drop_feedback_month('{OLD}')",
-        f"SELECT restore_feedback_month('{OLD}')",
+        f"SELECT drop_feedback_month('{OLD:%Y-%m-%d}')",
+        f"SELECT restore_feedback_month('{OLD:%Y-%m-%d}')",
     ):
         assert not allowed(PIPELINE, statement)
 

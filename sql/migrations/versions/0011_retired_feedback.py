@@ -5,13 +5,14 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
-# Plain inheritance, not partitions: a month joins and leaves by a change of the catalogue alone, and keeps its
-# indexes, so that windows still reconcile over it and erasure finds a person in it.
+# Plain inheritance, not partitions: a month joins and leaves by a change of the catalogue alone, and keeps
+# its indexes, so that windows still reconcile over it and erasure finds a person in it.
 TABLES = """
 CREATE SCHEMA retired;
 COMMENT ON SCHEMA retired IS 'months of feedback that housekeeping has taken out of use';
 CREATE TABLE retired.feedback (LIKE feedback);
-COMMENT ON TABLE retired.feedback IS 'the rows of all retired months: counted, erased on request, never trained on';
+COMMENT ON TABLE retired.feedback IS
+    'the rows of all retired months: counted, erased on request, never trained on';
 
 CREATE TABLE dropped_feedback (
     window_id bigint NOT NULL REFERENCES windows (window_id),
@@ -23,14 +24,16 @@ COMMENT ON TABLE dropped_feedback IS
     'how many rows of a window were in a retired month that was dropped, so that windows reconcile';
 """
 
-# A table with a default partition refuses DETACH ... CONCURRENTLY. The plain one locks out everybody, but changes the
-# catalogue only; whoever calls sets a lock_timeout. All is one transaction: there is nothing half-way to go on from.
+# A table with a default partition refuses DETACH ... CONCURRENTLY. The plain one locks out everybody, but
+# changes the catalogue only; whoever calls sets a lock_timeout. All is one transaction: one that is cut off
+# has not happened.
 RETIRE = """
-CREATE FUNCTION retire_feedback_month(month_start timestamptz) RETURNS text
+CREATE FUNCTION retire_feedback_month(month date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
+    month_start timestamptz := date_trunc('month', month::timestamp) AT TIME ZONE 'UTC';
     month_end timestamptz := date_add(month_start, interval '1 month', 'UTC');
-    name text := 'feedback_' || to_char(month_start AT TIME ZONE 'UTC', 'YYYY_MM');
+    name text := 'feedback_' || to_char(month, 'YYYY_MM');
     locked boolean := false;
     newest bigint;
     holder text;
@@ -54,7 +57,7 @@ BEGIN
     END IF;
     SELECT ledger.model_version INTO champion FROM promotion_ledger AS ledger
     WHERE champion_sequence IS NOT NULL ORDER BY champion_sequence DESC LIMIT 1;
-    -- Once without a lock, so that nobody waits for a month that stays, and once when nobody can write any more.
+    -- Once without a lock, so that nobody waits for a month that stays, and once when nobody can write.
     LOOP
         EXECUTE format('SELECT max(transaction_id) FROM partitions.%I', name) INTO newest;
         IF newest IS NOT NULL THEN
@@ -110,17 +113,18 @@ BEGIN
     EXECUTE format('ALTER TABLE retired.%I INHERIT retired.feedback', name);
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION retire_feedback_month(timestamptz) IS
-    'take the partition of the month that starts then out of feedback; returns why not, or null';
-REVOKE ALL ON FUNCTION retire_feedback_month(timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION retire_feedback_month(date) IS
+    'take the partition of a month out of feedback; returns why not, or null';
+REVOKE ALL ON FUNCTION retire_feedback_month(date) FROM PUBLIC;
 """
 
 BRING_BACK = """
-CREATE FUNCTION restore_feedback_month(month_start timestamptz) RETURNS void
+CREATE FUNCTION restore_feedback_month(month date) RETURNS void
     LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
+    month_start timestamptz := date_trunc('month', month::timestamp) AT TIME ZONE 'UTC';
     month_end timestamptz := date_add(month_start, interval '1 month', 'UTC');
-    name text := 'feedback_' || to_char(month_start AT TIME ZONE 'UTC', 'YYYY_MM');
+    name text := 'feedback_' || to_char(month, 'YYYY_MM');
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('moves of feedback', 0));
     PERFORM pg_advisory_xact_lock(hashtextextended('ensure_feedback_partitions', 0));
@@ -152,16 +156,16 @@ BEGIN
     );
     EXECUTE format('ALTER TABLE partitions.%I DROP CONSTRAINT in_month', name);
 END $$;
-COMMENT ON FUNCTION restore_feedback_month(timestamptz) IS
-    'put the retired month that starts then back into feedback, with what came late meanwhile';
-REVOKE ALL ON FUNCTION restore_feedback_month(timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION restore_feedback_month(date) IS
+    'put a retired month back into feedback, with what came late meanwhile';
+REVOKE ALL ON FUNCTION restore_feedback_month(date) FROM PUBLIC;
 """
 
 DROP = """
-CREATE FUNCTION drop_feedback_month(month_start timestamptz) RETURNS bigint
+CREATE FUNCTION drop_feedback_month(month date) RETURNS bigint
     LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
-    name text := 'feedback_' || to_char(month_start AT TIME ZONE 'UTC', 'YYYY_MM');
+    name text := 'feedback_' || to_char(month, 'YYYY_MM');
     dropped bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('moves of feedback', 0));
@@ -174,14 +178,14 @@ BEGIN
         ' AND gone.transaction_id < windows.upper_transaction_id'
         ' GROUP BY windows.window_id'
         ' ON CONFLICT (window_id, month) DO UPDATE SET rows = dropped_feedback.rows + excluded.rows',
-        (month_start AT TIME ZONE 'UTC')::date, name
+        date_trunc('month', month)::date, name
     );
     EXECUTE format('DROP TABLE retired.%I', name);
     RETURN dropped;
 END $$;
-COMMENT ON FUNCTION drop_feedback_month(timestamptz) IS
-    'delete the retired month that starts then for good and note its counts; returns its rows';
-REVOKE ALL ON FUNCTION drop_feedback_month(timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION drop_feedback_month(date) IS
+    'delete a retired month for good and note its counts; returns its rows';
+REVOKE ALL ON FUNCTION drop_feedback_month(date) FROM PUBLIC;
 """
 
 # Called again by recsys.warehouse.roles.grant_roles: a restored dump brings no rights.
@@ -195,7 +199,7 @@ BEGIN
         GRANT SELECT, DELETE ON retired.feedback TO recsys_pipeline;
         GRANT SELECT ON dropped_feedback TO recsys_pipeline;
         REVOKE INSERT, UPDATE, DELETE ON dropped_feedback FROM recsys_pipeline;
-        GRANT EXECUTE ON FUNCTION retire_feedback_month(timestamptz) TO recsys_pipeline;
+        GRANT EXECUTE ON FUNCTION retire_feedback_month(date) TO recsys_pipeline;
     END IF;
 END $$;
 COMMENT ON FUNCTION warehouse_grant_retired() IS 'grant the pipeline its rights on retired feedback';
