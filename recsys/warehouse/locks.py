@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 MOVES_OF_FEEDBACK = "moves of feedback"
-"""Turn of whoever takes rows out of feedback or puts them back: quarantine, release, erasure."""
+"""Turn of whoever takes rows out of feedback or puts them back: quarantine, release, erasure, retirement."""
 
 
 def take_turns(connection: sa.Connection, name: str) -> None:
@@ -14,8 +14,9 @@ def take_turns(connection: sa.Connection, name: str) -> None:
 def hold_partitions(connection: sa.Connection) -> None:
     """Keep rows of feedback in their partitions until the transaction ends; writers go on.
 
-    A statement that waits while `ensure_feedback_partitions` moves rows was planned before the move: it
-    looks for them where they were and overlooks them. So whoever must not overlook any calls this first,
-    in a read-committed transaction. Repeatable-read transactions see the rows where they were.
+    A statement that waits while `ensure_feedback_partitions` or `retire_feedback_month` moves rows was
+    planned before the move: it looks for them where they were and overlooks them. So whoever must not
+    overlook any calls this first, in a read-committed transaction. Repeatable-read transactions see the rows
+    where they were.
     """
     connection.execute(sa.text("LOCK TABLE feedback IN ACCESS SHARE MODE"))

@@ -13,7 +13,7 @@ from recsys.settings import Settings
 from recsys.validation.quarantine import list_quarantined, quarantine_window, release
 from recsys.validation.rules import row_rules
 from recsys.warehouse.erasure import erase_requested, request_erasure
-from recsys.warehouse.tables import feedback, items, quarantine, users
+from recsys.warehouse.tables import feedback, items, quarantine, users, validation_results
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 
 LONG_AGO = datetime(1997, 9, 20, tzinfo=UTC)
@@ -130,6 +130,43 @@ def test_rows_on_their_way_to_a_partition_are_erased(
     unfinished.execute(MAKE_PARTITION)
     finish_while_waiting(unfinished, lambda: erase_requested(stocked, settings.snapshots))
     assert rows_of(stocked, "ann") == 0
+
+
+@pytest.fixture
+def retiring(stocked: sa.Engine, unfinished: sa.Connection) -> Window:
+    """The window of two rows whose month is on its way out of feedback."""
+    add(stocked, "a", "b", occurred_at=LONG_AGO)
+    window = open_window(stocked, "nightly", "1")
+    with stocked.begin() as connection:
+        connection.execute(MAKE_PARTITION)
+        connection.execute(
+            validation_results.insert().values(
+                window_id=window.window_id,
+                expectation="valid_share",
+                success=True,
+                severity="critical",
+                observed={},
+                expected={},
+            )
+        )
+    assert unfinished.scalar(sa.text("SELECT retire_feedback_month('1997-09-01')")) is None
+    return window
+
+
+def test_rows_on_their_way_into_retirement_reconcile(
+    stocked: sa.Engine, unfinished: sa.Connection, retiring: Window
+) -> None:
+    found = finish_while_waiting(unfinished, lambda: reconcile_window(stocked, retiring.window_id))
+    assert (found.valid, found.balanced) == (2, True)
+
+
+def test_rows_on_their_way_into_retirement_are_erased(
+    stocked: sa.Engine, unfinished: sa.Connection, retiring: Window, settings: Settings
+) -> None:
+    request_erasure(stocked, "ann")
+    (receipt,) = finish_while_waiting(unfinished, lambda: erase_requested(stocked, settings.snapshots))
+    assert receipt.rows_removed["retired_feedback"] == 2
+    assert reconcile_window(stocked, retiring.window_id).balanced
 
 
 def quarantine_all(connection: sa.Connection, window: Window, settings: Settings) -> int:

@@ -272,7 +272,12 @@ def test_a_writer_of_the_month_holds_its_retirement_and_nobody_waits_long(
 def test_a_retirement_that_is_cut_off_has_not_happened(shop: sa.Engine) -> None:
     handle(shop, "1")
     with shop.connect() as connection:
-        assert connection.execute(sa.text("SELECT retire_feedback_month(:month)"), {"month": OLD.date()}).scalar() is None
+        assert (
+            connection.execute(
+                sa.text("SELECT retire_feedback_month(:month)"), {"month": OLD.date()}
+            ).scalar()
+            is None
+        )
         backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
         write(shop, f"SELECT pg_terminate_backend({backend})")
         connection.invalidate()
