@@ -13,6 +13,7 @@ from recsys.local.postgres import SUPERUSER, PostgresServer, postgres_binary
 from recsys.warehouse.analytics import install_analytics, refresh_analytics
 from recsys.warehouse.migrate import upgrade_warehouse
 from recsys.warehouse.restore import continue_after_restore
+from recsys.warehouse.roles import PIPELINE
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 
 CONSUMERS = ("nightly", "hourly")
@@ -100,6 +101,41 @@ def restored(source: sa.Engine, postgres: PostgresServer, tmp_path: Path) -> Ite
         engine.dispose()
     finally:
         new.stop()
+
+
+@pytest.fixture
+def retired(source: sa.Engine) -> None:
+    """A month of the old warehouse that all have handled and that is retired."""
+    with source.begin() as connection:
+        connection.exec_driver_sql(
+            "SELECT ensure_feedback_partitions('2024-01-01Z', '2024-01-01Z');"
+            "INSERT INTO feedback (event_id, user_id, item_id, event_type, occurred_at)"
+            " VALUES ('old1', 'u', 'i', 'like', '2024-01-05Z')"
+        )
+    for consumer in CONSUMERS:
+        open_window(source, consumer, "before 3")
+    with source.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO validation_results"
+            " (window_id, expectation, success, severity, observed, expected)"
+            " SELECT window_id, 'valid_share', true, 'critical', '1', '1' FROM windows"
+        )
+        assert connection.exec_driver_sql("SELECT retire_feedback_month('2024-01-01')").scalar() is None
+
+
+def test_retired_months_are_restored_and_the_pipeline_counts_and_erases_there(
+    retired: None, restored: sa.Engine
+) -> None:
+    continue_after_restore(restored)
+    with restored.begin() as connection:
+        window_ids = connection.exec_driver_sql("SELECT window_id FROM windows").scalars().all()
+    assert all(reconcile_window(restored, window_id).balanced for window_id in window_ids)
+    with restored.begin() as connection:
+        connection.exec_driver_sql(f"SET ROLE {PIPELINE}")
+        gone = connection.exec_driver_sql(
+            "DELETE FROM retired.feedback WHERE user_id = 'u' RETURNING event_id"
+        )
+        assert gone.scalars().all() == ["old1"]
 
 
 def test_new_rows_fall_into_the_next_windows_each_once(restored: sa.Engine) -> None:
