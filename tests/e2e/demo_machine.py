@@ -35,6 +35,10 @@ def _write_movielens(world: World, folder: Path) -> Path:
             writer.writerow(
                 [numbers[item["item_id"]], f"{item['title']} (1999)", item["attributes"]["genre"]]
             )
+        # A catalogue has films that hardly anybody has met.
+        rarely_seen, unseen = len(numbers) + 1, len(numbers) + 2
+        writer.writerow([rarely_seen, "The Rarely Seen (1999)", "crime"])
+        writer.writerow([unseen, "Unseen (1999)", "space"])
     with (folder / "ratings.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["userId", "movieId", "rating", "timestamp"])
@@ -43,6 +47,7 @@ def _write_movielens(world: World, folder: Path) -> Path:
             writer.writerow(
                 [int(event["user_id"][1:]) + 1, numbers[event["item_id"]], event["value"], moment]
             )
+        writer.writerow([1, rarely_seen, 4, moment])
     return folder
 
 
