@@ -1,4 +1,4 @@
--- Record a window and how many rows it holds. A row can be in feedback, in quarantine or erased by
+-- Record a window and how many rows it holds. A row can be in feedback, in quarantine, retired or erased by
 -- now; rows below the upper bound are final, so the sum will not change.
 -- Parameters: consumer, run_key, lower, upper, interval_start, interval_end
 INSERT INTO windows (
@@ -8,6 +8,7 @@ SELECT
     :consumer, :run_key, :lower, :upper,
     CAST(:interval_start AS timestamptz), CAST(:interval_end AS timestamptz),
     (SELECT count(*) FROM feedback WHERE transaction_id >= :lower AND transaction_id < :upper)
+    + (SELECT count(*) FROM retired.feedback WHERE transaction_id >= :lower AND transaction_id < :upper)
     + (SELECT count(*) FROM quarantine WHERE transaction_id >= :lower AND transaction_id < :upper)
     + (
         SELECT coalesce(sum(rows), 0) FROM erased_feedback

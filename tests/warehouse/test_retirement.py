@@ -198,6 +198,18 @@ def test_windows_add_up_after_a_month_was_retired_erased_from_and_dropped(
     assert (found.balanced, found.valid, found.erased) == (True, 2, 1)
 
 
+def test_a_window_opened_after_a_month_was_retired_or_dropped_adds_up_too(
+    retired: tuple[sa.Engine, Window],
+) -> None:
+    shop, _ = retired
+    new = open_window(shop, "a new consumer", "1")
+    assert reconcile_window(shop, new.window_id).balanced
+    write(shop, f"SELECT drop_feedback_month('{OLD:%Y-%m-%d}')")
+    newest = open_window(shop, "another new consumer", "1")
+    found = [reconcile_window(shop, window.window_id) for window in (new, newest)]
+    assert [(one.arrived, one.valid) for one in found] == [(3, 3), (1, 1)]
+
+
 def test_late_feedback_of_a_retired_month_finds_a_place_and_a_window(
     retired: tuple[sa.Engine, Window],
 ) -> None:
