@@ -30,7 +30,7 @@ DEFAULTS = {
     "RECSYS_EVALUATION__BOOTSTRAP_RESAMPLES": "1000",
     "RECSYS_GATE__MIN_EVALUATED_USERS": "10",
     "RECSYS_GATE__NON_INFERIORITY_MARGIN": "0.5",
-    "RECSYS_GATE__FORGETTING_MARGIN": "0.2",
+    "RECSYS_GATE__FORGETTING_MARGIN": "1.0",
     "RECSYS_GATE__COVERAGE_MARGIN": "0.5",
     "RECSYS_GATE__ON_FAIL": '{"better_than_popularity": "ignore"}',
     "RECSYS_GATE__ON_INCONCLUSIVE": '{"better_than_popularity": "ignore"}',
@@ -38,7 +38,8 @@ DEFAULTS = {
 """Settings that suit a small world; the environment wins.
 
 A few hundred users cannot show 5 % of NDCG, and the lists of some dozens that are evaluated cover a catalogue
-more or less by chance. And what they click are the champion's own lists, in which
+more or less by chance. Nearly everybody comes every day, so that hardly a guard user is left to tell what was
+forgotten. And what they click are the champion's own lists, in which
 what is shown most is clicked most: of these clicks popularity tells more than of tastes.
 """
 
