@@ -42,7 +42,7 @@ class Recommender(nn.Module):
     stand_ins: Tensor
     """[items] position of the item that stands in for a newcomer; its own for all others."""
     answers: Tensor | None
-    """[items, text width] what each item answers to requests; None: the checkpoint is older than answers."""
+    """[items, text width] what each item answers to requests; None: not known yet, of an older checkpoint."""
 
     def __init__(
         self,
@@ -196,9 +196,11 @@ class Recommender(nn.Module):
         moved.seat_newcomers()
         return moved.train(self.training)
 
-    def _moved_answers(self, catalogue: Catalogue, source: NDArray[np.int64], changed: list[int]) -> Tensor:
+    def _moved_answers(
+        self, catalogue: Catalogue, source: NDArray[np.int64], changed: list[int]
+    ) -> Tensor | None:
         if self.answers is None:
-            return self.requests.answers(catalogue)
+            return None  # an older checkpoint's are encoded when somebody asks
         answers = self.answers[torch.from_numpy(source.clip(min=0))].clone()
         if changed:
             answers[changed] = self.requests.answers(catalogue.take(changed))
@@ -213,6 +215,8 @@ class Recommender(nn.Module):
         CheckpointError
             When it is not known what the items answer.
         """
+        if self.answers is None and any(self.catalogue.texts):
+            self.answers = self.requests.answers(self.catalogue)
         if self.answers is None:
             raise CheckpointError(
                 "the checkpoint was written before models answered requests: bring it to its catalogue with "

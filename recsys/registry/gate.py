@@ -71,7 +71,7 @@ RULES: dict[str, Rule] = {
     "catalogue_coverage": Rule("coverage_too_low", "reject"),
     "not_worse_on_slices": Rule("worse_on_slice", "reject"),
     "off_policy_value": Rule("worse_on_shown_slates", "reject", "value_on_shown_slates_unclear"),
-    "forgetting": Rule("forgets_old_behaviour", "hold"),
+    "forgetting": Rule("forgets_old_behaviour", "hold", "too_few_guard_users"),
     "list_diversity": Rule("lists_less_diverse", "hold"),
     "novelty": Rule("popularity_bias", "hold"),
     "liking_calibration": Rule("calibration_worse", "hold"),

@@ -258,7 +258,7 @@ def off_policy_value(found: OffPolicyComparison | None, settings: Settings) -> C
 
 
 def forgetting(guard: Evaluation | None, settings: Settings) -> Check:
-    """Whether a micro-update has lost old behaviour."""
+    """Whether a micro-update has lost old behaviour; of fewer users than an evaluation needs nobody can say."""
     if guard is None or guard.users == 0 or CHAMPION not in guard.scorers:
         return Check(
             "forgetting", NOT_APPLICABLE, None, None, None, None, "There are no guard users to measure it on."
@@ -268,7 +268,11 @@ def forgetting(guard: Evaluation | None, settings: Settings) -> Check:
     threshold = -margin * guard.mean(CHAMPION, metric)
     interval = guard.compare(CANDIDATE, CHAMPION, metric, settings.evaluation)
     seen = _seen(guard, CHAMPION, "the champion's", interval, settings)
-    # The observed fall decides: few guard users must not switch the guard off.
+    needed = settings.gate.min_evaluated_users
+    if guard.users < needed:
+        sentence = f"{guard.users} guard users cannot tell what was forgotten, which takes {needed}: {seen}."
+        return _check("forgetting", INCONCLUSIVE, interval, threshold, sentence)
+    # The observed fall decides, not what is shown beyond chance: forgetting is not to be given the benefit.
     kept = interval.value >= threshold
     sentence = (
         f"On old behaviour the candidate has lost {'no ' if kept else ''}more than {margin:.0%}: {seen}."

@@ -47,8 +47,8 @@ def _beside_champion(candidate, users=USERS, **options):
     return _evaluation(**{CANDIDATE: candidate, CHAMPION: users, POPULARITY: users * 0.5}, **options)
 
 
-def _guard(candidate):
-    return _evaluation(slice_name="guard", **{CANDIDATE: candidate, CHAMPION: USERS})
+def _guard(candidate, champion=USERS):
+    return _evaluation(slice_name="guard", **{CANDIDATE: candidate, CHAMPION: champion})
 
 
 def _verdicts(decision):
@@ -166,6 +166,17 @@ def test_a_micro_update_that_keeps_old_behaviour_is_promoted():
 def test_a_micro_update_that_forgets_is_held_however_good_on_fresh_feedback():
     decision = decide("micro", _beside_champion(_noisy(USERS, 1.3)), SETTINGS, guard=_guard(USERS * 0.9))
     assert (decision.action, decision.reason) == ("hold", "forgets_old_behaviour")
+
+
+def test_a_handful_of_guard_users_decides_nothing_unless_the_settings_say_so():
+    few = USERS[: SETTINGS.gate.min_evaluated_users - 1]
+    guard, better = _guard(few * 0.5, few), _beside_champion(USERS * 1.1)
+    decision = decide("micro", better, SETTINGS, guard=guard)
+    assert (decision.action, decision.reason) == ("promote", "better_than_champion")
+    assert _verdicts(decision)["forgetting"] == "inconclusive"
+    strict = SETTINGS.gate.model_copy(update={"on_inconclusive": {"forgetting": "hold"}})
+    decision = decide("micro", better, SETTINGS.model_copy(update={"gate": strict}), guard=guard)
+    assert (decision.action, decision.reason) == ("hold", "too_few_guard_users")
 
 
 def test_without_guard_users_the_check_says_that_it_does_not_apply():
