@@ -258,7 +258,7 @@ def off_policy_value(found: OffPolicyComparison | None, settings: Settings) -> C
 
 
 def forgetting(guard: Evaluation | None, settings: Settings) -> Check:
-    """Whether a micro-update has lost old behaviour; of fewer users than an evaluation needs nobody can say."""
+    """Whether a micro-update has lost old behaviour; fewer users than an evaluation needs cannot tell."""
     if guard is None or guard.users == 0 or CHAMPION not in guard.scorers:
         return Check(
             "forgetting", NOT_APPLICABLE, None, None, None, None, "There are no guard users to measure it on."

@@ -289,7 +289,7 @@ def test_run_whose_gate_decides_alone_asks_nobody(airflow: AirflowClient, versio
 
 
 def test_log_of_a_task_can_be_read(airflow: AirflowClient) -> None:
-    (run,) = airflow.runs("publish_recommendations")
+    (run,) = airflow.runs("publish_recommendations", run_type="manual")
 
     assert "publish" in airflow.task_log(run.dag_id, run.run_id, "publish")
 
