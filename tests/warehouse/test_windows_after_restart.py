@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -65,8 +66,12 @@ def stop(server: PostgresServer, _: sa.Connection) -> None:
 
 def kill_postmaster(server: PostgresServer, _: sa.Connection) -> None:
     assert server.process is not None
+    # Its backends notice by themselves, and until then answer as if nothing had happened.
+    backends = psutil.Process(server.process.pid).children(recursive=True)
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
+    _, alive = psutil.wait_procs(backends, timeout=60)
+    assert alive == []
 
 
 def kill_backend(server: PostgresServer, victim: sa.Connection) -> None:
