@@ -196,5 +196,5 @@ def _where_next(report_file: Path) -> list[str]:
         "recsys recommend USER          what a user is shown, and why (users are numbered 1 to 943)",
         "recsys history                 who became champion when, and on which evidence",
         "recsys quarantine list         the events that were refused, with reasons",
-        f"{report_file!s:<31}this report for programs",
+        f"{report_file!s:<30} this report for programs",
     ]
