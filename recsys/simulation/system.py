@@ -39,8 +39,8 @@ DEFAULTS = {
 
 A few hundred users cannot show 5 % of NDCG, and the lists of some dozens that are evaluated cover a catalogue
 more or less by chance. Nearly everybody comes every day, so that hardly a guard user is left to tell what was
-forgotten. And what they click are the champion's own lists, in which
-what is shown most is clicked most: of these clicks popularity tells more than of tastes.
+forgotten. And what they click are the champion's own lists, in which what is shown most is clicked most: of
+these clicks popularity tells more than of tastes.
 """
 
 _NOT_SIMULATED = ("RECSYS_SNAPSHOT_ROOT", "RECSYS_WORK_ROOT", "RECSYS_ALERT_WEBHOOK")

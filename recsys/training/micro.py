@@ -38,12 +38,12 @@ def fit_micro(
 ) -> Fitted:
     """Update a copy of `parent` on the fresh events of a micro snapshot.
 
-    The text encoder is frozen. Every fresh event is a
-    target, replayed ones are targets too, history is context; on all of them the next-item distribution
-    is held near the parent's. An item met for the first time begins with the id part of its stand-in.
-    Nothing fresh is held back to choose an epoch: small steps in a fixed number, and guard users, who are
-    not learned from, tell when to stop. Weights with which they are ranked worse than by the parent, by
-    more than the gate's margin, are not kept. Popularity and collaborative filtering count every fresh event.
+    The text encoder is frozen. Fresh and replayed events are targets, history is context;
+    `micro_update.distillation_weight` also holds the next-item distribution near the parent's. An item met
+    for the first time begins with the id part of its stand-in. Nothing fresh is held back to choose an
+    epoch: small steps in a fixed number, and guard users, who are not learned from, tell when to stop.
+    Weights with which they are ranked worse than by the parent, by more than the gate's margin, are not
+    kept. Popularity and collaborative filtering count every fresh event.
 
     Parameters
     ----------
