@@ -138,7 +138,7 @@ def ranking(reviews: Reviews, settings: Settings, seeds: int) -> dict[str, Any]:
                 Dataset(name, reviews.catalogue, PRODUCT_EVENT_TYPES, sequences), "leave-one-out"
             )
             model = _fit(reviews.catalogue, split.known, settings, seed)
-            metrics, _ = judge(model, split.cases)
+            metrics = judge(model, {}, 0.0, split.cases).metrics
             gains[name].append(metrics[:, 0])
             rows = np.flatnonzero(liked | disliked)
             logits = OwnEventTypes(model, PRODUCT_EVENT_TYPES).liking(

@@ -150,17 +150,11 @@ def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | 
 
 
 def fit_sasrec(
-    split_file: Path, folder: Path, seed: int, grid: Sequence[Mapping[str, float]]
+    split_file: Path, output: Path, seed: int, options: Mapping[str, float]
 ) -> tuple[Precomputed, dict[str, Any]]:
-    """Train with each setting of the grid and keep the best on validation."""
-    best: dict[str, Any] = {"best_validation_ndcg": -1.0}
-    for number, options in enumerate(grid):
-        output = folder / f"sasrec-{seed}-{number}"
-        report = run_sasrec(split_file, output, seed=seed, **options)
-        print(f"  sasrec {dict(options)}: validation {report['best_validation_ndcg']:.4f}", flush=True)
-        if report["best_validation_ndcg"] > best["best_validation_ndcg"]:
-            best = report | {"options": dict(options), "output": str(output.with_suffix(".npy"))}
-    return Precomputed(np.load(best["output"])), best
+    """Train once, and return its scores of the test cases and its report, which names the options."""
+    report = run_sasrec(split_file, output, seed=seed, **options)
+    return Precomputed(np.load(output.with_suffix(".npy"))), report | {"options": dict(options)}
 
 
 def parse_grid(text: str) -> list[dict[str, float]]:

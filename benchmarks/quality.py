@@ -12,15 +12,16 @@ attributes (lists as JSON or divided by `|`), and `feedback.csv` with user_id, i
 comment and occurred_at (unix seconds, or ISO 8601 with a zone).
 
 Metrics are means over users, of the mean over seeds; intervals are percentiles of a bootstrap over users,
-paired for differences. Per-user results are kept with `--output`.
+paired for differences. Per-user results are kept with `--output`. A GPU is used where there is one.
 """
 
 import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.datasets import NAMES, Dataset, load_dataset
+from benchmarks.fits import Fits, Judged, Outcome
 from benchmarks.peers import (
     SASREC_GRID,
     PopularityByAttribute,
@@ -59,6 +61,14 @@ K = 10
 METRICS = (f"ndcg_at_{K}", f"recall_at_{K}", "mrr")
 MODELS = ("ours", "ours_neural", "popularity", "item_knn", "ease", "sasrec")
 COLD_MODELS = ("ours", "ours_neural", "popularity_by_genre", "text_neighbours")
+SEEDLESS: dict[str, Callable[[Dataset, Protocol], tuple[Scorer, dict[str, Any]]]] = {
+    "popularity": lambda data, split: fit_popularity(split, len(data.catalogue)),
+    "item_knn": lambda data, split: fit_item_knn(split, len(data.catalogue)),
+    "ease": lambda data, split: fit_ease(split, len(data.catalogue)),
+    "popularity_by_genre": lambda data, split: (PopularityByAttribute(data.catalogue, split.known), {}),
+    "text_neighbours": lambda data, _split: (TextNeighbours(data.catalogue, data.event_types), {}),
+}
+"""Models that come out alike each time."""
 _BATCH = 512
 
 
@@ -66,22 +76,11 @@ _BATCH = 512
 class Result:
     """What one model gave, seed by seed."""
 
-    metrics: list[NDArray[np.float64]] = field(default_factory=list)
-    """Per seed [cases, metrics]."""
-    coverage: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    details: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, judged: tuple[NDArray[np.float64], float], seconds: float, details: dict[str, Any]) -> None:
-        """Add a seed."""
-        self.metrics.append(judged[0])
-        self.coverage.append(judged[1])
-        self.seconds.append(seconds)
-        self.details.append(details)
+    seeds: list[Judged] = field(default_factory=list)
 
     def per_case(self) -> NDArray[np.float64]:
         """Return [cases, metrics], the mean over seeds."""
-        return np.mean(self.metrics, axis=0)
+        return np.mean([judged.metrics for judged in self.seeds], axis=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -107,46 +106,78 @@ def compare(
     dataset: Dataset, split: Protocol, options: argparse.Namespace, settings: Settings, folder: Path
 ) -> dict[str, Result]:
     """Fit and judge every model; those that need a seed once for each."""
-    results: dict[str, Result] = {name: Result() for name in options.models}
-    n_items = len(dataset.catalogue)
-    fits: dict[str, Callable[[], tuple[Scorer, dict[str, Any]]]] = {
-        "popularity": lambda: fit_popularity(split, n_items),
-        "item_knn": lambda: fit_item_knn(split, n_items),
-        "ease": lambda: fit_ease(split, n_items),
-        "popularity_by_genre": lambda: (PopularityByAttribute(dataset.catalogue, split.known), {}),
-        "text_neighbours": lambda: (TextNeighbours(dataset.catalogue, dataset.event_types), {}),
-    }
+    fits = Fits.open(options.jobs, options.keep, fit_setting(dataset.name, options.split, settings))
+    write_split(split, len(dataset.catalogue), folder / "split.npz")
+    judge_sasrec = partial(_judge_sasrec, split.cases, folder)
+    tasks: dict[str, Callable[[], Outcome]] = {}
     for name in options.models:
-        if name in fits:
-            scorer, details, seconds = timed(fits[name])
-            results[name].add(judge(scorer, split.cases), seconds, details)
-            _say(name, results[name])
-    if "ours" in options.models:
-        for seed in range(options.seeds):
-            add_ours(results, dataset, split, settings, seed, folder / f"ours-{seed}")
-    if "sasrec" in options.models:
-        write_split(split, n_items, folder / "split.npz")
-        grid = parse_grid(options.sasrec_grid)
-        for seed in range(options.sasrec_seeds or options.seeds):
-            scores, details = fit_sasrec(folder / "split.npz", folder, seed, grid)
-            grid = [details["options"]]  # chosen once, on validation
-            results["sasrec"].add(judge(scores, split.cases), details["fit_seconds"], details)
-            _say("sasrec", results["sasrec"])
+        if name in SEEDLESS:
+            tasks[name] = partial(_judge_seedless, name, dataset, split)
+        elif name == "ours":
+            for seed in range(options.seeds):
+                run = folder / f"ours-{seed}"
+                tasks[f"ours-{seed}"] = partial(judge_ours, dataset, split, settings, seed, run)
+        elif name == "sasrec":
+            for choice in parse_grid(options.sasrec_grid):
+                tasks[_sasrec_name(choice, 0)] = partial(judge_sasrec, choice, 0)
+    outcomes = fits.run(tasks)
+    tuned = [outcome["sasrec"] for outcome in outcomes.values() if "sasrec" in outcome]
+    if tuned:
+        # Chosen once, on validation.
+        best = max(tuned, key=lambda judged: judged.details["best_validation_ndcg"])
+        choice = best.details["options"]
+        outcomes = {name: outcome for name, outcome in outcomes.items() if "sasrec" not in outcome}
+        outcomes[_sasrec_name(choice, 0)] = {"sasrec": best}
+        more = range(1, options.sasrec_seeds or options.seeds)
+        outcomes |= fits.run({_sasrec_name(choice, s): partial(judge_sasrec, choice, s) for s in more})
+    results: dict[str, Result] = {name: Result() for name in options.models}
+    for outcome in outcomes.values():
+        for name, judged in outcome.items():
+            if name in results:
+                results[name].seeds.append(judged)
     return results
 
 
-def add_ours(
-    results: dict[str, Result], dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path
-) -> Recommender:
-    """Fit ours with a seed and judge it, whole and without its other parts; return the model."""
+def fit_setting(dataset: str, split: str, settings: Settings) -> dict[str, Any]:
+    """Return what fits that are compared have in common."""
+    return {
+        "dataset": dataset,
+        "split": split,
+        "model": settings.model.model_dump(mode="json"),
+        "training": settings.training.model_dump(mode="json"),
+    }
+
+
+def _judge_seedless(name: str, dataset: Dataset, split: Protocol) -> Outcome:
+    return {name: judge(*timed(lambda: SEEDLESS[name](dataset, split)), split.cases)}
+
+
+def _judge_sasrec(cases: Cases, folder: Path, options: Mapping[str, float], seed: int) -> Outcome:
+    output = folder / _sasrec_name(options, seed)
+    scores, report = fit_sasrec(folder / "split.npz", output, seed, options)
+    return {"sasrec": judge(scores, report, report["fit_seconds"], cases)}
+
+
+def _sasrec_name(options: Mapping[str, float], seed: int) -> str:
+    return "-".join(["sasrec", *(f"{name}-{value}" for name, value in options.items()), str(seed)])
+
+
+def judge_ours(dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path) -> Outcome:
+    """Fit ours with a seed and judge it, whole and its neural part alone."""
+    return fit_and_judge(dataset, split, settings, seed, output)[0]
+
+
+def fit_and_judge(
+    dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path
+) -> tuple[Outcome, Recommender]:
+    """Do what `judge_ours` does, and return the model too."""
     seeded = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": seed})})
-    fitted, details, seconds = timed(lambda: _fit_ours(dataset, split, seeded, output))
-    results["ours"].add(judge(fitted, split.cases), seconds, details)
-    _say("ours", results["ours"])
-    if "ours_neural" in results:
-        results["ours_neural"].add(judge(_Neural(fitted), split.cases), seconds, {})
-        _say("ours_neural", results["ours_neural"])
-    return fitted
+    model, details, seconds = timed(lambda: _fit_ours(dataset, split, seeded, output))
+    outcome = {
+        "ours": judge(model, details, seconds, split.cases),
+        "ours_neural": judge(_Neural(model), {}, seconds, split.cases),
+    }
+    return outcome, model
 
 
 def _fit_ours(
@@ -154,8 +185,8 @@ def _fit_ours(
 ) -> tuple[Recommender, dict[str, Any]]:
     def report(row: dict[str, Any]) -> None:
         print(
-            f"  epoch {row['epoch']}: loss {row['next_item']:.3f}, validation NDCG "
-            f"{row['validation_ndcg']:.4f} ({row['seconds']:.1f} s)",
+            f"  seed {settings.training.seed}, epoch {row['epoch']}: loss {row['next_item']:.3f}, "
+            f"validation NDCG {row['validation_ndcg']:.4f} ({row['seconds']:.1f} s)",
             flush=True,
         )
 
@@ -180,8 +211,8 @@ class _Neural:
         return np.asarray(self.model.user_vectors(histories) @ self.model.item_vectors().T)
 
 
-def judge(scorer: Scorer | Precomputed, cases: Cases) -> tuple[NDArray[np.float64], float]:
-    """Return metrics [cases, metrics], and the share of the catalogue in the users' latest lists."""
+def judge(scorer: Scorer | Precomputed, details: dict[str, Any], seconds: float, cases: Cases) -> Judged:
+    """Rank the targets of cases; see `METRICS`. `details` and `seconds` are those of the fit."""
     rank = np.zeros(len(cases), dtype=np.int64)
     shown = np.zeros(len(cases.available), dtype=bool)
     latest = cases.latest_of_users()
@@ -195,7 +226,7 @@ def judge(scorer: Scorer | Precomputed, cases: Cases) -> tuple[NDArray[np.float6
         best, _ = top_k(scores[latest[rows]], K)
         shown[best[best != NO_ITEM]] = True
     metrics = np.stack([ndcg_of_ranks(rank, K), (rank <= K).astype(float), 1.0 / rank], axis=1)
-    return metrics, float(shown.sum() / max(cases.available.sum(), 1))
+    return Judged(metrics, float(shown.sum() / max(cases.available.sum(), 1)), seconds, details)
 
 
 def summarise(results: dict[str, Result], cases: Cases) -> dict[str, Any]:
@@ -210,10 +241,10 @@ def summarise(results: dict[str, Result], cases: Cases) -> dict[str, Any]:
                 f"{metric}_interval": [interval.low, interval.high]
                 for metric, interval in zip(METRICS, intervals, strict=True)
             },
-            "coverage": float(np.mean(result.coverage)),
-            "fit_seconds": float(np.mean(result.seconds)),
+            "coverage": float(np.mean([judged.coverage for judged in result.seeds])),
+            "fit_seconds": float(np.mean([judged.seconds for judged in result.seeds])),
             "slices": _slices(result.per_case(), cases),
-            "details": result.details,
+            "details": [judged.details for judged in result.seeds],
         }
     paired = {}
     if "ours" in means:
@@ -263,16 +294,12 @@ def save_per_user(results: dict[str, Result], cases: Cases, folder: Path) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         tables = []
-        for seed, metrics in enumerate(result.metrics):
-            users, count, means = user_means(metrics, cases.users)
+        for seed, judged in enumerate(result.seeds):
+            users, count, means = user_means(judged.metrics, cases.users)
             columns = {"user": users, "seed": np.full(len(users), seed), "cases": count}
             columns |= dict(zip(METRICS, means.T, strict=True))
             tables.append(pa.table(columns))
         pq.write_table(pa.concat_tables(tables), folder / f"{name}.parquet")
-
-
-def _say(name: str, result: Result) -> None:
-    print(f"{name}: NDCG@10 {result.metrics[-1][:, 0].mean():.4f} over cases", flush=True)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -287,6 +314,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sasrec-grid", default=SASREC_GRID, help="width:dropout, ...; tried with seed 0")
     parser.add_argument("--sasrec-seeds", type=int, help="default: as many as of ours")
     parser.add_argument("--models", help=f"some of {','.join(MODELS)}")
+    parser.add_argument("--jobs", type=int, default=1, help="fits at a time, which share the cores")
+    parser.add_argument("--keep", type=Path, help="folder for finished fits, from which a later call goes on")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--output", type=Path, help="folder for per-user results")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")

@@ -155,7 +155,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--patience", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
