@@ -68,7 +68,10 @@ class Fits:
         return cls(jobs, keep)
 
     def run(self, tasks: Mapping[str, Callable[[], Outcome]]) -> dict[str, Outcome]:
-        """Return what each task gives; with several jobs they must be picklable."""
+        """Return what each task gives; with several jobs they must be picklable.
+
+        When one of several fails, the others are finished and kept before its error is raised.
+        """
         done = {name: kept for name in tasks if (kept := self._read(name)) is not None}
         missing = {name: task for name, task in tasks.items() if name not in done}
         if self.jobs == 1 or len(missing) < 2:
@@ -78,8 +81,15 @@ class Fits:
             threads = max(1, (os.cpu_count() or 1) // self.jobs)
             with ProcessPoolExecutor(self.jobs, get_context("spawn"), _limit_threads, (threads,)) as pool:
                 names = {pool.submit(task): name for name, task in missing.items()}
+                errors = []
                 for future in as_completed(names):
-                    done[names[future]] = self._add(names[future], future.result())
+                    error = future.exception()
+                    if error is None:
+                        done[names[future]] = self._add(names[future], future.result())
+                    else:
+                        errors.append(error)
+            if errors:
+                raise errors[0]
         return {name: done[name] for name in tasks}
 
     def _file(self, name: str) -> Path | None:
