@@ -150,10 +150,10 @@ def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | 
 
 
 def fit_sasrec(
-    split_file: Path, output: Path, seed: int, options: Mapping[str, float]
+    split_file: Path, output: Path, seed: int, length: int, options: Mapping[str, float]
 ) -> tuple[Precomputed, dict[str, Any]]:
-    """Train once, and return its scores of the test cases and its report, which names the options."""
-    report = run_sasrec(split_file, output, seed=seed, **options)
+    """Train once on the latest `length` events; return its scores of the test cases, and its report."""
+    report = run_sasrec(split_file, output, seed=seed, length=length, **options)
     return Precomputed(np.load(output.with_suffix(".npy"))), report | {"options": dict(options)}
 
 

@@ -108,7 +108,7 @@ def compare(
     """Fit and judge every model; those that need a seed once for each."""
     fits = Fits.open(options.jobs, options.keep, fit_setting(dataset.name, options.split, settings))
     write_split(split, len(dataset.catalogue), folder / "split.npz")
-    judge_sasrec = partial(_judge_sasrec, split.cases, folder)
+    judge_sasrec = partial(_judge_sasrec, split.cases, folder, settings.model.max_events)
     tasks: dict[str, Callable[[], Outcome]] = {}
     for name in options.models:
         if name in SEEDLESS:
@@ -152,9 +152,11 @@ def _judge_seedless(name: str, dataset: Dataset, split: Protocol) -> Outcome:
     return {name: judge(*timed(lambda: SEEDLESS[name](dataset, split)), split.cases)}
 
 
-def _judge_sasrec(cases: Cases, folder: Path, options: Mapping[str, float], seed: int) -> Outcome:
+def _judge_sasrec(
+    cases: Cases, folder: Path, length: int, options: Mapping[str, float], seed: int
+) -> Outcome:
     output = folder / _sasrec_name(options, seed)
-    scores, report = fit_sasrec(folder / "split.npz", output, seed, options)
+    scores, report = fit_sasrec(folder / "split.npz", output, seed, length, options)
     return {"sasrec": judge(scores, report, report["fit_seconds"], cases)}
 
 
