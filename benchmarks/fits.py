@@ -78,7 +78,7 @@ class Fits:
             for name, task in missing.items():
                 done[name] = self._add(name, task())
         else:
-            threads = max(1, (os.cpu_count() or 1) // self.jobs)
+            threads = max(1, torch.get_num_threads() // self.jobs)
             with ProcessPoolExecutor(self.jobs, get_context("spawn"), _limit_threads, (threads,)) as pool:
                 names = {pool.submit(task): name for name, task in missing.items()}
                 errors = []
