@@ -62,9 +62,10 @@ class OwnEventTypes:
 
         users = torch.from_numpy(self.recommender.user_vectors(self._readable(histories)))
         chosen = torch.from_numpy(self._item_vectors[items])
+        device = self.recommender.device
         with torch.no_grad():
-            logits = self.recommender.feedback(users, chosen)
-        return np.asarray(logits.double().numpy())
+            logits = self.recommender.feedback(users.to(device), chosen.to(device))
+        return np.asarray(logits.double().cpu().numpy())
 
     @cached_property
     def _item_vectors(self) -> NDArray[np.float32]:

@@ -86,6 +86,7 @@ class Recommender(nn.Module):
         catalogue: Catalogue,
         event_types: EventTypes,
         *,
+        device: torch.device | None = None,
         cache_folder: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Recommender":
@@ -95,6 +96,8 @@ class Recommender(nn.Module):
         ----------
         settings, catalogue, event_types
             What to build for.
+        device
+            Where to encode the catalogue, and where the model will be; default: the CPU.
         cache_folder
             Where outputs of frozen layers are kept for later runs: an unchanged text passes through
             them once.
@@ -113,9 +116,10 @@ class Recommender(nn.Module):
             training_bytes(len(catalogue), settings.dim, text.width),
             "choose a smaller RECSYS_MODEL__DIM, a base encoder with narrower vectors or fewer items",
         )
+        text.to(device)
         with text.cached_in(cache_folder, catalogue.texts):
             vectors = text.encode(catalogue.texts, progress)
-        model = cls(settings, catalogue, event_types, identity, vectors)
+        model = cls(settings, catalogue, event_types, identity, vectors).to(device)
         model.text = text
         model.requests.centre_on(catalogue, cache_folder / "phrases" if cache_folder else None)
         model.answers = model.requests.answers(catalogue)

@@ -1,12 +1,14 @@
 """Text to vectors by a pre-trained transformer, of which all, some or no weights are trained."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.errors import CheckpointError, ConfigurationError
@@ -17,6 +19,7 @@ from recsys.model.base_encoder import (
     find_base_encoder,
     load_transformer,
 )
+from recsys.model.packing import packed_attention, packs
 from recsys.model.text_cache import FrozenOutputCache, text_digest
 from recsys.settings import ModelSettings
 
@@ -27,6 +30,9 @@ LEAST_BATCH = 16
 MOST_PADDING = 1.08
 """A batch of at least `LEAST_BATCH` texts ends before it computes this many times its real tokens."""
 _UNTRAINED_CACHE_BYTES = 256 << 20
+_KEPT_TOKENS = 1 << 24
+_KEPT_TOKENS_A_TEXT = 50
+"""What a kept text takes besides its tokens, counted in tokens."""
 
 
 class TextEncoder(nn.Module):
@@ -39,6 +45,9 @@ class TextEncoder(nn.Module):
 
     The base stays in evaluation mode while training: vectors with and without gradient are mixed in
     one step and must mean the same.
+
+    On a GPU the pass with gradient is in bfloat16, from weights that stay in float32, and where the model
+    allows it (`recsys.model.packing`) without padding. All else is in float32.
     """
 
     def __init__(self, base: BaseEncoder, settings: ModelSettings, cache: FrozenOutputCache | None = None):
@@ -57,21 +66,25 @@ class TextEncoder(nn.Module):
         self.max_tokens = min(settings.max_text_tokens, int(limit) - 2 if limit > 4 else int(limit))
         self._pad = _padding_token(self._tokenizer)
         self.transformer.requires_grad_(False)
-        self._layers = _find_layers(self.transformer)
+        self.layers = _find_layers(self.transformer)
         self._frozen_layers = self._choose_trained(settings)
         self._resume: Tensor | None = None
         self._captured: Tensor | None = None
         self._in_tuple = False
-        for number, layer in enumerate(self._layers[: self._frozen_layers]):
+        self._compiled = False
+        self._rounded: dict[str, Tensor] | None = None
+        self._kept_tokens: dict[str, NDArray[np.int32]] = {}
+        self._room_for_tokens = _KEPT_TOKENS
+        for number, layer in enumerate(self.layers[: self._frozen_layers]):
             layer.forward = partial(self._frozen_layer, layer.forward, number)
         self.eval()
         with torch.no_grad():
-            self.width = int(self._pool([[self._pad]])[0].shape[-1])
+            self.width = int(self._pool([np.array([self._pad], dtype=np.int32)]).shape[-1])
 
     def _choose_trained(self, settings: ModelSettings) -> int:
         """Mark what is trained and return how many of the first layers never change."""
         if self.mode == "frozen":
-            return len(self._layers)
+            return len(self.layers)
         if self.mode == "full":
             self.transformer.requires_grad_(True)
             return 0
@@ -86,10 +99,10 @@ class TextEncoder(nn.Module):
             )
             peft.inject_adapter_in_model(adapters, self.transformer)
             return 0
-        top = min(settings.trainable_top_layers, len(self._layers))
-        for layer in self._layers[len(self._layers) - top :]:
+        top = min(settings.trainable_top_layers, len(self.layers))
+        for layer in self.layers[len(self.layers) - top :]:
             layer.requires_grad_(True)
-        return len(self._layers) - top
+        return len(self.layers) - top
 
     def _frozen_layer(
         self, original: Callable[..., Any], number: int, hidden: Tensor, *args: Any, **kwargs: Any
@@ -167,14 +180,28 @@ class TextEncoder(nn.Module):
         )["input_ids"]
         return [list(row) or [self._pad] for row in ids]
 
+    def compile_layers(self) -> None:
+        """Have the trained layers compiled when the first gradient is asked for; it takes a minute."""
+        self._compiled = True
+        for layer in self.layers[self._frozen_layers :]:
+            layer.compile(dynamic=True)
+
     @torch.no_grad()
     def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Tensor:
         """Return vectors [texts, width] without gradient, equal texts encoded once."""
-        return self._encode(texts, progress)
+        # Compiled layers are for the pass with gradient; another compilation would not pay here.
+        with torch.compiler.set_stance("force_eager") if self._compiled else nullcontext():
+            return self._encode(texts, progress)
 
     def encode_with_gradient(self, texts: Sequence[str]) -> Tensor:
         """Return vectors [texts, width] through which the trained weights get gradients."""
-        return self._encode(texts, None)
+        if self.device.type == "cpu":
+            return self._encode(texts, None)
+        self._rounded = {n: p.to(torch.bfloat16) for n, p in self.transformer.named_parameters()}
+        try:
+            return self._encode(texts, None)
+        finally:
+            self._rounded = None
 
     def _encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None) -> Tensor:
         if not texts:
@@ -183,7 +210,7 @@ class TextEncoder(nn.Module):
         rows = [places.setdefault(text_digest(text), len(places)) for text in texts]
         first = dict(zip(reversed(rows), range(len(rows) - 1, -1, -1), strict=True))
         digests = list(places)
-        tokens = self.tokenize([texts[first[place]] for place in range(len(digests))])
+        tokens = self._tokens(digests, [texts[first[place]] for place in range(len(digests))])
         parts: list[Tensor] = []
         order: list[int] = []
         for batch in self._batches([len(ids) for ids in tokens]):
@@ -195,13 +222,30 @@ class TextEncoder(nn.Module):
         position[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(parts)[position[torch.tensor(rows)].to(self.device)]
 
+    def _tokens(self, digests: list[str], texts: list[str]) -> list[NDArray[np.int32]]:
+        """Return token ids; those of texts that come again in training are kept."""
+        found = [self._kept_tokens.get(digest) for digest in digests]
+        missing = [i for i, ids in enumerate(found) if ids is None]
+        for i, ids in zip(missing, self.tokenize([texts[i] for i in missing]), strict=True):
+            own = found[i] = np.array(ids, dtype=np.int32)
+            size = len(own) + _KEPT_TOKENS_A_TEXT
+            if self.mode != "frozen" and size <= self._room_for_tokens:
+                self._kept_tokens[digests[i]] = own
+                self._room_for_tokens -= size
+        return [ids for ids in found if ids is not None]
+
+    @property
+    def _packs(self) -> bool:
+        """Whether texts lie one after the other now, without padding."""
+        return self._rounded is not None and torch.is_grad_enabled() and packs(self.transformer)
+
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
         """Cut texts, sorted by length, into batches of limited tokens and limited padding."""
         budget = TOKENS_PER_BATCH * (1 if self.device.type == "cpu" else GPU_BATCH_FACTOR)
         batch: list[int] = []
         useful = 0
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-            computed = (len(batch) + 1) * lengths[i]
+            computed = useful + lengths[i] if self._packs else (len(batch) + 1) * lengths[i]
             wasteful = len(batch) >= LEAST_BATCH and computed > MOST_PADDING * (useful + lengths[i])
             if batch and (computed > budget or wasteful):
                 yield batch
@@ -211,7 +255,7 @@ class TextEncoder(nn.Module):
         if batch:
             yield batch
 
-    def _encode_batch(self, digests: list[str], tokens: list[list[int]]) -> Tensor:
+    def _encode_batch(self, digests: list[str], tokens: list[NDArray[np.int32]]) -> Tensor:
         """Return pooled vectors [batch, width], from cached frozen outputs where all are at hand."""
         if not self.caches:
             return self._pool(tokens)
@@ -222,35 +266,71 @@ class TextEncoder(nn.Module):
             self.frozen_tokens += sum(len(tokens[i]) for i in missing)
             with torch.no_grad():
                 pooled = self._pool([tokens[i] for i in missing])
+            # Copied from a GPU at once, and rounded alike, whether it was cached or not.
+            outputs = (pooled[:, None] if whole else self._captured_layer()).to("cpu", torch.float16)
             for row, i in enumerate(missing):
-                output = pooled[row : row + 1] if whole else self._captured_row(row, len(tokens[i]))
+                output = kept[i] = outputs[row, : 1 if whole else len(tokens[i])].clone()
                 self.cache.put(digests[i], output)
-                kept[i] = output.half()  # rounded alike, whether it was cached or not
             self._captured = None
-        outputs = [output.to(self.device, torch.float32) for output in kept if output is not None]
+        found = [output for output in kept if output is not None]
         if whole:
-            return torch.cat(outputs)
-        return self._pool(tokens, nn.utils.rnn.pad_sequence(outputs, batch_first=True))
+            return torch.cat(found).to(self.device, torch.float32)
+        return self._pool(tokens, found)
 
-    def _captured_row(self, row: int, length: int) -> Tensor:
+    def _captured_layer(self) -> Tensor:
         assert self._captured is not None
-        return self._captured[row, :length].detach()
+        return self._captured.detach()
 
-    def _pool(self, tokens: list[list[int]], frozen_outputs: Tensor | None = None) -> Tensor:
-        """Run the transformer on one padded batch and average its last layer over real tokens."""
-        lengths = torch.tensor([len(ids) for ids in tokens], device=self.device)
-        width = int(lengths.max())
-        ids = torch.tensor([row + [self._pad] * (width - len(row)) for row in tokens], device=self.device)
-        mask = torch.arange(width, device=self.device)[None, :] < lengths[:, None]
-        self.useful_tokens += sum(len(row) for row in tokens)
-        self.computed_tokens += ids.numel()
-        self._resume = frozen_outputs
+    def _pool(self, tokens: list[NDArray[np.int32]], frozen_outputs: list[Tensor] | None = None) -> Tensor:
+        """Run the transformer on one batch and average its last layer over each text's tokens."""
+        lengths = np.array([len(ids) for ids in tokens])
+        self.useful_tokens += int(lengths.sum())
+        if self._packs:
+            return self._pool_packed(tokens, lengths, frozen_outputs)
+        ids = np.full((len(tokens), lengths.max()), self._pad, dtype=np.int64)
+        mask = np.arange(ids.shape[1])[None, :] < lengths[:, None]
+        ids[mask] = np.concatenate(tokens)
+        self.computed_tokens += ids.size
+        if frozen_outputs is not None:
+            self._resume = self._moved(nn.utils.rnn.pad_sequence(frozen_outputs, batch_first=True))
+        own = torch.from_numpy(mask).to(self.device)
+        hidden = self._run(input_ids=torch.from_numpy(ids).to(self.device), attention_mask=own.long())
+        weights = own.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
+
+    def _pool_packed(
+        self,
+        tokens: list[NDArray[np.int32]],
+        lengths: NDArray[np.int64],
+        frozen_outputs: list[Tensor] | None,
+    ) -> Tensor:
+        """Do what `_pool` does with the texts one after the other."""
+        self.computed_tokens += int(lengths.sum())
+        if frozen_outputs is not None:
+            self._resume = self._moved(torch.cat(frozen_outputs)[None])
+        ids = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(self.device)
+        with packed_attention(self.transformer, lengths, self.max_tokens) as places:
+            hidden = self._run(input_ids=ids[None], **places)
+        owner = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)).to(self.device)
+        sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden[0])
+        return sums / torch.from_numpy(lengths).to(sums)[:, None]
+
+    def _moved(self, outputs: Tensor) -> Tensor:
+        """Return frozen outputs as the layers after them take them."""
+        half = self._rounded is not None and torch.is_grad_enabled()
+        return outputs.to(self.device).to(torch.bfloat16 if half else torch.float32)
+
+    def _run(self, **inputs: Any) -> Tensor:
+        """Return the transformer's last layer in float32."""
         try:
-            hidden: Tensor = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            if self._rounded is not None and torch.is_grad_enabled():
+                output = torch.func.functional_call(self.transformer, self._rounded, (), inputs)
+            else:
+                output = self.transformer(**inputs)
         finally:
             self._resume = None
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1)
+        hidden: Tensor = output.last_hidden_state
+        return hidden.float()
 
     @property
     def device(self) -> torch.device:

@@ -33,7 +33,7 @@ from recsys.training.checkpoints import RunFolder, RunState, seed_everything
 from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
-from recsys.training.parallel import agree, barrier, is_first
+from recsys.training.parallel import agree, barrier, choose_device, is_first
 from recsys.training.requests import PhraseTable, fit_requests
 from recsys.training.trainer import LoopSettings, OnStep, Trainer, Validator, time_limit
 
@@ -96,6 +96,8 @@ def fit_full(
     if not any(part.events for part in parts):
         raise TrainingError("there is no feedback to train on before the held-out part; wait for more")
     model = _build(catalogue, event_types, settings, device)
+    if training.compile and device.type == "cuda":
+        model.text_encoder().compile_layers()
     opinions = latest_opinions(parts, event_types, training.max_comments)
     comment_metrics = fit_comment_reader(
         model.comments, opinions, event_types, most=training.max_comments, seed=training.seed
@@ -125,8 +127,8 @@ def _build(
 
     folder = settings.runs / "text-cache"
     return Recommender.build(
-        settings.model, catalogue, event_types, cache_folder=folder, progress=progress
-    ).to(device)
+        settings.model, catalogue, event_types, device=device, cache_folder=folder, progress=progress
+    )
 
 
 def _trainer(model: Recommender, data: TrainingData, settings: Settings) -> Trainer:
@@ -297,16 +299,6 @@ def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
         return cases
     chosen = np.linspace(0, len(cases) - 1, most).astype(np.int64)
     return ValidationCases(cases.histories.take_users(chosen), cases.targets[chosen])
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device that a setting names; `auto` is the GPU when there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and device.index is None and torch.distributed.is_initialized():
-        return torch.device("cuda", torch.distributed.get_rank() % torch.cuda.device_count())
-    return device
 
 
 def _fingerprint(settings: Settings, parts: Sequence[Sequences], catalogue: Catalogue) -> str:

@@ -19,9 +19,9 @@ from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences, microseconds
 from recsys.training.batching import UserBatches, ValidationCases, first_occurrences
 from recsys.training.checkpoints import restore_weights, seed_everything, weights_of
-from recsys.training.full import Fitted, choose_device
+from recsys.training.full import Fitted
 from recsys.training.objective import LossWeights, Objective
-from recsys.training.parallel import agree
+from recsys.training.parallel import agree, choose_device
 from recsys.training.trainer import LoopSettings, OnStep, Trainer, Validator, time_limit
 
 _MAX_CASES = 300

@@ -78,7 +78,8 @@ class Objective:
         self.sampled_negatives = sampled_negatives
         draws = torch.from_numpy(counts).double()[self.known.cpu()].clamp(min=1).sqrt()
         self.probability = draws / draws.sum()
-        self._teacher_table = None if teacher is None else torch.from_numpy(teacher.item_vectors())
+        with torch.no_grad():
+            self._teacher_table = None if teacher is None else teacher.item_table()
 
     def __call__(
         self, batch: EventBatch, beginnings: Tensor, fresh: FreshText | None
@@ -96,14 +97,17 @@ class Objective:
             Text vectors with gradient.
         """
         candidates, negatives = self._candidates(batch)
-        row_of = torch.zeros(len(self.model.catalogue), dtype=torch.long, device=candidates.device)
-        row_of[candidates] = torch.arange(len(candidates), device=candidates.device)
+        device = candidates.device
+        row_of = torch.zeros(len(self.model.catalogue), dtype=torch.long, device=device)
+        row_of[candidates] = torch.arange(len(candidates), device=device)
         text = self.model.text_vectors[candidates]
         if fresh is not None:
             text = text.index_copy(0, row_of[fresh.items], fresh.vectors.to(text.dtype))
-        items = self.model.items(text, candidates)
         inputs = batch.inputs()
-        hidden = self.model.users(inputs, functional.embedding(row_of[inputs.item], items))
+        # The encoders' products in half precision; what is minimised, and its softmax, in full.
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            items = self.model.items(text, candidates)
+            hidden = self.model.users(inputs, functional.embedding(row_of[inputs.item], items))
         chosen = batch.mask.clone()
         chosen[:, 0] &= beginnings
         users = hidden[chosen].float()
@@ -160,7 +164,7 @@ class Objective:
     ) -> tuple[Tensor, Tensor]:
         assert self.teacher is not None
         assert self._teacher_table is not None
-        table = self._teacher_table.to(users.device)
+        table = self._teacher_table
         with torch.no_grad():
             taught = self.teacher.encode_events(inputs, table)[chosen]
             logits = taught @ table[candidates].T

@@ -6,16 +6,43 @@ from datetime import timedelta
 import torch
 import torch.distributed
 
+from recsys.errors import ConfigurationError
+
 _LONGEST_WAIT = timedelta(hours=12)
 """For the first process to divide events into files; torchrun ends the others at once when one fails."""
 
 
-def join_processes() -> None:
-    """Join the group when torchrun started this process; GPUs talk by NCCL, CPUs by gloo."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        torch.distributed.init_process_group(
-            "nccl" if torch.cuda.is_available() else "gloo", timeout=_LONGEST_WAIT
+def choose_device(name: str) -> torch.device:
+    """Return the device that a setting names; `auto` is a GPU when there is one.
+
+    Of several processes that torchrun started on a machine, each gets the GPU of its number.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such GPU.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    own = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+    if own >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"the GPU cuda:{own} was asked for, but torch sees {torch.cuda.device_count()}; set "
+            "RECSYS_TRAINING__DEVICE to another device, or RECSYS_TRAINING__DEVICES to the number of GPUs"
         )
+    return torch.device("cuda", own)
+
+
+def join_processes(device: torch.device) -> None:
+    """Join the group when torchrun started this process; GPUs talk by NCCL, CPUs by gloo."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=_LONGEST_WAIT)
 
 
 def leave_processes() -> None:

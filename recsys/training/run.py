@@ -23,7 +23,7 @@ from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
 from recsys.training.micro import fit_micro
-from recsys.training.parallel import barrier, is_first, join_processes, leave_processes
+from recsys.training.parallel import barrier, choose_device, is_first, join_processes, leave_processes
 from recsys.training.result import (
     CHECKPOINT_FOLDER,
     HISTORY_FILE,
@@ -46,9 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
     logging.getLogger("recsys").setLevel(logging.INFO)
-    join_processes()
     try:
-        train(options.kind, options.snapshot, options.output, load_settings(), options.parent)
+        settings = load_settings()
+        join_processes(choose_device(settings.training.device))
+        train(options.kind, options.snapshot, options.output, settings, options.parent)
     except RecsysError as error:
         _log.error("%s: %s", type(error).__name__, error)
         return 1

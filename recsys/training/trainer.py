@@ -97,7 +97,8 @@ class Trainer:
             )
         for group in groups:
             group["peak"] = group["lr"]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), foreach=True)
+        fused = model.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), foreach=not fused, fused=fused)
         self.average = [p.detach().clone() for p in self.own_parameters] if settings.averaging else []
 
     def train_epoch(self, epoch: int, out_of_time: Callable[[], bool] = lambda: False) -> dict[str, float]:
@@ -115,10 +116,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for number, (batch, beginnings) in enumerate(self.batches.epoch(epoch)):
             moved = batch.to(self.model.device)
-            fresh = self._fresh_text(moved) if trains_text else None
-            own, own_beginnings = self._own_part(moved, torch.from_numpy(beginnings))
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.model.device.type == "cuda"):
-                losses = self.objective(own, own_beginnings.to(self.model.device), fresh)
+            fresh = self._fresh_text(batch) if trains_text else None
+            own, own_beginnings = self._own_part(moved, torch.from_numpy(beginnings).to(self.model.device))
+            losses = self.objective(own, own_beginnings, fresh)
             loss = self._total(losses, sums, counts)
             if not math.isfinite(float(loss.detach())):
                 raise TrainingError(
@@ -161,7 +161,7 @@ class Trainer:
         self.model.text_vectors.copy_(self.model.text_encoder().encode(self.model.catalogue.texts))
 
     def _fresh_text(self, batch: EventBatch) -> FreshText:
-        targets = torch.unique(batch.item[batch.mask & (batch.weight > 0)]).cpu().numpy()
+        targets = np.unique(batch.item[batch.mask & (batch.weight > 0)].numpy())
         count = min(self.settings.text_items_per_step, len(targets))
         chosen = np.sort(self._rng.choice(targets, count, replace=False))
         texts = [self.model.catalogue.texts[i] for i in chosen]
