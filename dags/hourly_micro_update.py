@@ -39,7 +39,7 @@ replay and with guard users on whom forgetting is measured. The champion's copy 
 learning rate, and replaces the champion when it is no worse on the newest events and has not
 forgotten. Too little fresh feedback, or no champion yet, ends the training as skipped; the feedback stays
 for the next run. Whoever gave feedback gets new recommendations every hour, from the champion as it is
-when nothing replaces it.
+when nothing replaces it, and the stored analytics views are refreshed after them.
 """,
 )
 def hourly_micro_update() -> None:
@@ -53,7 +53,8 @@ def hourly_micro_update() -> None:
     answer = ApprovePromotion(task_id="approve", decided=decision, within=timedelta(minutes=45)).output
     promoted = stage(stages.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
     # Also when there was too little feedback to learn from, or the update was held.
-    stage(stages.refresh_users, trigger_rule=TriggerRule.NONE_FAILED)(promoted)
+    refreshed = stage(stages.refresh_users, trigger_rule=TriggerRule.NONE_FAILED)(promoted)
+    refreshed >> stage(stages.refresh_analytics)()
 
 
 hourly_micro_update()

@@ -237,7 +237,9 @@ class GateSettings(_Section):
     require_superiority: bool = Field(False, description="nightly: promote only what is shown to be better")
     coverage_margin: float = Field(0.3, ge=0)
     forgetting_margin: float = Field(0.05, ge=0, description="micro-update: NDCG@k on the guard users")
-    min_evaluated_users: int = Field(30, ge=1)
+    min_evaluated_users: int = Field(
+        30, ge=1, description="fewer promote nothing; so few guard users do not tell what is forgotten"
+    )
     slice_margin: float = Field(0.2, ge=0, description="NDCG@k on a slice of users or items")
     diversity_margin: float = Field(0.3, ge=0, description="fall of the lists' intra-list diversity")
     novelty_margin: float = Field(0.3, ge=0, description="fall of the lists' novelty: popularity bias")

@@ -22,13 +22,17 @@ _COLOURS = {
     ComponentPhase.FAILED: "red",
 }
 
+_PORT = "default: last time's, the usual one, or any that is free."
+
 
 def up(
     schedules: Annotated[
-        bool, typer.Option(help="Run DAGs on their schedules, or only by hand and by assets.")
+        bool, typer.Option(help="Run DAGs on their schedules, or only by hand and when the champion changes.")
     ] = True,
-    airflow_port: Annotated[int | None, typer.Option(help="Insist on this port for Airflow.")] = None,
-    mlflow_port: Annotated[int | None, typer.Option(help="Insist on this port for MLflow.")] = None,
+    airflow_port: Annotated[
+        int | None, typer.Option(help=f"Insist on this port for Airflow; {_PORT}")
+    ] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help=f"Insist on this port for MLflow; {_PORT}")] = None,
 ) -> None:
     """Start Postgres, MLflow and Airflow on this machine, and say where to open them."""
     from recsys.local.packages import require_packages

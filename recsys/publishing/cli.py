@@ -12,9 +12,12 @@ from recsys.settings import load_settings
 
 def recommend(
     user: Annotated[str, typer.Argument(metavar="USER", help="user id", show_default=False)],
-    k: Annotated[int, typer.Option(min=1, help="how many")] = 10,
+    k: Annotated[int, typer.Option(min=1, help="items to show")] = 10,
     request: Annotated[
-        str, typer.Option(help="what the user asks for in words; asks the champion instead of the list")
+        str,
+        typer.Option(
+            help="what the user asks for, in words: the champion ranks anew; default: the published list"
+        ),
     ] = "",
 ) -> None:
     """Show what a user is recommended, with titles, scores and reasons."""

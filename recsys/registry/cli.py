@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at the champion and change it by hand.")
 
 _Actor = Annotated[
-    str | None, typer.Option("--actor", help="Who decides; the user of this machine by default.")
+    str | None, typer.Option("--actor", help="Who decides; default: the user of this machine.")
 ]
 _Publish = Annotated[
     bool,
@@ -34,7 +34,7 @@ _Publish = Annotated[
 
 @app.command()
 def champion() -> None:
-    """Show the version that is served, since when and why."""
+    """Show the version that is served, since when and why; exit code 1 when there is none."""
     from recsys.registry import ledger
 
     _, engine = _connect()
@@ -51,9 +51,9 @@ def champion() -> None:
 
 @app.command()
 def history(
-    limit: Annotated[int, typer.Option(min=1, help="How many decisions to show.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Decisions to show.")] = 20,
 ) -> None:
-    """List the latest decisions, newest first."""
+    """List the latest decisions on model versions, by the gate or a person, newest first."""
     from recsys.registry import ledger
 
     _, engine = _connect()
@@ -104,11 +104,19 @@ def promote(
 @app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; others read it in the ledger.")],
-    to: Annotated[str | None, typer.Option(help="Version to go back to; the previous by default.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Version to go back to, a former champion; default: the one that the champion replaced."
+        ),
+    ] = None,
     actor: _Actor = None,
     publish: _Publish = True,
 ) -> None:
-    """Make an earlier champion the champion again, with its recommendations and vectors."""
+    """Make an earlier champion the champion again, and publish it.
+
+    Its files are checked before anything changes. Going back twice goes back two versions.
+    """
     from recsys.registry.rollback import roll_back
 
     settings, engine = _connect()
@@ -118,14 +126,18 @@ def rollback(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="Model version.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Model version.", show_default=False)],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="Model version, as MLflow numbers it.", show_default=False)
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="The other; differences are B less A.", show_default=False)
+    ],
     evaluate: Annotated[
         bool,
-        typer.Option(help="If they were never evaluated on the same feedback, do it now; takes minutes."),
+        typer.Option(help="Where no run has ranked the same feedback with both, do it now; takes minutes."),
     ] = False,
 ) -> None:
-    """Show two model versions side by side: origin, metrics, difference, settings."""
+    """Show two model versions side by side: origin, metrics with their difference, settings that differ."""
     from recsys.registry.compare_versions import compare_versions
     from recsys.registry.comparison_tables import comparison_tables
 

@@ -13,6 +13,7 @@ from recsys.evaluation.metrics import diversity_name, ndcg_name, novelty_name
 from recsys.evaluation.off_policy_compare import OffPolicyComparison
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.settings import Settings
+from recsys.snapshot.guard import has_forgotten
 
 Verdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
 
@@ -258,26 +259,25 @@ def off_policy_value(found: OffPolicyComparison | None, settings: Settings) -> C
 
 
 def forgetting(guard: Evaluation | None, settings: Settings) -> Check:
-    """Whether a micro-update has lost old behaviour; fewer users than an evaluation needs cannot tell."""
+    """Whether a micro-update has lost old behaviour."""
     if guard is None or guard.users == 0 or CHAMPION not in guard.scorers:
         return Check(
             "forgetting", NOT_APPLICABLE, None, None, None, None, "There are no guard users to measure it on."
         )
     metric = ndcg_name(guard.k)
-    margin = settings.gate.forgetting_margin
-    threshold = -margin * guard.mean(CHAMPION, metric)
+    champion, margin = guard.mean(CHAMPION, metric), settings.gate.forgetting_margin
     interval = guard.compare(CANDIDATE, CHAMPION, metric, settings.evaluation)
     seen = _seen(guard, CHAMPION, "the champion's", interval, settings)
-    needed = settings.gate.min_evaluated_users
-    if guard.users < needed:
+    forgotten = has_forgotten(champion, interval.value, guard.users, settings.gate)
+    if forgotten is None:
+        needed = settings.gate.min_evaluated_users
+        verdict = INCONCLUSIVE
         sentence = f"{guard.users} guard users cannot tell what was forgotten, which takes {needed}: {seen}."
-        return _check("forgetting", INCONCLUSIVE, interval, threshold, sentence)
-    # The observed fall decides, not what is shown beyond chance: forgetting is not to be given the benefit.
-    kept = interval.value >= threshold
-    sentence = (
-        f"On old behaviour the candidate has lost {'no ' if kept else ''}more than {margin:.0%}: {seen}."
-    )
-    return _check("forgetting", PASS if kept else FAIL, interval, threshold, sentence)
+    else:
+        verdict = FAIL if forgotten else PASS
+        lost = "" if forgotten else "no "
+        sentence = f"On old behaviour the candidate has lost {lost}more than {margin:.0%}: {seen}."
+    return _check("forgetting", verdict, interval, -margin * champion, sentence)
 
 
 def _check(name: str, verdict: Verdict, interval: Interval, threshold: float, explanation: str) -> Check:

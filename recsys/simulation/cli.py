@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 def simulate(
     days: Annotated[int, typer.Option(min=1, max=28, help="simulated days; they end now")] = 5,
     hours: Annotated[int, typer.Option(min=1, max=24, help="hours of a day in which users come")] = 4,
-    users: Annotated[int, typer.Option(min=3, help="that visit")] = 300,
-    items: Annotated[int, typer.Option(min=3, help="most rated ones")] = 400,
+    users: Annotated[int, typer.Option(min=3, help="users who visit")] = 300,
+    items: Annotated[int, typer.Option(min=3, help="items there are: the most rated ones")] = 400,
     visits: Annotated[float, typer.Option(min=0.01, help="slates a user sees a day, in the mean")] = 2.0,
     history: Annotated[int, typer.Option(min=1, help="slates a user saw before the first model")] = 15,
     positions: Annotated[int, typer.Option(min=1, help="items of a list that are shown")] = 10,
     drift: Annotated[float, typer.Option(min=0, max=1, help="share of interests that change a day")] = 0.1,
     new_items: Annotated[float, typer.Option(min=0, max=0.9, help="share of items that come later")] = 0.3,
     explore: Annotated[
-        float | None, typer.Option(min=0, max=1, help="share of lists that are drawn; default: the setting")
+        float | None,
+        typer.Option(min=0, max=1, help="share of lists that explore; default: as set for publishing"),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -50,7 +51,7 @@ def simulate(
         ),
     ] = None,
 ) -> None:
-    """Let users with known tastes live with three policies, and plot what each earns day by day.
+    """Let users with known tastes live with several policies, and plot what each earns day by day.
 
     Publishing, impressions, feedback, validation, training, gate and promotion are the real ones, on a
     warehouse and a registry of the simulation's own: no other data is touched. A night is what

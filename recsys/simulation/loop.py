@@ -9,16 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from recsys.catalogues.film_text import Film
-from recsys.catalogues.movielens import MovieLens, write_items
+from recsys.catalogues.movielens import MovieLens
 from recsys.errors import SimulationError
-from recsys.model.ranking import NO_ITEM
+from recsys.simulation.application import Application
 from recsys.simulation.dag_runs import (
     Outcome,
     read_hourly,
@@ -29,8 +28,6 @@ from recsys.simulation.dag_runs import (
 from recsys.simulation.slates import Luck, SlateLog, answer_slates
 from recsys.simulation.system import System, Systems
 from recsys.simulation.world import World, WorldSettings, fit_world
-from recsys.warehouse.ingest import ingest_file
-from recsys.warehouse.statements import read_statement
 
 _DAY = timedelta(days=1)
 _HISTORY = timedelta(days=14)
@@ -163,8 +160,7 @@ class Simulation:
     ) -> None:
         self.settings = settings
         self.world = make_world(source, settings, behaviour)
-        self._films = {film.item_id: film for film in source.films}
-        self._position = {item: place for place, item in enumerate(self.world.item_ids.tolist())}
+        self._application = Application(self.world, source.films, folder)
         self._systems = systems
         self._folder = folder
         self._tell, self._status = tell, status
@@ -213,8 +209,8 @@ class Simulation:
         there = np.flatnonzero(world.available(0))
         positions = min(settings.positions, len(there))
         with system.current() as engine:
-            self._ingest(engine, "users", self._write_users())
-            self._ingest(engine, "items", self._write_items(0))
+            self._application.register_users(engine)
+            self._application.add_items(engine, 0)
             # In parts, so that nobody clicks twice what they have had.
             parts = np.array_split(users, settings.history_slates)
             for number, part in enumerate(parts):
@@ -248,8 +244,7 @@ class Simulation:
         name = branch.policy.name
         on_stage = self._on_stage(f"day {day}, {name}")
         with branch.system.current() as engine:
-            if (world.arrival_day == day).any():
-                self._ingest(engine, "items", self._write_items(day))
+            self._application.add_items(engine, day)
             if day > 1:
                 if branch.policy.nightly:
                     branch.nights.append(run_nightly(f"night {day}", on_stage))
@@ -272,7 +267,9 @@ class Simulation:
     def _show(self, branch: Branch, world: World, engine: sa.Engine, day: int, hour: int) -> SlateLog:
         """Show this hour's visitors what is published for them, and load what they do."""
         visitors = self._visitors(day, hour)
-        slates, propensities, versions = self._published(engine, visitors)
+        slates, propensities, versions = self._application.published(
+            engine, visitors, self.settings.positions
+        )
         hours = self.settings.hours
         # Of every item, whether shown or not: the luck of a policy must not depend on what it shows.
         luck = Luck.draw((len(visitors), world.items), self._generator("luck", day, hour))
@@ -292,30 +289,6 @@ class Simulation:
         log.load(engine, folder)
         return log
 
-    def _published(
-        self, engine: sa.Engine, visitors: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.object_]]:
-        """Read slates, propensities [visitors, positions] and versions [visitors], as an application does."""
-        names = self.world.user_ids[visitors].tolist()
-        positions = self.settings.positions
-        with engine.connect() as connection:
-            rows = connection.execute(
-                sa.text(read_statement("select_slates")), {"user_ids": names, "positions": positions}
-            ).all()
-        found = {row.user_id: row for row in rows}
-        slates = np.full((len(names), positions), NO_ITEM, dtype=np.int32)
-        propensities = np.full((len(names), positions), np.nan)
-        for place, name in enumerate(names):
-            if name not in found:
-                raise SimulationError(
-                    f"nothing is published for user {name}: there are too few items for everybody; "
-                    "simulate more --items or fewer --days"
-                )
-            row = found[name]
-            slates[place, : len(row.item_ids)] = [self._position[item] for item in row.item_ids]
-            propensities[place, : len(row.item_ids)] = row.propensities
-        return slates, propensities, np.array([found[name].model_version for name in names], dtype=object)
-
     def _visitors(self, day: int, hour: int) -> NDArray[np.int64]:
         """Return [visits] who comes in an hour, in order."""
         generator = self._generator("visits", day, hour)
@@ -325,22 +298,6 @@ class Simulation:
     def _generator(self, purpose: str, *moment: int) -> np.random.Generator:
         """Return the same numbers for the same purpose and moment, whatever the policy."""
         return np.random.default_rng([self.settings.seed, *purpose.encode(), *moment])
-
-    def _write_users(self) -> Path:
-        path = self._folder / "users.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("user_id\n" + "".join(f"{user}\n" for user in self.world.user_ids))
-        return path
-
-    def _write_items(self, day: int) -> Path:
-        """Write the items that arrive on a day."""
-        path = self._folder / f"items-{day}.jsonl"
-        arriving = self.world.item_ids[self.world.arrival_day == day].tolist()
-        write_items((self._films.get(item) or Film(item, item, None, ()) for item in arriving), path)
-        return path
-
-    def _ingest(self, engine: sa.Engine, table: Any, path: Path) -> None:
-        ingest_file(engine, table, path)
 
     def _tell_outcome(self, when: str, outcome: Outcome) -> None:
         version = f"version {outcome.version}, " if outcome.version else ""

@@ -16,6 +16,7 @@ from recsys.model.collaborative import Popularity
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
+from recsys.snapshot.guard import has_forgotten
 from recsys.snapshot.sequences import Sequences, microseconds
 from recsys.training.batching import UserBatches, ValidationCases, first_occurrences
 from recsys.training.checkpoints import restore_weights, seed_everything, weights_of
@@ -42,8 +43,8 @@ def fit_micro(
     `micro_update.distillation_weight` also holds the next-item distribution near the parent's. An item met
     for the first time begins with the id part of its stand-in. Nothing fresh is held back to choose an
     epoch: small steps in a fixed number, and guard users, who are not learned from, tell when to stop.
-    Weights with which they are ranked worse than by the parent, by more than the gate's margin, are not
-    kept. Popularity and collaborative filtering count every fresh event.
+    Weights of which the gate would say that they have forgotten (`has_forgotten`) are not kept. Popularity
+    and collaborative filtering count every fresh event.
 
     Parameters
     ----------
@@ -83,9 +84,10 @@ def fit_micro(
     trainer.on_step = on_step or trainer.on_step
     out_of_time = time_limit(micro.time_budget_minutes, start)
     best, best_epoch = weights_of(model), 0
+    guard_users = len(set(guard_cases.cases.histories.user_keys))
     guard_rank = guard_cases.ranks(model)
-    least_guard = _quality(guard_rank) * (1 - settings.gate.forgetting_margin)
-    metrics = {"parent_guard_ndcg": _ndcg(guard_rank, guard_cases.k)}
+    parent_quality = agree(_quality(guard_rank))
+    metrics = {"guard_users": guard_users, "parent_guard_ndcg": _ndcg(guard_rank, guard_cases.k)}
     history: list[dict[str, Any]] = []
     stopped = "all epochs done"
     for epoch in range(micro.epochs):
@@ -100,7 +102,8 @@ def fit_micro(
         }
         history.append(row)
         report(row)
-        if agree(_quality(guard_rank)) < least_guard:
+        change = agree(_quality(guard_rank) - parent_quality)
+        if has_forgotten(parent_quality, change, guard_users, settings.gate):
             stopped = "guard users got worse"
             break
         best, best_epoch = weights_of(model), epoch + 1

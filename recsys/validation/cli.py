@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from recsys.validation.quarantine import Status
 
-app = typer.Typer(no_args_is_help=True, help="Rows of feedback that broke a rule, with the reasons.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at feedback that broke a rule; let it back in, or settle it."
+)
 
 
 class _Status(StrEnum):
@@ -22,16 +24,23 @@ class _Status(StrEnum):
     ALL = "all"
 
 
-Id = Annotated[int, typer.Argument(help="quarantine_id, as `list` shows it", show_default=False)]
+_AS_LISTED = "id of the row, as `recsys quarantine list` shows it"
+
+Id = Annotated[int, typer.Argument(metavar="ID", help=_AS_LISTED, show_default=False)]
+Ids = Annotated[
+    list[int], typer.Argument(metavar="ID", help=f"{_AS_LISTED}; one or more", show_default=False)
+]
 
 
 @app.command("list")
 def list_rows(
     status: Annotated[_Status, typer.Option(help="only rows of this status")] = _Status.HELD,
-    reason: Annotated[str | None, typer.Option(help="only rows that broke this rule")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="only rows that broke this rule, such as unknown_item; default: any")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="rows to show, latest first")] = 50,
 ) -> None:
-    """List rows in quarantine, without saying whose they are."""
+    """List rows in quarantine with their reasons, without saying whose they are."""
     from rich.console import Console
     from rich.table import Table
 
@@ -64,8 +73,8 @@ def show(quarantine_id: Id) -> None:
 
 
 @app.command()
-def release(quarantine_ids: Annotated[list[int], typer.Argument(help="quarantine_id, one or more")]) -> None:
-    """Let rows back into the feedback: they are in the next window, and no rule judges them again."""
+def release(quarantine_ids: Ids) -> None:
+    """Let rows back into the feedback as they are: in the next window, where no rule judges them again."""
     from recsys.validation.quarantine import release as release_row
 
     engine = _engine()
@@ -75,7 +84,7 @@ def release(quarantine_ids: Annotated[list[int], typer.Argument(help="quarantine
 
 
 @app.command()
-def discard(quarantine_ids: Annotated[list[int], typer.Argument(help="quarantine_id, one or more")]) -> None:
+def discard(quarantine_ids: Ids) -> None:
     """Settle rows as never to be used; they stay on record."""
     from recsys.validation.quarantine import discard as discard_row
 

@@ -79,7 +79,11 @@ def impressions(file: File, reject_file: Rejects = None, assume_timezone: TimeZo
 def forget(
     user: Annotated[str, typer.Argument(metavar="USER", help="user id", show_default=False)],
 ) -> None:
-    """Erase a user from tables, recommendations, vectors, snapshots and evaluations; print the receipt."""
+    """Erase a user from tables, recommendations, vectors, snapshots and evaluations; print the receipt.
+
+    This cannot be undone. Nothing is trained on the user from now on; what the model has learned is gone
+    with the next full fine-tune. The receipt counts what was removed and does not say whose it was.
+    """
     import json
     from functools import partial
 

@@ -8,13 +8,16 @@ EXIT_MISMATCH = 1
 
 
 def reconcile(
-    consumer: Annotated[str | None, typer.Option(help="only windows of this DAG; default: of all")] = None,
+    consumer: Annotated[
+        str | None, typer.Option(help="only windows of this DAG, such as nightly_training; default: of all")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="windows to show, latest first")] = 20,
 ) -> None:
-    """Count where every window's rows are now; exit code 1 when rows are missing or too many.
+    """Count where the rows of the latest windows are now; exit code 1 when some are missing or too many.
 
-    arrived = valid + quarantined + duplicate + erased. Late rows happened before an earlier window was
-    closed; rows out of order happened before another one that had arrived earlier in the window.
+    A window is the feedback that one DAG run handled. It is balanced when arrived = valid + quarantined +
+    duplicates + erased. Late rows happened before an earlier window was closed; rows out of order happened
+    before another one that had arrived earlier in the window.
     """
     from rich.console import Console
     from rich.table import Table

@@ -20,7 +20,11 @@ def after_restore() -> None:
 
 
 def rotate_keys() -> None:
-    """Give users new names outside the warehouse, from the key in RECSYS_PSEUDONYM_KEY; DAGs paused."""
+    """Give users new names outside the warehouse, from a new RECSYS_PSEUDONYM_KEY; pause the DAGs before.
+
+    Set the new key everywhere first. Snapshots, which have the old names, are removed, so nightly_training
+    has to run next.
+    """
     from recsys.settings import load_settings
     from recsys.warehouse.engine import connect
     from recsys.warehouse.rotation import rotate_user_keys

@@ -90,6 +90,12 @@ class Loop:
         with self.engine.connect() as connection:
             return list(connection.execute(sa.select(table).where(*conditions)))
 
+    def stored_events(self, item_id: str) -> int:
+        """What analysts read of an item in a stored view."""
+        with self.engine.connect() as connection:
+            asked = sa.text("SELECT events FROM analytics.item_popularity WHERE item_id = :item_id")
+            return connection.execute(asked, {"item_id": item_id}).scalar_one()
+
     def champion(self) -> str:
         changes = self.rows(promotion_ledger, promotion_ledger.c.champion_sequence.is_not(None))
         return max(changes, key=lambda row: row.champion_sequence).model_version
@@ -185,12 +191,14 @@ def test_an_hour_with_too_little_to_learn_from_still_refreshes_who_reacted(
             },
         )
     decisions = len(loop.rows(promotion_ledger))
+    events = loop.stored_events(seen.item_ids[0])
     loop.run("hourly_micro_update")
 
     assert len(loop.rows(promotion_ledger)) == decisions
     (refreshed,) = loop.rows(recommendation_lists, recommendation_lists.c.user_id == "u000")
     assert seen.item_ids[0] not in refreshed.item_ids
     assert refreshed.model_version == loop.champion()
+    assert loop.stored_events(seen.item_ids[0]) == events + 1
 
 
 def test_rolling_back_restores_version_and_recommendations(loop: Loop) -> None:

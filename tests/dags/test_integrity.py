@@ -42,6 +42,7 @@ EXPECTED_TASKS = {
         "approve",
         "promote",
         "refresh_users",
+        "refresh_analytics",
     ],
     "publish_recommendations": ["publish", "refresh_analytics"],
     "warehouse_housekeeping": ["keep_house", "refresh_analytics", "reconcile_registry", "prune_registry"],
@@ -233,7 +234,7 @@ def test_the_simulation_runs_the_stages_of_the_dags() -> None:
 
     for dag_id, steps, after in (
         ("nightly_training", NIGHTLY, []),
-        ("hourly_micro_update", HOURLY, ["refresh_users"]),
+        ("hourly_micro_update", HOURLY, ["refresh_users", "refresh_analytics"]),
     ):
         names = [step.__name__ for step in steps]
         assert ["open_window", *names, "approve", "promote", *after] == EXPECTED_TASKS[dag_id]

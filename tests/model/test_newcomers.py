@@ -1,8 +1,13 @@
+import pytest
 import torch
 
+from recsys.model.collaborative import EASE, Popularity
 from recsys.model.item_encoder import ItemEncoder
 from recsys.model.newcomers import LEAST_EVENTS, find_stand_ins
+from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
+from recsys.snapshot.sequences import Catalogue
+from tests.small_models import histories, liked
 
 
 def _parts(*rows: list[float]) -> torch.Tensor:
@@ -32,6 +37,22 @@ def test_newcomers_never_stand_in_for_newcomers():
     assert (counts[stand_ins] >= LEAST_EVENTS).all()
     known = (counts >= LEAST_EVENTS).nonzero()[:, 0]
     assert torch.equal(stand_ins[known], known)
+
+
+@pytest.mark.parametrize(("events", "lent"), [(4, True), (5, False)])
+def test_an_item_is_scored_as_its_stand_in_until_it_has_five_events(
+    recommender: Recommender, catalogue: Catalogue, events: int, lent: bool
+) -> None:
+    others = [item for item in catalogue.item_ids if item != "space-11"]
+    together, alone = [liked(*others)] * 10, [liked("space-11")] * events
+    world = histories(catalogue, *together, *alone)
+    recommender.collaborative = EASE.fit(world, len(catalogue), 1.0)
+    recommender.popularity = Popularity.fit(world, len(catalogue))
+    recommender.seat_newcomers()
+    past = histories(catalogue, liked("crime-0"))
+    standardised = recommender.parts(past)["collaborative"][0, catalogue.index["space-11"]]
+    # Nobody had it together with another item, as all those were: of its own it scores below their mean.
+    assert (standardised > 0) == lent
 
 
 def test_an_id_part_is_lent_to_who_has_none_and_kept_when_it_is_met():

@@ -74,20 +74,39 @@ def test_the_parent_is_left_as_it_was(parent: Recommender, fresh_and_old: Sequen
     assert not parent.items.trained[-1]
 
 
-def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
-    parent: Recommender, fresh_and_old: Sequences, brisk: Settings
-) -> None:
-    wild = brisk.model_copy(
+@pytest.fixture(scope="module")
+def wild(brisk: Settings) -> Settings:
+    """Large steps that spoil what was known, and no margin for it."""
+    return brisk.model_copy(
         update={
-            "micro_update": brisk.micro_update.model_copy(update={"learning_rate": 3.0}),
+            "micro_update": brisk.micro_update.model_copy(update={"learning_rate": 0.5}),
             "gate": brisk.gate.model_copy(update={"forgetting_margin": 0.0}),
         }
     )
+
+
+def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
+    parent: Recommender, fresh_and_old: Sequences, wild: Settings
+) -> None:
     result = fit_micro(parent, fresh_and_old, LATER, wild)
+    assert result.metrics["guard_users"] == wild.gate.min_evaluated_users
     assert result.best_epoch == 0
     assert "parent's weights were kept" in result.stopped_because
     known = list(range(len(parent.catalogue) - 1))
     assert np.allclose(result.model.item_vectors()[known], parent.item_vectors()[known], atol=1e-5)
+
+
+def test_fewer_guard_users_than_the_gate_needs_end_no_update(
+    parent: Recommender, fresh_and_old: Sequences, wild: Settings
+) -> None:
+    guards = (fresh_and_old.purpose == CODE[Purpose.GUARD]).nonzero()[0]
+    owners = fresh_and_old.event_users()
+    one_less = fresh_and_old.where(owners != owners[guards[0]]).without_empty_users()
+    result = fit_micro(parent, one_less, LATER, wild)
+    assert result.metrics["guard_users"] == wild.gate.min_evaluated_users - 1
+    assert result.metrics["guard_ndcg"] < result.metrics["parent_guard_ndcg"]
+    assert result.best_epoch == wild.micro_update.epochs
+    assert result.stopped_because == "all epochs done"
 
 
 def test_the_latest_fresh_event_is_learned_too(
