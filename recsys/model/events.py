@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.model.transfer import to_device
 from recsys.snapshot.sequences import Sequences
 
 GAP_BUCKETS = 32
@@ -33,7 +34,7 @@ class EventBatch:
 
     def to(self, device: torch.device) -> "EventBatch":
         """Copy to a device."""
-        return EventBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return EventBatch(**{f.name: to_device(getattr(self, f.name), device) for f in fields(self)})
 
     def inputs(self) -> "EventBatch":
         """Drop the last column: in training the last event is a target only."""

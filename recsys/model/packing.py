@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recsys.model.transfer import to_device
+
 _FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
 """Of a text, by type of model: those whose tokens meet in attention only and that are told positions."""
 _NAME = "recsys_packed"
@@ -36,10 +38,10 @@ def packed_attention(transformer: Any, lengths: NDArray[np.int64], longest: int)
 
     AttentionInterface.register(_NAME, _attend)
     ends = np.cumsum(lengths)
-    starts = torch.from_numpy(np.append(0, ends).astype(np.int32)).to(transformer.device)
+    starts = to_device(np.append(0, ends).astype(np.int32), transformer.device)
     positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
     first = _FIRST_POSITION[transformer.config.model_type]
-    position_ids = torch.from_numpy(positions + first)[None].to(transformer.device)
+    position_ids = to_device(positions + first, transformer.device)[None]
     before = transformer.config._attn_implementation
     transformer.config._attn_implementation = _NAME
     try:

@@ -21,6 +21,7 @@ from recsys.model.base_encoder import (
 )
 from recsys.model.packing import packed_attention, packs
 from recsys.model.text_cache import FrozenOutputCache, text_digest
+from recsys.model.transfer import to_device
 from recsys.settings import ModelSettings
 
 TOKENS_PER_BATCH = 2_048
@@ -220,7 +221,7 @@ class TextEncoder(nn.Module):
                 progress(len(order), len(digests))
         position = torch.empty(len(order), dtype=torch.long)
         position[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(parts)[position[torch.tensor(rows)].to(self.device)]
+        return torch.cat(parts).index_select(0, to_device(position[torch.tensor(rows)], self.device))
 
     def _tokens(self, digests: list[str], texts: list[str]) -> list[NDArray[np.int32]]:
         """Return token ids; those of texts that come again in training are kept."""
@@ -293,8 +294,8 @@ class TextEncoder(nn.Module):
         self.computed_tokens += ids.size
         if frozen_outputs is not None:
             self._resume = self._moved(nn.utils.rnn.pad_sequence(frozen_outputs, batch_first=True))
-        own = torch.from_numpy(mask).to(self.device)
-        hidden = self._run(input_ids=torch.from_numpy(ids).to(self.device), attention_mask=own.long())
+        own = to_device(mask, self.device)
+        hidden = self._run(input_ids=to_device(ids, self.device), attention_mask=own.long())
         weights = own.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1)
 
@@ -308,17 +309,17 @@ class TextEncoder(nn.Module):
         self.computed_tokens += int(lengths.sum())
         if frozen_outputs is not None:
             self._resume = self._moved(torch.cat(frozen_outputs)[None])
-        ids = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(self.device)
+        ids = to_device(np.concatenate(tokens).astype(np.int64), self.device)
         with packed_attention(self.transformer, lengths, self.max_tokens) as places:
             hidden = self._run(input_ids=ids[None], **places)
-        owner = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)).to(self.device)
+        owner = to_device(np.repeat(np.arange(len(lengths)), lengths), self.device)
         sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden[0])
-        return sums / torch.from_numpy(lengths).to(sums)[:, None]
+        return sums / to_device(lengths.astype(np.float32), self.device)[:, None]
 
     def _moved(self, outputs: Tensor) -> Tensor:
         """Return frozen outputs as the layers after them take them."""
         half = self._rounded is not None and torch.is_grad_enabled()
-        return outputs.to(self.device).to(torch.bfloat16 if half else torch.float32)
+        return to_device(outputs, self.device).to(torch.bfloat16 if half else torch.float32)
 
     def _run(self, **inputs: Any) -> Tensor:
         """Return the transformer's last layer in float32."""

@@ -17,6 +17,7 @@ from recsys.errors import TrainingError
 from recsys.model.events import EventBatch
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
+from recsys.model.transfer import to_device
 from recsys.training.batching import Batches, ValidationCases
 from recsys.training.objective import FreshText, Objective
 from recsys.training.parallel import processes
@@ -117,7 +118,7 @@ class Trainer:
         for number, (batch, beginnings) in enumerate(self.batches.epoch(epoch)):
             moved = batch.to(self.model.device)
             fresh = self._fresh_text(batch) if trains_text else None
-            own, own_beginnings = self._own_part(moved, torch.from_numpy(beginnings).to(self.model.device))
+            own, own_beginnings = self._own_part(moved, to_device(beginnings, self.model.device))
             losses = self.objective(own, own_beginnings, fresh)
             loss = self._total(losses, sums, counts)
             if not math.isfinite(float(loss.detach())):
@@ -166,7 +167,7 @@ class Trainer:
         chosen = np.sort(self._rng.choice(targets, count, replace=False))
         texts = [self.model.catalogue.texts[i] for i in chosen]
         vectors = self.model.text_encoder().encode_with_gradient(texts)
-        return FreshText(torch.from_numpy(chosen).to(self.model.device), vectors)
+        return FreshText(to_device(chosen, self.model.device), vectors)
 
     def _own_part(self, batch: EventBatch, beginnings: Tensor) -> tuple[EventBatch, Tensor]:
         if self.world == 1:
