@@ -22,7 +22,7 @@ from recsys.errors import ConfigurationError
 from recsys.model.collaborative import EASE, Popularity, interaction_matrix
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
-from recsys.model.requests import item_requests
+from recsys.model.requests import phrases
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -170,7 +170,7 @@ class PopularityByAttribute:
     """
 
     def __init__(self, catalogue: Catalogue, known: Sequences) -> None:
-        words = [set(requests[:-1]) for requests in item_requests(catalogue)]  # the last one is the title
+        words = [set(phrases(attributes)) for attributes in catalogue.attributes]
         names = {word: row for row, word in enumerate(sorted(set().union(*words)))}
         rows = [(item, names[word]) for item, own in enumerate(words) for word in own]
         pairs = np.array(rows or np.zeros((0, 2)), dtype=np.int64)

@@ -26,19 +26,19 @@ def item_requests(catalogue: Catalogue) -> list[list[str]]:
     """Return for each item the requests that it answers: attributes' values, description and, last, title."""
     result = []
     for title, text, attributes in zip(catalogue.titles, catalogue.texts, catalogue.attributes, strict=True):
-        description = item_description(text, title, attributes)
-        requests = [*(text for value in attributes.values() for text in _phrases(value)), description, title]
+        requests = [*phrases(attributes), item_description(text, title, attributes), title]
         result.append([text for text in dict.fromkeys(requests) if text.strip()])
     return result
 
 
-def _phrases(value: object) -> list[str]:
+def phrases(value: object) -> list[str]:
+    """Return the texts in an attribute's value, or in all attributes of an item."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list | tuple):
-        return [text for part in value for text in _phrases(part)]
+        return [text for part in value for text in phrases(part)]
     if isinstance(value, Mapping):
-        return [text for part in value.values() for text in _phrases(part)]
+        return [text for part in value.values() for text in phrases(part)]
     return []  # numbers and flags say nothing without their key
 
 
