@@ -21,9 +21,9 @@ _SHARED = re.compile(
     re.DOTALL,
 )
 _BATCH = "{batch}"
-_SIMULTANEOUS = "{simultaneous}"
-SIMULTANEOUS_TABLE = "simultaneous_feedback"
-"""Temporary table of what rules call `{simultaneous}`."""
+_RELATED = "{related}"
+RELATED_TABLE = "related_feedback"
+"""Temporary table of what rules call `{related}`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Rule:
         What offends and why it matters, for people.
     statement
         SELECT of `feedback_id` and `reason` from `{batch}` (`sql/select_batch.sql`) or, for rows that
-        share item and moment, `{simultaneous}` (`sql/select_simultaneous.sql`), with `:name` parameters
+        may repeat or contradict another, `{related}` (`sql/select_related.sql`), with `:name` parameters
         out of `ValidationSettings` and the window's bounds.
     condition
         When a row of the batch breaks the rule, for rules that look at one row at a time: all of them
@@ -129,7 +129,7 @@ def parse_rule(name: str, text: str) -> Rule:
 
 def _with_batch(query: str, parameters: Mapping[str, Any]) -> str:
     with_rows = query.replace(_BATCH, f"({read_statement('select_batch')})")
-    return render_literals(with_rows.replace(_SIMULTANEOUS, SIMULTANEOUS_TABLE), parameters)
+    return render_literals(with_rows.replace(_RELATED, RELATED_TABLE), parameters)
 
 
 def _one_scan(rules: Sequence[Rule]) -> str:

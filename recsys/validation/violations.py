@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from recsys.settings import ValidationSettings
-from recsys.validation.rules import SIMULTANEOUS_TABLE, Rule, broken_rules_query, down_weighted
+from recsys.validation.rules import RELATED_TABLE, Rule, broken_rules_query, down_weighted
 from recsys.warehouse.literals import render_literals
 from recsys.warehouse.locks import hold_partitions, take_turns
 from recsys.warehouse.statements import read_statement
@@ -20,7 +20,6 @@ _PLANNING = {
     "jit": "off",
     "work_mem": "'64MB'",
     "parallel_tuple_cost": "0.001",
-    "enable_partitionwise_aggregate": "on",
 }
 _BULK_PLANNING = {"enable_nestloop": "off"}
 
@@ -44,19 +43,17 @@ def judge_window(
     if not rules:
         return 0
     parameters = _parameters(connection, window, settings)
-    simultaneous = render_literals(read_statement("select_simultaneous"), parameters)
+    related = render_literals(read_statement("select_related"), parameters)
     query = broken_rules_query(rules, parameters)
     with planned_for(connection, window):
         # CREATE TABLE AS runs in parallel, INSERT ... SELECT does not.
-        connection.exec_driver_sql(
-            f"CREATE TEMP TABLE {SIMULTANEOUS_TABLE} ON COMMIT DROP AS\n{simultaneous}"
-        )
+        connection.exec_driver_sql(f"CREATE TEMP TABLE {RELATED_TABLE} ON COMMIT DROP AS\n{related}")
         connection.exec_driver_sql(f"CREATE TEMP TABLE broken_rules ON COMMIT DROP AS\n{query}")
     noted = connection.execute(
         sa.text(read_statement("insert_row_violations")),
         {"window_id": window.window_id, "down_weighted": down_weighted(rules, settings)},
     )
-    connection.exec_driver_sql(f"DROP TABLE broken_rules, {SIMULTANEOUS_TABLE}")
+    connection.exec_driver_sql(f"DROP TABLE broken_rules, {RELATED_TABLE}")
     return int(noted.rowcount)
 
 

@@ -5,14 +5,14 @@
 -- Noise: yes
 WITH within_window AS (
     SELECT
-        simultaneous.feedback_id,
-        simultaneous.released_from,
+        related.feedback_id,
+        related.released_from,
         min(event_types.polarity) OVER same AS lowest,
         max(event_types.polarity) OVER same AS highest
-    FROM {simultaneous} AS simultaneous
-    JOIN event_types ON event_types.event_type = simultaneous.event_type
-    WHERE event_types.explicit AND event_types.polarity <> 0
-    WINDOW same AS (PARTITION BY simultaneous.user_id, simultaneous.occurred_at, simultaneous.item_id)
+    FROM {related} AS related
+    JOIN event_types ON event_types.event_type = related.event_type
+    WHERE event_types.explicit AND event_types.polarity <> 0 AND related.occurred_at IS NOT NULL
+    WINDOW same AS (PARTITION BY related.user_id, related.occurred_at, related.item_id)
 )
 
 SELECT feedback_id, 'contradictory' AS reason

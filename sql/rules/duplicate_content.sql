@@ -10,7 +10,8 @@ WITH within_window AS (
             PARTITION BY user_id, occurred_at, item_id, event_type, value, comment
             ORDER BY transaction_id, feedback_id
         ) AS place
-    FROM {simultaneous} AS simultaneous
+    FROM {related} AS related
+    WHERE occurred_at IS NOT NULL
 )
 
 SELECT feedback_id, 'duplicate_content' AS reason

@@ -2,29 +2,12 @@
 -- Why: An event id names one event; the same id and time cannot be stored twice at all.
 -- Reason: duplicate_event_id
 -- Scan: own
-WITH arrived AS NOT MATERIALIZED (
-    SELECT feedback.*, hashtextextended(event_id, 0) AS id_hash
-    FROM feedback
-    WHERE transaction_id >= :lower_transaction_id AND transaction_id < :upper_transaction_id
-),
-
--- Sorting eight bytes a row finds the few rows worth a look; comparing all ids takes several times longer.
-repeated AS (
-    SELECT id_hash
-    FROM (SELECT id_hash FROM arrived ORDER BY id_hash) AS sorted
-    GROUP BY id_hash
-    HAVING count(*) > 1
-),
-
-within_window AS (
+WITH within_window AS (
     SELECT
-        arrived.feedback_id,
-        arrived.released_from,
-        row_number() OVER (
-            PARTITION BY arrived.event_id ORDER BY arrived.transaction_id, arrived.feedback_id
-        ) AS place
-    FROM arrived
-    JOIN repeated ON repeated.id_hash = arrived.id_hash
+        feedback_id,
+        released_from,
+        row_number() OVER (PARTITION BY event_id ORDER BY transaction_id, feedback_id) AS place
+    FROM {related} AS related
 )
 
 SELECT feedback_id, 'duplicate_event_id' AS reason

@@ -118,6 +118,8 @@ def test_a_sound_row_stays(
         ({"occurred_at": sa.text("'infinity'::timestamptz")}, "malformed_time"),
         ({"occurred_at": sa.text("'-infinity'::timestamptz")}, "malformed_time"),
         ({"occurred_at": datetime(1989, 12, 31, 23, 59, tzinfo=UTC)}, "malformed_time"),
+        ({"occurred_at": sa.text("'4713-11-24 00:00Z BC'::timestamptz")}, "malformed_time"),
+        ({"occurred_at": sa.text("'294276-12-31 23:59:59.999999Z'::timestamptz")}, "future_time"),
         ({"occurred_at": sa.text("clock_timestamp() + interval '11 minutes'")}, "future_time"),
         ({"event_type": "comment", "comment": "x" * 10_001}, "comment_too_long_or_binary"),
         ({"event_type": "comment", "comment": "PK\x03\x04"}, "comment_too_long_or_binary"),
@@ -168,6 +170,20 @@ def test_an_event_id_with_another_time_is_a_duplicate_also_in_a_later_window(
     assert judge(stocked, next_window(), settings) == {second: ["duplicate_event_id"]}
     (third,) = add_feedback(stocked, rows[2])
     assert judge(stocked, next_window(), settings)[third] == ["duplicate_event_id"]
+
+
+def test_rows_without_a_time_have_no_moment_in_common(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings
+) -> None:
+    timeless = [{"event_id": name, "occurred_at": None} for name in ("e", "f")]
+    repeated = [{"event_id": name, **row} for name, row in zip(("e", "f"), sound_rows(2), strict=True)]
+    first, second, third, fourth = add_feedback(stocked, *timeless, *repeated)
+    assert judge(stocked, next_window(), settings) == {
+        first: ["malformed_time"],
+        second: ["malformed_time"],
+        third: ["duplicate_event_id"],
+        fourth: ["duplicate_event_id"],
+    }
 
 
 def test_which_duplicate_stays_does_not_depend_on_who_looks_first(
