@@ -107,7 +107,6 @@ def compare(
 ) -> dict[str, Result]:
     """Fit and judge every model; those that need a seed once for each."""
     fits = Fits.open(options.jobs, options.keep, fit_setting(dataset.name, options.split, settings))
-    write_split(split, len(dataset.catalogue), folder / "split.npz")
     judge_sasrec = partial(_judge_sasrec, split.cases, folder, settings.model.max_events)
     tasks: dict[str, Callable[[], Outcome]] = {}
     for name in options.models:
@@ -118,6 +117,7 @@ def compare(
                 run = folder / f"ours-{seed}"
                 tasks[f"ours-{seed}"] = partial(judge_ours, dataset, split, settings, seed, run)
         elif name == "sasrec":
+            write_split(split, len(dataset.catalogue), folder / "split.npz")
             for choice in parse_grid(options.sasrec_grid):
                 tasks[_sasrec_name(choice, 0)] = partial(judge_sasrec, choice, 0)
     outcomes = fits.run(tasks)

@@ -243,10 +243,11 @@ class TextEncoder(nn.Module):
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
         """Cut texts, sorted by length, into batches of limited tokens and limited padding."""
         budget = TOKENS_PER_BATCH * (1 if self.device.type == "cpu" else GPU_BATCH_FACTOR)
+        packed = self._packs
         batch: list[int] = []
         useful = 0
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-            computed = useful + lengths[i] if self._packs else (len(batch) + 1) * lengths[i]
+            computed = useful + lengths[i] if packed else (len(batch) + 1) * lengths[i]
             wasteful = len(batch) >= LEAST_BATCH and computed > MOST_PADDING * (useful + lengths[i])
             if batch and (computed > budget or wasteful):
                 yield batch

@@ -20,11 +20,16 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     ConfigurationError
-        When there is no such GPU.
+        When it names no device, or a GPU that is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"RECSYS_TRAINING__DEVICE is {name!r}, which names no device; set it to auto, cpu, cuda or cuda:1"
+        ) from error
     if device.type != "cuda":
         return device
     own = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index

@@ -17,6 +17,7 @@ from recsys.model.text_encoder import TextEncoder
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import Fitted, fit_full
+from recsys.training.parallel import choose_device
 from recsys.training.trainer import Validator
 from tests.small_models import (
     EVENT_TYPES,
@@ -87,6 +88,24 @@ def test_a_user_of_ten_thousand_events_trains_and_is_recommended_what_is_left(
     items, _ = top_k(mask_consumed(model.score(past), past), 3)
     assert catalogue.item_ids[items[0, 0]] == left
     assert items[0, 1] == NO_ITEM
+
+
+def test_a_device_that_is_none_or_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"RECSYS_TRAINING__DEVICE is 'gpu'.*set it to auto, cpu"):
+        choose_device("gpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigurationError, match="the GPU cuda:2 was asked for, but torch sees 2"):
+        choose_device("cuda:2")
+
+
+def test_each_process_of_torchrun_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda") == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device("cuda") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigurationError, match="RECSYS_TRAINING__DEVICES to the number of GPUs"):
+        choose_device("cuda")
 
 
 def test_training_on_more_items_than_memory_holds_is_refused_before_a_text_is_encoded(
