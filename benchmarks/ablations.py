@@ -25,8 +25,8 @@ from benchmarks.quality import METRICS, fit_and_judge, fit_setting, judge
 from benchmarks.splits import SPLITS, Protocol, make_split
 from recsys.errors import ConfigurationError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
-from recsys.evaluation.cases import Cases
-from recsys.evaluation.metrics import user_means
+from recsys.evaluation.ranking.cases import Cases
+from recsys.evaluation.ranking.metrics import user_means
 from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings

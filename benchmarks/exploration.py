@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from recsys.catalogues.movielens import load_movielens
-from recsys.evaluation.off_policy import LoggedSlates, diagnose, estimate
-from recsys.evaluation.off_policy_slates import Greedy
+from recsys.evaluation.off_policy.estimators import LoggedSlates, diagnose, estimate
+from recsys.evaluation.off_policy.slates import Greedy
 from recsys.publishing.diversity import POOL_FACTOR
 from recsys.publishing.exploration import Exploration
 from recsys.settings import ExplorationSettings

@@ -46,9 +46,9 @@ from numpy.typing import NDArray
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.hourly_path import committed_to_readable
 from recsys.columns import PURPOSES, Purpose
-from recsys.evaluation.cases import guard_cases
-from recsys.evaluation.evaluate import mean_ndcg
-from recsys.evaluation.metrics import ranks, user_means
+from recsys.evaluation.ranking.cases import guard_cases
+from recsys.evaluation.ranking.evaluate import mean_ndcg
+from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.model.checkpoint import MANIFEST, read_manifest
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import mask_consumed

@@ -27,10 +27,10 @@ import pandas as pd
 from scipy.stats import beta
 
 from recsys.catalogues.movielens import load_movielens
-from recsys.evaluation.baselines import POPULARITY
 from recsys.evaluation.compare import compare_scorers
+from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.result import CANDIDATE, CHAMPION
-from recsys.registry.gate import PROMOTE, Decision, decide
+from recsys.promotion.gate import PROMOTE, Decision, decide
 from recsys.settings import EvaluationSettings, GateSettings, Settings
 from recsys.simulation.world import World, WorldSettings, fit_world
 from recsys.snapshot.event_types import EventTypes

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.made_warehouse import PSEUDONYM_KEY, made_warehouse
-from recsys import stages
+from recsys import pipeline as stages
 from recsys.catalogues.movielens import prepare_demo
 from recsys.errors import NothingToDoError
-from recsys.stages import Run
+from recsys.pipeline import Run
 from recsys.warehouse.engine import connect
 from recsys.warehouse.ingest import ingest_file
 

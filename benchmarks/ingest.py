@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _ingest(url: str, file: Path) -> float:
-    command = [sys.executable, "-m", "recsys.cli", "ingest", "feedback", str(file)]
+    command = [sys.executable, "-m", "recsys.commands.main", "ingest", "feedback", str(file)]
     started = time.perf_counter()
     subprocess.run(
         command, env={**os.environ, "RECSYS_WAREHOUSE_URL": url}, stdout=subprocess.DEVNULL, check=True

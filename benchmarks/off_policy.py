@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from recsys.catalogues.wheel import download_wheel
-from recsys.evaluation.off_policy import LoggedSlates, estimate
+from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 
 _REQUIREMENT = "obp==0.4.1"
 _ITEMS, _POSITIONS = {"all": 80, "men": 34, "women": 46}, 3

@@ -48,8 +48,8 @@ from benchmarks.peers import (
 )
 from benchmarks.splits import SPLITS, Protocol, make_split
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
-from recsys.evaluation.cases import Cases
-from recsys.evaluation.metrics import ranks, user_means
+from recsys.evaluation.ranking.cases import Cases
+from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
 from recsys.model.recommender import Recommender

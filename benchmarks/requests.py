@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import Dataset, load_dataset
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
-from recsys.evaluation.metrics import ranks, user_means
+from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import top_k
 from recsys.model.recommender import Recommender

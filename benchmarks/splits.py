@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import Dataset
 from recsys.errors import ConfigurationError
-from recsys.evaluation.cases import ALL, Cases, cases_at, held_out_cases
+from recsys.evaluation.ranking.cases import ALL, Cases, cases_at, held_out_cases
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import Sequences
 from recsys.training.batching import Split, ValidationCases, first_occurrences, split_validation

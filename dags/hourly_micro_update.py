@@ -4,9 +4,9 @@ from datetime import timedelta
 
 from airflow.sdk import TriggerRule, dag
 
-from recsys import stages
-from recsys.approval import AFTER_APPROVAL, ApprovePromotion
-from recsys.orchestration import (
+from recsys import pipeline as stages
+from recsys.airflow.approval_operator import AFTER_APPROVAL, ApprovePromotion
+from recsys.airflow.tasks import (
     CHAMPION,
     DEFAULT_ARGS,
     GPU_QUEUE,

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag
 
-from recsys import stages
-from recsys.orchestration import (
+from recsys import pipeline as stages
+from recsys.airflow.tasks import (
     CHAMPION,
     DEFAULT_ARGS,
     START_DATE,

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from airflow.sdk import dag
 
-from recsys import stages
-from recsys.orchestration import (
+from recsys import pipeline as stages
+from recsys.airflow.tasks import (
     DEFAULT_ARGS,
     START_DATE,
     alert_of_failure,

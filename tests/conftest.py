@@ -13,12 +13,16 @@ from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
 from recsys.warehouse.migrate import upgrade_warehouse
 
+pytest_plugins = ["tests.registry_fixtures"]
+
 _TEMPLATE = "warehouse_template"
 _names = (f"test_{number}" for number in itertools.count())
 
 
 def pytest_configure() -> None:
     """A demo's home folder, or a person's settings, must not change what is tested."""
+    # Models here are tiny: more threads only wait for each other.
+    os.environ["OMP_NUM_THREADS"] = "1"
     for name in [name for name in os.environ if name.startswith("RECSYS_")]:
         del os.environ[name]
     os.environ["RECSYS_HOME"] = str(Path(tempfile.gettempdir()) / "recsys-tests-have-no-home")

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from recsys.local.prepare import MODEL_WRITER_POOL
+from recsys.commands.prepare import MODEL_WRITER_POOL
 from recsys.settings import Settings
 from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
 from tests.compose_file import (
@@ -214,7 +214,7 @@ def test_a_wrong_airflow_command_would_be_noticed(capsys: pytest.CaptureFixture[
 def test_every_recsys_command_exists() -> None:
     import typer.main
 
-    from recsys.cli import app
+    from recsys.commands.main import app
 
     known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     commands = _script_commands("initialise.sh", "recsys")

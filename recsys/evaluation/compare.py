@@ -11,9 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import EvaluationError
-from recsys.evaluation.baselines import fit_baselines
-from recsys.evaluation.cases import GuardBoundary, guard_cases, held_out_cases
-from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.liking import (
     Liking,
     LikingModel,
@@ -22,12 +19,15 @@ from recsys.evaluation.liking import (
     load_liking,
     save_liking,
 )
-from recsys.evaluation.off_policy_compare import OffPolicyComparison, compare_policies
-from recsys.evaluation.off_policy_log import SlateRecords
-from recsys.evaluation.report import write_report
+from recsys.evaluation.off_policy.compare import OffPolicyComparison, compare_policies
+from recsys.evaluation.off_policy.log import SlateRecords
+from recsys.evaluation.ranking.baselines import fit_baselines
+from recsys.evaluation.ranking.cases import GuardBoundary, guard_cases, held_out_cases
+from recsys.evaluation.ranking.evaluate import evaluate
+from recsys.evaluation.ranking.scorer import Scorer
+from recsys.evaluation.ranking.slices import item_features, with_slices
+from recsys.evaluation.report.document import write_report
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
-from recsys.evaluation.scorer import Scorer
-from recsys.evaluation.slices import item_features, with_slices
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.read import Snapshot

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import EvaluationError
 from recsys.evaluation.bootstrap import Interval, mean_intervals, paired_bootstrap
-from recsys.evaluation.metrics import metric_names
+from recsys.evaluation.ranking.metrics import metric_names
 from recsys.settings import EvaluationSettings
 
 CANDIDATE = "candidate"

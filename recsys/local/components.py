@@ -72,11 +72,13 @@ def real_stack(
     }
     components = [
         _postgres(postgres),
-        _once("warehouse", ["-m", "recsys.local.prepare", "warehouse"], common, ("postgres",)),
+        _once("warehouse", ["-m", "recsys.commands.prepare", "warehouse"], common, ("postgres",)),
         _mlflow(home, postgres.url(MLFLOW), chosen[MLFLOW], mlflow_url, common),
-        _once("airflow-database", ["-m", "recsys.local.prepare", "airflow-database"], airflow, ("postgres",)),
+        _once(
+            "airflow-database", ["-m", "recsys.commands.prepare", "airflow-database"], airflow, ("postgres",)
+        ),
         *_airflow(airflow, airflow_url),
-        _once("airflow-pools", ["-m", "recsys.local.prepare", "pools"], airflow, ("api-server",)),
+        _once("airflow-pools", ["-m", "recsys.commands.prepare", "pools"], airflow, ("api-server",)),
     ]
     psql = f"{postgres_binary('psql')} -h {postgres.socket_dir} -U postgres {WAREHOUSE}"
     own_warehouse = warehouse_url != postgres.url(WAREHOUSE)

@@ -13,7 +13,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation.off_policy_slates import position_probabilities
+from recsys.evaluation.off_policy.slates import position_probabilities
 from recsys.model.ranking import NO_ITEM
 from recsys.settings import ExplorationSettings
 

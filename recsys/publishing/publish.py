@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, PublicationConflictError
 from recsys.memory import require_memory
+from recsys.promotion import ledger
+from recsys.promotion.ledger import Champion
 from recsys.publishing.comment_sentiment import stage_comment_sentiment
 from recsys.publishing.exploration import publication_seed
 from recsys.publishing.histories import count_items, read_catalogue, read_histories, read_horizon
@@ -23,8 +25,6 @@ from recsys.publishing.staging import (
     stage_users,
     stage_vectors,
 )
-from recsys.registry import ledger
-from recsys.registry.ledger import Champion
 from recsys.settings import Settings
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import publications

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, WarehouseError
 from recsys.model.ranking import NO_ITEM
+from recsys.promotion import ledger
 from recsys.publishing.histories import read_catalogue, read_histories, read_horizon
 from recsys.publishing.score import BatchScorer
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import stage_user, staging_session
-from recsys.registry import ledger
 from recsys.settings import Settings
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import users

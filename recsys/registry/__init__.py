@@ -1,4 +1,4 @@
-"""MLflow tracking and versions, the promotion gate, the ledger, rollback and the pyfunc."""
+"""MLflow: tracking, model versions and the pyfunc."""
 
 import os
 

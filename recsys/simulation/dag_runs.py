@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from recsys import stages
+from recsys import pipeline as stages
 from recsys.errors import NothingToDoError, ValidationFailedError
-from recsys.stages import Reference, Run
+from recsys.pipeline import Reference, Run
 
 logger = logging.getLogger(__name__)
 

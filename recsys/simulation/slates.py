@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from recsys.columns import Columns
-from recsys.evaluation.off_policy_slates import PlackettLuce
+from recsys.evaluation.off_policy.slates import PlackettLuce
 from recsys.model.ranking import NO_ITEM
 from recsys.simulation.world import World
 

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from recsys.columns import Columns
 from recsys.errors import SimulationError
-from recsys.evaluation.off_policy_slates import SlateDistribution
+from recsys.evaluation.off_policy.slates import SlateDistribution
 
 
 @dataclass(frozen=True)

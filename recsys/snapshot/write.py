@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError
-from recsys.read_ahead import read_ahead
+from recsys.prefetch import read_ahead
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.extract import Extraction, extraction

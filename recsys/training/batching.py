@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
 from recsys.model.events import EventBatch, collate, time_gaps
-from recsys.read_ahead import read_ahead
+from recsys.prefetch import read_ahead
 from recsys.snapshot.sequences import Sequences
 
 LATE_SHARE = 0.1

@@ -19,7 +19,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
-from recsys.read_ahead import read_ahead
+from recsys.prefetch import read_ahead
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout

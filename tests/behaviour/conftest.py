@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from recsys.model.recommender import Recommender
 from recsys.settings import MicroUpdateSettings, ModelSettings, Settings, TrainingSettings
@@ -39,7 +38,6 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Fine-tune once a session."""
-    torch.set_num_threads(1)
     home: Path = tmp_path_factory.mktemp("home")
     settings = Settings(
         home=home,

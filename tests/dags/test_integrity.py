@@ -12,8 +12,8 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 
-from recsys import stages
-from recsys.orchestration import GPU_QUEUE, MODEL_WRITER_POOL
+from recsys import pipeline as stages
+from recsys.airflow.tasks import GPU_QUEUE, MODEL_WRITER_POOL
 
 DAGS_FOLDER = Path(__file__).parents[2] / "dags"
 DAG_FILES = sorted(DAGS_FOLDER.glob("*.py"))

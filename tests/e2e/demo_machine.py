@@ -61,7 +61,7 @@ class Machine:
 
     def recsys(self, *arguments: str) -> str:
         completed = subprocess.run(
-            [sys.executable, "-m", "recsys.cli", *arguments],
+            [sys.executable, "-m", "recsys.commands.main", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from recsys.evaluation.compare import Comparison, OwnEventTypes, compare_candidate
-from recsys.evaluation.evaluate import CANDIDATE, CHAMPION
-from recsys.evaluation.off_policy_log import screen_slates
+from recsys.evaluation.off_policy.log import screen_slates
+from recsys.evaluation.ranking.evaluate import CANDIDATE, CHAMPION
 from recsys.model.recommender import EncoderIdentity, Recommender
-from recsys.registry.gate import decide
+from recsys.promotion.gate import decide
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.reference import TrainedThrough
@@ -44,7 +44,6 @@ class InMemorySnapshot:
 
 @pytest.fixture
 def save_model(catalogue, minute, tmp_path):
-    torch.set_num_threads(1)
 
     def save(name, trained_before, seed=0, types=(DISLIKE, LIKE, VIEW)):
         torch.manual_seed(seed)

@@ -1,8 +1,8 @@
 import sqlalchemy as sa
 
-from recsys.evaluation.baselines import POPULARITY
-from recsys.evaluation.cases import held_out_cases
-from recsys.evaluation.evaluate import CANDIDATE, evaluate
+from recsys.evaluation.ranking.baselines import POPULARITY
+from recsys.evaluation.ranking.cases import held_out_cases
+from recsys.evaluation.ranking.evaluate import CANDIDATE, evaluate
 from recsys.evaluation.store import store_evaluation
 
 

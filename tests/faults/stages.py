@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from recsys.registry.ledger import LedgerEntry
-from recsys.registry.promote import promote
+from recsys.promotion.ledger import LedgerEntry
+from recsys.promotion.promote import promote
 from recsys.settings import Settings
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough

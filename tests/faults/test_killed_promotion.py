@@ -3,9 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
-from recsys.registry import ledger
+from recsys.promotion import ledger
+from recsys.promotion.promote import reconcile_alias
 from recsys.registry.connection import mlflow_client
-from recsys.registry.promote import reconcile_alias
 from recsys.settings import Settings
 from tests.faults.dying import Point, die_in
 from tests.faults.stages import promote_second
@@ -32,8 +32,8 @@ def versions(warehouse: sa.Engine, settings: Settings) -> None:
     ("point", "champion", "alias"),
     [
         (Point("after", "INSERT INTO promotion_ledger"), "1", "1"),  # before the commit
-        (Point("before", "recsys.registry.promote:follow_ledger"), "2", "1"),
-        (Point("after", "recsys.registry.promote:follow_ledger"), "2", "2"),
+        (Point("before", "recsys.promotion.promote:follow_ledger"), "2", "1"),
+        (Point("after", "recsys.promotion.promote:follow_ledger"), "2", "2"),
     ],
     ids=str,
 )

@@ -20,7 +20,7 @@ from recsys.local.home import StackHome
 from recsys.local.processes import marked_processes
 from recsys.local.stack import stack_state, start_stack, stop_stack
 from recsys.local.state import ComponentPhase, StackPhase, StackState
-from recsys.registry import ledger
+from recsys.promotion import ledger
 from recsys.registry.connection import mlflow_client
 from recsys.settings import ENV_FILE_NAME, Settings
 
@@ -45,7 +45,7 @@ def _recsys(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "RECSYS"))
     }
     return subprocess.run(
-        [sys.executable, "-m", "recsys.cli", *words],
+        [sys.executable, "-m", "recsys.commands.main", *words],
         env={**environment, "RECSYS_HOME": str(home), _BUNDLES: json.dumps(_dag_bundles())},
         capture_output=True,
         text=True,

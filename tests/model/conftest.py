@@ -10,11 +10,6 @@ from recsys.snapshot.sequences import Catalogue
 from tests.small_models import EVENT_TYPES, small_settings, theme_catalogue, write_tiny_encoder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny text encoder."""

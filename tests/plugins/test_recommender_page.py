@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from recsys.registry import ledger
+from recsys.promotion import ledger
 from recsys.warehouse.analytics import install_analytics
 
 PLUGINS = Path(__file__).parents[2] / "plugins"

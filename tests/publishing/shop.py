@@ -10,10 +10,10 @@ import sqlalchemy as sa
 import torch
 from numpy.typing import NDArray
 
+from recsys.promotion import ledger
 from recsys.publishing import publish as publish_module
 from recsys.publishing.score import Explain
 from recsys.publishing.servable import Servable
-from recsys.registry import ledger
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 import torch
 from numpy.typing import NDArray
 
-from recsys.evaluation.off_policy import LoggedSlates, estimate
-from recsys.evaluation.off_policy_log import read_slates
-from recsys.evaluation.off_policy_slates import Greedy, PlackettLuce, SlateDistribution
+from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
+from recsys.evaluation.off_policy.log import read_slates
+from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce, SlateDistribution
 from recsys.model.ranking import NO_ITEM
 from recsys.publishing.exploration import Exploration, publication_seed
 from recsys.publishing.histories import UserBatch

@@ -31,7 +31,6 @@ K = 5
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     """Random weights; the first two items are unavailable."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     catalogue = theme_catalogue()

@@ -22,7 +22,6 @@ TAGS = {"recsys.kind": "full"}
 @pytest.fixture
 def checkpoint(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint that knows the first 25 items only, where MLflow would put it."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     settings = small_settings(tmp_path, write_tiny_encoder(tmp_path / "encoder"))
     catalogue = Catalogue.build(ITEMS[:25], [item.title() for item in ITEMS[:25]])

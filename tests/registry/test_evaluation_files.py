@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from recsys.evaluation.metrics import metric_names
+from recsys.evaluation.ranking.metrics import metric_names
 from recsys.evaluation.result import Evaluation, SliceResult
 from recsys.registry.connection import mlflow_client
 from recsys.registry.evaluation_files import (
@@ -14,8 +14,10 @@ from recsys.registry.evaluation_files import (
     users_of_evaluation,
 )
 from recsys.registry.tracking import track_evaluation, track_training
-from recsys.warehouse.erasure import erase_requested, request_erasure
+from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.pseudonyms import fill_user_keys, user_key
+
+pytestmark = pytest.mark.usefixtures("mlflow_database")
 
 USERS = ("anna", "ben", "cleo")
 

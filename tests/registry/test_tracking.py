@@ -4,6 +4,8 @@ from recsys.errors import ConfigurationError, ServiceUnavailableError
 from recsys.registry.connection import mlflow_client
 from recsys.registry.tracking import experiment, track_training
 
+pytestmark = pytest.mark.usefixtures("mlflow_database")
+
 
 def test_a_training_is_logged_once_however_often_it_is_retried(settings, make_training, snapshot):
     training = make_training()

@@ -11,6 +11,8 @@ from recsys.registry.connection import mlflow_client
 from recsys.registry.tracking import track_training
 from recsys.registry.versions import download_checkpoint, load_version, register_version, trained_through
 
+pytestmark = pytest.mark.usefixtures("mlflow_database")
+
 
 @pytest.fixture
 def register(settings, make_training, snapshot):
@@ -101,6 +103,7 @@ def test_an_unknown_version_is_refused_by_name(settings, register, version):
 _CLEAN_PROCESS = """
 import json, sys
 import mlflow, pandas as pd
+
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/recommender/1")
 history = [{"item_id": "item1", "event_type": "rating", "value": 5, "occurred_at": "2026-01-01T00:00:00Z"}]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from recsys.evaluation.off_policy_slates import Greedy, PlackettLuce
+from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce
 from recsys.model.ranking import NO_ITEM
 from recsys.simulation.slates import Luck, answer_slates, show_slates
 

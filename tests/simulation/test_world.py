@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from recsys.errors import SimulationError
-from recsys.evaluation.off_policy_slates import Greedy
+from recsys.evaluation.off_policy.slates import Greedy
 from recsys.simulation.world import WorldSettings, fit_world
 
 

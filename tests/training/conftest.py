@@ -3,17 +3,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import Fitted, fit_full
 from tests.small_models import EVENT_TYPES, small_settings, theme_catalogue, theme_world, write_tiny_encoder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

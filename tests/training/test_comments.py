@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
@@ -44,7 +43,6 @@ CATALOGUE = theme_catalogue()
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("home")
     return small_settings(home, write_tiny_encoder(home / "tiny", words=[*WORDS, *PRAISE, *BLAME, *FILLER]))
 

@@ -14,9 +14,9 @@ from recsys.errors import NothingToDoError, ValidationFailedError
 from recsys.settings import Settings, ValidShareBounds
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
+from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.validation.quarantine import list_quarantined, release
 from recsys.validation.validate import ValidationReport, validate_window
-from recsys.warehouse.erasure import erase_requested, request_erasure
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import items, users, validation_results

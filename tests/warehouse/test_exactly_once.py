@@ -29,9 +29,9 @@ from hypothesis.stateful import (
 
 from recsys.errors import WarehouseError
 from recsys.settings import ValidationSettings
+from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.validation.quarantine import discard, list_quarantined, quarantine_window, release
 from recsys.validation.rules import row_rules
-from recsys.warehouse.erasure import erase_requested, request_erasure
 from recsys.warehouse.tables import feedback, items, quarantine, users, windows
 from recsys.warehouse.windows import Window, load_window, open_window, reconcile_window
 

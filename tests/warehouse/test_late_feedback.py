@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.analytics import install_analytics
-from recsys.warehouse.erasure import erase_requested, request_erasure
 from recsys.warehouse.tables import feedback
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 

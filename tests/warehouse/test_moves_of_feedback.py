@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.settings import Settings
+from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.validation.quarantine import list_quarantined, quarantine_window, release
 from recsys.validation.rules import row_rules
-from recsys.warehouse.erasure import erase_requested, request_erasure
 from recsys.warehouse.tables import feedback, items, quarantine, users, validation_results
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 

@@ -7,11 +7,11 @@ import sqlalchemy as sa
 
 from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
+from recsys.upkeep.erasure import erase_requested, request_erasure
+from recsys.upkeep.housekeeping import keep_house
 from recsys.validation.quarantine import list_quarantined, quarantine_window, release
 from recsys.validation.rules import row_rules
 from recsys.warehouse import partitions
-from recsys.warehouse.erasure import erase_requested, request_erasure
-from recsys.warehouse.housekeeping import keep_house
 from recsys.warehouse.partitions import ensure_months, list_partitions, retire_months
 from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
 from recsys.warehouse.windows import Window, open_window, reconcile_window

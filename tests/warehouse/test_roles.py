@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
+from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.analytics import install_analytics, refresh_analytics
-from recsys.warehouse.erasure import erase_requested, request_erasure
 from recsys.warehouse.ingest import ingest_file
 from recsys.warehouse.migrate import upgrade_warehouse
 from recsys.warehouse.partitions import ensure_ahead

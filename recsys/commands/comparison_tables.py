@@ -1,0 +1,68 @@
+"""Writes a comparison of two model versions as tables for a terminal."""
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from recsys.promotion.compare import Meeting, VersionComparison
+
+
+def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
+    """Return origin, lineage, common and own metrics, and settings that differ."""
+    first, second = compared.versions
+    origin = _table("Origin", "", f"version {first}", f"version {second}")
+    for name, values in compared.origin.items():
+        origin.add_row(name, *(_short(value) for value in values))
+    origin.add_row("lineage", *(" < ".join(versions) for versions in compared.lineage))
+    yield origin
+    if compared.meeting is None:
+        yield (
+            "\nThe two were never evaluated on the same feedback, so their figures say little about which is "
+            "better;\n`recsys compare A B --evaluate` evaluates both on what neither has trained on."
+        )
+    else:
+        yield from _met(compared.meeting, first, second)
+    if compared.metrics:
+        own = _table(
+            "Each on its own feedback, as a candidate",
+            "slice",
+            "metric",
+            f"version {first}",
+            f"version {second}",
+        )
+        for (part, metric), figures in compared.metrics.items():
+            own.add_row(part, metric, *("-" if value is None else f"{value:.4f}" for value in figures))
+        yield own
+    if compared.settings:
+        changed = _table("Settings that differ", "setting", f"version {first}", f"version {second}")
+        for name, values in compared.settings.items():
+            changed.add_row(name, *values)
+        yield changed
+    else:
+        yield "\nBoth were trained with the same settings."
+
+
+def _met(meeting: Meeting, first: str, second: str) -> Iterator[RenderableType]:
+    title = f"On the same feedback: {meeting.users:,} users, {meeting.where}"
+    table = _table(title, "metric", f"version {first}", f"version {second}", "difference", "interval")
+    for metric, difference in meeting.difference.items():
+        table.add_row(
+            metric,
+            f"{meeting.first[metric]:.4f}",
+            f"{meeting.second[metric]:.4f}",
+            f"{difference.value:+.4f}",
+            f"{difference.low:+.4f} to {difference.high:+.4f}",
+        )
+    yield table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _short(value: str) -> str:
+    return f"{value[:12]}..." if len(value) == 64 and value.isalnum() else value

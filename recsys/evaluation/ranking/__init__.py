@@ -1,0 +1,1 @@
+"""Ranking held-out feedback: cases, metrics, slices, baselines."""

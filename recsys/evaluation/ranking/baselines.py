@@ -1,0 +1,122 @@
+"""Baselines that a candidate is held against, tuned on the latest part of what it trained on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import EvaluationError
+from recsys.evaluation.ranking.cases import held_out_cases
+from recsys.evaluation.ranking.evaluate import mean_ndcg
+from recsys.evaluation.ranking.scorer import Scorer
+from recsys.model.collaborative import EASE, Popularity, interaction_matrix
+from recsys.settings import EvaluationSettings
+from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
+
+POPULARITY = "popularity"
+COLLABORATIVE_FILTERING = "collaborative_filtering"
+
+_Option = TypeVar("_Option")
+
+_HALF_LIVES_DAYS = (None, 180.0, 30.0, 7.0, 1.0)
+_PENALTY_FACTORS = (1.0, 0.25, 4.0)
+_MAX_ITEMS = 20_000
+"""EASE inverts an [items, items] matrix; above this it is left out."""
+_MAX_TUNED_ITEMS = 5_000
+_TUNING_USERS = 1_000
+_TUNING_CASES_PER_USER = 3
+
+
+@dataclass(frozen=True)
+class DenseEASE:
+    """EASE scored with dense weights: on a small catalogue much faster than sparse ones."""
+
+    model: EASE
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float32]:
+        return np.asarray(self.model.weights.toarray(), dtype=np.float32)
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return scores [users, items]."""
+        matrix = interaction_matrix(histories, self.model.n_items, negative=self.model.negative)
+        return np.asarray(matrix @ self._weights, dtype=np.float32)
+
+
+def fit_baselines(
+    sequences: Sequences, catalogue: Catalogue, held_out_from: datetime, settings: EvaluationSettings
+) -> dict[str, Scorer]:
+    """Fit popularity and collaborative filtering on the events before `held_out_from`.
+
+    The half-life of popularity and the penalty of EASE are chosen on the latest tenth of these events,
+    then fitted on all of them.
+    """
+    trained = sequences.before(held_out_from)
+    tune_from = _tuning_split(trained, held_out_from)
+    baselines: dict[str, Scorer] = {}
+
+    half_life = _best(
+        _HALF_LIVES_DAYS, lambda days: _popularity(trained.before(tune_from), catalogue, tune_from, days),
+        trained, catalogue, tune_from, settings,
+    )  # fmt: skip
+    baselines[POPULARITY] = _popularity(trained, catalogue, held_out_from, half_life)
+
+    if len(catalogue) <= _MAX_ITEMS:
+        penalties = tuple(factor * settings.collaborative_filtering_lambda for factor in _PENALTY_FACTORS)
+        penalty = penalties[0]
+        if len(catalogue) <= _MAX_TUNED_ITEMS:
+            penalty = _best(
+                penalties, lambda chosen: _collaborative(trained.before(tune_from), catalogue, chosen),
+                trained, catalogue, tune_from, settings,
+            )  # fmt: skip
+        baselines[COLLABORATIVE_FILTERING] = _collaborative(trained, catalogue, penalty)
+    return baselines
+
+
+def _best(
+    options: tuple[_Option, ...],
+    fit: Callable[[_Option], Scorer],
+    trained: Sequences,
+    catalogue: Catalogue,
+    tune_from: datetime,
+    settings: EvaluationSettings,
+) -> _Option:
+    """Return the option whose scorer has the best NDCG after `tune_from`; the first when none can tell."""
+    few = settings.model_copy(
+        update={"max_users": _TUNING_USERS, "max_cases_per_user": _TUNING_CASES_PER_USER}
+    )
+    try:
+        cases = held_out_cases(trained, catalogue, tune_from, few)
+    except EvaluationError:
+        return options[0]
+    scorers: Mapping[str, Scorer] = {str(number): fit(option) for number, option in enumerate(options)}
+    results = mean_ndcg(scorers, cases, settings.k)
+    return options[int(np.argmax([results[name] for name in scorers]))]
+
+
+def _tuning_split(trained: Sequences, held_out_from: datetime) -> datetime:
+    if trained.events == 0:
+        return held_out_from
+    latest = int(np.quantile(trained.occurred_at, 0.9))
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=latest)
+
+
+def _popularity(
+    trained: Sequences, catalogue: Catalogue, now: datetime, half_life_days: float | None
+) -> Popularity:
+    if half_life_days is None:
+        return Popularity.fit(trained, len(catalogue))
+    wanted = trained.sentiment >= 0
+    age_days = (microseconds(now) - trained.occurred_at[wanted]) / 86_400e6
+    counts = np.bincount(
+        trained.item_index[wanted], weights=0.5 ** (age_days / half_life_days), minlength=len(catalogue)
+    )
+    return Popularity(counts.astype(np.float32))
+
+
+def _collaborative(trained: Sequences, catalogue: Catalogue, penalty: float) -> DenseEASE:
+    return DenseEASE(EASE.fit(trained, len(catalogue), penalty))

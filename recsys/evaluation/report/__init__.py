@@ -1,0 +1,1 @@
+"""Reports of an evaluation as Markdown, plots and a page."""

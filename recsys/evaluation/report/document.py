@@ -1,0 +1,221 @@
+"""A readable report of an evaluation: Markdown with plots, for people and for MLflow."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys.evaluation.bootstrap import holm
+from recsys.evaluation.off_policy.compare import OffPolicyComparison
+from recsys.evaluation.ranking.fairness import largest_gaps
+from recsys.evaluation.ranking.metrics import coverage_name, gini_name
+from recsys.evaluation.report.page import write_page
+from recsys.evaluation.report.plots import (
+    curves_plot,
+    label,
+    metrics_plot,
+    read_history,
+    reliability_plot,
+    save,
+)
+from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
+from recsys.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.liking import Liking
+
+METRICS_PLOT = "metrics.png"
+CURVES_PLOT = "training_curves.png"
+RELIABILITY_PLOT = "reliability.png"
+REPORT = "report.md"
+
+
+def write_report(
+    folder: Path, comparison: "Comparison", settings: EvaluationSettings, history: Path | None = None
+) -> Path:
+    """Write `report.md` and its plots: metrics, reliability and, with `history.jsonl`, training curves.
+
+    Returns
+    -------
+    Path of the Markdown file; the plots lie beside it, and so does all of it as one page, `report.html`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation, guard = comparison.held_out, comparison.guard
+    curves = read_history(history)
+    if curves:
+        save(curves_plot(curves), folder / CURVES_PLOT)
+    if comparison.liking:
+        save(reliability_plot(comparison.liking), folder / RELIABILITY_PLOT)
+    lines = ["# Evaluation", ""]
+    if evaluation.impossible is not None:
+        lines += [f"**Nothing could be compared: {evaluation.impossible}**", ""]
+    else:
+        save(metrics_plot(evaluation), folder / METRICS_PLOT)
+        lines += [
+            f"{evaluation.cases:,} held-out events of {evaluation.users:,} users, each predicted from "
+            "everything its user did before it; the whole catalogue is ranked, without what the user has "
+            f"consumed. Means are over users, with {settings.confidence:.0%} intervals by bootstrap over "
+            "users.",
+            "",
+            *_table(evaluation),
+            "",
+            f"![Metrics]({METRICS_PLOT})",
+            "",
+            *_differences(evaluation, settings),
+            *_slices(evaluation),
+            *_fairness(evaluation, settings),
+        ]
+    if guard is not None:
+        lines += [
+            "## Old behaviour",
+            "",
+            f"{guard.cases:,} events of {guard.users:,} guard users; a fall of the candidate below the "
+            "champion is forgetting.",
+            "",
+            *_table(guard),
+            "",
+        ]
+    if comparison.off_policy is not None:
+        lines += _off_policy(comparison.off_policy)
+    lines += _liking(comparison.liking)
+    if curves:
+        lines += ["## Training", "", f"![Training curves]({CURVES_PLOT})", ""]
+    for scorer, reason in evaluation.failures.items():
+        lines += [f"**{scorer} was not evaluated: {reason}.**", ""]
+    path = folder / REPORT
+    path.write_text("\n".join(lines))
+    write_page(path)
+    return path
+
+
+def _table(evaluation: Evaluation) -> list[str]:
+    figures = {(f.scorer, f.metric): f for f in evaluation.figures if f.slice == evaluation.main_slice}
+    catalogue = (coverage_name(evaluation.k), gini_name(evaluation.k))
+    names = [
+        name
+        for name in (*evaluation.metrics, *catalogue)
+        if any(figures[scorer, name].value == figures[scorer, name].value for scorer in evaluation.scorers)
+    ]
+    lines = ["| | " + " | ".join(label(name) for name in names) + " |", "| --- |" + " --- |" * len(names)]
+    for scorer in evaluation.scorers:
+        cells = []
+        for name in names:
+            figure = figures[scorer, name]
+            if figure.value != figure.value:
+                cells.append("-")
+            elif figure.low != figure.low:
+                cells.append(f"{figure.value:.3f}")
+            else:
+                cells.append(f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})")
+        lines.append(f"| {label(scorer)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _differences(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]:
+    others = [name for name in evaluation.scorers if name != CANDIDATE and name not in evaluation.failures]
+    if CANDIDATE not in evaluation.scorers or CANDIDATE in evaluation.failures or not others:
+        return []
+    lines = [
+        "## Candidate against the others",
+        "",
+        "Paired on the same users; an interval without 0 is a difference that other users of the same kind "
+        "would show too. p is corrected for the number of metrics (Holm). A true difference of the "
+        f"detectable size would be found with a probability of {settings.power:.0%}: where it is large, no "
+        "difference found means too little data.",
+        "",
+        "| against | metric | difference | p | detectable |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
+    for other in others:
+        intervals = evaluation.compare_all(CANDIDATE, other, settings)
+        known = {name: each for name, each in intervals.items() if each.low == each.low}
+        corrected = holm([each.p_value for each in known.values()])
+        lines += [
+            f"| {label(other)} | {label(name)} | {each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f}) "
+            f"| {p_value:.3f} | {each.detectable:.4f} |"
+            for (name, each), p_value in zip(known.items(), corrected, strict=True)
+        ]
+    return [*lines, ""]
+
+
+def _slices(evaluation: Evaluation) -> list[str]:
+    names = [name for name in evaluation.slices if name != evaluation.main_slice]
+    if not names:
+        return []
+    metric = evaluation.metrics[0]
+    lines = [f"## {label(metric)} by slice", "", "| | users | events | "]
+    lines[-1] += " | ".join(label(name) for name in evaluation.scorers) + " |"
+    lines.append("| --- |" + " ---: |" * (2 + len(evaluation.scorers)))
+    for name in names:
+        result = evaluation.slices[name]
+        means = [evaluation.mean(scorer, metric, name) for scorer in evaluation.scorers]
+        cells = ["-" if mean != mean else f"{mean:.4f}" for mean in means]
+        counts = f"{len(result.cases):,} | {int(result.cases.sum()):,}"
+        lines.append(f"| {label(name)} | {counts} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _fairness(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]:
+    metric = evaluation.metrics[0]
+    rows = [
+        f"| {label(gap.family)} | {label(scorer)} | {label(gap.best)} | {label(gap.worst)} "
+        f"| {gap.difference:.4f} ({gap.low:+.4f} to {gap.high:+.4f}) | {gap.slices} |"
+        for scorer in (CANDIDATE, CHAMPION)
+        if scorer in evaluation.scorers and scorer not in evaluation.failures
+        for gap in largest_gaps(evaluation, scorer, metric, settings)
+    ]
+    if not rows:
+        return []
+    return [
+        "## Fairness",
+        "",
+        f"The largest gap in {label(metric)} between slices of at least {settings.min_slice_users} users. "
+        "Best and worst are picked after the fact, so some gap is there by chance.",
+        "",
+        "| | scorer | best | worst | gap | slices |",
+        "| --- | --- | --- | --- | --- | ---: |",
+        *rows,
+        "",
+    ]
+
+
+def _off_policy(found: OffPolicyComparison) -> list[str]:
+    lines = ["## On the slates that were shown", ""]
+    for reason, count in sorted(found.left_out.items()):
+        lines.append(f"- {count:,} logged slates are left out: {label(reason)}.")
+    if found.left_out:
+        lines.append("")
+    if not found.values:
+        return [*lines, "No logged slate since the models were trained can be weighted.", ""]
+    lines += [
+        f"{found.reward}, estimated from {found.slates:,} logged slates; as they were shown: "
+        f"{found.observed:.4f}.",
+        "",
+        "| policy | estimator | value | effective slates | support |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
+    for name, value in found.values.items():
+        lines += [
+            f"| {label(name)} | {label(each.method)} | {each.value:.4f} ({each.low:.4f} to {each.high:.4f}) "
+            f"| {value.diagnostics.effective_slates:,.0f} | {value.diagnostics.support:.0%} |"
+            for each in value.estimates
+        ]
+    lines += [
+        f"| candidate - champion | {label(each.method)} | {each.value:+.4f} ({each.low:+.4f} to "
+        f"{each.high:+.4f}) | | |"
+        for each in found.differences
+    ]
+    lines.append("")
+    for name, value in found.values.items():
+        if value.problem:
+            lines += [f"**{label(name)}: no conclusion, because {value.problem}**", ""]
+    return lines
+
+
+def _liking(liking: "dict[str, Liking]") -> list[str]:
+    if not liking:
+        return []
+    lines = ["## Liking head", "", "| | likes and dislikes | AUC | ECE |", "| --- | ---: | ---: | ---: |"]
+    for name, each in liking.items():
+        auc = "-" if each.auc is None else f"{each.auc:.3f}"
+        lines.append(f"| {label(name)} | {each.events:,} | {auc} | {each.ece:.3f} |")
+    return [*lines, "", f"![Reliability]({RELIABILITY_PLOT})", ""]

@@ -1,0 +1,1 @@
+"""The gate, approval, the ledger, promotion and rollback."""

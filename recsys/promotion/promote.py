@@ -1,0 +1,152 @@
+"""Carry out decisions: first the ledger, which is the truth, then the MLflow alias that follows it.
+
+A crash between the two leaves an alias that is out of date and no half promotion: the next
+promotion, retry or `reconcile_alias` mends it.
+"""
+
+import json
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+from mlflow.exceptions import MlflowException
+
+from recsys.errors import RegistryError
+from recsys.promotion import ledger
+from recsys.promotion.gate import Decision
+from recsys.promotion.ledger import LedgerEntry
+from recsys.promotion.lock import registry_turn
+from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
+from recsys.registry.versions import (
+    CHALLENGER_ALIAS,
+    CHAMPION_ALIAS,
+    describe_version,
+    load_version,
+    tag_version,
+)
+from recsys.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def promote(
+    engine: sa.Engine,
+    settings: Settings,
+    version: str,
+    expected_champion: str | None,
+    *,
+    reason: str,
+    explanation: str,
+    checks: list[dict[str, Any]] | None = None,
+    actor: str,
+    run_key: str | None = None,
+) -> LedgerEntry:
+    """Make a version champion; safe to repeat.
+
+    Raises
+    ------
+    PromotionConflictError
+        Another version has become champion since the decision. Nothing is changed.
+    RegistryError
+        The version is unknown. Nothing is changed.
+    ServiceUnavailableError
+        MLflow is away. Nothing is changed, or the ledger only: then `reconcile_alias` ends the job.
+    """
+    with registry_turn(engine):
+        load_version(settings, version)
+        entry = ledger.promote(
+            engine,
+            version,
+            expected_champion,
+            reason=reason,
+            explanation=explanation,
+            checks=checks,
+            actor=actor,
+            run_key=run_key,
+        )
+        follow_ledger(engine, settings)
+    return entry
+
+
+def carry_out(
+    engine: sa.Engine,
+    settings: Settings,
+    decision: Decision,
+    version: str,
+    *,
+    actor: str,
+    run_key: str | None = None,
+) -> LedgerEntry:
+    """Do what the gate decided and record it in the ledger and on the model version."""
+    checks = [check.to_dict() for check in decision.checks]
+    if decision.action == "ask":
+        raise RegistryError(
+            f"version {version} waits for a person's answer; there is nothing to carry out yet"
+        )
+    if decision.action == "promote":
+        entry = promote(
+            engine,
+            settings,
+            version,
+            decision.expected_champion,
+            reason=decision.reason,
+            explanation=decision.explanation,
+            checks=checks,
+            actor=actor,
+            run_key=run_key,
+        )
+    else:
+        entry = ledger.record_decision(
+            engine,
+            action=decision.action,
+            version=version,
+            reason=decision.reason,
+            explanation=decision.explanation,
+            checks=checks,
+            actor=actor,
+            run_key=run_key,
+        )
+    describe_version(settings, version, f"{decision.action}: {decision.explanation}")
+    tag_version(
+        settings,
+        version,
+        {
+            "recsys.decision": decision.action,
+            "recsys.decision_reason": decision.reason,
+            "recsys.decision_explanation": decision.explanation,
+            "recsys.gate": json.dumps(checks, allow_nan=False),
+        },
+    )
+    return entry
+
+
+def reconcile_alias(engine: sa.Engine, settings: Settings) -> str | None:
+    """Make the alias `champion` name the ledger's champion; return its version, None without one."""
+    with registry_turn(engine):
+        return follow_ledger(engine, settings)
+
+
+def follow_ledger(engine: sa.Engine, settings: Settings) -> str | None:
+    """Do what `reconcile_alias` does for a caller who has the registry's turn."""
+    current = ledger.champion(engine)
+    client = mlflow_client(settings)
+    name = settings.registered_model
+    with mlflow_errors(settings, "move the alias champion"):
+        try:
+            aliases = client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if current is not None or not is_missing(error):
+                raise
+            return None
+        named = str(aliases[CHAMPION_ALIAS]) if CHAMPION_ALIAS in aliases else None
+        if current is None:
+            if named is not None:
+                logger.warning("version %s had the alias champion without a promotion; removed", named)
+                client.delete_registered_model_alias(name, CHAMPION_ALIAS)
+            return None
+        if named != current.model_version:
+            logger.info("alias champion moves from version %s to %s", named, current.model_version)
+            client.set_registered_model_alias(name, CHAMPION_ALIAS, current.model_version)
+        if str(aliases.get(CHALLENGER_ALIAS)) == current.model_version:
+            client.delete_registered_model_alias(name, CHALLENGER_ALIAS)
+    return current.model_version

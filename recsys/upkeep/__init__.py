@@ -1,0 +1,1 @@
+"""Erasure, key rotation, retention and housekeeping."""

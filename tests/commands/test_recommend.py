@@ -1,0 +1,72 @@
+"""`recsys recommend`."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from recsys.commands.recommend import recommend
+from recsys.errors import NothingToDoError, WarehouseError
+from recsys.publishing.publish import publish
+from recsys.publishing.read import published_recommendations, requested_recommendations
+from tests.publishing.shop import USERS, Shop
+
+app = typer.Typer()
+app.command()(recommend)
+
+
+@pytest.fixture
+def published(shop: Shop, warehouse_url: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    shop.execute("update items set title = '[bold]三体' where item_id = 'item 11'")
+    publish(shop.engine, shop.settings, run_key="r", load=shop.load)
+    monkeypatch.setenv("RECSYS_WAREHOUSE_URL", warehouse_url)
+    monkeypatch.setenv("COLUMNS", "160")
+    return shop
+
+
+def test_the_command_shows_titles_scores_and_reasons(published: Shop) -> None:
+    result = CliRunner().invoke(app, [USERS[1], "--k", "3"])
+    assert result.exit_code == 0
+    rows = published.rows("select * from recommendations where user_id = :u order by rank", u=USERS[1])
+    for row in rows[:3]:
+        assert row["item_id"].title() in result.output or "[bold]三体" in result.output
+        assert f"{row['score']:.3f}" in result.output
+    assert rows[3]["item_id"] not in result.output
+    assert "version 1" in result.output
+
+
+def test_titles_are_shown_as_they_are(published: Shop) -> None:
+    [someone, *_] = [user for user, items in published.lists().items() if "item 11" in items]
+    assert "[bold]三体" in CliRunner().invoke(app, [someone, "--k", "20"]).output
+
+
+def test_an_unknown_user_is_named(published: Shop) -> None:
+    with pytest.raises(WarehouseError, match="user 'nobody' is not in this warehouse"):
+        CliRunner().invoke(app, ["nobody"], catch_exceptions=False)
+    with pytest.raises(WarehouseError, match="user 'nobody' is not in this warehouse"):
+        requested_recommendations(published.engine, published.settings, "nobody", "x", 3, published.load)
+
+
+def test_a_user_without_a_list_hears_what_to_do(shop: Shop) -> None:
+    with pytest.raises(WarehouseError, match="trigger publish_recommendations"):
+        published_recommendations(shop.engine, USERS[1], 10)
+
+
+def test_a_request_moves_what_suits_it_to_the_top(shop: Shop) -> None:
+    wanted = next(item for item in ("item 15", "item 16") if item not in shop.consumed()[USERS[1]])
+    found = requested_recommendations(shop.engine, shop.settings, USERS[1], wanted, 4, shop.load)
+    assert found.recommendations[0].item_id == wanted
+    assert [row.rank for row in found.recommendations] == [1, 2, 3, 4]
+    assert shop.lists() == {}
+
+
+def test_a_request_does_not_wait_for_a_publication(shop: Shop) -> None:
+    from recsys.publishing.staging import publishing_session
+
+    with publishing_session(shop.engine):
+        found = requested_recommendations(shop.engine, shop.settings, USERS[1], "item", 1, shop.load)
+    assert len(found.recommendations) == 1
+
+
+def test_a_request_without_a_champion_says_so(empty_shop: Shop) -> None:
+    with pytest.raises(NothingToDoError, match="no champion"):
+        requested_recommendations(empty_shop.engine, empty_shop.settings, "u", "x", 3, empty_shop.load)

@@ -1,0 +1,116 @@
+"""`recsys simulate`, run for real at its smallest."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from recsys.commands.main import app
+from recsys.errors import SimulationError
+from recsys.local.postgres import PostgresServer
+from tests.small_models import write_tiny_encoder
+from tests.synthetic import World
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of MovieLens files."""
+    folder = tmp_path_factory.mktemp("ratings")
+    world = World(users=60, events_per_user=14)
+    with (folder / "movies.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["movieId", "title", "genres"])
+        rows.writerows((i["item_id"], i["title"], i["attributes"]["genre"]) for i in world.items)
+    with (folder / "ratings.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["userId", "movieId", "rating", "timestamp"])
+        rows.writerows((e["user_id"], e["item_id"], e["value"], n) for n, e in enumerate(world.events))
+    return folder
+
+
+def _simulate(ratings: Path, *options: object):
+    words = [str(option) for option in options]
+    return CliRunner().invoke(app, ["simulate", "--data", str(ratings), *words], catch_exceptions=True)
+
+
+def test_policies_live_through_days_on_systems_of_their_own(
+    ratings: Path, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = write_tiny_encoder(tmp_path / "encoder")
+    for name, value in {
+        # Whoever took the real warehouse would fail on it.
+        "RECSYS_WAREHOUSE_URL": "postgresql+psycopg2://nobody@localhost:1/real",
+        "RECSYS_HOME": str(tmp_path / "real"),
+        "RECSYS_MODEL__BASE_ENCODER": str(encoder),
+        "RECSYS_TRAINING__EPOCHS": "3",
+        "RECSYS_TRAINING__THREADS": "1",
+        "RECSYS_MICRO_UPDATE__EPOCHS": "1",
+        "RECSYS_MICRO_UPDATE__MIN_FRESH_EVENTS": "5",
+        "RECSYS_EVALUATION__BOOTSTRAP_RESAMPLES": "200",
+        "RECSYS_GATE__MIN_EVALUATED_USERS": "1",
+        # The smallest models are no better than popularity; what is tested is the loop.
+        "RECSYS_GATE__ON_FAIL": '{"better_than_popularity": "ignore"}',
+        "RECSYS_GATE__ON_INCONCLUSIVE": '{"better_than_popularity": "ignore"}',
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "160")  # narrower terminals break the table's words
+    home, out = tmp_path / "home", tmp_path / "out"
+    ran = _simulate(
+        ratings, "--users", 40, "--items", 60, "--days", 2, "--hours", 1, "--history", 8, "--explore", 0.3,
+        "--new-items", 0.1, "--home", home, "--out", out, "--postgres", postgres.url("postgres"),
+    )  # fmt: skip
+    assert ran.exit_code == 0, ran.output + repr(ran.exception)
+
+    policies = json.loads((out / "simulation.json").read_text())["policies"]
+    assert list(policies) == ["frozen", "nightly", "nightly+hourly"]
+    first_day = [policy["days"][0] for policy in policies.values()]
+    # Same world, same lists, same luck until the first night or hour.
+    assert first_day[0] == first_day[1] == first_day[2]
+    assert [policy["clicks"][0] for policy in policies.values()] == [policies["frozen"]["clicks"][0]] * 3
+    assert all(0 < day["value"] < 10 for policy in policies.values() for day in policy["days"])
+    assert [sum(policy["nights"].values()) for policy in policies.values()] == [0, 1, 1]
+    assert [sum(policy["hours"].values()) for policy in policies.values()] == [0, 0, 2]
+    assert "fail" not in policies["nightly+hourly"]["hours"]
+    assert (out / "simulation.png").read_bytes().startswith(b"\x89PNG")
+    assert "all days but the first" in ran.output
+
+    # The loop went through the files that `recsys ingest` reads, drawn lists and all.
+    import pyarrow.parquet as pq
+
+    shown = pq.read_table(home / "files" / "frozen" / "2-0-impressions.parquet").to_pylist()
+    assert any(0 < p < 1 for slate in shown for p in slate["propensities"])
+    assert {slate["model_version"] for slate in shown} == {"1"}
+    engine = sa.create_engine(postgres.url("postgres"))
+    with engine.connect() as connection:
+        left = connection.execute(
+            sa.text("SELECT count(*) FROM pg_database WHERE datname LIKE 'recsys_simulation%'")
+        )
+        assert left.scalar_one() == 0
+    assert not (tmp_path / "real").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policy", "magic"], "no policy 'magic'; there are frozen, nightly"),
+        (["--users", "1000"], "ratings of 60 users: simulate at most so many, not 1000"),
+        (["--users", "10", "--items", "1000"], "ratings of 80 items: simulate at most so many, not 1000"),
+    ],
+)
+def test_what_cannot_be_simulated_is_named(
+    ratings: Path, postgres: PostgresServer, tmp_path: Path, options: list[str], message: str
+) -> None:
+    ran = _simulate(ratings, *options, "--out", tmp_path, "--postgres", postgres.url("postgres"))
+    assert isinstance(ran.exception, SimulationError)
+    assert message in str(ran.exception)
+
+
+def test_a_home_with_files_in_it_is_left_alone(ratings: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    ran = _simulate(ratings, "--home", tmp_path)
+    assert isinstance(ran.exception, SimulationError)
+    assert "not an empty folder" in str(ran.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from recsys.evaluation.ranking.cases import held_out_cases
+from recsys.evaluation.ranking.evaluate import CANDIDATE, evaluate
+from recsys.evaluation.ranking.fairness import largest_gaps
+from recsys.evaluation.ranking.slices import family, item_features, with_slices
+from recsys.snapshot.sequences import Catalogue
+
+DAY = 24 * 60
+
+
+@pytest.fixture
+def films():
+    genres = [["Drama"], ["Drama", "Comedy"], ["Comedy"], [], ["War"]]
+    attributes = [{"genres": names} if names else {} for names in genres]
+    return Catalogue.build(list("abcde"), ["A", "B", "C", "Blue Sky", "E"], attributes=attributes)
+
+
+@pytest.fixture
+def cases(make_sequences, films, minute, evaluation_settings):
+    rows = [
+        ("ann", "a", 0, "like", "full"), ("ann", "b", 1, "like", "full"),
+        ("ann", "c", 40 * DAY, "like", "full"),
+        ("bob", "a", 2, "like", "full"), ("bob", "b", 40 * DAY, "like", "full"),
+        ("eve", "e", 40 * DAY, "like", "full"),
+    ]  # fmt: skip
+    return held_out_cases(make_sequences(rows, films), films, minute(DAY), evaluation_settings)
+
+
+def _members(cases, name):
+    return cases.sequences.user_keys[cases.users[cases.slices[name]]].tolist()
+
+
+def test_users_are_split_by_activity_before_their_first_case(cases, films, evaluation_settings):
+    sliced = with_slices(cases, films, evaluation_settings)
+    assert _members(sliced, "activity:low") == ["eve"]
+    assert _members(sliced, "activity:medium") == ["bob"]
+    assert _members(sliced, "activity:high") == ["ann"]
+
+
+def test_items_are_split_by_the_time_since_their_first_event(cases, films, evaluation_settings):
+    sliced = with_slices(cases, films, evaluation_settings)
+    assert _members(sliced, "item_age:under_7_days") == ["ann", "eve"]
+    assert _members(sliced, "item_age:under_365_days") == ["bob"]
+    assert "item_age:older" not in sliced.slices
+
+
+def test_any_attribute_of_items_and_users_makes_slices(cases, films, evaluation_settings):
+    settings = evaluation_settings.model_copy(
+        update={"item_slices": ("genres",), "user_slices": ("country",)}
+    )
+    people = {"ann": {"country": "fr"}, "bob": {"country": "de"}, "stranger": {"country": "it"}}
+    sliced = with_slices(cases, films, settings, people)
+    assert _members(sliced, "item.genres:Comedy") == ["ann", "bob"]
+    assert _members(sliced, "item.genres:War") == ["eve"]
+    assert _members(sliced, "user.country:fr") == ["ann"]
+    assert not any(name.endswith(":it") for name in sliced.slices)
+    assert family("user.country:fr") == "user.country"
+    assert family("cold_users") is None
+
+
+def test_of_an_attribute_with_many_values_the_most_frequent_make_slices(cases, films, evaluation_settings):
+    settings = evaluation_settings.model_copy(
+        update={"item_slices": ("genres",), "max_slices_per_attribute": 1}
+    )
+    names = [name for name in with_slices(cases, films, settings).slices if name.startswith("item.")]
+    assert names == ["item.genres:Comedy"]
+
+
+def test_items_are_alike_by_attributes_or_else_by_the_words_of_their_title(films):
+    features = item_features(films)
+    likeness = (features @ features.T).toarray()
+    assert likeness[0, 1] == pytest.approx(np.sqrt(0.5))
+    assert likeness[0, 2] == 0
+    assert np.diag(likeness) == pytest.approx(np.ones(5))
+
+
+def test_the_largest_gap_of_a_family_is_between_its_best_and_its_worst_slice(
+    cases, films, fixed_scores, evaluation_settings
+):
+    settings = evaluation_settings.model_copy(update={"min_slice_users": 1})
+    result = evaluate(
+        {CANDIDATE: fixed_scores([0, 1, 9, 0, -1])}, with_slices(cases, films, settings), settings
+    )
+    with np.errstate(all="ignore"):
+        gaps = {gap.family: gap for gap in largest_gaps(result, CANDIDATE, "ndcg_at_2", settings)}
+    assert gaps["activity"].best == "activity:high"
+    assert gaps["activity"].worst == "activity:low"
+    assert gaps["activity"].difference == pytest.approx(1.0)
+    assert largest_gaps(result, CANDIDATE, "ndcg_at_2", evaluation_settings) == []

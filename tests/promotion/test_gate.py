@@ -1,0 +1,356 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.errors import ConfigurationError
+from recsys.evaluation.liking import Liking
+from recsys.evaluation.off_policy.compare import OffPolicyComparison, PolicyValue
+from recsys.evaluation.off_policy.estimators import Diagnostics, Estimate
+from recsys.evaluation.ranking.baselines import POPULARITY
+from recsys.evaluation.ranking.evaluate import CANDIDATE, CHAMPION
+from recsys.evaluation.ranking.metrics import metric_names
+from recsys.evaluation.result import Evaluation, SliceResult
+from recsys.promotion.gate import Decision, decide
+from recsys.settings import EvaluationSettings, GateSettings, Settings
+
+K = 10
+SETTINGS = Settings(evaluation=EvaluationSettings(bootstrap_resamples=1_000))
+GENERATOR = np.random.default_rng(0)
+USERS = GENERATOR.beta(1, 4, 400)
+"""NDCG of the champion on each user."""
+
+
+def _evaluation(coverage=None, slice_name="all", failures=None, **ndcg):
+    """An evaluation whose scorers have these NDCG values per user."""
+    names = tuple(ndcg)
+    values = np.zeros((len(next(iter(ndcg.values()))), len(names), len(metric_names(K))))
+    for number, name in enumerate(names):
+        values[:, number, 0] = ndcg[name]
+    keys = np.array([f"key{number}" for number in range(len(values))], dtype=object)
+    return Evaluation(
+        k=K,
+        scorers=names,
+        slices={slice_name: SliceResult(keys, np.ones(len(keys), dtype=np.int64), values)},
+        coverage=dict.fromkeys(names, 0.5) | (coverage or {}),
+        failures=failures or {},
+        champion_version="7" if CHAMPION in names else None,
+    )
+
+
+def _noisy(values, factor, spread=0.03):
+    return values * factor + GENERATOR.normal(0, spread, len(values))
+
+
+def _beside_champion(candidate, users=USERS, **options):
+    return _evaluation(**{CANDIDATE: candidate, CHAMPION: users, POPULARITY: users * 0.5}, **options)
+
+
+def _guard(candidate, champion=USERS):
+    return _evaluation(slice_name="guard", **{CANDIDATE: candidate, CHAMPION: champion})
+
+
+def _verdicts(decision):
+    return {check.name: check.verdict for check in decision.checks}
+
+
+def test_an_identical_candidate_is_promoted_only_because_it_is_fresher():
+    evaluation = _beside_champion(USERS)
+    fresher = decide("full", evaluation, SETTINGS)
+    assert (fresher.action, fresher.reason) == ("promote", "non_inferior_and_fresher")
+    assert fresher.expected_champion == "7"
+    stale = decide("full", evaluation, SETTINGS, fresher=False)
+    assert (stale.action, stale.reason) == ("hold", "not_better_and_not_fresher")
+    strict = SETTINGS.model_copy(update={"gate": GateSettings(require_superiority=True)})
+    held = decide("full", evaluation, strict)
+    assert (held.action, held.reason) == ("hold", "not_shown_better_than_champion")
+
+
+def test_a_clearly_better_candidate_is_promoted_for_it():
+    decision = decide("full", _beside_champion(_noisy(USERS, 1.2)), SETTINGS, fresher=False)
+    assert (decision.action, decision.reason) == ("promote", "better_than_champion")
+    assert set(_verdicts(decision).values()) == {"pass", "not_applicable"}
+    assert "95% interval" in decision.explanation
+
+
+def test_a_clearly_worse_candidate_is_rejected():
+    decision = decide("full", _beside_champion(_noisy(USERS, 0.7)), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "worse_than_champion")
+
+
+def test_too_little_data_to_exclude_harm_holds_and_does_not_reject():
+    few = USERS[:40]
+    decision = decide("full", _beside_champion(_noisy(few, 1.0, spread=0.3), users=few), SETTINGS)
+    assert (decision.action, decision.reason) == ("hold", "non_inferiority_not_shown")
+
+
+def test_a_candidate_that_is_worse_in_coverage_only_is_rejected():
+    decision = decide("full", _beside_champion(USERS * 1.2, coverage={CANDIDATE: 0.2}), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "coverage_too_low")
+    assert _verdicts(decision)["better_than_champion"] == "pass"
+    assert "20.0%" in decision.explanation
+
+
+def test_a_candidate_that_popularity_beats_is_rejected_even_beside_a_worse_champion():
+    evaluation = _evaluation(**{CANDIDATE: USERS, CHAMPION: USERS, POPULARITY: USERS * 1.5})
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "worse_than_popularity")
+
+
+def test_three_users_decide_nothing():
+    few = np.array([0.1, 0.2, 0.3])
+    for kind in ("full", "micro"):
+        decision = decide(kind, _beside_champion(few * 2, users=few), SETTINGS)
+        assert (decision.action, decision.reason) == ("hold", "too_few_users")
+        assert "3 users" in decision.explanation
+
+
+def test_nan_scores_are_rejected_by_name():
+    failed = _beside_champion(np.full(len(USERS), np.nan), failures={CANDIDATE: "scores contain NaN"})
+    decision = decide("full", failed, SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "candidate_scores_not_finite")
+    json.dumps(decision.to_dict(), allow_nan=False)
+
+
+def test_nan_metrics_without_a_named_failure_are_rejected_too():
+    decision = decide("full", _beside_champion(np.full(len(USERS), np.nan)), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "candidate_scores_not_finite")
+
+
+def test_nan_on_the_guard_users_rejects_a_micro_update():
+    guard = replace(_guard(np.full(len(USERS), np.nan)), failures={CANDIDATE: "scores contain NaN"})
+    decision = decide("micro", _beside_champion(USERS), SETTINGS, guard=guard)
+    assert decision.reason == "candidate_scores_not_finite"
+
+
+@pytest.mark.parametrize(
+    ("factor", "action", "reason"),
+    [
+        (1.5, "promote", "first_champion"),
+        (0.5, "reject", "worse_than_popularity"),
+        (1.0, "hold", "not_shown_better_than_popularity"),
+    ],
+)
+def test_the_first_champion_must_look_better_than_popularity(factor, action, reason):
+    evaluation = _evaluation(**{CANDIDATE: USERS * factor, POPULARITY: USERS})
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == (action, reason)
+    assert decision.expected_champion is None
+
+
+def test_the_first_champion_need_not_be_shown_better_since_nothing_else_serves():
+    evaluation = _evaluation(**{CANDIDATE: _noisy(USERS, 1.02, 0.3) + 0.005, POPULARITY: USERS})
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("promote", "first_champion")
+    assert _verdicts(decision)["better_than_popularity"] == "inconclusive"
+    assert decision.explanation.endswith("so looking better is enough.")
+
+
+def test_a_champion_that_cannot_score_is_replaced_by_what_beats_popularity():
+    evaluation = _evaluation(
+        failures={CHAMPION: "scores contain NaN"},
+        **{CANDIDATE: USERS, CHAMPION: np.full(len(USERS), np.nan), POPULARITY: USERS * 0.5},
+    )
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("promote", "champion_unusable")
+    assert decision.expected_champion == "7"
+
+
+def test_a_micro_update_that_keeps_old_behaviour_is_promoted():
+    decision = decide("micro", _beside_champion(_noisy(USERS, 1.1)), SETTINGS, guard=_guard(USERS * 0.99))
+    assert (decision.action, decision.reason) == ("promote", "better_than_champion")
+    assert _verdicts(decision)["forgetting"] == "pass"
+
+
+def test_a_micro_update_that_forgets_is_held_however_good_on_fresh_feedback():
+    decision = decide("micro", _beside_champion(_noisy(USERS, 1.3)), SETTINGS, guard=_guard(USERS * 0.9))
+    assert (decision.action, decision.reason) == ("hold", "forgets_old_behaviour")
+
+
+def test_a_handful_of_guard_users_decides_nothing_unless_the_settings_say_so():
+    few = USERS[: SETTINGS.gate.min_evaluated_users - 1]
+    guard, better = _guard(few * 0.5, few), _beside_champion(USERS * 1.1)
+    decision = decide("micro", better, SETTINGS, guard=guard)
+    assert (decision.action, decision.reason) == ("promote", "better_than_champion")
+    assert _verdicts(decision)["forgetting"] == "inconclusive"
+    strict = SETTINGS.gate.model_copy(update={"on_inconclusive": {"forgetting": "hold"}})
+    decision = decide("micro", better, SETTINGS.model_copy(update={"gate": strict}), guard=guard)
+    assert (decision.action, decision.reason) == ("hold", "too_few_guard_users")
+
+
+def test_without_guard_users_the_check_says_that_it_does_not_apply():
+    decision = decide("micro", _beside_champion(USERS), SETTINGS)
+    assert decision.action == "promote"
+    assert _verdicts(decision)["forgetting"] == "not_applicable"
+
+
+def test_a_micro_update_without_champion_is_held():
+    evaluation = _evaluation(**{CANDIDATE: USERS})
+    decision = decide("micro", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("hold", "no_champion")
+
+
+def test_a_decision_survives_json():
+    decision = decide("full", _beside_champion(USERS), SETTINGS)
+    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+
+
+def test_identical_twins_with_noise_are_rarely_called_better():
+    promoted = 0
+    for _ in range(100):
+        users = GENERATOR.beta(1, 4, 200)
+        evaluation = _beside_champion(_noisy(users, 1.0, 0.05), users=users)
+        promoted += decide("full", evaluation, SETTINGS).reason == "better_than_champion"
+    assert promoted <= 8
+
+
+def _with_slice(candidate_on_slice, users_on_slice=80, name="user.country:fr", more=0):
+    """A candidate like the champion, but for some users."""
+    evaluation = _beside_champion(USERS)
+    whole = evaluation.slices["all"]
+    slices = {"all": whole}
+    for number in range(more):
+        start = (number * 37) % 300
+        slices[f"other:{number}"] = SliceResult(
+            whole.user_keys[start : start + 80],
+            whole.cases[start : start + 80],
+            whole.values[start : start + 80],
+        )
+    values = whole.values[:users_on_slice].copy()
+    values[:, evaluation.scorers.index(CANDIDATE), 0] = candidate_on_slice(USERS[:users_on_slice])
+    slices[name] = SliceResult(whole.user_keys[:users_on_slice], whole.cases[:users_on_slice], values)
+    return replace(evaluation, slices=slices)
+
+
+@pytest.mark.parametrize("more", [0, 20])
+def test_a_candidate_that_is_worse_on_one_slice_only_is_rejected_with_its_name(more):
+    decision = decide("full", _with_slice(lambda users: users * 0.5, more=more), SETTINGS)
+    assert (decision.action, decision.reason) == ("reject", "worse_on_slice")
+    assert "user.country:fr" in decision.explanation
+    assert f"corrected for {more + 1} slices" in decision.explanation
+    assert _verdicts(decision)["not_worse_than_champion"] == "pass"
+
+
+def test_a_slice_that_is_a_little_worse_or_has_few_users_does_not_stop_a_candidate():
+    assert decide("full", _with_slice(lambda users: users * 0.9), SETTINGS).action == "promote"
+    few = decide("full", _with_slice(lambda users: users * 0.5, users_on_slice=10), SETTINGS)
+    assert _verdicts(few)["not_worse_on_slices"] == "not_applicable"
+
+
+def test_a_comparison_that_is_impossible_holds_with_the_reason():
+    nothing = Evaluation.of_nothing(K, (CANDIDATE, CHAMPION), "no held-out feedback since noon", "7")
+    for kind in ("full", "micro"):
+        decision = decide(kind, nothing, SETTINGS)
+        assert (decision.action, decision.reason) == ("hold", "comparison_impossible")
+        assert "since noon" in decision.explanation
+        assert decision.expected_champion == "7"
+        json.dumps(decision.to_dict(), allow_nan=False)
+
+
+def _configured(**gate):
+    return SETTINGS.model_copy(update={"gate": GateSettings(**gate)})
+
+
+def test_settings_say_what_follows_from_a_check():
+    few = USERS[:40]
+    unclear = _beside_champion(_noisy(few, 1.0, spread=0.3), users=few)
+    asked = decide("full", unclear, _configured(on_inconclusive={"not_worse_than_champion": "ask"}))
+    assert (asked.action, asked.reason) == ("ask", "non_inferiority_not_shown")
+    narrow = _beside_champion(USERS * 1.2, coverage={CANDIDATE: 0.2})
+    assert decide("full", narrow, _configured(on_fail={"catalogue_coverage": "hold"})).action == "hold"
+    assert decide("full", narrow, _configured(on_fail={"catalogue_coverage": "ignore"})).action == "promote"
+    strictest = _configured(
+        on_fail={"catalogue_coverage": "ask"}, on_inconclusive={"better_than_champion": "hold"}
+    )
+    worse = _beside_champion(USERS, coverage={CANDIDATE: 0.2})
+    assert decide("full", worse, strictest).action == "hold"
+
+
+def test_no_setting_lets_nan_or_three_users_pass():
+    few = np.array([0.1, 0.2, 0.3])
+    careless = _configured(on_fail={"enough_users": "ignore", "scores_are_finite": "ignore"})
+    assert decide("full", _beside_champion(few * 2, users=few), careless).action == "hold"
+    assert decide("full", _beside_champion(np.full(len(USERS), np.nan)), careless).action == "reject"
+
+
+def test_a_setting_for_a_check_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigurationError, match="magic"):
+        decide("full", _beside_champion(USERS), _configured(on_fail={"magic": "hold"}))
+
+
+def test_no_difference_and_too_little_data_read_differently():
+    def explanation(evaluation):
+        checks = decide("full", evaluation, SETTINGS, fresher=False).checks
+        return next(check for check in checks if check.name == "better_than_champion")
+
+    alike = explanation(_beside_champion(_noisy(USERS, 1.0, spread=0.01)))
+    assert "No difference: one of" in alike.explanation
+    assert alike.detectable < 0.05 * USERS.mean()
+    few = USERS[:40]
+    unclear = explanation(_beside_champion(_noisy(few, 1.0, spread=0.3), users=few))
+    assert "Too little data: only a difference of" in unclear.explanation
+    assert unclear.detectable > 0.05 * few.mean()
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"), [("diversity_at_10", "lists_less_diverse"), ("novelty_at_10", "popularity_bias")]
+)
+def test_lists_that_lose_variety_or_show_hits_only_hold_a_candidate(metric, reason):
+    evaluation = _beside_champion(USERS)
+    values = evaluation.slices["all"].values
+    column = metric_names(K).index(metric)
+    values[:, :, column] = 1.0
+    assert decide("full", evaluation, SETTINGS).action == "promote"
+    values[:, evaluation.scorers.index(CANDIDATE), column] = 0.5
+    decision = decide("full", evaluation, SETTINGS)
+    assert (decision.action, decision.reason) == ("hold", reason)
+
+
+def _liking(ece, auc, events=500):
+    return Liking(events, 0.5, auc, ece, (0.5,), (0.5,), (events,))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (_liking(0.05, 0.7), "non_inferior_and_fresher"),
+        (_liking(0.3, 0.7), "calibration_worse"),
+        (_liking(0.05, 0.5), "liking_worse"),
+        (_liking(0.9, 0.1, events=20), "non_inferior_and_fresher"),
+    ],
+)
+def test_predicted_likes_must_stay_as_honest_as_the_champions(candidate, reason):
+    liking = {CANDIDATE: candidate, CHAMPION: _liking(0.05, 0.7)}
+    assert decide("full", _beside_champion(USERS), SETTINGS, liking=liking).reason == reason
+
+
+def _on_slates(low, high, problem=None):
+    sound = Diagnostics(900, 300, 500.0, (1.0,), (0.9,), (1.1,), 1.0, 0.0, 3.0, 0.0)
+    value = Estimate("snips", 0.5, 0.45, 0.55, 900, 300)
+    difference = Estimate("snips", (low + high) / 2, low, high, 900, 300)
+    values = {CANDIDATE: PolicyValue((value,), sound, problem), CHAMPION: PolicyValue((value,), sound, None)}
+    return OffPolicyComparison("click for each slate", 900, {}, 0.5, values, (difference,))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "action"),
+    [
+        (-0.02, 0.1, "pass", "promote"),
+        (-0.3, -0.1, "fail", "reject"),
+        (-0.2, 0.1, "inconclusive", "promote"),
+    ],
+)
+def test_a_candidate_that_would_have_earned_less_on_shown_slates_is_rejected(low, high, verdict, action):
+    decision = decide("full", _beside_champion(USERS), SETTINGS, off_policy=_on_slates(low, high))
+    assert _verdicts(decision)["off_policy_value"] == verdict
+    assert decision.action == action
+
+
+def test_slates_that_allow_no_conclusion_decide_nothing_and_say_why():
+    found = _on_slates(-0.3, -0.1, problem="the log supports 12% of what the policy shows")
+    decision = decide("full", _beside_champion(USERS), SETTINGS, off_policy=found)
+    assert decision.action == "promote"
+    [check] = [check for check in decision.checks if check.name == "off_policy_value"]
+    assert check.verdict == "not_applicable"
+    assert "12%" in check.explanation

@@ -1,0 +1,164 @@
+"""The way back: version, recommendations and vectors together, whatever is wrong with newer versions."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from recsys.commands import models as cli
+from recsys.errors import RegistryError
+from recsys.promotion import ledger
+from recsys.promotion.promote import promote
+from recsys.publishing.publish import publish
+from recsys.registry.connection import mlflow_client
+from recsys.registry.tracking import track_training
+from recsys.registry.versions import download_checkpoint, folder_digest, load_version, register_version
+from recsys.warehouse.tables import feedback, item_vectors, items, recommendation_lists, user_vectors, users
+from tests.registry_fixtures import ITEMS
+
+pytestmark = pytest.mark.usefixtures("mlflow_database")
+
+USERS = ["ann", "bob", "eve"]
+
+
+def _register(settings, make_training, snapshot, number):
+    run_key = f"nightly:{number}"
+    training = make_training(run_key, bias=float(number))
+    run_id = track_training(settings, run_key, training, snapshot)
+    register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=snapshot)
+
+
+def _make_champion(warehouse, settings, version, before):
+    promote(warehouse, settings, version, before, reason="better", explanation="Yes.", actor="nightly")
+    publish(warehouse, settings, run_key=f"publication of {version}")
+
+
+def _break(settings, version):
+    """Remove a version's files from the artifact store and from this machine."""
+    digest = load_version(settings, version).checkpoint_digest
+    stored = (settings.home.resolve() / "mlflow" / "artifacts").rglob("checkpoint")
+    (broken,) = [path for path in stored if folder_digest(path) == digest]
+    shutil.rmtree(broken)
+    shutil.rmtree(settings.runs / "checkpoints", ignore_errors=True)
+
+
+@pytest.fixture
+def shop(warehouse, settings, make_training, snapshot):
+    """Versions "1" and then "2" were published for users who have reacted; "3" is a challenger."""
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    with warehouse.begin() as connection:
+        connection.execute(items.insert(), [{"item_id": item, "title": item.title()} for item in ITEMS])
+        connection.execute(users.insert(), [{"user_id": user, "user_key": user} for user in USERS])
+        connection.execute(
+            feedback.insert(),
+            [
+                {
+                    "user_id": user,
+                    "item_id": ITEMS[number],
+                    "event_type": "like",
+                    "occurred_at": start + timedelta(minutes=number),
+                }
+                for number, user in enumerate(USERS)
+            ],
+        )
+    for number in "123":
+        _register(settings, make_training, snapshot, number)
+    _make_champion(warehouse, settings, "1", None)
+    return settings
+
+
+@pytest.fixture
+def seen(warehouse):
+    """What users see: versions, lists and vectors."""
+
+    def look():
+        with warehouse.connect() as connection:
+            return {
+                table.name: [
+                    dict(row)
+                    for row in connection.execute(
+                        sa.select(
+                            *(c for c in table.c if c.name not in ("publication_id", "published_at"))
+                        ).order_by(*table.primary_key)
+                    ).mappings()
+                ]
+                for table in (recommendation_lists, user_vectors, item_vectors)
+            }
+
+    return look
+
+
+@pytest.fixture
+def recsys(monkeypatch, shop):
+    monkeypatch.setattr(cli, "load_settings", lambda: shop)
+    return lambda *arguments: CliRunner().invoke(cli.app, arguments)
+
+
+def test_a_rollback_restores_version_lists_and_vectors_though_newer_versions_are_broken(
+    warehouse, shop, seen, recsys
+):
+    before = seen()
+    _make_champion(warehouse, shop, "2", "1")
+    assert seen()["item_vectors"] != before["item_vectors"]
+    for broken in ("2", "3"):
+        _break(shop, broken)
+        with pytest.raises(RegistryError):
+            download_checkpoint(shop, broken)
+
+    told = recsys("rollback", "--reason", "Version 2 is broken.", "--actor", "ann")
+
+    assert told.exit_code == 0, told.exception
+    assert f"Recommendations of {len(USERS)} users and vectors of {len(ITEMS)} items" in told.output
+    assert seen() == before
+    assert ledger.champion(warehouse).model_version == "1"
+    aliases = mlflow_client(shop).get_registered_model(shop.registered_model).aliases
+    assert str(aliases["champion"]) == "1"
+
+
+def test_without_publication_a_rollback_leaves_what_users_see(warehouse, shop, seen, recsys):
+    _make_champion(warehouse, shop, "2", "1")
+    before = seen()
+    told = recsys("rollback", "--reason", "x", "--no-publish")
+    assert "after publish_recommendations has run" in told.output
+    assert (ledger.champion(warehouse).model_version, seen()) == ("1", before)
+
+
+def test_nobody_goes_back_to_a_version_whose_files_are_broken(warehouse, shop, seen, recsys):
+    _make_champion(warehouse, shop, "2", "1")
+    before = seen()
+    _break(shop, "1")
+    told = recsys("rollback", "--reason", "x")
+    assert isinstance(told.exception, RegistryError)
+    assert "version 1" in str(told.exception)
+    assert (ledger.champion(warehouse).model_version, seen()) == ("2", before)
+
+
+def test_a_person_promotes_a_version_and_users_see_it(warehouse, shop, recsys, seen):
+    told = recsys("promote", "3", "--reason", "It reads better.", "--actor", "ann")
+    assert told.exit_code == 0, told.exception
+    entry = ledger.history(warehouse)[0]
+    assert (entry.action, entry.reason, entry.actor) == ("promote", "promoted_by_person", "ann")
+    assert entry.explanation == "It reads better."
+    assert {row["model_version"] for table in seen().values() for row in table} == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("promote", "3", "--reason", " "), "needs a reason"),
+        (("promote", "9", "--reason", "x"), "there is no version 9"),
+        (("promote", "three", "--reason", "x"), "there is no version three"),
+        (("promote", "1", "--reason", "x"), "version 1 is champion already"),
+        (("rollback", "--reason", " "), "needs a reason"),
+        (("rollback", "--reason", "x", "--to", "3"), "has never been champion"),
+        (("rollback", "--reason", "x"), "is the first champion"),
+        (("compare", "1", "9"), "there is no version 9"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused_with_the_reason(warehouse, recsys, words, message):
+    told = recsys(*words)
+    assert isinstance(told.exception, RegistryError)
+    assert message in str(told.exception)
+    assert len(ledger.history(warehouse)) == 1

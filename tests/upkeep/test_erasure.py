@@ -1,0 +1,226 @@
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.columns import Columns
+from recsys.settings import Settings
+from recsys.snapshot import erasure as snapshot_erasure
+from recsys.snapshot.read import read_snapshot
+from recsys.snapshot.shards import SHARDS_FOLDER
+from recsys.snapshot.write import take_full_snapshot
+from recsys.upkeep.erasure import erase_requested, request_erasure
+from recsys.warehouse.pseudonyms import user_key
+from recsys.warehouse.windows import Window, open_window, reconcile_window
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+USERS = ("anna", "ben", "cleo")
+
+
+@pytest.fixture
+def window(warehouse: sa.Engine) -> Window:
+    """Three users with ten events each, all of them in every table that knows users."""
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO items (item_id, title) SELECT n, n FROM generate_series(0, 9) AS n")
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO publications"
+                " (run_key, model_version, scope, users, items, through_transaction_id)"
+                " VALUES ('p', '1', 'all', 3, 10, 0)"
+            )
+        )
+        for number, user in enumerate(USERS):
+            connection.execute(
+                sa.text(
+                    """
+                    INSERT INTO users (user_id) VALUES (:user);
+                    INSERT INTO impressions (impression_id, user_id, item_ids, shown_at)
+                    VALUES ('m-' || :user, :user, '{1}', now());
+                    INSERT INTO recommendation_lists
+                        (user_id, publication_id, model_version, item_ids, scores, propensities)
+                    VALUES (:user, 1, '1', '{1}', '{1}', '{1}');
+                    INSERT INTO user_vectors VALUES (:user, '1', '[1,2]');
+                    """
+                ),
+                {"user": user},
+            )
+            for item in range(10):
+                connection.execute(
+                    sa.text(
+                        "INSERT INTO feedback (user_id, item_id, event_type, occurred_at)"
+                        " VALUES (:user, :item, 'like', :time)"
+                    ),
+                    {"user": user, "item": str(item), "time": START + timedelta(minutes=10 * item + number)},
+                )
+    opened = open_window(warehouse, "nightly", "1")
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text(
+                "WITH moved AS (DELETE FROM feedback WHERE user_id = 'anna' AND item_id = '0' RETURNING *)"
+                " INSERT INTO quarantine (feedback_id, window_id, reasons, user_id, transaction_id, feedback)"
+                " SELECT feedback_id, :id, '{contradictory}', user_id, transaction_id, to_jsonb(moved)"
+                " FROM moved"
+            ),
+            {"id": opened.window_id},
+        )
+    return opened
+
+
+def everything(engine: sa.Engine) -> Iterator[tuple[str, str]]:
+    """All text of all tables of the warehouse."""
+    with engine.connect() as connection:
+        tables = connection.scalars(
+            sa.text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        ).all()
+        for table in tables:
+            for row in connection.execute(sa.text(f"SELECT t::text FROM {table} AS t")):
+                yield table, row[0]
+
+
+def snapshot_keys(settings: Settings, uri: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for key in read_snapshot(uri).interactions([Columns.USER_KEY])[Columns.USER_KEY].to_pylist():
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def test_nothing_of_the_user_is_left_and_the_others_stay(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    taken = take_full_snapshot(warehouse, window, settings)
+    keys = {user: user_key(user, settings.require_pseudonym_key()) for user in USERS}
+    request_id = request_erasure(warehouse, "anna")
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.request_id == request_id
+    assert receipt.rows_removed == {
+        "feedback": 9,
+        "retired_feedback": 0,
+        "quarantine": 1,
+        "impressions": 1,
+        "recommendation_lists": 1,
+        "user_vectors": 1,
+        "comment_sentiment": 0,
+        "users": 1,
+    }
+    assert (receipt.snapshots_rewritten, receipt.snapshot_rows_removed) == (1, 9)
+    for table, text in everything(warehouse):
+        assert "anna" not in text, table
+        assert keys["anna"] not in text, table
+    for path in Path(settings.snapshots).rglob("*"):
+        assert not path.is_file() or keys["anna"].encode() not in path.read_bytes()
+    assert snapshot_keys(settings, taken.uri) == {keys["ben"]: 10, keys["cleo"]: 10}
+    assert json.loads(json.dumps(receipt.to_dict()))["rows_removed"]["feedback"] == 9
+
+
+def test_averages_over_the_users_comments_go_and_those_over_others_stay(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE feedback SET comment = 'good' WHERE user_id = 'anna' AND item_id = '1';"
+                "UPDATE feedback SET comment = 'bad' WHERE user_id <> 'anna' AND item_id = '2';"
+                "INSERT INTO comment_sentiment"
+                " (item_id, model_version, comments, average_value, average_sentiment)"
+                " VALUES ('1', '3', 5, 0.5, 0.2), ('2', '3', 5, 0.5, 0.2)"
+            )
+        )
+    request_erasure(warehouse, "anna")
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.rows_removed["comment_sentiment"] == 1
+    with warehouse.connect() as connection:
+        assert connection.scalars(sa.text("SELECT item_id FROM comment_sentiment")).all() == ["2"]
+
+
+def test_the_rewritten_snapshot_is_sound_and_its_old_reference_still_opens_it(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    taken = take_full_snapshot(warehouse, window, settings)
+    before = read_snapshot(taken).manifest
+    request_erasure(warehouse, "anna")
+    erase_requested(warehouse, settings.snapshots)
+    after = read_snapshot(taken)
+    assert after.manifest.erased_from == (taken.digest,)
+    assert (after.manifest.rows, after.manifest.users) == (20, 2)
+    assert sum(after.manifest.rows_by_purpose.values()) == 20
+    times = after.interactions([Columns.OCCURRED_AT])[Columns.OCCURRED_AT].to_pylist()
+    assert after.manifest.held_out_rows == sum(time >= before.held_out_from for time in times)
+    with warehouse.connect() as connection:
+        row = connection.execute(sa.text("SELECT digest, rows FROM snapshots")).one()
+    assert (row.digest, row.rows) == (after.manifest.digest, 20)
+
+
+def test_windows_still_reconcile_after_an_erasure(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    request_erasure(warehouse, "anna")
+    erase_requested(warehouse, settings.snapshots)
+    result = reconcile_window(warehouse, window.window_id)
+    assert (result.arrived, result.valid, result.quarantined, result.erased) == (30, 20, 0, 10)
+    assert result.balanced
+    assert open_window(warehouse, "another", "1").arrived == 30
+
+
+def test_a_second_request_waits_with_the_first_and_consent_ends_at_once(
+    warehouse: sa.Engine, window: Window
+) -> None:
+    assert request_erasure(warehouse, "anna") == request_erasure(warehouse, "anna")
+    with warehouse.connect() as connection:
+        assert not connection.scalar(sa.text("SELECT consent FROM users WHERE user_id = 'anna'"))
+
+
+def test_a_user_nobody_knows_gets_an_empty_receipt(warehouse: sa.Engine, settings: Settings) -> None:
+    request_erasure(warehouse, "nobody")
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert set(receipt.rows_removed.values()) == {0}
+    assert erase_requested(warehouse, settings.snapshots) == []
+
+
+def test_an_erasure_that_is_killed_between_tables_and_files_is_completed(
+    warehouse: sa.Engine, settings: Settings, window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = take_full_snapshot(warehouse, window, settings)
+    request_erasure(warehouse, "anna")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("erase_from_snapshots", "_remove_unlisted"):
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshot_erasure, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                erase_requested(warehouse, settings.snapshots)
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.rows_removed["feedback"] == 9
+    assert user_key("anna", settings.require_pseudonym_key()) not in snapshot_keys(settings, taken.uri)
+    assert len(list(Path(taken.uri, "interactions").iterdir())) == 1
+
+
+def test_a_request_stays_open_while_a_snapshot_that_may_hold_the_user_is_written(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    unfinished = Path(settings.snapshots) / "full" / ".unfinished-2-abc-12345678"
+    unfinished.mkdir(parents=True)
+    request_erasure(warehouse, "anna")
+    assert erase_requested(warehouse, settings.snapshots) == []
+    unfinished.rmdir()
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.rows_removed["feedback"] == 9
+
+
+def test_a_request_stays_open_while_a_fine_tune_has_events_on_disk(
+    warehouse: sa.Engine, settings: Settings, window: Window
+) -> None:
+    shards = settings.runs / "full" / "run" / SHARDS_FOLDER
+    shards.mkdir(parents=True)
+    request_erasure(warehouse, "anna")
+    assert erase_requested(warehouse, settings.snapshots, runs=settings.runs) == []
+    shards.rmdir()
+    (receipt,) = erase_requested(warehouse, settings.snapshots, runs=settings.runs)
+    assert receipt.rows_removed["feedback"] == 9

@@ -1,0 +1,208 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.errors import ServiceUnavailableError
+from recsys.settings import Settings
+from recsys.snapshot.read import read_snapshot
+from recsys.snapshot.recorded import newest_known
+from recsys.snapshot.reference import SnapshotRef
+from recsys.snapshot.reservoir import write_reservoir
+from recsys.snapshot.shards import SHARDS_FOLDER
+from recsys.snapshot.write import take_full_snapshot
+from recsys.upkeep.housekeeping import keep_house
+from recsys.warehouse import partitions
+from recsys.warehouse.partitions import ensure_ahead, list_partitions
+from recsys.warehouse.windows import open_window
+from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users
+
+
+def age(path: Path, days: float) -> None:
+    moment = time.time() - days * 86_400
+    for entry in (*path.rglob("*"), path):
+        os.utime(entry, (moment, moment))
+
+
+def write(engine: sa.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+
+
+def test_a_quiet_day_changes_nothing(warehouse: sa.Engine, settings: Settings) -> None:
+    keep_house(warehouse, settings)
+    report = keep_house(warehouse, settings)
+    assert all(value in (0, []) for value in report.to_dict().values())
+
+
+def test_partitions_are_made_ahead_and_listed(warehouse: sa.Engine) -> None:
+    before = list_partitions(warehouse)
+    assert before[-1].name == "feedback_default"
+    made = ensure_ahead(warehouse, 8)
+    assert made > 0
+    assert len(list_partitions(warehouse)) == len(before) + made
+    assert ensure_ahead(warehouse, 8) == 0
+
+
+def test_a_long_reader_keeps_a_partition_from_being_made_and_nobody_from_writing(
+    warehouse: sa.Engine,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(partitions, "_PAUSE_SECONDS", 0.1)
+    later = settings.retention.partitions_ahead_months + 1
+    with warehouse.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM feedback"))
+        with pytest.raises(ServiceUnavailableError, match="held partitions") as caught:
+            ensure_ahead(warehouse, later, attempts=2)
+        assert caught.value.retryable
+        write(
+            warehouse,
+            "SET LOCAL lock_timeout = '5s';"
+            "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')",
+        )
+        retention = settings.retention.model_copy(update={"partitions_ahead_months": later})
+        report = keep_house(warehouse, settings.model_copy(update={"retention": retention}))
+    assert report.partitions_made == 0
+    assert "ALERT the partition of the month" in caplog.text
+    assert ensure_ahead(warehouse, later) > 0
+
+
+def test_new_partitions_are_vacuumed_often_so_that_histories_are_read_from_the_index(
+    warehouse: sa.Engine,
+) -> None:
+    ensure_ahead(warehouse, 8)
+    query = (
+        "SELECT reloptions FROM pg_class WHERE relnamespace = 'partitions'::regnamespace AND relkind = 'r'"
+    )
+    with warehouse.connect() as connection:
+        options = connection.scalars(sa.text(query)).all()
+    assert all("autovacuum_vacuum_insert_scale_factor=0.02" in option for option in options)
+
+
+def test_a_transaction_that_was_left_open_is_alerted_with_its_process(
+    warehouse: sa.Engine, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    alerts = settings.alerts.model_copy(update={"max_open_transaction_minutes": 1e-6})
+    impatient = settings.model_copy(update={"alerts": alerts})
+    with warehouse.begin() as writer:
+        insert = "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')"
+        writer.execute(sa.text(insert))
+        process = writer.scalar(sa.text("SELECT pg_backend_pid()"))
+        keep_house(warehouse, settings)
+        assert "ALERT" not in caplog.text
+        keep_house(warehouse, impatient)
+        assert f"pg_terminate_backend({process})" in caplog.text
+    caplog.clear()
+    keep_house(warehouse, impatient)
+    assert "ALERT" not in caplog.text
+
+
+def test_a_window_whose_rows_do_not_add_up_is_reported(
+    warehouse: sa.Engine, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(warehouse, "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')")
+    window = open_window(warehouse, "nightly", "1")
+    assert keep_house(warehouse, settings).windows_unbalanced == []
+    write(warehouse, "DELETE FROM feedback")
+    assert keep_house(warehouse, settings).windows_unbalanced == [window.window_id]
+    assert "does not add up" in caplog.text
+
+
+def test_erasure_requests_are_carried_out(warehouse: sa.Engine, settings: Settings) -> None:
+    write(warehouse, "INSERT INTO erasure_requests (user_id) VALUES ('u')")
+    report = keep_house(warehouse, settings)
+    assert (report.erasures_done, report.erasures_waiting) == (1, 0)
+
+
+def test_events_that_a_killed_fine_tune_left_on_disk_go_and_no_erasure_waits_for_them(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    add_users(warehouse, "u")
+    write(warehouse, "INSERT INTO erasure_requests (user_id) VALUES ('u')")
+    for run in ("killed", "running"):
+        (settings.runs / "full" / run / SHARDS_FOLDER / "0").mkdir(parents=True)
+        (settings.runs / "full" / run / SHARDS_FOLDER / "0" / "comments").write_text("kept me awake")
+    age(settings.runs / "full" / "killed", 1.5)
+    assert keep_house(warehouse, settings).erasures_waiting == 1
+    assert not (settings.runs / "full" / "killed" / SHARDS_FOLDER).exists()
+    age(settings.runs / "full" / "running", 1.5)
+    assert keep_house(warehouse, settings).erasures_done == 1
+
+
+def test_old_runs_and_left_over_snapshots_go_and_young_ones_stay(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
+        for name in (".unfinished-old", ".unfinished-young"):
+            (root / name).mkdir(parents=True)
+            (root / name / "file").write_text("x")
+        age(root / ".unfinished-old", 30)
+    report = keep_house(warehouse, settings)
+    assert (report.runs_removed, report.snapshots_removed) == (1, 1)
+    for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
+        assert [path.name for path in root.iterdir()] == [".unfinished-young"]
+
+
+def test_old_snapshots_go_but_not_the_latest_nor_the_champions(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    add_items(warehouse, "a")
+    add_users(warehouse, "ann")
+    add_feedback(warehouse, [("ann", "a", minute) for minute in range(5)])
+
+    def take(run_key: str) -> SnapshotRef:
+        return take_full_snapshot(warehouse, open_window(warehouse, "nightly", run_key), settings)
+
+    refs = [take(f"run {number}") for number in range(4)]
+    write(
+        warehouse,
+        "INSERT INTO promotion_ledger "
+        "(action, model_version, champion_sequence, reason, explanation, actor, run_key) "
+        "VALUES ('promote', '1', 1, 'better', 'It is better.', 'test', 'run 0')",
+    )
+    write(warehouse, "UPDATE snapshots SET created_at = created_at - interval '31 days'")
+    assert keep_house(warehouse, settings).snapshots_removed == 2
+    assert [Path(ref.uri).exists() for ref in refs] == [True, False, False, True]
+    assert keep_house(warehouse, settings).snapshots_removed == 0
+    assert take("run 1").uri == refs[1].uri
+
+
+def test_old_reservoirs_go_but_not_those_that_the_champions_next_update_replays(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    add_items(warehouse, "a")
+    add_users(warehouse, "ann")
+
+    def take(run_key: str, minute: int) -> SnapshotRef:
+        add_feedback(warehouse, [("ann", "a", minute + second / 60) for second in range(5)])
+        window = open_window(warehouse, "nightly", run_key)
+        return write_reservoir(warehouse, take_full_snapshot(warehouse, window, settings), settings)
+
+    # Feedback of the second run is older than that of the first.
+    refs = [take(f"run {number}", minute) for number, minute in enumerate([10, 5, 20, 30])]
+    write(
+        warehouse,
+        "INSERT INTO promotion_ledger "
+        "(action, model_version, champion_sequence, reason, explanation, actor, run_key) "
+        "VALUES ('promote', '1', 1, 'better', 'It is better.', 'test', 'run 1')",
+    )
+    write(warehouse, "UPDATE snapshots SET created_at = created_at - interval '31 days'")
+    # Of the full snapshots those of the first and third run, of the reservoirs as well.
+    assert keep_house(warehouse, settings).snapshots_removed == 4
+    assert [Path(ref.uri).exists() for ref in refs] == [False, True, False, True]
+    found = newest_known(warehouse, "reservoir", read_snapshot(refs[1]).trained_through)
+    assert found == refs[1]
+
+
+def test_old_data_docs_go(warehouse: sa.Engine, settings: Settings) -> None:
+    docs = [settings.home / "data_docs" / f"window-{number}" for number in (1, 2)]
+    for folder in docs:
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text("x")
+    age(docs[0], 31)
+    assert keep_house(warehouse, settings).data_docs_removed == 1
+    assert [folder.exists() for folder in docs] == [False, True]

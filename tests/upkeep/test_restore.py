@@ -1,0 +1,218 @@
+"""A dump restored into a young cluster: the loop goes on where it was, nothing lost and nothing doubled."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.local.postgres import SUPERUSER, PostgresServer, postgres_binary
+from recsys.upkeep.restore import continue_after_restore
+from recsys.warehouse.analytics import install_analytics, refresh_analytics
+from recsys.warehouse.migrate import upgrade_warehouse
+from recsys.warehouse.roles import PIPELINE
+from recsys.warehouse.windows import Window, open_window, reconcile_window
+
+CONSUMERS = ("nightly", "hourly")
+
+
+def write(engine: sa.Engine, *event_ids: str) -> None:
+    """Write events, each in a transaction of its own."""
+    for event_id in event_ids:
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO feedback (event_id, user_id, item_id, event_type, occurred_at)"
+                    " VALUES (:event_id, 'u', 'i', 'like', '2026-03-01T00:00Z')"
+                ),
+                {"event_id": event_id},
+            )
+
+
+def held(engine: sa.Engine, window: Window) -> list[str]:
+    """Return the events of a window."""
+    with engine.connect() as connection:
+        return list(
+            connection.scalars(
+                sa.text(
+                    "SELECT event_id FROM feedback WHERE transaction_id >= :lower AND transaction_id < :upper"
+                    " ORDER BY event_id"
+                ),
+                {"lower": window.lower_transaction_id, "upper": window.upper_transaction_id},
+            )
+        )
+
+
+def let_time_pass(engine: sa.Engine, transactions: int) -> None:
+    """Use up transaction ids, as a cluster does that has run for long."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(
+            f"DO $$ BEGIN FOR n IN 1..{transactions} LOOP"
+            " PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
+        )
+
+
+def counter(engine: sa.Engine) -> int:
+    with engine.begin() as connection:
+        return int(connection.scalar(sa.text("SELECT pg_current_xact_id()::text::bigint")) or 0)
+
+
+def postgres_client(name: str, *arguments: str, server: PostgresServer) -> None:
+    environment = {"PGHOST": str(server.socket_dir), "PGUSER": SUPERUSER, "PATH": os.defpath}
+    done = subprocess.run(
+        [str(postgres_binary(name)), *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def source(warehouse: sa.Engine) -> sa.Engine:
+    """A warehouse of an old cluster in which two consumers have opened windows."""
+    let_time_pass(warehouse, 5_000)
+    install_analytics(warehouse)
+    write(warehouse, "a1", "a2", "a3")
+    for consumer in CONSUMERS:
+        open_window(warehouse, consumer, "before 1")
+    write(warehouse, "b1", "b2")
+    open_window(warehouse, "hourly", "before 2")
+    write(warehouse, "c1")  # nobody has opened a window for it yet
+    return warehouse
+
+
+@pytest.fixture
+def restored(source: sa.Engine, postgres: PostgresServer, tmp_path: Path) -> Iterator[sa.Engine]:
+    """The dump of that warehouse in a new cluster, as docs/operations.md says."""
+    new = PostgresServer(tmp_path / "new", settings={"fsync": "off"})
+    new.start()
+    try:
+        dump = str(tmp_path / "warehouse.dump")
+        postgres_client(
+            "pg_dump", "--format=custom", f"--file={dump}", str(source.url.database), server=postgres
+        )
+        new.create_database("recsys")
+        restore = ("--no-owner", "--no-privileges", "--exit-on-error", "--dbname=recsys", dump)
+        postgres_client("pg_restore", *restore, server=new)
+        engine = sa.create_engine(new.url("recsys"))
+        assert counter(engine) < counter(source)
+        yield engine
+        engine.dispose()
+    finally:
+        new.stop()
+
+
+@pytest.fixture
+def retired(source: sa.Engine) -> None:
+    """A month of the old warehouse that all have handled and that is retired."""
+    with source.begin() as connection:
+        connection.exec_driver_sql(
+            "SELECT ensure_feedback_partitions('2024-01-01Z', '2024-01-01Z');"
+            "INSERT INTO feedback (event_id, user_id, item_id, event_type, occurred_at)"
+            " VALUES ('old1', 'u', 'i', 'like', '2024-01-05Z')"
+        )
+    for consumer in CONSUMERS:
+        open_window(source, consumer, "before 3")
+    with source.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO validation_results"
+            " (window_id, expectation, success, severity, observed, expected)"
+            " SELECT window_id, 'valid_share', true, 'critical', '1', '1' FROM windows"
+        )
+        assert connection.exec_driver_sql("SELECT retire_feedback_month('2024-01-01')").scalar() is None
+
+
+def test_retired_months_are_restored_and_the_pipeline_counts_and_erases_there(
+    retired: None, restored: sa.Engine
+) -> None:
+    continue_after_restore(restored)
+    with restored.begin() as connection:
+        window_ids = connection.exec_driver_sql("SELECT window_id FROM windows").scalars().all()
+    assert all(reconcile_window(restored, window_id).balanced for window_id in window_ids)
+    with restored.begin() as connection:
+        connection.exec_driver_sql(f"SET ROLE {PIPELINE}")
+        gone = connection.exec_driver_sql(
+            "DELETE FROM retired.feedback WHERE user_id = 'u' RETURNING event_id"
+        )
+        assert gone.scalars().all() == ["old1"]
+
+
+def test_new_rows_fall_into_the_next_windows_each_once(restored: sa.Engine) -> None:
+    report = continue_after_restore(restored)
+    assert (report.rows_moved, report.roles_missing) == (0, [])
+    write(restored, "d1", "d2")
+    nightly, hourly = (open_window(restored, consumer, "after") for consumer in CONSUMERS)
+    assert held(restored, nightly) == ["b1", "b2", "c1", "d1", "d2"]
+    assert held(restored, hourly) == ["c1", "d1", "d2"]
+    assert nightly.arrived == 5
+    for window_id in range(1, hourly.window_id + 1):
+        assert reconcile_window(restored, window_id).balanced
+    write(restored, "e1")
+    assert held(restored, open_window(restored, "nightly", "after that")) == ["e1"]
+
+
+def test_a_run_from_before_finds_its_window(restored: sa.Engine, source: sa.Engine) -> None:
+    continue_after_restore(restored)
+    assert open_window(restored, "nightly", "before 1") == open_window(source, "nightly", "before 1")
+
+
+def test_without_the_command_new_rows_would_be_missed(restored: sa.Engine) -> None:
+    write(restored, "d1")
+    assert "d1" not in held(restored, open_window(restored, "nightly", "after"))
+
+
+def test_rows_written_before_the_command_are_moved_to_the_next_window(restored: sa.Engine) -> None:
+    write(restored, "early1", "early2")
+    open_window(restored, "hourly", "too early")  # a scheduler that was not paused
+    assert continue_after_restore(restored).rows_moved == 2
+    write(restored, "d1")
+    assert held(restored, open_window(restored, "nightly", "after")) == [
+        "b1",
+        "b2",
+        "c1",
+        "d1",
+        "early1",
+        "early2",
+    ]
+    assert held(restored, open_window(restored, "hourly", "after")) == ["c1", "d1", "early1", "early2"]
+
+
+def test_a_second_call_changes_nothing(restored: sa.Engine) -> None:
+    first = continue_after_restore(restored)
+    write(restored, "d1")
+    second = continue_after_restore(restored)
+    assert (second.offset, second.rows_moved) == (first.offset, 0)
+    assert held(restored, open_window(restored, "hourly", "after")) == ["c1", "d1"]
+
+
+def test_an_interval_of_the_past_still_ends_where_it_did(restored: sa.Engine) -> None:
+    continue_after_restore(restored)
+    past = datetime.now(UTC) - timedelta(days=400)
+    window = open_window(restored, "nightly", "backfill", (past, past + timedelta(hours=1)))
+    assert window.arrived == 0
+
+
+def test_rights_views_and_migrations_are_there_again(restored: sa.Engine) -> None:
+    continue_after_restore(restored)
+    upgrade_warehouse(restored.url.render_as_string(hide_password=False))
+    assert install_analytics(restored) == []
+    assert refresh_analytics(restored)
+    with restored.connect() as connection:
+        rights = connection.exec_driver_sql(
+            """
+            SELECT has_table_privilege('recsys_analyst', 'analytics.user_activity', 'SELECT'),
+                has_table_privilege('recsys_analyst', 'feedback', 'SELECT'),
+                has_column_privilege('recsys_writer', 'feedback', 'user_id', 'INSERT'),
+                has_column_privilege('recsys_writer', 'feedback', 'transaction_id', 'INSERT'),
+                has_function_privilege(
+                    'public', 'ensure_feedback_partitions(timestamptz, timestamptz)', 'EXECUTE'
+                )
+            """
+        ).one()
+    assert tuple(rights) == (True, False, True, False, False)
+
+
+def test_a_warehouse_that_was_not_restored_stays_as_it_is(source: sa.Engine) -> None:
+    report = continue_after_restore(source)
+    assert (report.offset, report.rows_moved) == (0, 0)
