@@ -27,7 +27,7 @@ from benchmarks.made_warehouse import (
     run_psql,
 )
 from recsys.warehouse.engine import connect
-from recsys.warehouse.literals import render_literals
+from recsys.warehouse.statements import render_literals
 
 _COLUMNS = "event_id, user_id, item_id, event_type, value, comment, occurred_at"
 _ROUNDS = 2

@@ -177,7 +177,8 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
             if request is None:  # another process was faster
                 continue
             removed = connection.execute(
-                sa.text(read_statement("erase_user")), {"request_id": request_id, "user_id": request.user_id}
+                sa.text(read_statement("upkeep/erase_user")),
+                {"request_id": request_id, "user_id": request.user_id},
             ).one()
             _add_to_receipt(connection, request_id, rows_removed=dict(removed._mapping))
             done.append(request)

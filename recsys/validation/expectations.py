@@ -35,8 +35,7 @@ from recsys.settings import ValidationSettings  # noqa: E402
 from recsys.validation.measures import Measure  # noqa: E402
 from recsys.validation.rules import Rule  # noqa: E402
 from recsys.validation.violations import bounds  # noqa: E402
-from recsys.warehouse.literals import render_literals  # noqa: E402
-from recsys.warehouse.statements import read_statement  # noqa: E402
+from recsys.warehouse.statements import read_statement, render_literals  # noqa: E402
 from recsys.warehouse.windows import Window  # noqa: E402
 
 WARNING = "warning"
@@ -89,7 +88,7 @@ class WindowExpectations:
 
     def validate_rows(self, rules: Sequence[Rule]) -> list[Result]:
         """Count the rows that break each rule, inside Postgres, once they are noted."""
-        query = render_literals(read_statement("select_violations"), bounds(self._window))
+        query = render_literals(read_statement("validation/select_violations"), bounds(self._window))
         # The library wants a query to begin with SELECT, and ours begin with a comment.
         asset = self._warehouse.add_query_asset("violations", query=query[query.index("SELECT") :])
         batch = asset.add_batch_definition_whole_table("window")

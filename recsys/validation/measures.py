@@ -70,9 +70,11 @@ def measure_window(connection: sa.Connection, window: Window, settings: Validati
     since = _as_of(window) - timedelta(days=settings.reference_days)
     with planned_for(connection, window):
         profile = _profile(connection, window)
-        covered = connection.execute(sa.text(read_statement("count_window_coverage")), bounds(window)).one()
+        covered = connection.execute(
+            sa.text(read_statement("validation/count_window_coverage")), bounds(window)
+        ).one()
     rows = connection.execute(
-        sa.text(read_statement("select_reference_counts")),
+        sa.text(read_statement("validation/select_reference_counts")),
         {"lower_transaction_id": window.lower_transaction_id, "since": since},
     )
     reference: dict[str, Counter[str]] = {
@@ -102,7 +104,7 @@ def measure_window(connection: sa.Connection, window: Window, settings: Validati
 def measure_volume(connection: sa.Connection, window: Window, settings: ValidationSettings) -> Measure:
     """Compare how much arrived with the same hour of earlier weeks."""
     earlier = connection.execute(
-        sa.text(read_statement("select_reference_volume")),
+        sa.text(read_statement("validation/select_reference_volume")),
         {
             "consumer": window.consumer,
             "window_id": window.window_id,
@@ -134,7 +136,7 @@ def compare_distributions(
         Rows by bin.
     """
     psi, kl = connection.execute(
-        sa.text(read_statement("compare_distributions")),
+        sa.text(read_statement("validation/compare_distributions")),
         {"observed": json.dumps(observed), "reference": json.dumps(reference)},
     ).one()
     return psi, kl
@@ -142,7 +144,7 @@ def compare_distributions(
 
 def _profile(connection: sa.Connection, window: Window) -> _Profile:
     profile = _Profile()
-    for row in connection.execute(sa.text(read_statement("measure_window")), bounds(window)):
+    for row in connection.execute(sa.text(read_statement("validation/measure_window")), bounds(window)):
         profile.event_mix[row.event_type] += row.rows
         if row.tenth is not None:
             profile.rating_distribution[f"{row.event_type}{_SEPARATOR}{row.tenth}"] += row.rows
@@ -164,7 +166,7 @@ def _completeness(
         .select_from(row_violations)
         .where(row_violations.c.window_id == window.window_id, row_violations.c.quarantined)
     )
-    held = connection.scalar(sa.text(read_statement("count_quarantined_feedback")), bounds(window))
+    held = connection.scalar(sa.text(read_statement("validation/count_quarantined_feedback")), bounds(window))
     present = profile.rows + int(broken or 0) + int(held or 0)
     share = profile.rows / present if present else None
     return [
@@ -272,7 +274,7 @@ def _coverage(
         return measure(f"{rows} rows, {settings.min_rows} needed")
     coverage = covered / possible
     earlier = connection.execute(
-        sa.text(read_statement("select_reference_coverage")),
+        sa.text(read_statement("validation/select_reference_coverage")),
         {
             "consumer": window.consumer,
             "window_id": window.window_id,

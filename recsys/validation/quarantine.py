@@ -64,8 +64,8 @@ def settle_window(connection: sa.Connection, window: Window) -> int:
     take_turns(connection, MOVES_OF_FEEDBACK)
     hold_partitions(connection)
     with planned_for(connection, window):
-        moved = connection.execute(sa.text(read_statement("quarantine_feedback")), bounds(window))
-        connection.execute(sa.text(read_statement("insert_noisy_feedback")), bounds(window))
+        moved = connection.execute(sa.text(read_statement("validation/quarantine_feedback")), bounds(window))
+        connection.execute(sa.text(read_statement("validation/insert_noisy_feedback")), bounds(window))
     forget_violations(connection, window)
     return int(moved.rowcount)
 
@@ -115,7 +115,7 @@ def release(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") 
         with engine.begin() as connection:
             take_turns(connection, MOVES_OF_FEEDBACK)
             feedback_id = connection.scalar(
-                sa.text(read_statement("release_quarantined")),
+                sa.text(read_statement("validation/release_quarantined")),
                 {"quarantine_id": quarantine_id, "settled_by": settled_by},
             )
     except IntegrityError as error:
@@ -138,7 +138,7 @@ def discard(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") 
     """
     with engine.begin() as connection:
         settled = connection.execute(
-            sa.text(read_statement("discard_quarantined")),
+            sa.text(read_statement("validation/discard_quarantined")),
             {"quarantine_id": quarantine_id, "settled_by": settled_by},
         )
     if settled.rowcount == 0:

@@ -8,8 +8,7 @@ from typing import Any
 
 from recsys.errors import ConfigurationError
 from recsys.settings import ValidationSettings
-from recsys.warehouse.literals import render_literals
-from recsys.warehouse.statements import read_statement, sql_path
+from recsys.warehouse.statements import read_statement, render_literals, sql_path
 
 _HEADER = re.compile(
     r"\A-- What: (?P<what>.+)\n-- Why: (?P<why>.+)\n-- Reason: (?P<reason>\w+)\n"
@@ -37,9 +36,9 @@ class Rule:
     what, why
         What offends and why it matters, for people.
     statement
-        SELECT of `feedback_id` and `reason` from `{batch}` (`sql/select_batch.sql`) or, for rows that
-        may repeat or contradict another, `{related}` (`sql/select_related.sql`), with `:name` parameters
-        out of `ValidationSettings` and the window's bounds.
+        SELECT of `feedback_id` and `reason` with `:name` parameters out of `ValidationSettings` and the
+        window's bounds. It reads `{batch}` (`sql/validation/select_batch.sql`) or, for rows that may repeat
+        or contradict another row, `{related}` (`sql/validation/select_related.sql`).
     condition
         When a row of the batch breaks the rule, for rules that look at one row at a time: all of them
         share one scan of the window. None: the statement is run by itself.

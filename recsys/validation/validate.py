@@ -156,7 +156,7 @@ def _report(window: Window, counts: _Counts, failed: list[str], page: Path) -> V
 
 
 def _is_settled(engine: sa.Engine, window: Window) -> bool:
-    query = sa.text(read_statement("select_unsettled_windows"))
+    query = sa.text(read_statement("validation/select_unsettled_windows"))
     next_window = {"consumer": window.consumer, "window_id": window.window_id + 1}
     with engine.connect() as connection:
         return window.window_id not in connection.scalars(query, next_window).all()
@@ -176,18 +176,20 @@ def _retold(engine: sa.Engine, window: Window, page: Path) -> ValidationReport:
 def _unsettled_windows(connection: sa.Connection, window: Window) -> list[Window]:
     """Return the consumer's earlier windows whose validation failed or never ran to its end."""
     ids = connection.scalars(
-        sa.text(read_statement("select_unsettled_windows")),
+        sa.text(read_statement("validation/select_unsettled_windows")),
         {"consumer": window.consumer, "window_id": window.window_id},
     ).all()
     return [load_window(connection.engine, window_id) for window_id in ids]
 
 
 def _count(connection: sa.Connection, window: Window) -> _Counts:
-    row = connection.execute(sa.text(read_statement("count_validated_feedback")), bounds(window)).one()
+    row = connection.execute(
+        sa.text(read_statement("validation/count_validated_feedback")), bounds(window)
+    ).one()
     reasons: Counter[str] = Counter()
     quarantined = duplicates = 0
     for names, rows in connection.execute(
-        sa.text(read_statement("count_quarantine_reasons")), bounds(window)
+        sa.text(read_statement("validation/count_quarantine_reasons")), bounds(window)
     ):
         reasons.update(dict.fromkeys(names, rows))
         if all(name.startswith("duplicate") for name in names):

@@ -8,9 +8,8 @@ import sqlalchemy as sa
 
 from recsys.settings import ValidationSettings
 from recsys.validation.rules import RELATED_TABLE, Rule, broken_rules_query, down_weighted
-from recsys.warehouse.literals import render_literals
 from recsys.warehouse.locks import hold_partitions, take_turns
-from recsys.warehouse.statements import read_statement
+from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.tables import row_violations
 from recsys.warehouse.windows import Window
 
@@ -43,14 +42,14 @@ def judge_window(
     if not rules:
         return 0
     parameters = _parameters(connection, window, settings)
-    related = render_literals(read_statement("select_related"), parameters)
+    related = render_literals(read_statement("validation/select_related"), parameters)
     query = broken_rules_query(rules, parameters)
     with planned_for(connection, window):
         # CREATE TABLE AS runs in parallel, INSERT ... SELECT does not.
         connection.exec_driver_sql(f"CREATE TEMP TABLE {RELATED_TABLE} ON COMMIT DROP AS\n{related}")
         connection.exec_driver_sql(f"CREATE TEMP TABLE broken_rules ON COMMIT DROP AS\n{query}")
     noted = connection.execute(
-        sa.text(read_statement("insert_row_violations")),
+        sa.text(read_statement("validation/insert_row_violations")),
         {"window_id": window.window_id, "down_weighted": down_weighted(rules, settings)},
     )
     connection.exec_driver_sql(f"DROP TABLE broken_rules, {RELATED_TABLE}")
@@ -85,7 +84,7 @@ def bounds(window: Window) -> dict[str, Any]:
 
 def _parameters(connection: sa.Connection, window: Window, settings: ValidationSettings) -> dict[str, Any]:
     previous = connection.scalar(
-        sa.text(read_statement("select_previous_lower")),
+        sa.text(read_statement("validation/select_previous_lower")),
         {"consumer": window.consumer, "window_id": window.window_id},
     )
     return {**settings.model_dump(), **bounds(window), "previous_lower_transaction_id": previous}

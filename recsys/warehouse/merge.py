@@ -74,7 +74,9 @@ class Merger:
             self._connection.execute(sa.text("SET TIME ZONE 'UTC'"))
             # A chunk is sorted and kept in memory, not in files.
             self._connection.execute(sa.text("SET work_mem = '64MB'; SET temp_buffers = '64MB'"))
-            self._connection.execute(sa.text(read_statement(f"create_incoming_{self._layout.table}")))
+            self._connection.execute(
+                sa.text(read_statement(f"warehouse/create_incoming_{self._layout.table}"))
+            )
         return self
 
     def __exit__(
@@ -173,7 +175,7 @@ class Merger:
 
     def _execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         assert self._connection is not None
-        text = sa.text(read_statement(statement))
+        text = sa.text(read_statement(f"warehouse/{statement}"))
         return self._connection.execute(text, {**self._parameters, **(parameters or {})})
 
     def _copy(self, rows: pa.Table, table: str) -> None:

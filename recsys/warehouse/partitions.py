@@ -100,7 +100,9 @@ def retire_months(engine: sa.Engine, months: int, *, attempts: int = 5) -> int:
         Somebody held feedback all the time; the month stays until the next call.
     """
     with engine.connect() as connection:
-        old = connection.scalars(sa.text(read_statement("select_months_to_retire")), {"months": months}).all()
+        old = connection.scalars(
+            sa.text(read_statement("warehouse/select_months_to_retire")), {"months": months}
+        ).all()
     retired = 0
     for month in old:
         try:
@@ -144,5 +146,5 @@ def ensure_months(engine: sa.Engine, months: Iterable[datetime]) -> None:
 def list_partitions(engine: sa.Engine) -> list[Partition]:
     """Return the partitions of feedback, oldest first, the default one last."""
     with engine.connect() as connection:
-        rows = connection.execute(sa.text(read_statement("select_feedback_partitions")))
+        rows = connection.execute(sa.text(read_statement("warehouse/select_feedback_partitions")))
         return [Partition(**row._mapping) for row in rows]

@@ -49,7 +49,7 @@ def _fill_batch(engine: sa.Engine, key: bytes) -> Sequence[str]:
         ).all()
         if user_ids:
             connection.execute(
-                sa.text(read_statement("update_user_keys")),
+                sa.text(read_statement("warehouse/update_user_keys")),
                 {
                     "user_ids": list(user_ids),
                     "user_keys": [user_key(user_id, key) for user_id in user_ids],

@@ -111,10 +111,11 @@ def open_window(
             )
             lower = first_lower if last_upper is None else last_upper
             upper = connection.scalar(
-                sa.text(read_statement("compute_window_upper")), {"lower": lower, "interval_end": end}
+                sa.text(read_statement("warehouse/compute_window_upper")),
+                {"lower": lower, "interval_end": end},
             )
             recorded = connection.execute(
-                sa.text(read_statement("insert_window")),
+                sa.text(read_statement("warehouse/insert_window")),
                 {
                     "consumer": consumer,
                     "run_key": run_key,
@@ -160,9 +161,11 @@ def reconcile_window(engine: sa.Engine, window_id: int) -> Reconciliation:
     }
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
         hold_partitions(connection)
-        counted = connection.execute(sa.text(read_statement("reconcile_window")), parameters).one()
+        counted = connection.execute(sa.text(read_statement("warehouse/reconcile_window")), parameters).one()
         if counted.late is None:
-            counted = connection.execute(sa.text(read_statement("count_late_feedback")), parameters).one()
+            counted = connection.execute(
+                sa.text(read_statement("warehouse/count_late_feedback")), parameters
+            ).one()
     return Reconciliation(**counted._mapping)
 
 
@@ -185,7 +188,7 @@ def _window(row: sa.Row[tuple[object, ...]]) -> Window:
 
 def learned_windows(engine: sa.Engine, window_id: int, since_transaction_id: int) -> list[int]:
     """Return the windows of the same consumer, up to this one, with feedback from a transaction on."""
-    statement = sa.text(read_statement("select_learned_windows"))
+    statement = sa.text(read_statement("warehouse/select_learned_windows"))
     with engine.connect() as connection:
         return list(
             connection.scalars(

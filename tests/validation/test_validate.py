@@ -240,7 +240,7 @@ def weights(engine: sa.Engine, window: Window, settings: Settings) -> dict[str, 
         "guard_bound": 0,
         "history_events": 0,
     }
-    statement = sa.text(read_statement("select_micro_snapshot"))
+    statement = sa.text(read_statement("snapshot/select_micro_snapshot"))
     with engine.connect() as connection:
         names = dict(connection.execute(sa.select(users.c.user_key, users.c.user_id)).all())
         events = connection.execute(statement, parameters | never).all()
