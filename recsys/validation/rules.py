@@ -127,7 +127,7 @@ def parse_rule(name: str, text: str) -> Rule:
 
 
 def _with_batch(query: str, parameters: Mapping[str, Any]) -> str:
-    with_rows = query.replace(_BATCH, f"({read_statement('select_batch')})")
+    with_rows = query.replace(_BATCH, f"({read_statement('validation/select_batch')})")
     return render_literals(with_rows.replace(_RELATED, RELATED_TABLE), parameters)
 
 
