@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from recsys.errors import ValidationFailedError
 from recsys.settings import Settings, ValidationSettings
+from recsys.validation import measures
 from recsys.validation.measures import Measure, compare_distributions, measure_window
 from recsys.validation.validate import validate_window
 from recsys.validation.violations import judge_window
@@ -33,9 +34,10 @@ def some_rows(count: int, **changes: Any) -> Rows:
 
 
 @pytest.fixture
-def limits(settings: Settings) -> ValidationSettings:
+def limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> ValidationSettings:
     """Limits for tests: few rows and windows are enough to compare."""
-    return settings.validation.model_copy(update={"min_rows": 20, "min_reference_windows": 2})
+    monkeypatch.setattr(measures, "_MIN_REFERENCE_WINDOWS", 2)
+    return settings.validation.model_copy(update={"min_rows": 20})
 
 
 @pytest.fixture
@@ -90,9 +92,9 @@ def verdict(measure: Measure) -> str:
             highest is not None and measure.value > highest
         )
 
-    if is_outside(measure.bounds.fail_min, measure.bounds.fail_max):
+    if is_outside(*measure.bounds.limits("fail")):
         return "fails"
-    return "warns" if is_outside(measure.bounds.warn_min, measure.bounds.warn_max) else "passes"
+    return "warns" if is_outside(*measure.bounds.limits("warn")) else "passes"
 
 
 @pytest.mark.parametrize(

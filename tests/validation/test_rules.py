@@ -49,7 +49,7 @@ HEADER = "-- What: w.\n-- Why: y.\n-- Reason: {name}\n-- Scan: {scan}\n"
     [
         ("SELECT 1", "must begin with the lines"),
         (HEADER.format(name="other", scan="own") + "SELECT 1", "must begin with the lines"),
-        (HEADER.format(name="new", scan="shared") + "SELECT 1", "shares a scan, so it must read"),
+        (HEADER.format(name="new", scan="shared") + "SELECT 1", "says `-- Scan: shared`, so it must read"),
     ],
 )
 def test_a_rule_file_that_is_not_as_it_must_be_is_refused(text: str, complaint: str) -> None:

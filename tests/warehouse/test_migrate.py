@@ -64,7 +64,7 @@ def test_revisions_are_numbered_without_gaps() -> None:
     assert revisions() == [f"{number:04d}" for number in range(1, len(revisions()) + 1)]
 
 
-def test_processes_that_upgrade_at_once_take_turns(empty_url: str) -> None:
+def test_processes_that_upgrade_at_once_wait_for_each_other(empty_url: str) -> None:
     with ThreadPoolExecutor(3) as pool:
         for finished in [pool.submit(upgrade_warehouse, empty_url) for _ in range(3)]:
             finished.result()

@@ -198,7 +198,7 @@ def test_making_a_partition_lets_writers_of_other_months_go_on(
         maker.close()
 
 
-def test_processes_that_make_the_same_partitions_at_once_take_turns(warehouse: sa.Engine) -> None:
+def test_processes_that_make_the_same_partitions_at_once_wait_for_each_other(warehouse: sa.Engine) -> None:
     def ensure(_: int) -> int:
         with warehouse.begin() as connection:
             made = connection.scalar(sa.text("SELECT ensure_feedback_partitions('2001-01-01', '2001-03-31')"))

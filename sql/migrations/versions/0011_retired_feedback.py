@@ -41,7 +41,7 @@ DECLARE
     known bigint;
     known_before timestamptz;
 BEGIN
-    -- The turn of whoever moves rows of feedback, see recsys.warehouse.locks.
+    -- The lock of transactions that move rows of feedback: FEEDBACK_MOVES in recsys.warehouse.advisory_locks.
     PERFORM pg_advisory_xact_lock(hashtextextended('moves of feedback', 0));
     PERFORM pg_advisory_xact_lock(hashtextextended('ensure_feedback_partitions', 0));
     IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'retired'::regnamespace AND relname = name) THEN
