@@ -123,8 +123,7 @@ def measure_volume(connection: sa.Connection, window: Window, settings: Validati
     )
     if earlier.weeks < _MIN_REFERENCE_WINDOWS:
         return measure(
-            f"{earlier.weeks} earlier weeks have a window at this hour, "
-            f"{_MIN_REFERENCE_WINDOWS} are needed"
+            f"{earlier.weeks} earlier weeks with a window at this hour, {_MIN_REFERENCE_WINDOWS} needed"
         )
     if not earlier.median:
         return measure("no feedback arrived at this hour of earlier weeks")
@@ -283,7 +282,7 @@ def _coverage(
         settings,
     )
     if rows < settings.min_rows or not possible:
-        return measure(f"the window has {rows} rows, {settings.min_rows} are needed")
+        return measure(f"{rows} rows in the window, {settings.min_rows} needed")
     coverage = covered / possible
     earlier = connection.execute(
         sa.text(read_statement("validation/select_reference_coverage")),
@@ -296,7 +295,7 @@ def _coverage(
     ).one()
     if earlier.windows < _MIN_REFERENCE_WINDOWS or not earlier.median:
         return measure(
-            f"{earlier.windows} earlier windows can be compared, {_MIN_REFERENCE_WINDOWS} are needed",
+            f"{earlier.windows} earlier windows to compare with, {_MIN_REFERENCE_WINDOWS} needed",
             coverage=coverage,
         )
     return measure(
@@ -313,8 +312,8 @@ def _too_few(rows: int, reference_rows: int, settings: ValidationSettings) -> st
     if min(rows, reference_rows) >= settings.min_rows:
         return None
     return (
-        f"{rows} rows in the window and {reference_rows} in earlier windows can be compared, "
-        f"{settings.min_rows} are needed of each"
+        f"{rows} rows in the window and {reference_rows} in earlier windows, "
+        f"{settings.min_rows} needed in each"
     )
 
 

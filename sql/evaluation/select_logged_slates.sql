@@ -1,4 +1,5 @@
--- Slates shown in a period, with the items of each that were answered by feedback of the wanted types.
+-- Slates shown in a period, with those of their items that got feedback of the given types.
+-- Parameters: since (inclusive), until (exclusive), event_types.
 SELECT
     impressions.impression_id,
     users.user_key,

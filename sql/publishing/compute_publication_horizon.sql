@@ -1,5 +1,5 @@
--- Feedback below this transaction id has passed validation and may be read by the model. Before any
--- window was reconciled, that is all that is committed for good.
+-- Transaction id below which feedback has passed validation and the model may read it. Before the first window is
+-- reconciled: the id below which everything is committed.
 select coalesce(
     (select max(windows.upper_transaction_id) from windows where windows.reconciled_at is not null),
     warehouse_horizon()

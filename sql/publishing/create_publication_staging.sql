@@ -1,4 +1,4 @@
--- What one publisher's session works on; it vanishes with the session, also when that is killed.
+-- Temporary tables of one publication. They disappear with the session, even if it is killed.
 create temporary table staged_users (
     position integer primary key,
     user_id text not null unique,

@@ -1,5 +1,6 @@
--- Only a publication for everyone reads the comments on items; another leaves what the last one said.
--- :everyone
+-- Delete sentiments that a publication for everyone did not renew. Other publications do not read comments on items
+-- and keep what the last one read.
+-- Parameter :everyone.
 delete from comment_sentiment
 where :everyone
     and not exists (

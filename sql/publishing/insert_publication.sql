@@ -1,4 +1,5 @@
--- :run_key, :model_version, :scope, :through_transaction_id
+-- Record a publication with the numbers of users and items in it.
+-- Parameters :run_key, :model_version, :scope, :through_transaction_id.
 insert into publications (run_key, model_version, scope, users, items, through_transaction_id, published_at)
 select
     :run_key,

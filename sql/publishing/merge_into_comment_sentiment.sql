@@ -1,4 +1,5 @@
--- :model_version
+-- Insert or update the staged comment sentiments.
+-- Parameter :model_version.
 insert into comment_sentiment (item_id, model_version, comments, average_value, average_sentiment)
 select items.item_id, :model_version, staged.comments, staged.average_value, staged.average_sentiment
 from staged_comment_sentiment as staged

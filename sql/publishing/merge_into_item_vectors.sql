@@ -1,4 +1,5 @@
--- :model_version
+-- Insert or update the staged item vectors.
+-- Parameter :model_version.
 insert into item_vectors (item_id, model_version, vector)
 select items.item_id, :model_version, staged_item_vectors.vector
 from staged_item_vectors

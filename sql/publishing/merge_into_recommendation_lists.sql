@@ -1,5 +1,5 @@
--- The lock on the user's row keeps someone who is being erased just now from coming back.
--- :publication_id, :model_version
+-- Insert or update the staged lists. The lock on the user's row prevents a list of a user who is being erased now.
+-- Parameters :publication_id, :model_version.
 insert into recommendation_lists as lists (
     user_id, publication_id, model_version, item_ids, scores, propensities, reasons, published_at
 )

@@ -1,4 +1,5 @@
--- :model_version
+-- Insert or update the staged user vectors.
+-- Parameter :model_version.
 insert into user_vectors (user_id, model_version, vector)
 select users.user_id, :model_version, staged_user_vectors.vector
 from staged_user_vectors

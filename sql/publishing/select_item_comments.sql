@@ -1,6 +1,6 @@
--- The latest comments on items that enough people have commented on, one a person: validated, of people whose
--- feedback may be trained on. Items with the most of them first.
--- :through_transaction_id (exclusive), :least_people, :per_item, :most
+-- Latest validated comments on items that enough people have commented on, one comment per person, of people whose
+-- feedback may be used for training. Items with the most comments come first.
+-- Parameters :through_transaction_id (exclusive), :least_people, :per_item, :most.
 with latest as (
     select distinct on (feedback.item_id, feedback.user_id)
         feedback.item_id,

@@ -1,5 +1,5 @@
--- What a user sees now, best first.
--- :user_id, :k
+-- Current recommendations of a user, best first.
+-- Parameters :user_id, :k.
 select
     recommendations.rank,
     recommendations.item_id,

@@ -1,5 +1,4 @@
--- Keyed hashes of the users numbered :lower to :upper (exclusive); empty for one never met in a snapshot.
--- :lower, :upper
+-- Keyed hashes of the users numbered :lower to :upper (exclusive), empty for users who are in no snapshot yet.
 select coalesce(user_key, '')
 from staged_users
 where position >= :lower and position < :upper

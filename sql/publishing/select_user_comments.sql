@@ -1,6 +1,6 @@
--- Comments that the model reads, of the users numbered :lower to :upper (exclusive): validated, of consenting
--- users, and with no value or polarity beside them that says more. The index feedback_comments finds them.
--- :lower, :upper, :through_transaction_id (exclusive)
+-- Comments that the model reads, of the users numbered :lower to :upper (exclusive): validated, of users with consent,
+-- and without a value or a polarity, which would say more. The index feedback_comments finds them.
+-- Parameter :through_transaction_id (exclusive).
 select feedback.feedback_id, feedback.comment
 from staged_users
 join feedback on feedback.user_id = staged_users.user_id

@@ -1,6 +1,6 @@
--- All feedback of the users numbered :lower to :upper (exclusive). Every item counts as consumed, but
--- the model reads validated feedback of consenting users only: column `readable`.
--- :lower, :upper, :through_transaction_id (exclusive)
+-- All feedback of the users numbered :lower to :upper (exclusive). Every item counts as consumed. The model reads only
+-- rows where `readable` is true: validated feedback of users with consent.
+-- Parameter :through_transaction_id (exclusive).
 select
     staged_users.position - :lower as user_index,
     feedback.item_id,

@@ -1,5 +1,5 @@
--- One user, for recommendations on request.
--- :user_id
+-- Stage one user for recommendations on request.
+-- Parameter :user_id.
 insert into staged_users (position, user_id, user_key, consent)
 select 0, users.user_id, users.user_key, users.consent
 from users

@@ -1,7 +1,7 @@
--- Number the users to be scored. With :everyone false: those with feedback that the last publication
--- had not read, those without a list, and those whose list shows an item that is no longer available.
--- Someone who has asked to be forgotten is left out.
--- :everyone, :since_transaction_id (inclusive)
+-- Stage and number the users to score. If :everyone is false, these are users with feedback that the last publication
+-- did not read, users without a list, and users whose list has an item that is no longer available. Users who have
+-- asked to be erased are left out.
+-- Parameter :since_transaction_id (inclusive).
 insert into staged_users (position, user_id, user_key, consent)
 with affected as (
     select users.user_id from users where :everyone

@@ -1,5 +1,4 @@
--- What an application shows: the first :positions of the published lists of some users, as they stand.
--- :user_ids, :positions
+-- The first :positions items of the published lists of the users :user_ids, as an application would show them.
 select
     recommendations.user_id,
     array_agg(recommendations.item_id order by recommendations.rank) as item_ids,

@@ -1,8 +1,8 @@
--- Feedback that a full fine-tune may know: every row below the window's upper bound. Rows that broke a rule are in
--- quarantine by now. A plain scan, as fast as Postgres reads: whoever reads the result leaves out rows of unknown
--- items and types and of users who are not to be trained on, and finds names, keys and weights in what
--- select_full_snapshot_users.sql and its like return in the same transaction.
--- Every value has eight bytes and none is null (NaN: no value), so that all rows are equally long; those with a
+-- Feedback for a full fine-tune: every row below the window's upper bound. Rows that broke a rule are already in
+-- quarantine. This is a plain scan, as fast as Postgres reads. The reader drops rows of unknown items and types and of
+-- users who may not be trained on. It gets names, keys and weights from select_full_snapshot_users.sql,
+-- select_full_snapshot_items.sql and select_full_snapshot_event_types.sql in the same transaction.
+-- Every value has eight bytes and none is null (NaN: no value), so that all rows have the same length. Rows with a
 -- comment are in select_full_snapshot_comments.sql.
 -- Parameters: upper_transaction_id (exclusive), hash_seed.
 SELECT

@@ -1,4 +1,4 @@
--- The rows that select_full_snapshot.sql leaves out because they have a comment.
+-- Rows that select_full_snapshot.sql leaves out because they have a comment.
 -- Parameters: those of select_full_snapshot.sql.
 SELECT
     feedback_id,

@@ -1,6 +1,6 @@
--- All users by the hash that select_full_snapshot.sql gives for them; the key of those who may be trained on,
--- null for the others; and what the feedback of each weighs: of users whose noise was left in, the share that
--- is none, but never less than the floor.
+-- All users with the hashes that select_full_snapshot.sql uses for them, with their keys (null for users who may not be
+-- trained on) and the weight of their feedback. If noise of a user was kept, the weight is the share of the user's
+-- feedback that is not noise, but at least min_noisy_weight.
 -- Parameters: upper_transaction_id (exclusive), min_noisy_weight, hash_seed.
 SELECT
     hashtextextended(users.user_id, :hash_seed) AS hash,

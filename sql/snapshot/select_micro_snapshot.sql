@@ -1,13 +1,13 @@
--- Feedback of a micro-update that only the table has: what the parent model has not trained on, and its context.
---   fresh    below the window's upper bound and not among what the parent has trained on
---   probe    the same of guard users: candidates are compared on it, none trains on it
---   history  the latest trained-on events of users who have fresh ones
--- What is replayed, and guard users' events, come from reservoirs beside the table (recsys/snapshot/replay.py).
--- Whoever reads the result leaves out rows of unknown items and types.
+-- Feedback for a micro-update that only the table has: what the parent model has not trained on, and its context.
+--   fresh    events below the window's upper bound that the parent has not trained on
+--   probe    the same events of guard users: candidates are compared on them, and no model trains on them
+--   history  the latest events that the parent has trained on, of users who have fresh events
+-- Replayed events and earlier events of guard users come from reservoirs (recsys/snapshot/replay.py). The reader drops
+-- rows of unknown items and types.
 -- The parent has trained on: transaction_id < parent_transaction_id and occurred_at < parent_occurred_before.
 -- Parameters: upper_transaction_id, parent_transaction_id, parent_occurred_before (all exclusive),
---   history_events (per user), guard_bound (0 to 2^32: the first eight hex digits of a guard user's key lie
---   below it), min_noisy_weight.
+--   history_events (per user), guard_bound (0 to 2^32: a user is a guard user if the first eight hex digits of the key
+--   are below it), min_noisy_weight.
 WITH eligible_users AS NOT MATERIALIZED (
     SELECT
         users.user_id,
@@ -17,7 +17,7 @@ WITH eligible_users AS NOT MATERIALIZED (
     WHERE users.may_train AND users.user_key IS NOT NULL
 ),
 
--- Two index ranges instead of one "or", which no index could answer.
+-- Two index ranges, because no index could answer one "or".
 fresh AS MATERIALIZED (
     SELECT feedback.*
     FROM feedback
@@ -32,7 +32,7 @@ fresh AS MATERIALIZED (
         AND feedback.occurred_at < 'infinity'
 ),
 
--- In the order of the history's index, so that one user's pages are followed by the next one's.
+-- Sorted like the index feedback_history, so that its pages are read in order.
 affected_users AS MATERIALIZED (
     SELECT user_id, user_key, is_guard
     FROM eligible_users
@@ -40,8 +40,8 @@ affected_users AS MATERIALIZED (
     ORDER BY user_id
 ),
 
--- Everything but comments is in the index feedback_history, a user's events of a month side by side. Few rows
--- have a comment; those of a user are looked up in the table and joined user by user, so that nothing waits.
+-- The index feedback_history has everything except comments, with a user's events of a month side by side. Few rows
+-- have a comment: they are looked up in the table and joined user by user, so that the query streams.
 latest AS (
     SELECT latest.*, affected_users.user_id, affected_users.user_key
     FROM affected_users
@@ -109,7 +109,7 @@ SELECT
     coalesce(noise.weight, 1)::real AS weight,
     events.purpose
 FROM events
--- Of users whose noise was left in: the share of their feedback that is none, but never less than the floor.
+-- If noise of a user was kept: the share of the user's feedback that is not noise, but at least min_noisy_weight.
 LEFT JOIN (
     SELECT noisy.user_id, greatest(:min_noisy_weight, 1 - noisy.rows / given.rows) AS weight
     FROM (

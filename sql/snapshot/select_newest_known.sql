@@ -1,5 +1,5 @@
--- Snapshots of a kind that hold nothing but what a model has trained on, and something that an earlier one has
--- not; newest knowledge first. Files of some may be removed by now.
+-- Snapshots of a kind that hold only what a model has trained on and something that earlier snapshots do not, newest
+-- first. Some of their files may already be deleted.
 -- Parameters: kind, trained_transaction_id, trained_occurred_before (what the model has trained on, exclusive),
 --   after_transaction_id.
 SELECT uri

@@ -1,4 +1,4 @@
--- Which of some users may still be trained on, by their keys, found one by one through the index.
+-- Those of the given user keys whose users may still be trained on. Each key is looked up through the index.
 -- Parameter: user_keys (separated by commas).
 SELECT users.user_key
 FROM unnest(string_to_array(:user_keys, ',')) AS wanted (user_key)

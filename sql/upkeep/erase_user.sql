@@ -1,7 +1,7 @@
--- Remove a user's rows from every table, and keep how many came from which transaction, so that the
--- windows they arrived in still reconcile. What the model read in the comments on an item is an average that holds
--- the user's part; it goes too, until the next publication for everyone reads what the others said.
--- Parameters: request_id, user_id
+-- Delete a user's rows from every table and record how many came from each transaction, so that past windows still
+-- reconcile. Average comment sentiments of items that the user commented on contain the user's part and are deleted
+-- too; the next publication for everyone computes them again from the other users' comments.
+-- Parameters: request_id, user_id.
 WITH feedback_gone AS (
     DELETE FROM feedback WHERE user_id = :user_id
     RETURNING transaction_id, CASE WHEN comment IS NOT NULL THEN item_id END AS commented_item

@@ -1,5 +1,6 @@
--- After a restore: rows that were written before the counting was raised lie where every consumer has
--- read already. They are known by their arrival after the last window that held any transaction.
+-- After a restore: give new transaction ids to rows that were written before the counter was raised, because every
+-- consumer has already read past their ids. They are the rows that arrived after the last window with any
+-- transaction.
 UPDATE feedback
 SET transaction_id = warehouse_transaction_id()
 WHERE transaction_id < (SELECT max(upper_transaction_id) FROM windows)

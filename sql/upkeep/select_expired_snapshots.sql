@@ -1,5 +1,5 @@
--- Snapshots past their retention that nobody needs any more: neither the latest of their kind, nor what the
--- champion was trained on, nor the reservoirs that its next micro-update replays.
+-- Snapshots that are past their retention and no longer needed: not the latest of their kind, not what the champion
+-- was trained on, and not the reservoirs that its next micro-update replays.
 -- Parameter: days.
 WITH champion AS (
     SELECT model_version
@@ -18,7 +18,7 @@ of_champion AS (
     WHERE promotion_ledger.action = 'promote'
 ),
 
--- The same order as select_newest_known.sql.
+-- The same order as in snapshot/select_newest_known.sql.
 of_next_update AS (
     SELECT DISTINCT ON (known.kind) known.snapshot_id
     FROM snapshots AS known

@@ -1,6 +1,6 @@
--- The oldest transaction that has written and is still open, if there is one: windows end before it. Its
--- process (null: a prepared transaction), and for how long it has been open, or, where this role may not see
--- that, for how long feedback that arrived after it has been waiting for it.
+-- The oldest open transaction that has written, if any: windows end before it. Returns its process (null for a prepared
+-- transaction) and the minutes it has been open. If this role may not see its start, the minutes are those that later
+-- feedback has been waiting for it.
 SELECT
     locks.pid,
     prepared.gid AS prepared_as,

@@ -1,6 +1,6 @@
--- How far a distribution has moved from a reference: population stability index (symmetric) and
--- Kullback-Leibler divergence of the observed from the reference, in nats. Half a row is added to every bin
--- of either, so that a bin which one of them lacks counts as rare and not as impossible.
+-- Compare a distribution with a reference: population stability index (symmetric) and Kullback-Leibler divergence of
+-- the observed from the reference, in nats. Half a row is added to every bin of both, so that a bin that only one of
+-- them has counts as rare and not as impossible.
 -- Parameters: observed, reference (JSON objects of rows by bin).
 WITH bins AS (
     SELECT

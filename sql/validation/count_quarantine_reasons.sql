@@ -1,4 +1,4 @@
--- Rows of a window in quarantine, by the set of rules that they broke.
+-- Count a window's rows in quarantine by the set of rules that they broke.
 -- Parameters: lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 SELECT reasons, count(*) AS rows
 FROM quarantine

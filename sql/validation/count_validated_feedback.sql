@@ -1,5 +1,4 @@
--- Rows of a window that are in the feedback, how many of them are noise that is weighted down, and rows that
--- were erased at their users' request.
+-- Count a window's rows in feedback, those of them that are noise with a lower weight, and erased rows.
 -- Parameters: lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 SELECT
     (

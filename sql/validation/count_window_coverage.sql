@@ -1,4 +1,4 @@
--- How many different items and users a window's feedback names that are known, and how many there are.
+-- Count the different known items and users in a window's feedback, and all items and users.
 -- Parameters: lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 SELECT
     (

@@ -1,4 +1,4 @@
--- Remember which rows of a window are noise that stays: their users' feedback weighs less in snapshots.
+-- Record which rows of a window are noise that stays in feedback: snapshots lower the weight of their users.
 -- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 INSERT INTO noisy_feedback (feedback_id, user_id, transaction_id, reasons)
 SELECT feedback.feedback_id, feedback.user_id, feedback.transaction_id, broken.reasons

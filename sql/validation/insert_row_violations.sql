@@ -1,5 +1,5 @@
--- Note which rows of a window break which rules. A row that breaks none but rules whose rows are only
--- weighted down stays in the feedback. Reads broken_rules (feedback_id, reason).
+-- Record which rows of a window break which rules. A row stays in feedback if all the rules that it breaks only lower
+-- the weight. Reads broken_rules (feedback_id, reason).
 -- Parameters: window_id, down_weighted (names of rules).
 INSERT INTO row_violations (window_id, feedback_id, reasons, quarantined)
 SELECT

@@ -1,5 +1,5 @@
--- What the table expectations need to know of a window's valid feedback, by event type and, for explicit
--- types with a range, tenth of that range. Rows noted to go to quarantine are left out.
+-- Figures of a window's valid feedback for the table expectations, by event type and, for explicit types with a range,
+-- by tenth of that range. Rows that will move to quarantine are left out.
 -- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 WITH valid AS NOT MATERIALIZED (
     SELECT feedback.*

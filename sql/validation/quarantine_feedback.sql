@@ -1,5 +1,5 @@
--- Move a window's rows that break rules into quarantine, each with all its reasons. One statement: a
--- row is in one table or the other at every moment.
+-- Move a window's rows that break rules to quarantine, each with all its reasons. One statement, so that a row is
+-- always in exactly one of the tables.
 -- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 WITH moved AS (
     DELETE FROM feedback
@@ -17,8 +17,8 @@ WITH moved AS (
         to_jsonb(feedback) AS feedback
 ),
 
--- Of rows that another window had only weighted down.
-no_longer_there AS (
+-- Another window may have kept some of these rows with a lower weight.
+no_longer_noisy AS (
     DELETE FROM noisy_feedback USING moved WHERE noisy_feedback.feedback_id = moved.feedback_id
 )
 

@@ -1,5 +1,5 @@
--- Let a held row back into the feedback. It gets a new feedback_id, arrival time and transaction id and
--- so belongs to the next window; released_from tells the row rules to leave it alone.
+-- Move a held row back to feedback. It gets a new feedback_id, arrival time and transaction id, and so belongs to the
+-- next window. Row rules skip it because released_from is set.
 -- Parameters: quarantine_id, settled_by.
 WITH released AS (
     UPDATE quarantine

@@ -1,6 +1,6 @@
--- The rows of a window that row rules judge, in rules as the batch: the feedback's columns, what its type
--- means, and whether user, item and type are known. Rows that people released from quarantine are not
--- judged again. Joins whose columns a rule does not use cost it nothing: Postgres leaves them out.
+-- Rows of a window that the row rules judge, called the batch in rules: the columns of feedback, what the event type
+-- means, and whether user, item and type are known. Rows that a person released from quarantine are left out. A join
+-- whose columns a rule does not use costs nothing, because Postgres removes it.
 -- Parameters: lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 SELECT
     feedback.*,

@@ -1,4 +1,4 @@
--- Where the consumer's latest earlier window with feedback begins; this window's own bound if there is none.
+-- Lower bound of the consumer's latest earlier window with feedback; of this window if there is none.
 -- Parameters: consumer, window_id.
 SELECT coalesce(
     (

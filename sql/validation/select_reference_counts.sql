@@ -1,5 +1,5 @@
--- What validation counted in earlier windows that passed: their sum, by expectation and bin.
--- Parameters: lower_transaction_id (of the window to be compared), since (time).
+-- Sum of the counts that validation stored for earlier windows that passed, by expectation and bin.
+-- Parameters: lower_transaction_id (of the window to compare), since (time).
 SELECT results.expectation, counted.key AS bin, sum(counted.value::bigint)::bigint AS rows
 FROM windows
 JOIN validation_results AS results ON results.window_id = windows.window_id

@@ -1,4 +1,4 @@
--- Coverage that the consumer's earlier windows had which passed: the median, and of how many windows.
+-- Median coverage of the consumer's earlier windows that passed, and their number.
 -- Parameters: consumer, window_id, since (time), expectation.
 SELECT
     percentile_cont(0.5) WITHIN GROUP (ORDER BY (results.observed ->> 'coverage')::double precision) AS median,

@@ -1,5 +1,5 @@
--- Rows that arrived in the consumer's windows at the same hour of earlier weeks: their median, and of how
--- many weeks. A window that was handled late counts for its interval; clocks may differ by half an hour.
+-- Median number of rows that arrived in the consumer's windows at the same hour of earlier weeks, and the number of
+-- such weeks. A window that was handled late counts at the end of its interval. Times may differ by half an hour.
 -- Parameters: consumer, window_id, as_of, weeks.
 WITH earlier AS (
     SELECT

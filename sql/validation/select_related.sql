@@ -1,8 +1,8 @@
--- Rows of a window that may repeat or contradict another row of it: they have the event id, or item and
--- moment, in common with one. In rules the related ones; released rows too. Rules compare them exactly.
--- Sorting eight bytes a row finds what occurs twice several times faster than comparing ids. Arrays, because
--- parallel workers can share those and neither a grouped subquery nor a temporary table. The time goes into
--- the hash as an interval since 2000, where Postgres counts from: no time it can store is out of range.
+-- Rows of a window that may repeat or contradict another row of it, called related in rules: they share the event id,
+-- or item and time, with another row. Released rows are included. The rules compare these rows exactly.
+-- Sorting an 8-byte hash of each row finds repeated values several times faster than comparing the ids. The hashes are
+-- arrays because parallel workers can share an array, but not a grouped subquery or a temporary table. The time is
+-- hashed as an interval since 2000, where Postgres starts to count, so that every time it can store is in range.
 -- Parameters: lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 SELECT feedback.*
 FROM feedback

@@ -1,4 +1,4 @@
--- Earlier windows of a consumer in which rows arrived but whose validation failed or did not end.
+-- Earlier windows of a consumer in which rows arrived but whose validation failed or did not finish.
 -- Parameters: consumer, window_id (of the window that is validated now).
 SELECT window_id
 FROM windows

@@ -1,5 +1,5 @@
--- Rows of a window that break rules: those noted now, and those in quarantine already, which a retry or
--- another consumer finds there.
+-- Rows of a window that break rules: those recorded now, and those that are already in quarantine because of an earlier
+-- attempt or another consumer.
 -- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 SELECT feedback_id, reasons
 FROM row_violations

@@ -1,6 +1,6 @@
--- Where a consumer's next window ends: at the oldest open transaction, or, for an interval that ends
--- in the past, at the first row received after it; never before it starts.
--- Parameters: lower, interval_end (or null)
+-- Upper bound of a consumer's next window: the oldest open transaction, or, for an interval that ends in the past,
+-- the first row received at or after its end; never below the lower bound.
+-- Parameters: lower, interval_end (or null).
 SELECT greatest(
     CAST(:lower AS bigint),
     least(

@@ -1,4 +1,4 @@
--- How many events that this transaction has written are in quarantine, by their id.
+-- Count the events written by this transaction whose id is in quarantine.
 SELECT count(*)
 FROM feedback
 JOIN quarantine ON quarantine.feedback ->> 'event_id' = feedback.event_id

@@ -1,8 +1,8 @@
--- Count a window's rows that came late or out of order and store it with the window. Late: it happened
--- before an earlier window of the consumer was closed. Out of order: it happened before another row that
--- had arrived earlier in this window. Times that nothing can have happened at (none, infinite, after the
--- arrival) count as the time of arrival. Erased rows have no time any more and are not counted.
--- Parameters: window_id, lower, upper
+-- Count a window's late and out-of-order rows and store the counts with the window.
+-- Late: the event happened before an earlier window of the consumer closed. Out of order: it happened before that
+-- of a row that arrived earlier in this window. A time that is missing, infinite or after the arrival is replaced by
+-- the time of arrival. Erased rows are not counted, because their times are gone.
+-- Parameters: window_id, lower, upper.
 WITH arrivals AS (
     SELECT transaction_id, feedback_id, occurred_at, received_at
     FROM feedback

@@ -1,4 +1,4 @@
--- Rows of a file on their way into feedback; ctid keeps their order.
+-- Temporary table for rows of a file on their way to feedback; ctid keeps their order.
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_feedback (
     event_id text,
     user_id text,

@@ -1,3 +1,4 @@
+-- Temporary table for rows of a file on their way to impressions; ctid keeps their order.
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_impressions (
     impression_id text,
     user_id text,

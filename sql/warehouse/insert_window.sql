@@ -1,6 +1,6 @@
--- Record a window and how many rows it holds. A row can be in feedback, in quarantine, retired or erased by
--- now; rows below the upper bound are final, so the sum will not change.
--- Parameters: consumer, run_key, lower, upper, interval_start, interval_end
+-- Record a window with its number of rows. Rows can already be in quarantine, retired or erased. Rows below the upper
+-- bound are final, so the number does not change later.
+-- Parameters: consumer, run_key, lower, upper, interval_start, interval_end.
 INSERT INTO windows (
     consumer, run_key, lower_transaction_id, upper_transaction_id, interval_start, interval_end, arrived
 )

@@ -1,6 +1,5 @@
--- Events with ids that are already there are left out, and those that are in quarantine just as they
--- are here: an event that was put right may come again under its id. An event without an id gets one
--- from its content, so that the same line never counts twice.
+-- Insert events, except those whose id exists and those that are in quarantine unchanged: a corrected event may come
+-- again under its id. An event without an id gets one from its content, so that the same line counts only once.
 INSERT INTO feedback (
     event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at
 )

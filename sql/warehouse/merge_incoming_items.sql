@@ -1,4 +1,4 @@
--- The last line of an item counts; what a line does not give stays as it is.
+-- Insert or update items. The last line of an item counts; values that it does not give stay unchanged.
 WITH latest AS (
     SELECT DISTINCT ON (item_id) * FROM incoming_items ORDER BY item_id, ctid DESC
 ),

@@ -1,5 +1,5 @@
--- The last line of a user counts; what a line does not give stays as it is. Parameters: consent
--- (of new users whose line does not give it)
+-- Insert or update users. The last line of a user counts; values that it does not give stay unchanged.
+-- Parameter: consent (of new users whose line does not give it).
 WITH latest AS (
     SELECT DISTINCT ON (user_id) * FROM incoming_users ORDER BY user_id, ctid DESC
 ),

@@ -1,7 +1,7 @@
--- Count where a window's rows are now and store it with the window. Rows that broke no rule but
--- duplicate_... count as duplicates. One statement, so that a row on its way to quarantine counts once. Rows of
--- months that were retired, or dropped since, were valid then.
--- Parameters: window_id, lower, upper
+-- Count where a window's rows are now and store the counts with the window. Rows that broke only duplicate_... rules
+-- count as duplicates. Rows of months that are retired or dropped count as valid. One statement, so that a row on its
+-- way to quarantine is counted once.
+-- Parameters: window_id, lower, upper.
 WITH held AS (
     SELECT NOT EXISTS (
         SELECT FROM unnest(reasons) AS reason WHERE NOT starts_with(reason, 'duplicate')

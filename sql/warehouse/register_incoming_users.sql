@@ -1,5 +1,6 @@
--- Users that feedback names for the first time. In one order for everyone, so that two files that are
--- read at once cannot wait for each other. Parameters: consent
+-- Add users whom the incoming feedback names for the first time. Every session inserts in the same order, so that two
+-- loads cannot deadlock.
+-- Parameter: consent.
 INSERT INTO users (user_id, consent)
 SELECT DISTINCT user_id, :consent
 FROM incoming_feedback

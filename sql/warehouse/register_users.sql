@@ -1,5 +1,6 @@
--- Users whom feedback names for the first time. In one order for everyone, so that two files that are
--- read at once cannot wait for each other. Parameters: user_ids, consent
+-- Add those of the given users who do not exist yet. Every session inserts in the same order, so that two loads cannot
+-- deadlock.
+-- Parameters: user_ids, consent.
 INSERT INTO users (user_id, consent)
 SELECT user_id, :consent
 FROM unnest(CAST(:user_ids AS text[])) AS named (user_id)

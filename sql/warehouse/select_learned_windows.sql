@@ -1,5 +1,5 @@
--- Windows of a consumer up to one of them that hold feedback from a transaction on: what a micro-update
--- learns, together with what earlier updates were held back with.
+-- Windows of a consumer, up to one of them, that hold feedback from a transaction id on: a micro-update learns them
+-- again, together with the feedback that earlier updates held back.
 -- Parameters: window_id, since_transaction_id.
 SELECT learned.window_id
 FROM windows AS newest

@@ -1,5 +1,5 @@
--- First days of the monthly partitions that are wholly older than some months; oldest first.
--- Parameters: months.
+-- First days of the months whose partitions ended more than a number of months ago, oldest first.
+-- Parameter: months.
 SELECT month
 FROM pg_inherits
 JOIN pg_class ON pg_class.oid = pg_inherits.inhrelid

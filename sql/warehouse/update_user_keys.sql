@@ -1,4 +1,5 @@
--- Give users their keyed hashes. Parameters: user_ids, user_keys (arrays of the same length)
+-- Store the keyed hashes of users who have none.
+-- Parameters: user_ids, user_keys (arrays of the same length).
 UPDATE users
 SET user_key = keyed.user_key
 FROM unnest(CAST(:user_ids AS text[]), CAST(:user_keys AS text[])) AS keyed (user_id, user_key)

@@ -153,7 +153,7 @@ def test_volume_needs_enough_earlier_weeks(
     earlier_windows(stocked, {7: 1_000})
     add_feedback(stocked, *some_rows(1))
     measure = measures_of(stocked, next_window(), limits)["volume"]
-    assert measure.not_applicable == "1 earlier weeks have a window at this hour, 2 needed"
+    assert measure.not_applicable == "1 earlier weeks with a window at this hour, 2 needed"
 
 
 @pytest.mark.parametrize(("hours", "expected"), [(1, "passes"), (30, "warns"), (60, "fails")])

@@ -201,7 +201,7 @@ WRONG_VALUES = [
     ("value", "1e999", "value '1e999' is not a finite number"),
     ("occurred_at", "2026-01-31 18:30:00", "has no time zone; add one, such as Z or +01:00"),
     ("occurred_at", "2026-01-31", "--assume-timezone"),
-    ("occurred_at", "yesterday", "'yesterday' is not a time; write ISO 8601 with zone"),
+    ("occurred_at", "yesterday", "'yesterday' is not a time; write ISO 8601 with time zone"),
     ("occurred_at", "2026-02-30T00:00:00Z", "is not a time"),
     ("occurred_at", "1769884200000", "are these milliseconds?"),
     ("occurred_at", "", "occurred_at is empty"),
@@ -263,10 +263,10 @@ def test_broken_lines_of_a_csv_cost_themselves_only(load: Load, warehouse: sa.En
         ("f", None),
     ]
     assert rejects(summary) == [
-        (5, "has 3 fields where the header has 7"),
+        (5, "has 3 fields, but the header has 7"),
         (6, "a quote is not closed"),
         (7, "comment is not valid UTF-8 at its byte 1"),
-        (9, "has 10 fields where the header has 7"),
+        (9, "has 10 fields, but the header has 7"),
     ]
     assert (summary.read, summary.inserted) == (7, 3)
 
@@ -451,7 +451,7 @@ def test_times_outside_what_postgres_and_python_know_are_rejected(load: Load, wa
     )
     summary = load(parquet(table), "f.parquet")
     assert [row.event_id for row in rows(warehouse)] == ["a", "c"]
-    assert rejects(summary) == [(2, "occurred_at lies outside the years 1 to 9999")]
+    assert rejects(summary) == [(2, "occurred_at is outside the years 1 to 9999")]
 
 
 def test_a_row_that_only_postgres_refuses_is_rejected_alone(load: Load, warehouse: sa.Engine) -> None:
@@ -531,15 +531,15 @@ def test_impressions_are_loaded_with_their_slates(load: Load, warehouse: sa.Engi
         (
             "f.csv",
             "user,item,type\n",
-            r"no column 'user_id', 'item_id'.*it has user, item, type; feedback needs",
+            r"no column 'user_id', 'item_id'.*columns are user, item, type. A file of feedback needs",
         ),
         ("f.csv", "user_id,user_id\n", "'user_id' more than once"),
         ("f.csv", "", "is empty"),
         ("f.jsonl", '{"user": 1}\n', "no column 'user_id'"),
-        ("f.jsonl", '[{"user_id": 1}]', "one JSON object a line"),
+        ("f.jsonl", '[{"user_id": 1}]', "one JSON object on each line"),
         ("f.parquet", "not parquet", "not a Parquet file"),
         ("f.csv.gz", "not gzip", "cannot be read"),
-        ("f.xlsx", "x", "no suffix that tells its format"),
+        ("f.xlsx", "x", "no suffix of a known format"),
     ],
 )
 def test_a_file_that_cannot_be_read_as_the_table_says_what_is_needed(
