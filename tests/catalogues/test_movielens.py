@@ -102,7 +102,7 @@ def test_a_folder_without_movielens_is_named(tmp_path: Path) -> None:
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "u.data").write_text("1\t2\n")
     (tmp_path / "u.item").write_text("")
-    with pytest.raises(ConfigurationError, match=r"u\.data and u\.item are not MovieLens files"):
+    with pytest.raises(ConfigurationError, match=r"u\.data or u\.item differs from the published"):
         load_movielens(tmp_path, tmp_path)
 
 
