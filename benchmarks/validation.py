@@ -5,8 +5,8 @@
 `seconds` is the time of `validate_window` for the rules: evaluate them on all rows, run Great Expectations on
 the recorded violations, move the bad rows. `expectations_seconds` is its time for the table expectations and
 the Data Docs. The import of Great Expectations is not included. `scan_seconds` is the time of one parallel
-scan that evaluates the predicates of all rules that look at one row at a time. A single scan cannot evaluate the
-rules that compare rows (duplicates, contradictions, rates, impressions): they are only in `seconds`.
+scan that evaluates the predicates of all rules that look at one row at a time. A single scan cannot evaluate
+the rules that compare rows (duplicates, contradictions, rates, impressions): they are only in `seconds`.
 """
 
 import argparse

@@ -95,7 +95,7 @@ def test_without_a_network_the_error_names_the_way_out(
 
 
 def test_a_folder_without_movielens_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no MovieLens data.*u\.data and u\.item"):
+    with pytest.raises(ConfigurationError, match=r"no MovieLens files.*u\.data and u\.item"):
         load_movielens(tmp_path, tmp_path)
 
 

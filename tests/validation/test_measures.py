@@ -1,4 +1,4 @@
-"""What the table expectations measure, and when each passes, warns, fails or does not apply."""
+"""Figures of the table expectations, and when each passes, warns, fails or does not apply."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ NOW = datetime.now(UTC)
 
 
 def some_rows(count: int, **changes: Any) -> Rows:
-    """Sound rows of ten minutes ago, all at different moments."""
+    """Return valid rows of ten minutes ago, all at different times."""
     start = NOW - timedelta(minutes=10)
     return [
         {"item_id": "abc"[n % 3], "occurred_at": start + timedelta(milliseconds=n), **changes}
@@ -35,7 +35,7 @@ def some_rows(count: int, **changes: Any) -> Rows:
 
 @pytest.fixture
 def limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> ValidationSettings:
-    """Limits for tests: few rows and windows are enough to compare."""
+    """Limits with which few rows and windows are enough to compare."""
     monkeypatch.setattr(measures, "_MIN_REFERENCE_WINDOWS", 2)
     return settings.validation.model_copy(update={"min_rows": 20})
 
@@ -61,7 +61,7 @@ def passed(
     limits: ValidationSettings,
     tmp_path: Path,
 ) -> Callable[..., Window]:
-    """Add rows and let a window over them pass validation: later windows are compared with it."""
+    """Add rows and validate a window over them, with which later windows are compared."""
 
     def passed(*rows: dict[str, Any], consumer: str = "nightly") -> Window:
         add_feedback(stocked, *rows)
@@ -82,7 +82,7 @@ def measures_of(engine: sa.Engine, window: Window, limits: ValidationSettings) -
 
 
 def verdict(measure: Measure) -> str:
-    """Return what the limits make of a measure, in one word."""
+    """Return whether a measure passes, warns, fails or does not apply."""
     if measure.value is None:
         return "does not apply"
 
@@ -312,7 +312,7 @@ def test_no_feedback_where_there_always_is_some_fails(
 
 
 def earlier_windows(engine: sa.Engine, arrived_by_days_ago: dict[float, int]) -> None:
-    """Record windows that were opened some days ago and held nothing that is still there."""
+    """Record windows that were opened days ago and whose rows no longer exist."""
     with engine.begin() as connection:
         for days, arrived in arrived_by_days_ago.items():
             connection.execute(

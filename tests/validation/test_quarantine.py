@@ -22,7 +22,7 @@ NextWindow = Callable[..., Window]
 
 @pytest.fixture
 def held(stocked: sa.Engine, next_window: NextWindow, settings: Settings) -> int:
-    """Quarantine id of one row of an unknown item, out of a window with two sound rows."""
+    """Quarantine id of a row with an unknown item, from a window with two more, valid rows."""
     add_feedback(stocked, {"event_id": "broken", "item_id": "new", "value": float("nan")}, *sound_rows(2))
     judge(stocked, next_window(), settings)
     (row,) = list_quarantined(stocked)

@@ -17,7 +17,7 @@ NextWindow = Callable[..., Window]
 
 
 def judge(engine: sa.Engine, window: Window, settings: Settings) -> dict[int, list[str]]:
-    """Quarantine with all rules; return the reasons of each row that is in quarantine."""
+    """Apply all rules to a window; return the reasons of each row in quarantine."""
     with engine.begin() as connection:
         quarantine_window(connection, window, row_rules(), settings.validation)
         return dict(connection.execute(sa.select(quarantine.c.feedback_id, quarantine.c.reasons)).all())

@@ -228,7 +228,7 @@ def with_limits(settings: Settings, **limits: object) -> Settings:
 
 
 def weights(engine: sa.Engine, window: Window, settings: Settings) -> dict[str, float]:
-    """Return the weight of each user in a micro snapshot of everything below the window's end."""
+    """Return the weight of each user in a micro snapshot of all feedback below the window's end."""
     fill_user_keys(engine, settings.require_pseudonym_key())
     parameters = {
         "upper_transaction_id": window.upper_transaction_id,

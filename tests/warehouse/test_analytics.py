@@ -1,4 +1,4 @@
-"""Every analytics view against values computed independently in Python from the same rows."""
+"""Every analytics view equals values computed independently in Python from the same rows."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,7 @@ LISTS = {"u1": ["i3", "i5"], "u2": ["i2", "i5"], "u3": ["i2"]}
 
 @pytest.fixture
 def analysed(warehouse: sa.Engine) -> sa.Engine:
-    """A warehouse with a little of everything and the views installed."""
+    """A warehouse with a few rows in every table, and the views installed."""
     with warehouse.begin() as connection:
         for item_id, (title, available) in ITEMS.items():
             connection.execute(

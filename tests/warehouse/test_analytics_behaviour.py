@@ -1,4 +1,4 @@
-"""The views on what users do, on random events, against the same figures computed in plain Python."""
+"""Views of user behaviour equal the same figures computed in plain Python on random events."""
 
 import random
 from collections import Counter, defaultdict
@@ -50,7 +50,7 @@ class Slate:
 
 @dataclass
 class Shop:
-    """What is in the warehouse, and as Python values."""
+    """The rows of the warehouse as Python values."""
 
     engine: sa.Engine
     events: list[Event] = field(default_factory=list)
@@ -288,7 +288,7 @@ def test_cold_items_are_available_and_hardly_met(shop: Shop) -> None:
 
 
 def stated(event: Event) -> int | None:
-    """What an event itself says: the types of this test are explicit but for clicks and purchases."""
+    """Sentiment of the event itself. All types of this test are explicit except click and purchase."""
     if event.type in ("like", "dislike"):
         return 1 if event.type == "like" else -1
     if event.value is None:

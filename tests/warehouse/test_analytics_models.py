@@ -1,4 +1,4 @@
-"""The views on which model knew what and when, against the same figures computed in plain Python."""
+"""Views of models equal the same figures computed in plain Python."""
 
 import random
 from collections import defaultdict
@@ -17,13 +17,13 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its window, the decision on its model, and the publication that followed."""
+    """A training run: its window, the decision about its model, and the publication after it."""
 
     key: str
     kind: str
     bounds: tuple[int, int]
     opened: float
-    """Hours after the start, here and below."""
+    """In hours after the start, here and below."""
     version: str
     action: str
     decided: float

@@ -1,4 +1,4 @@
-"""Late and out-of-order events are in the window they arrive in, and are counted."""
+"""Late and out-of-order events are in the window in which they arrive, and are counted."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ DAY = timedelta(days=1)
 
 
 def add(engine: sa.Engine, *times: datetime | None, **columns: Any) -> None:
-    """Add rows that happened at some times and arrive now, in this order."""
+    """Add rows with these event times that arrive now, in this order."""
     values = {"user_id": "u", "item_id": "i", "event_type": "view"} | columns
     with engine.begin() as connection:
         for time in times:

@@ -1,4 +1,4 @@
-"""Months of feedback leave the table whole, and nothing that they are needed for is lost with them."""
+"""Months of feedback are retired as a whole, and nothing that needs them loses data."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -44,7 +44,7 @@ def months(engine: sa.Engine) -> set[str]:
 
 
 def handle(engine: sa.Engine, run_key: str, consumer: str = "nightly") -> Window:
-    """Open a window and record that its validation has passed."""
+    """Open a window and record that its validation passed."""
     window = open_window(engine, consumer, run_key)
     write(
         engine,
@@ -55,7 +55,7 @@ def handle(engine: sa.Engine, run_key: str, consumer: str = "nightly") -> Window
 
 
 def promote(engine: sa.Engine, window: Window, occurred_before: str) -> None:
-    """Make champion what a run has trained on all of a window's feedback that happened before a moment."""
+    """Make a model champion that was trained on a window's feedback from before a moment."""
     write(
         engine,
         f"""
@@ -73,7 +73,7 @@ def promote(engine: sa.Engine, window: Window, occurred_before: str) -> None:
 
 @pytest.fixture
 def shop(warehouse: sa.Engine) -> sa.Engine:
-    """Two events of January 2024, one of today, of two people."""
+    """Two events of January 2024 and one of today, by two users."""
     write(
         warehouse,
         "INSERT INTO items (item_id, title) VALUES ('i', 'i');"
@@ -88,7 +88,7 @@ def shop(warehouse: sa.Engine) -> sa.Engine:
 
 @pytest.fixture
 def retired(shop: sa.Engine) -> tuple[sa.Engine, Window]:
-    """The shop after January 2024 was handled and retired, and the window that handled it."""
+    """The shop after January 2024 was read by a window and retired, with that window."""
     window = handle(shop, "1")
     assert retire_months(shop, 6) == 1
     return shop, window

@@ -1,4 +1,4 @@
-"""What each role can do and, above all, what it cannot: tried with real logins."""
+"""Rights of each role, tested with real logins: what it can do and, above all, what it cannot."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ PRIVATE = [
 
 
 def log_in(warehouse: sa.Engine, role: str, options: str = "") -> sa.Engine:
-    """Return an engine of a new person, or application, that is a member of a role and nothing more."""
+    """Return an engine with a new login that is a member of this role only."""
     name = f"login_{next(_logins)}"
     with warehouse.begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN {options}")
@@ -68,7 +68,7 @@ def analytics_views(engine: sa.Engine) -> list[str]:
 
 
 def fill(engine: sa.Engine) -> sa.Engine:
-    """Put something into every private table."""
+    """Add rows to every private table."""
     run(
         engine,
         """
@@ -88,13 +88,13 @@ def fill(engine: sa.Engine) -> sa.Engine:
 
 @pytest.fixture
 def shop(warehouse: sa.Engine) -> sa.Engine:
-    """The owner's engine on a warehouse of one test."""
+    """The owner's engine for the warehouse of one test."""
     return fill(warehouse)
 
 
 @pytest.fixture(scope="module")
 def roles(postgres: PostgresServer, warehouse_template: str) -> Iterator[dict[str, sa.Engine]]:
-    """A login of each role on a warehouse that stays as it is: what is tried there is refused, or reads."""
+    """A login of each role on a shared warehouse. Tests only read there or are refused."""
     postgres.create_database("roles", template=warehouse_template)
     owner = fill(sa.create_engine(postgres.url("roles")))
     engines = {role: log_in(owner, role) for role in (WRITER, PIPELINE, ANALYST)}

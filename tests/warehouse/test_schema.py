@@ -1,4 +1,4 @@
-"""What the migrations promise beyond the tables: functions, triggers, view, partitions."""
+"""Functions, triggers, views and partitions that the migrations create."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Postgres stops, or is killed, among writers and windows: nothing is lost and nothing comes twice."""
+"""If Postgres stops or is killed between writers and windows, no row is lost or read twice."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ Restart = Callable[[PostgresServer, sa.Connection], None]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server of our own, which tests stop and kill."""
+    """A separate server that the tests stop and kill."""
     server = PostgresServer(
         tmp_path_factory.mktemp("restarted") / "data",
         settings={
@@ -75,7 +75,7 @@ def kill_postmaster(server: PostgresServer, _: sa.Connection) -> None:
 
 
 def kill_backend(server: PostgresServer, victim: sa.Connection) -> None:
-    """Kill one server process: the postmaster ends all others and recovers."""
+    """Kill one server process, so that the postmaster ends all others and recovers."""
     os.kill(backend_pid(victim), signal.SIGKILL)
     with contextlib.suppress(sa.exc.DBAPIError):
         victim.scalar(sa.text("SELECT 1"))

@@ -1,4 +1,4 @@
-"""Opening a window holds nobody up, and many writers and long transactions lose nothing."""
+"""Opening a window blocks nobody, and no row of many writers and long transactions is lost."""
 
 import threading
 from collections import Counter
@@ -22,7 +22,7 @@ IMPATIENT = "-c lock_timeout=1000"
 
 @pytest.fixture
 def impatient(warehouse_url: str) -> Iterator[sa.Engine]:
-    """An engine whose statements fail rather than wait for a lock."""
+    """An engine whose statements fail instead of waiting for a lock."""
     engine = sa.create_engine(
         warehouse_url, connect_args={"options": IMPATIENT}, pool_size=WRITERS + 4, max_overflow=0
     )
