@@ -29,6 +29,10 @@ class NothingToDoError(RecsysError):
     """The run has no work; it ends as skipped with this message as the reason."""
 
 
+class StaleReferenceError(RecsysError):
+    """A task received from an earlier task what this release cannot use."""
+
+
 class WarehouseError(RecsysError):
     """A requested row does not exist in the warehouse or is in the wrong state."""
 
