@@ -135,7 +135,7 @@ class Feedback(RuleBasedStateMachine):
 
     @initialize(kinds=BATCHES)
     def begin(self, kinds: list[str]) -> None:
-        """A consumer that has read and judged rows, and rows before and after a transaction that it waits for."""
+        """A consumer that has read and judged rows, and rows around a transaction that it waits for."""
         self.note_time()
         self.write("ann", ["unknown item"], 0)
         self.note_time()
@@ -379,7 +379,7 @@ class Feedback(RuleBasedStateMachine):
         self._nothing_is_held_back(window, before, oldest)
 
     def _nothing_is_held_back(self, window: Window, before: list[sa.Row[Any]], oldest: float) -> None:
-        """Assert that visible rows outside the window came after an open transaction or the interval's end."""
+        """Assert that rows outside the window came after an open transaction or the interval's end."""
         left_out = [row for row in before if row.transaction_id >= window.upper_transaction_id]
         excused_from = oldest
         if window.interval_end:
