@@ -110,10 +110,10 @@ class ValidationSettings(_Section):
         10_000, ge=1, description="longest comment that is not quarantined, in characters"
     )
     future_tolerance_minutes: int = Field(
-        10, ge=0, description="how far ahead an application's clock may be, in minutes"
+        10, ge=0, description="how far an application's clock may be ahead, in minutes"
     )
     max_events_per_minute: int = Field(
-        600, ge=1, description="events of one user in a minute; more come from a bot"
+        600, ge=1, description="most events of one user in a minute; more are taken for a bot"
     )
     noisy_feedback: Literal["quarantine", "down_weight"] = Field(
         "quarantine",
@@ -125,7 +125,7 @@ class ValidationSettings(_Section):
     min_rows: int = Field(
         1_000,
         ge=1,
-        description="rows without which a window is not compared by nulls, distributions or coverage",
+        description="fewest rows in a window with which nulls, distributions and coverage are compared",
     )
     valid_share: ValidShareBounds = ValidShareBounds()
     volume: VolumeBounds = VolumeBounds()

@@ -164,7 +164,7 @@ class WindowExpectations:
             if result.exception_info and result.exception_info.get("raised_exception"):
                 raise ServiceUnavailableError(
                     f"Great Expectations could not evaluate {result.expectation_config.description!r}: "
-                    f"{result.exception_info.get('exception_message')}; the task will be retried"
+                    f"{result.exception_info.get('exception_message')}; run the task again"
                 )
         return outcome
 

@@ -92,7 +92,7 @@ def validate_window(
     page = site / "index.html"
     rules = row_rules()
     limits = settings.validation
-    if window.arrived == 0 and not _is_missed(engine, window, limits):
+    if window.arrived == 0 and not _is_feedback_missing(engine, window, limits):
         raise NothingToDoError(f"no feedback arrived in window {window.window_id} of {window.consumer}")
     if page.is_file() and _is_settled(engine, window):
         return _stored_report(engine, window, page)
@@ -130,7 +130,7 @@ def validate_window(
     return _report(window, counts, sorted(result.name for result in failed), page)
 
 
-def _is_missed(engine: sa.Engine, window: Window, limits: ValidationSettings) -> bool:
+def _is_feedback_missing(engine: sa.Engine, window: Window, limits: ValidationSettings) -> bool:
     """Whether feedback usually arrives at this hour, so that an empty window is a failure."""
     with engine.connect() as connection:
         volume = measure_volume(connection, window, limits)

@@ -96,11 +96,11 @@ class Merger:
             return []
         for _ in range(_DEADLOCK_TRIES - 1):
             try:
-                return self._merge(rows, 0)
+                return self._merge_in_parts(rows, 0)
             except sa.exc.OperationalError as error:
                 if not isinstance(error.orig, psycopg2.errors.DeadlockDetected):
                     raise
-        return self._merge(rows, 0)
+        return self._merge_in_parts(rows, 0)
 
     def _load_directly(self, rows: pa.Table) -> bool:
         """Copy feedback directly into its table; return whether that succeeded. If not, nothing has changed.
@@ -145,9 +145,10 @@ class Merger:
         self.counts.new_users += new_users
         return True
 
-    def _merge(self, rows: pa.Table, first: int) -> list[tuple[int, str]]:
+    def _merge_in_parts(self, rows: pa.Table, first: int) -> list[tuple[int, str]]:
+        """Merge rows; halve them after an error until only the rejected rows are left."""
         try:
-            self._merge_at_once(rows)
+            self._merge_chunk(rows)
         except (sa.exc.DBAPIError, psycopg2.Error) as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
             if not isinstance(cause, _REFUSALS):
@@ -155,10 +156,10 @@ class Merger:
             if rows.num_rows == 1:
                 return [(first, f"refused by Postgres: {cause.diag.message_primary}")]
             half = rows.num_rows // 2
-            return self._merge(rows[:half], first) + self._merge(rows[half:], first + half)
+            return self._merge_in_parts(rows[:half], first) + self._merge_in_parts(rows[half:], first + half)
         return []
 
-    def _merge_at_once(self, rows: pa.Table) -> None:
+    def _merge_chunk(self, rows: pa.Table) -> None:
         assert self._connection is not None
         table = self._layout.table
         new_users = 0

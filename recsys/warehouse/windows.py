@@ -89,7 +89,7 @@ def open_window(
     ConfigurationError
         The interval has no time zone or ends before it starts.
     """
-    start, end = _checked(interval)
+    start, end = _check_interval(interval)
     # Each statement must see everything committed before it, in particular before the lock was granted.
     reading_committed = engine.execution_options(isolation_level="READ COMMITTED")
     with reading_committed.begin() as connection:
@@ -169,7 +169,7 @@ def reconcile_window(engine: sa.Engine, window_id: int) -> Reconciliation:
     return Reconciliation(**counted._mapping)
 
 
-def _checked(interval: tuple[datetime, datetime] | None) -> tuple[datetime | None, datetime | None]:
+def _check_interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime | None, datetime | None]:
     if interval is None:
         return None, None
     start, end = interval

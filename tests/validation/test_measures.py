@@ -141,7 +141,7 @@ def test_a_tiny_window_is_not_compared(
 def test_volume_is_compared_with_the_same_hour_of_earlier_weeks(
     stocked: sa.Engine, next_window: NextWindow, limits: ValidationSettings, arrived: int, expected: str
 ) -> None:
-    # The hour before and the same hour of five weeks ago would say otherwise.
+    # The hours before and the same hour five weeks ago would give another verdict.
     earlier_windows(stocked, {7: 38, 14: 40, 21: 42, 6.9: 4_000, 35: 4_000})
     add_feedback(stocked, *some_rows(arrived))
     assert verdict(measures_of(stocked, next_window(), limits)["volume"]) == expected
@@ -183,7 +183,7 @@ def test_null_rate_is_compared_for_the_same_event_types(
     without: int,
     expected: str,
 ) -> None:
-    # Views never carry an impression, likes always do.
+    # Views never have an impression, likes always have one.
     passed(*some_rows(50, impression_id="i"), *some_rows(50, event_type="view", user_id="bob"))
     later = some_rows(60, impression_id="i", user_id="bob")
     for row in later[:without]:

@@ -174,7 +174,7 @@ def test_contradictory_feedback_may_stay_and_weigh_its_user_less(
     add_feedback(stocked, broken | {"event_type": "like"}, broken)
     hourly, nightly = next_window("hourly"), next_window("nightly")
     report = validate_window(stocked, hourly, lenient, tmp_path / "hourly")
-    # What breaks another rule too goes all the same.
+    # A row that also breaks another rule is quarantined.
     assert (report.valid, report.quarantined) == (9, 2)
     assert report.down_weighted == 2
     assert "contradictory" in report.failed
@@ -191,7 +191,7 @@ def test_a_bot_weighs_no_less_than_the_floor(
     window = next_window()
     validate_window(stocked, window, lenient, tmp_path / "docs")
     assert weights(stocked, window, lenient) == {"ann": pytest.approx(0.1), "bob": 1}
-    # Who changes the setting gets the rows into quarantine with the next window over them.
+    # With the other setting, the next window over these rows quarantines them.
     strict = with_limits(settings, max_events_per_minute=3, valid_share=ValidShareBounds(fail_min=None))
     again = next_window("another consumer")
     assert validate_window(stocked, again, strict, tmp_path / "docs").quarantined == 8

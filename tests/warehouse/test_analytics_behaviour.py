@@ -86,7 +86,7 @@ def shop(postgres: Any, warehouse_template: str) -> Iterator[Shop]:
             Slate(
                 id=f"s{number}",
                 user=chance.choice(USERS),
-                # The same item may come twice, and some applications log one item of a slate only.
+                # A slate may have the same item twice, and some applications log only one item of a slate.
                 items=[chance.choice([*ITEMS[:20], None]) for _ in range(length)],
                 propensities=None if number % 7 == 0 else [chance.random() for _ in range(length)],
                 version=chance.choice(["1", "2", None]),
@@ -100,7 +100,7 @@ def shop(postgres: Any, warehouse_template: str) -> Iterator[Shop]:
         values = TYPES[kind]
         shop.events.append(
             Event(
-                # Some claim the slate of another user, or an item that was not in it: those do not count.
+                # Some events name another user's slate, or an item that was not in it: they do not count.
                 user=slate.user if slate and number % 5 else chance.choice(USERS),
                 item=(chance.choice(slate.items) if slate and number % 9 else None)
                 or chance.choice(ITEMS[:22]),

@@ -39,7 +39,7 @@ RUNS = [
     Run("nightly/1", "full", (0, 100), 10, "1", "promote", 12, 13, None),
     Run("hourly/1", "micro", (100, 150), 14, "2", "hold", 14.5, None, "1"),
     Run("hourly/2", "micro", (150, 200), 16, "3", "promote", 16.5, 17, "1"),
-    # Decided after hourly/2 and knows less: its model was the first to know nothing.
+    # Decided after hourly/2 but read less: its model was not the first to read any feedback.
     Run("nightly/2", "full", (100, 180), 15, "4", "promote", 18, None, "1"),
 ]
 
@@ -121,7 +121,7 @@ def decide(connection: sa.Connection) -> None:
             champion = run.version
         if run.published is not None:
             publish(connection, run.version, moment(run.published))
-    # A person goes back to the first version, which is published again.
+    # A person rolls back to the first version, which is published again.
     record(connection, "roll_back", "1", champion, sequence + 1, moment(30), None)
     publish(connection, "1", moment(31))
 

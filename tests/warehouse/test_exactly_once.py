@@ -39,7 +39,7 @@ EXAMPLES = int(os.environ.get("RECSYS_TEST_EXAMPLES", "0"))
 CONSUMERS = ("nightly", "hourly")
 USERS = ("ann", "bob", "cid")
 WRITERS = 3
-# Nobody has to wait for anybody here, but for two writers of one event id.
+# No statement waits here for another, except for two writers of one event id.
 LOCK_TIMEOUT_MS = 100
 KINDS = (
     "sound",
@@ -161,7 +161,7 @@ class Feedback(RuleBasedStateMachine):
         try:
             for kind in kinds:
                 writer.rows.append(self._insert(writer.connection, user, kind, which))
-        except sa.exc.DBAPIError:  # the event is there already, or another writer is about to commit it
+        except sa.exc.DBAPIError:  # the event exists, or another writer is about to commit it
             self._end(number, "roll back to savepoint" if writer.savepoints else "roll back")
 
     @precondition(lambda self: self.writers)
@@ -221,7 +221,7 @@ class Feedback(RuleBasedStateMachine):
     def let_out(self, which: int) -> None:
         try:
             feedback_id = release(self.engine, _pick(self.held, which))
-        except (WarehouseError, sa.exc.OperationalError):  # the event has come again
+        except (WarehouseError, sa.exc.OperationalError):  # the event has arrived again
             return
         self.held = self._held()
         with self.engine.connect() as connection:
@@ -244,7 +244,7 @@ class Feedback(RuleBasedStateMachine):
         for consumer in CONSUMERS:
             self.erased_unread[consumer] |= gone - self.reads[consumer].keys()
         self.held = self._held()
-        with self.engine.begin() as connection:  # who comes back starts anew
+        with self.engine.begin() as connection:  # a user who comes back starts without data
             connection.execute(users.insert().values(user_id=self._user(user)))
 
     @precondition(lambda self: self.contents)
@@ -252,7 +252,7 @@ class Feedback(RuleBasedStateMachine):
     def reconcile(self, which: int) -> None:
         self._reconcile(_pick(list(self.contents), which))
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def no_row_slips_into_a_window_that_was_read(self) -> None:
@@ -277,7 +277,7 @@ class Feedback(RuleBasedStateMachine):
             for writer in self.writers.values():
                 writer.connection.close()
 
-    # How it is done
+    # Implementation
 
     def _user(self, user: str) -> str:
         return f"{self.name} {user}"

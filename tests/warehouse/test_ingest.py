@@ -217,7 +217,7 @@ WRONG_VALUES = [
 def test_a_line_that_cannot_be_a_row_is_rejected_with_the_reason(
     load: Load, warehouse: sa.Engine, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Small blocks: each wrong line is alone in its block at one time or another.
+    # Small blocks, so that each wrong line is alone in its block in some run.
     monkeypatch.setattr(line_file, "BLOCK_BYTES", 100)
     bad = [event(event_id=f"bad{n}", **{field: value}) for n, (field, value, _) in enumerate(WRONG_VALUES)]
     good = [event(event_id=f"good{n}") for n in range(len(bad))]

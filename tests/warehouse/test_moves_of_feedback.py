@@ -199,7 +199,7 @@ def test_a_row_on_its_way_out_of_quarantine_is_erased(stocked: sa.Engine, settin
     def hold(connection: sa.Connection) -> None:
         if threading.current_thread() is releaser:
             half_way.set()
-            erased.wait(1)  # the erasure waits for us, so this ends with the time
+            erased.wait(1)  # the erasure waits for this transaction, so this times out
 
     releaser = threading.Thread(target=release, args=(stocked, row.quarantine_id))
     releaser.start()

@@ -145,7 +145,7 @@ def test_rows_of_a_window_whose_validation_has_not_passed_stay(
     write(shop, "UPDATE validation_results SET success = false")
     assert retire_months(shop, 6) == 0
     assert f"nightly has not validated window {failed.window_id}" in caplog.text
-    handle(shop, "2")  # a window's validation handles the earlier ones too
+    handle(shop, "2")  # validating a window also handles the earlier ones
     assert retire_months(shop, 6) == 1
 
 
@@ -169,7 +169,7 @@ def test_a_month_that_the_champion_has_not_trained_on_stays(
     shop: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    # What happened from the middle of the month on was held out: the next update trains on it.
+    # Events from the middle of the month on were held out: the next update trains on them.
     promote(shop, handle(shop, "1"), "2024-01-15")
     assert retire_months(shop, 6) == 0
     assert "has not trained on all of it" in caplog.text

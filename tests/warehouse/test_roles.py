@@ -269,7 +269,7 @@ def test_views_that_come_later_are_readable_at_once(shop: sa.Engine) -> None:
     analyst = log_in(shop, ANALYST)
     run(shop, "CREATE VIEW analytics.later AS SELECT 1 AS x; COMMENT ON SCHEMA analytics IS 'stale'")
     assert run(analyst, "SELECT x FROM analytics.later").scalar() == 1
-    assert install_analytics(shop)  # makes the materialised views anew
+    assert install_analytics(shop)  # creates the materialised views again
     run(analyst, "SELECT * FROM analytics.item_popularity")
 
 
@@ -412,7 +412,7 @@ def test_an_owner_who_may_not_create_roles_migrates_and_is_told_which_are_missin
         assert "recsys_writer, recsys_pipeline, recsys_analyst" in caplog.text
         assert "CREATE ROLE recsys_writer NOLOGIN" in caplog.text
         assert run(owner, "SELECT version_num FROM alembic_version").scalar()
-        # An administrator makes one of them; the next `recsys migrate` grants it its rights.
+        # An administrator creates one of them; the next `recsys migrate` grants its rights.
         run(root, f"CREATE ROLE {ANALYST} NOLOGIN")
         install_analytics(owner)
         analyst = log_in(extension, ANALYST)

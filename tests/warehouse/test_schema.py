@@ -127,7 +127,7 @@ def test_every_table_and_view_says_what_it_is(warehouse: sa.Engine) -> None:
 
 
 def test_ids_and_windows_go_on_after_a_dump_is_restored_into_a_young_cluster(warehouse: sa.Engine) -> None:
-    # Rows with ids far above this cluster's are what a restored dump looks like.
+    # A restored dump has rows with ids far above those of this cluster.
     run(
         warehouse,
         """

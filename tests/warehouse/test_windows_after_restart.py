@@ -28,9 +28,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]
         settings={
             "autovacuum": "off",
             "max_prepared_transactions": "5",
-            # What commits asynchronously stays in memory for long, and is lost when the server is killed.
+            # Asynchronous commits stay in memory for long, and are lost when the server is killed.
             "wal_writer_delay": "10s",
-            # Only a crash of the whole machine would need it.
+            # Only a crash of the whole machine would need fsync.
             "fsync": "off",
         },
     )
@@ -66,7 +66,7 @@ def stop(server: PostgresServer, _: sa.Connection) -> None:
 
 def kill_postmaster(server: PostgresServer, _: sa.Connection) -> None:
     assert server.process is not None
-    # Its backends notice by themselves, and until then answer as if nothing had happened.
+    # Until its backends notice, they answer as usual.
     backends = psutil.Process(server.process.pid).children(recursive=True)
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()

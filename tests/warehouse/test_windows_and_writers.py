@@ -16,7 +16,7 @@ INSERT = sa.text(
 WRITERS = 8
 TRANSACTIONS = 40
 ROWS = 3
-# Of the statements in which somebody could wait for an opener.
+# Timeout of the statements that could wait for the opening of a window.
 IMPATIENT = "-c lock_timeout=1000"
 
 
