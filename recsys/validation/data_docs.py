@@ -89,4 +89,4 @@ def _site(root: Path, window_id: int) -> Path:
 
 def _title(path: Path) -> str:
     name = path.parts[1].removesuffix(".html").replace("-", " ")
-    return f"what is expected: {name}" if path.parts[0] == "expectations" else f"results: {name}"
+    return f"expectations: {name}" if path.parts[0] == "expectations" else f"results: {name}"

@@ -244,7 +244,7 @@ def test_coverage_of_items_and_users_is_compared_with_earlier_windows(
     assert verdict(measures["user_coverage"]) == expected
 
 
-def test_a_window_that_failed_is_no_reference(
+def test_a_failed_window_is_not_a_reference(
     stocked: sa.Engine,
     measured: Callable[..., dict[str, Measure]],
     passed: Callable[..., Window],
@@ -297,7 +297,7 @@ def test_a_failing_expectation_is_stored_and_in_the_data_docs(
     assert "volume: does not apply: 0 earlier weeks" in pages
 
 
-def test_no_feedback_where_there_always_is_some_fails(
+def test_an_empty_window_fails_if_feedback_usually_arrives_at_this_hour(
     stocked: sa.Engine,
     next_window: NextWindow,
     settings: Settings,
@@ -344,7 +344,7 @@ def test_windows_of_the_past_are_judged_as_of_their_interval(
     assert measures["volume"].value == 1
 
 
-def test_a_limit_is_changed_by_itself_and_infinity_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_limit_can_be_changed_and_infinity_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_VALIDATION__VOLUME__FAIL_MIN", "0.2")
     monkeypatch.setenv("RECSYS_VALIDATION__EVENT_MIX__FAIL_MAX", "inf")
     limits = Settings().validation

@@ -83,7 +83,7 @@ def test_a_row_is_settled_once(stocked: sa.Engine, held: int) -> None:
     assert len(list_quarantined(stocked, status=None)) == 1
 
 
-def test_a_row_that_has_come_in_again_is_not_released_twice(stocked: sa.Engine, held: int) -> None:
+def test_a_row_that_arrived_again_cannot_be_released(stocked: sa.Engine, held: int) -> None:
     add_feedback(stocked, {"event_id": "broken"})
     with pytest.raises(WarehouseError, match="already has a row with its event id and time"):
         release(stocked, held)

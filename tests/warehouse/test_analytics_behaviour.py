@@ -158,7 +158,7 @@ def fill(shop: Shop) -> None:
         )
 
 
-def test_click_through_by_slate_tells_what_came_of_each_slate(shop: Shop) -> None:
+def test_click_through_by_slate_shows_the_reactions_to_each_slate(shop: Shop) -> None:
     def expected(slate: Slate) -> tuple[Any, ...]:
         clicked = shop.reactions(slate, "click")
         first = min(
@@ -262,7 +262,7 @@ def test_item_concentration_is_over_the_whole_catalogue(shop: Shop) -> None:
         assert row["top_tenth_share"] == pytest.approx(sum(events[:3]) / sum(events))
 
 
-def test_cold_items_are_available_and_hardly_met(shop: Shop) -> None:
+def test_cold_items_are_available_and_have_few_events(shop: Shop) -> None:
     counts = Counter(event.item for event in shop.events)
     expected = {
         item: (
@@ -296,7 +296,7 @@ def stated(event: Event) -> int | None:
     return -1 if event.value <= 2 else 1 if event.value >= 4 else 0
 
 
-def test_comment_sentiment_is_what_the_writers_said_elsewhere(shop: Shop) -> None:
+def test_comment_sentiment_comes_from_the_writers_explicit_opinions(shop: Shop) -> None:
     expected: dict[str, Counter[int | None]] = defaultdict(Counter)
     writers: dict[str, set[str]] = defaultdict(set)
     for event in shop.events:

@@ -176,7 +176,7 @@ def share(values: list[float], of: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def test_feedback_lag_runs_from_the_event_to_the_first_champion_that_knows_it(trained: sa.Engine) -> None:
+def test_feedback_lag_ends_at_the_first_champion_that_read_the_event(trained: sa.Engine) -> None:
     days: dict[date, list[Event]] = defaultdict(list)
     for event in events():
         days[event.received.date()].append(event)
@@ -205,7 +205,7 @@ def test_feedback_lag_runs_from_the_event_to_the_first_champion_that_knows_it(tr
     assert sum(row["waiting_events"] for row in found.values()) == sum(e.used_by() is None for e in events())
 
 
-def test_feedback_lag_counts_events_before_there_is_any_champion(warehouse: sa.Engine) -> None:
+def test_feedback_lag_counts_events_before_the_first_champion(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO feedback (user_id, item_id, event_type, occurred_at)"

@@ -210,7 +210,7 @@ def test_a_row_on_its_way_out_of_quarantine_is_erased(stocked: sa.Engine, settin
     assert rows_of(stocked, "ann") == 0
 
 
-def test_two_consumers_quarantine_the_same_rows_in_turns(
+def test_two_consumers_that_quarantine_the_same_rows_wait_for_each_other(
     stocked: sa.Engine, unfinished: sa.Connection, settings: Settings
 ) -> None:
     add(stocked, "a", "unknown 1", "unknown 2")

@@ -94,7 +94,9 @@ def retired(shop: sa.Engine) -> tuple[sa.Engine, Window]:
     return shop, window
 
 
-def test_a_month_that_every_window_has_handled_is_retired_whole(retired: tuple[sa.Engine, Window]) -> None:
+def test_a_month_that_every_consumer_has_read_is_retired_as_a_whole(
+    retired: tuple[sa.Engine, Window],
+) -> None:
     shop, _ = retired
     assert NAME not in months(shop)
     assert ids(shop, "feedback") == ["today"]
@@ -102,7 +104,7 @@ def test_a_month_that_every_window_has_handled_is_retired_whole(retired: tuple[s
     assert retire_months(shop, 6) == 0
 
 
-def test_housekeeping_retires_only_what_its_setting_says(shop: sa.Engine, settings: Settings) -> None:
+def test_housekeeping_retires_only_months_older_than_the_setting(shop: sa.Engine, settings: Settings) -> None:
     handle(shop, "1")
 
     def keep(feedback_months: int | None) -> int:
@@ -113,7 +115,7 @@ def test_housekeeping_retires_only_what_its_setting_says(shop: sa.Engine, settin
     assert [keep(None), keep(1_200), keep(6), keep(6)] == [0, 0, 1, 0]
 
 
-def test_a_month_is_not_old_before_its_last_moment_is(shop: sa.Engine) -> None:
+def test_the_end_of_a_month_decides_its_age(shop: sa.Engine) -> None:
     handle(shop, "1")
     now = datetime.now(UTC)
     whole_months = 12 * (now.year - 2024) + now.month - 2  # since the first of February
@@ -210,7 +212,7 @@ def test_a_window_opened_after_a_month_was_retired_or_dropped_adds_up_too(
     assert [(one.arrived, one.valid) for one in found] == [(3, 3), (1, 1)]
 
 
-def test_late_feedback_of_a_retired_month_finds_a_place_and_a_window(
+def test_late_feedback_of_a_retired_month_is_stored_and_in_a_window(
     retired: tuple[sa.Engine, Window],
 ) -> None:
     shop, _ = retired
@@ -242,7 +244,7 @@ def test_an_event_of_a_retired_month_that_comes_again_is_a_duplicate(
 
 
 @pytest.mark.parametrize("made_anew", [False, True])
-def test_a_month_comes_back_with_what_came_late_meanwhile(
+def test_a_restored_month_includes_feedback_that_arrived_late(
     retired: tuple[sa.Engine, Window], made_anew: bool
 ) -> None:
     shop, window = retired
@@ -264,7 +266,7 @@ def test_a_month_comes_back_with_what_came_late_meanwhile(
     assert len(ids(shop, "retired.feedback")) == len(before) + 2  # without today's, with the new one
 
 
-def test_a_writer_of_the_month_holds_its_retirement_and_nobody_waits_long(
+def test_a_writer_of_the_month_delays_its_retirement_and_nobody_waits_long(
     shop: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partitions, "_PAUSE_SECONDS", 0.1)
@@ -281,7 +283,7 @@ def test_a_writer_of_the_month_holds_its_retirement_and_nobody_waits_long(
     assert retire_months(shop, 6) == 1
 
 
-def test_a_retirement_that_is_cut_off_has_not_happened(shop: sa.Engine) -> None:
+def test_an_interrupted_retirement_changes_nothing(shop: sa.Engine) -> None:
     handle(shop, "1")
     with shop.connect() as connection:
         assert (
@@ -298,7 +300,7 @@ def test_a_retirement_that_is_cut_off_has_not_happened(shop: sa.Engine) -> None:
     assert retire_months(shop, 6) == 1
 
 
-def test_retired_months_are_closed_to_all_but_counting_and_erasing(
+def test_retired_months_can_only_be_counted_and_erased_from(
     retired: tuple[sa.Engine, Window],
 ) -> None:
     shop, _ = retired

@@ -117,7 +117,7 @@ def test_a_writer_adds_feedback_once_per_event_id(shop: sa.Engine) -> None:
     assert all(row.transaction_id > 0 and row.received_at and row.released_from is None for row in rows)
 
 
-def test_a_writer_keeps_items_and_users_and_logs_slates(shop: sa.Engine) -> None:
+def test_a_writer_maintains_items_and_users_and_logs_slates(shop: sa.Engine) -> None:
     writer = log_in(shop, WRITER)
     run(
         writer,
@@ -265,7 +265,7 @@ def test_no_view_shows_an_analyst_user_ids_or_comments(shop: sa.Engine) -> None:
         assert "secret" not in text
 
 
-def test_views_that_come_later_are_readable_at_once(shop: sa.Engine) -> None:
+def test_views_that_are_added_later_are_readable_immediately(shop: sa.Engine) -> None:
     analyst = log_in(shop, ANALYST)
     run(shop, "CREATE VIEW analytics.later AS SELECT 1 AS x; COMMENT ON SCHEMA analytics IS 'stale'")
     assert run(analyst, "SELECT x FROM analytics.later").scalar() == 1
@@ -331,7 +331,7 @@ def test_the_pipeline_cannot(roles: dict[str, sa.Engine], statement: str) -> Non
     assert refused(roles[PIPELINE], statement)
 
 
-def test_a_false_table_of_the_caller_does_not_fool_a_function_with_the_owners_rights(shop: sa.Engine) -> None:
+def test_a_fake_table_of_the_caller_does_not_fool_a_security_definer_function(shop: sa.Engine) -> None:
     pipeline = log_in(shop, PIPELINE)
     with pipeline.begin() as connection:
         connection.exec_driver_sql("CREATE TEMPORARY TABLE feedback (x int)")
@@ -371,7 +371,7 @@ def test_databases_of_one_cluster_migrate_at_once(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_role_that_another_database_is_just_making_is_waited_for(tmp_path: Path) -> None:
+def test_migration_waits_for_a_role_that_another_database_is_creating(tmp_path: Path) -> None:
     server = PostgresServer(tmp_path / "data", settings={"fsync": "off"})
     server.start()
     try:
@@ -394,7 +394,7 @@ def test_a_role_that_another_database_is_just_making_is_waited_for(tmp_path: Pat
         server.stop()
 
 
-def test_an_owner_who_may_not_create_roles_migrates_and_is_told_which_are_missing(
+def test_an_owner_who_may_not_create_roles_can_migrate_and_sees_which_are_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = PostgresServer(tmp_path / "data", settings={"fsync": "off"})

@@ -107,7 +107,7 @@ def read(engine: sa.Engine, window: Window) -> list[str]:
 
 
 @RESTARTS
-def test_windows_go_on_after_a_restart(
+def test_windows_continue_after_a_restart(
     server: PostgresServer, engine: sa.Engine, open_transaction: sa.Connection, end: Restart
 ) -> None:
     write(engine, "a", "b")

@@ -46,7 +46,7 @@ def read(engine: sa.Engine, window: Window) -> list[str]:
 @pytest.mark.parametrize(
     "moment", ["advisory_xact_lock", "LOCK TABLE", "warehouse_horizon", "INSERT INTO windows", "COMMIT"]
 )
-def test_no_writer_waits_for_an_opener_whatever_it_is_doing(
+def test_no_writer_waits_for_the_opening_of_a_window(
     warehouse: sa.Engine, impatient: sa.Engine, moment: str
 ) -> None:
     done = []
@@ -75,7 +75,7 @@ def test_no_writer_waits_for_an_opener_whatever_it_is_doing(
     assert done == [moment]
 
 
-def test_no_opener_waits_for_writers_or_readers(impatient: sa.Engine) -> None:
+def test_opening_a_window_does_not_wait_for_writers_or_readers(impatient: sa.Engine) -> None:
     with impatient.connect() as writer, impatient.connect() as reader:
         insert(writer, "uncommitted")
         reader.execute(sa.text("SELECT * FROM feedback, windows FOR UPDATE"))
