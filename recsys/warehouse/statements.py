@@ -4,18 +4,14 @@ from functools import cache
 from pathlib import Path
 
 from recsys.errors import ConfigurationError
-
-_SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
+from recsys.resources import resource_folder
 
 
 def sql_path(*parts: str) -> Path:
     """Return the path of a file or folder in `sql`; raise ConfigurationError when it is not there."""
-    path = _SQL_DIR.joinpath(*parts)
+    path = resource_folder("sql").joinpath(*parts)
     if not path.exists():
-        raise ConfigurationError(
-            f"{path} is missing: recsys needs the folder `sql` of its checkout beside the package; "
-            "install it from the checkout with `pip install --editable .`"
-        )
+        raise ConfigurationError(f"there is no SQL at {path}")
     return path
 
 

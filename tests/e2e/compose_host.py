@@ -23,7 +23,7 @@ import psutil
 
 from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.local.postgres import PostgresServer, postgres_binary
-from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, end_processes, marked_processes
+from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, marked_processes, stop_processes
 from tests.compose_file import REPOSITORY, dockerfile_environment, interpolate, load_compose_file
 
 # What listens inside the containers, the health endpoint of the scheduler included.
@@ -220,7 +220,7 @@ class ComposeHost:
         deadline = time.monotonic() + _GRACE_SECONDS
         while time.monotonic() < deadline and any(process.poll() is None for process in running):
             time.sleep(0.1)
-        end_processes(lambda: marked_processes(self.mark), grace_seconds=0)
+        stop_processes(lambda: marked_processes(self.mark), grace_seconds=0)
         for process in running:
             process.wait()
         self.postgres.stop()
