@@ -9,8 +9,9 @@ _PACKAGE = Path(__file__).resolve().parent
 
 def checkout() -> Path | None:
     """Return the source checkout that the package runs from; None when it was installed from a wheel."""
-    folder = _PACKAGE.parent
-    return folder if (folder / "pyproject.toml").is_file() else None
+    # A wheel has the folders inside the package. A pyproject.toml beside the package proves nothing: other
+    # distributions install one into site-packages.
+    return None if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent
 
 
 def resource_folder(name: str) -> Path:
