@@ -23,6 +23,7 @@ from recsys.evaluation.result import CANDIDATE, Evaluation
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors, quoted
 from recsys.registry.lineage import Lineage
 from recsys.registry.tracking import RUN_KEY, experiment
+from recsys.resources import checkout
 from recsys.settings import Settings
 from recsys.snapshot.reference import TrainedThrough
 from recsys.training.result import TrainingResult
@@ -196,8 +197,8 @@ def code_version() -> str:
     """Return the package's version, with the commit when it runs from a checkout."""
     released = metadata.version("recsys")
     git = shutil.which("git")
-    root = Path(__file__).resolve().parents[2]
-    if git is None or not (root / ".git").exists():
+    root = checkout()
+    if git is None or root is None or not (root / ".git").exists():
         return released
     command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
