@@ -75,7 +75,7 @@ def test_policies_live_through_days_on_systems_of_their_own(
     assert [sum(policy["hours"].values()) for policy in policies.values()] == [0, 0, 2]
     assert "fail" not in policies["nightly+hourly"]["hours"]
     assert (out / "simulation.png").read_bytes().startswith(b"\x89PNG")
-    assert "all days but the first" in ran.output
+    assert "all days after the first" in ran.output
 
     # The loop went through the files that `recsys ingest` reads, drawn lists and all.
     import pyarrow.parquet as pq
@@ -95,7 +95,7 @@ def test_policies_live_through_days_on_systems_of_their_own(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--policy", "magic"], "no policy 'magic'; there are frozen, nightly"),
+        (["--policy", "magic"], "unknown policy 'magic'; choose from frozen, nightly"),
         (["--users", "1000"], "ratings of 60 users: simulate at most so many, not 1000"),
         (["--users", "10", "--items", "1000"], "ratings of 80 items: simulate at most so many, not 1000"),
     ],

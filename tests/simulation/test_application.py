@@ -35,5 +35,5 @@ def test_a_visitor_without_a_list_is_named_with_what_to_do(application, world, w
     application.register_users(warehouse)
     with warehouse.connect() as connection:
         assert set(connection.scalars(sa.select(users.c.user_id))) == set(world.user_ids)
-    with pytest.raises(SimulationError, match=rf"for user {world.user_ids[3]}: .*simulate more --items"):
+    with pytest.raises(SimulationError, match=rf"for user {world.user_ids[3]}: .*use more --items"):
         application.published(warehouse, np.array([3]), 10)

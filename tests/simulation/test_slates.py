@@ -6,7 +6,8 @@ import sqlalchemy as sa
 
 from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce
 from recsys.model.ranking import NO_ITEM
-from recsys.simulation.slates import Luck, answer_slates, show_slates
+from recsys.simulation.slates import Luck, simulate_reactions
+from tests.simulation.logging_policy import show_slates
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -72,7 +73,7 @@ def test_rows_load_into_a_warehouse_as_an_applications_would(world, warehouse, t
 
 
 def _answer(world, users, slates, luck, **options):
-    return answer_slates(
+    return simulate_reactions(
         world, users, np.asarray(slates, dtype=np.int32), np.ones(np.shape(slates)), luck,
         start=START, prefix="day1", **{"model_version": "7", **options},
     )  # fmt: skip
@@ -86,14 +87,14 @@ def test_nobody_clicks_again_what_they_have_had(world):
     log = _answer(world, users, slates, luck, consumed=consumed)
     assert log.clicks[:, 0].tolist() == (~consumed[:, 3]).tolist()
     assert log.clicks[:, 1].all()
-    assert (log.chances[::2, 0] == 0).all()
+    assert (log.click_probabilities[::2, 0] == 0).all()
 
 
 def test_a_slate_is_worth_what_the_truth_says_of_the_policy_that_shows_it(world):
     users = np.arange(50)
     policy = Greedy().distribution(world.preference(users).astype(np.float32), 3)
     log = _answer(world, users, policy.items, Luck.draw((50, 3), np.random.default_rng(0)))
-    np.testing.assert_allclose(log.chances.sum(axis=1), world.expected_clicks(users, policy))
+    np.testing.assert_allclose(log.click_probabilities.sum(axis=1), world.expected_clicks(users, policy))
 
 
 def test_an_item_has_the_same_luck_wherever_it_is_shown(world):

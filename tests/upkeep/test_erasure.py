@@ -115,7 +115,7 @@ def test_nothing_of_the_user_is_left_and_the_others_stay(
     for path in Path(settings.snapshots).rglob("*"):
         assert not path.is_file() or keys["anna"].encode() not in path.read_bytes()
     assert snapshot_keys(settings, taken.uri) == {keys["ben"]: 10, keys["cleo"]: 10}
-    assert json.loads(json.dumps(receipt.to_dict()))["rows_removed"]["feedback"] == 9
+    assert json.loads(receipt.model_dump_json())["rows_removed"]["feedback"] == 9
 
 
 def test_averages_over_the_users_comments_go_and_those_over_others_stay(
