@@ -18,7 +18,7 @@ def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
     yield origin
     if compared.meeting is None:
         yield (
-            "\nThese versions were never evaluated on the same feedback, so their metrics cannot be compared.\n"
+            "\nThese versions were never evaluated on the same feedback, so their metrics do not compare.\n"
             "`recsys compare A B --evaluate` evaluates both on feedback that neither was trained on."
         )
     else:

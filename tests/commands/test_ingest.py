@@ -36,7 +36,7 @@ def test_the_exit_code_says_whether_all_some_or_no_lines_were_loaded(
         assert "feedback.csv.rejected.jsonl" in result.output
 
 
-def test_the_summary_says_who_was_registered_with_which_consent(tmp_path: Path) -> None:
+def test_the_summary_shows_new_users_and_their_consent(tmp_path: Path) -> None:
     path = tmp_path / "feedback.csv"
     path.write_text(HEADER + GOOD)
     result = CliRunner().invoke(app, ["ingest", "feedback", str(path), "--no-consent"])
@@ -59,7 +59,7 @@ def test_every_table_has_a_command(tmp_path: Path, warehouse: sa.Engine, table: 
         assert connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 1
 
 
-def test_the_installed_command_ends_with_code_2_and_one_plain_message(tmp_path: Path) -> None:
+def test_the_installed_command_prints_one_plain_message_and_exits_with_2(tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("recsys")
     finished = subprocess.run(
         [command, "ingest", "feedback", str(tmp_path / "nowhere.csv")],

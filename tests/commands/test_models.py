@@ -12,7 +12,7 @@ def recsys(settings, monkeypatch):
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
-def test_without_a_champion_the_command_says_what_to_do(recsys):
+def test_without_a_champion_the_command_says_what_to_run(recsys):
     shown = recsys("champion")
     assert shown.exit_code == 1
     assert "Run nightly_training" in shown.output
@@ -30,6 +30,6 @@ def test_champion_and_history_show_who_decided_what(recsys, warehouse):
     assert recsys("history", "--limit", "1").output.count("promote") == 1
 
 
-def test_a_change_by_hand_needs_a_reason(recsys):
+def test_a_manual_change_needs_a_reason(recsys):
     assert "--reason" in recsys("rollback").output
     assert recsys("promote", "1").exit_code == 2

@@ -30,12 +30,12 @@ def test_the_command_shows_titles_scores_and_reasons(published: Shop) -> None:
     assert "version 1" in result.output
 
 
-def test_titles_are_shown_as_they_are(published: Shop) -> None:
+def test_markup_in_titles_is_shown_verbatim(published: Shop) -> None:
     [someone, *_] = [user for user, items in published.lists().items() if "item 11" in items]
     assert "[bold]三体" in CliRunner().invoke(app, ["recommend", someone, "--k", "20"]).output
 
 
-def test_an_unknown_user_is_named(published: Shop) -> None:
+def test_an_unknown_user_is_an_error(published: Shop) -> None:
     with pytest.raises(WarehouseError, match="user 'nobody' is not in this warehouse"):
         CliRunner().invoke(app, ["recommend", "nobody"], catch_exceptions=False)
     with pytest.raises(WarehouseError, match="user 'nobody' is not in this warehouse"):
@@ -47,7 +47,7 @@ def test_a_user_without_a_list_is_an_error_that_says_what_to_do(shop: Shop) -> N
         published_recommendations(shop.engine, USERS[1], 10)
 
 
-def test_a_request_moves_what_suits_it_to_the_top(shop: Shop) -> None:
+def test_a_request_ranks_matching_items_first(shop: Shop) -> None:
     wanted = next(item for item in ("item 15", "item 16") if item not in shop.consumed()[USERS[1]])
     found = requested_recommendations(shop.engine, shop.settings, USERS[1], wanted, 4, shop.load)
     assert found.recommendations[0].item_id == wanted

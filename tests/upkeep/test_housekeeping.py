@@ -38,7 +38,7 @@ def test_a_quiet_day_changes_nothing(warehouse: sa.Engine, settings: Settings) -
     assert all(value in (0, []) for value in report.to_dict().values())
 
 
-def test_partitions_are_made_ahead_and_listed(warehouse: sa.Engine) -> None:
+def test_future_partitions_are_created_and_listed(warehouse: sa.Engine) -> None:
     before = list_partitions(warehouse)
     assert before[-1].name == "feedback_default"
     made = ensure_ahead(warehouse, 8)
@@ -47,7 +47,7 @@ def test_partitions_are_made_ahead_and_listed(warehouse: sa.Engine) -> None:
     assert ensure_ahead(warehouse, 8) == 0
 
 
-def test_a_long_reader_keeps_a_partition_from_being_made_and_nobody_from_writing(
+def test_a_long_reader_delays_new_partitions_but_not_writers(
     warehouse: sa.Engine,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -84,7 +84,7 @@ def test_new_partitions_are_vacuumed_often_so_that_histories_are_read_from_the_i
     assert all("autovacuum_vacuum_insert_scale_factor=0.02" in option for option in options)
 
 
-def test_a_transaction_that_was_left_open_is_alerted_with_its_process(
+def test_a_long_open_transaction_raises_an_alert_with_its_process(
     warehouse: sa.Engine, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     alerts = settings.alerts.model_copy(update={"max_open_transaction_minutes": 1e-6})
@@ -119,14 +119,14 @@ def test_erasure_requests_are_carried_out(warehouse: sa.Engine, settings: Settin
     assert (report.erasures_done, report.erasures_waiting) == (1, 0)
 
 
-def test_events_that_a_killed_fine_tune_left_on_disk_go_and_no_erasure_waits_for_them(
+def test_events_left_on_disk_by_a_killed_fine_tune_are_removed_before_erasure(
     warehouse: sa.Engine, settings: Settings
 ) -> None:
     add_users(warehouse, "u")
     write(warehouse, "INSERT INTO erasure_requests (user_id) VALUES ('u')")
     for run in ("killed", "running"):
         (settings.runs / "full" / run / SHARDS_FOLDER / "0").mkdir(parents=True)
-        (settings.runs / "full" / run / SHARDS_FOLDER / "0" / "comments").write_text("kept me awake")
+        (settings.runs / "full" / run / SHARDS_FOLDER / "0" / "comments").write_text("a comment")
     age(settings.runs / "full" / "killed", 1.5)
     assert keep_house(warehouse, settings).erasures_waiting == 1
     assert not (settings.runs / "full" / "killed" / SHARDS_FOLDER).exists()
@@ -134,21 +134,21 @@ def test_events_that_a_killed_fine_tune_left_on_disk_go_and_no_erasure_waits_for
     assert keep_house(warehouse, settings).erasures_done == 1
 
 
-def test_old_runs_and_left_over_snapshots_go_and_young_ones_stay(
+def test_old_runs_and_unfinished_snapshots_are_removed_and_recent_ones_stay(
     warehouse: sa.Engine, settings: Settings
 ) -> None:
     for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
-        for name in (".unfinished-old", ".unfinished-young"):
+        for name in (".unfinished-old", ".unfinished-recent"):
             (root / name).mkdir(parents=True)
             (root / name / "file").write_text("x")
         age(root / ".unfinished-old", 30)
     report = keep_house(warehouse, settings)
     assert (report.runs_removed, report.snapshots_removed) == (1, 1)
     for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
-        assert [path.name for path in root.iterdir()] == [".unfinished-young"]
+        assert [path.name for path in root.iterdir()] == [".unfinished-recent"]
 
 
-def test_old_snapshots_go_but_not_the_latest_nor_the_champions(
+def test_old_snapshots_are_removed_except_the_latest_and_the_champions(
     warehouse: sa.Engine, settings: Settings
 ) -> None:
     add_items(warehouse, "a")
@@ -172,7 +172,7 @@ def test_old_snapshots_go_but_not_the_latest_nor_the_champions(
     assert take("run 1").uri == refs[1].uri
 
 
-def test_old_reservoirs_go_but_not_those_that_the_champions_next_update_replays(
+def test_old_reservoirs_are_removed_except_the_latest_and_those_replayed_next(
     warehouse: sa.Engine, settings: Settings
 ) -> None:
     add_items(warehouse, "a")
@@ -183,7 +183,7 @@ def test_old_reservoirs_go_but_not_those_that_the_champions_next_update_replays(
         window = open_window(warehouse, "nightly", run_key)
         return write_reservoir(warehouse, take_full_snapshot(warehouse, window, settings), settings)
 
-    # Feedback of the second run is older than that of the first.
+    # The feedback of the second run is older than that of the first.
     refs = [take(f"run {number}", minute) for number, minute in enumerate([10, 5, 20, 30])]
     write(
         warehouse,
@@ -192,14 +192,14 @@ def test_old_reservoirs_go_but_not_those_that_the_champions_next_update_replays(
         "VALUES ('promote', '1', 1, 'better', 'It is better.', 'test', 'run 1')",
     )
     write(warehouse, "UPDATE snapshots SET created_at = created_at - interval '31 days'")
-    # Of the full snapshots those of the first and third run, of the reservoirs as well.
+    # The full snapshots and the reservoirs of the first and the third run.
     assert keep_house(warehouse, settings).snapshots_removed == 4
     assert [Path(ref.uri).exists() for ref in refs] == [False, True, False, True]
     found = newest_known(warehouse, "reservoir", read_snapshot(refs[1]).trained_through)
     assert found == refs[1]
 
 
-def test_old_data_docs_go(warehouse: sa.Engine, settings: Settings) -> None:
+def test_old_data_docs_are_removed(warehouse: sa.Engine, settings: Settings) -> None:
     docs = [settings.home / "data_docs" / f"window-{number}" for number in (1, 2)]
     for folder in docs:
         folder.mkdir(parents=True)

@@ -20,7 +20,7 @@ PARENTS = {"1": None, "2": "1", "3": "2", "4": "2", "5": "3"}
 
 @pytest.fixture
 def short_retention(settings, monkeypatch):
-    """Settings that keep one former champion; and one ancestor is kept."""
+    """Settings that keep versions for a day; only one former champion and one ancestor are kept longer."""
     monkeypatch.setattr(prune, "ANCESTORS", 1)
     retention = {"model_versions_days": 1, "champions": 1}
     return settings.model_copy(update={"retention": settings.retention.model_copy(update=retention)})
@@ -28,7 +28,7 @@ def short_retention(settings, monkeypatch):
 
 @pytest.fixture
 def versions(warehouse, settings, make_training, snapshot):
-    """Versions "1" to "5": three champions one after the other, a rejected one, a challenger."""
+    """Versions 1 to 5: three successive champions, a rejected version and a challenger."""
     for number, parent in PARENTS.items():
         run_key = f"run:{number}"
         training = make_training(run_key, bias=float(number))
@@ -60,12 +60,14 @@ def _files(settings):
     return len(list((settings.home.resolve() / "mlflow" / "artifacts").rglob("checkpoint/manifest.json")))
 
 
-def test_only_what_nobody_can_need_is_removed_with_its_files(warehouse, short_retention, versions):
+def test_versions_that_are_no_longer_needed_are_removed_with_their_files(
+    warehouse, short_retention, versions
+):
     before = len(ledger.history(warehouse))
     assert prune_versions(warehouse, short_retention).versions == []  # all are young
     _age(short_retention, days=2)
     report = prune_versions(warehouse, short_retention)
-    # 3 is champion, 2 its parent and the champion before it, 5 the challenger.
+    # 3 is champion, 2 is its parent and the previous champion, 5 is the challenger.
     assert (report.versions, report.models) == (["1", "4"], 2)
     assert _left(short_retention) == ["2", "3", "5"]
     assert _files(short_retention) == 3
@@ -97,30 +99,30 @@ def test_ancestors_and_former_champions_are_kept_up_to_their_limits(
     assert _left(short_retention) == left
 
 
-def test_after_a_rollback_the_old_champion_stays_and_so_does_what_it_came_back_from(
+def test_after_a_rollback_the_restored_and_the_replaced_champion_are_kept(
     warehouse, short_retention, versions
 ):
     roll_back(warehouse, short_retention, reason="x", actor="ann", to="1")
     _age(short_retention, days=2)
     prune_versions(warehouse, short_retention)
-    # 1 is champion and 3 was before it; 2, a champion further back, is nobody's ancestor any more.
+    # 1 is champion and 3 was the previous one; 2 is neither a recent champion nor an ancestor.
     assert _left(short_retention) == ["1", "3", "5"]
     assert roll_back(warehouse, short_retention, reason="y", actor="ann", to="3").model_version == "3"
 
 
-def test_what_the_ledger_tells_of_a_version_outlives_it(warehouse, short_retention, versions):
+def test_the_ledger_keeps_the_decisions_about_removed_versions(warehouse, short_retention, versions):
     _age(short_retention, days=2)
     decided = {entry.model_version: entry for entry in ledger.history(warehouse)}
     assert {"1", "4"} <= set(prune_versions(warehouse, short_retention).versions)
     assert {entry.model_version: entry for entry in ledger.history(warehouse)} == decided
     assert ledger.champion_at(warehouse, decided["1"].decided_at).model_version == "1"
-    # A rollback to what is gone is refused before anything changes.
+    # A rollback to a removed version is refused before anything changes.
     with pytest.raises(RegistryError, match="there is no version 1"):
         roll_back(warehouse, short_retention, reason="x", actor="ann", to="1")
     assert ledger.champion(warehouse).model_version == "3"
 
 
-def test_killed_between_registry_and_files_another_call_removes_the_files(
+def test_the_next_call_removes_files_after_a_kill_between_registry_and_files(
     warehouse, short_retention, versions, monkeypatch
 ):
     _age(short_retention, days=2)
