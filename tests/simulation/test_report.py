@@ -19,7 +19,7 @@ def _branch(tmp_path, name, rewards, **outcomes):
 
 @pytest.fixture
 def simulated(tmp_path):
-    """Two days of four users who see 1, 2, 3 and 0 slates per day; on day 2 `nightly` earns 0.5 clicks more."""
+    """Two days of four users who see 1, 2, 3 and 0 slates per day; `nightly` earns more on day 2."""
     slates = np.array([[1, 2, 3, 0]] * 2)
     frozen = slates * 1.0
     nightly = frozen + np.array([[0], [0.5]]) * slates
