@@ -111,7 +111,7 @@ def _simulate(
     from recsys.catalogues.movielens import load_movielens
     from recsys.simulation.loop import POLICIES, Simulation
     from recsys.simulation.report import plot, report, to_json
-    from recsys.simulation.system import simulated_systems
+    from recsys.simulation.system import simulated_systems, simulation_settings
 
     started = time.monotonic()
     console = Console()
@@ -123,9 +123,10 @@ def _simulate(
         def show(text: str) -> None:
             status.update(escape(text))
 
+        person = load_settings()
         # The demo's folder, so that demo and simulation download the data set once.
-        source = load_movielens(load_settings().home.resolve() / "demo-data", data)
-        with simulated_systems(folder, postgres, explore) as systems:
+        source = load_movielens(person.home.resolve() / "demo-data", data)
+        with simulated_systems(folder, simulation_settings(person, explore), postgres) as systems:
             simulation = Simulation(source, settings, behaviour, systems, folder / "files", log, show)
             simulated = simulation.run([POLICIES[name] for name in names])
     reports = report(simulated)

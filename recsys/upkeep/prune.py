@@ -1,7 +1,7 @@
 """Retention of model versions: remove old ones from MLflow, keep the record of decisions in SQL."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -39,10 +39,6 @@ class PruneReport:
 
     versions: list[str]
     models: int
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as plain values."""
-        return asdict(self)
 
 
 def prune_versions(engine: sa.Engine, settings: Settings) -> PruneReport:
