@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ from recsys.commands.demo_report import (
     recommended_titles,
     show_report,
 )
+from recsys.commands.engine import warehouse_engine
 from recsys.commands.stack import StackProgress, print_addresses
 from recsys.errors import StackError
 from recsys.local.airflow_client import AirflowClient, DagRun
 from recsys.local.stack import interrupted_once, stack_state, start_stack, stop_stack
 from recsys.local.state import StackPhase
 from recsys.settings import Settings, load_settings
-from recsys.warehouse.engine import connect
 from recsys.warehouse.ingest import IngestSummary, ingest_file
 
 REPORT_NAME = "demo-report.json"
@@ -82,8 +83,7 @@ def run_demo(console: Console, data: Path | None = None) -> dict[str, Any]:
 def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tuple[dict[str, Any], Taste]:
     # Load them again: the stack has written the addresses of its services to recsys.env.
     settings = load_settings()
-    engine = connect(settings.require_warehouse_url())
-    try:
+    with warehouse_engine(settings) as engine:
         _step(console, 3, "Nightly training on the first nine tenths of the feedback")
         _ingest(console, engine, settings, "items", files.items)
         loaded = [
@@ -94,27 +94,22 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
 
         _step(console, 4, "Hourly update: users give new feedback and the model learns from it")
         user = choose_user(engine, files.fresh_users)
-        before = (
-            Taste()
-            if user is None
-            else Taste(
+        before = Taste()
+        if user is not None:
+            before = Taste(
                 liked=latest_titles(engine, user, liked_only=True), before=recommended_titles(engine, user)
             )
-        )
         fresh = _ingest(console, engine, settings, "feedback", files.fresh_feedback)
         hourly = _learn(console, engine, airflow, "hourly_micro_update", [fresh])
         report = build_report(engine, nightly, hourly)
         if user is None or fresh.inserted == 0:
             return report, Taste()
-        return report, Taste(
-            liked=before.liked,
-            before=before.before,
+        return report, replace(
+            before,
             fresh=latest_titles(engine, user, liked_only=False),
             after=recommended_titles(engine, user),
             reason=first_reason(engine, user),
         )
-    finally:
-        engine.dispose()
 
 
 def _ingest(console: Console, engine: sa.Engine, settings: Settings, table: Any, path: Path) -> IngestSummary:
