@@ -75,6 +75,7 @@ def _build() -> typer.Typer:
     root = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # joins the lines of a paragraph, at any width of the terminal
         help="A language-model recommender that keeps learning from its users' feedback.",
     )
     groups: dict[str, typer.Typer] = {}
@@ -85,7 +86,7 @@ def _build() -> typer.Typer:
                 root.command(name, rich_help_panel=panel)(function)
                 continue
             if group not in groups:
-                groups[group] = typer.Typer(no_args_is_help=True)
+                groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
                 root.add_typer(groups[group], name=group, help=_GROUPS[group], rich_help_panel=panel)
             groups[group].command(name)(function)
     return root

@@ -30,9 +30,7 @@ def simulate(
     ] = 0.3,
     explore: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="Share of exploring lists. Default: RECSYS_PUBLISHING__EXPLORATION__SHARE."
-        ),
+        typer.Option(min=0, max=1, help="Share of lists that explore. Default: the setting for publishing."),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -58,7 +56,7 @@ def simulate(
 
     Publishing, impressions, feedback, validation, training, gate and promotion are the real code. They run
     on a separate warehouse and model registry, so no other data changes. A night runs the stages of
-    nightly_training, and an hour those of hourly_micro_update. The policy frozen never trains again, but
+    nightly_training, and an hour those of hourly_micro_update. The policy "frozen" never trains again, but
     like the others it reads new histories every night. RECSYS_ environment variables apply (see
     `recsys settings`).
 

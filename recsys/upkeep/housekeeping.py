@@ -21,7 +21,7 @@ from recsys.warehouse.tables import erasure_requests, quarantine, windows
 from recsys.warehouse.windows import reconcile_window
 
 PARTITIONS_AHEAD_MONTHS = 3
-"""Housekeeping runs daily and feedback from the future is quarantined, so this leaves ample reserve."""
+"""Housekeeping runs daily and feedback from the future is quarantined, so this is ample."""
 _UNFINISHED_AFTER = timedelta(days=1)  # a snapshot or run without writes for this long was killed
 _RECONCILED_DAYS = 2
 
@@ -35,15 +35,15 @@ class HousekeepingReport:
     Attributes
     ----------
     erasures_waiting
-        Requests to be forgotten that stay open while a snapshot is being written or MLflow is away.
+        Erasure requests that are still open, see `erase_requested`.
     snapshots_removed, runs_removed, data_docs_removed
-        Folders past their retention.
+        Number of folders past their retention period.
     windows_unbalanced
-        Windows in which rows are missing: a person should look.
+        Ids of windows whose row counts do not match; each was alerted.
     rows_held
-        Rows in quarantine that nobody has settled.
+        Rows in quarantine that are neither released nor discarded.
     open_transaction_minutes
-        Age of the oldest transaction that has written and is open still: no window goes past it.
+        Age of the oldest open writing transaction; no window goes past it.
     """
 
     partitions_made: int

@@ -27,14 +27,14 @@ _PER_PAGE = 200
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What was removed.
+    """What `prune_versions` removed.
 
     Attributes
     ----------
     versions
-        Numbers of the versions that left the registry.
+        Numbers of the removed versions.
     models
-        How many models lost their files; more than versions when an earlier call was killed.
+        Number of models whose files were removed; more than versions if an earlier call was killed.
     """
 
     versions: list[str]
