@@ -294,49 +294,70 @@ class ApprovalSettings(_Section):
 
 
 class ExplorationSettings(_Section):
-    """Lists that are drawn around the ranking, so that their logs tell something of other models."""
+    """Exploration: lists drawn at random around the ranking, so that their logs can evaluate other models."""
 
     share: float = Field(
-        0.0, ge=0, le=1, description="of a publication's lists that are drawn; 0: none, propensities are 1"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of lists that are drawn at random (0 to 1); 0 turns exploration off",
     )
     temperature: float = Field(
-        0.3, ge=0.1, le=10, description="rank r is drawn with odds r ** (-1 / temperature); low: near the top"
+        0.3,
+        ge=0.1,
+        le=10,
+        description="spread of drawn lists (no unit): rank r has odds r ** (-1 / temperature); lower values "
+        "stay closer to the ranking",
     )
-    seed: int = Field(0, description="another one draws other lists")
 
 
 class PublishingSettings(_Section):
     """Batch scoring."""
 
-    k: int = Field(20, ge=1)
-    batch_users: int = Field(1_024, ge=1, description="scored at a time; fewer with a large catalogue")
-    comments_per_item: int = Field(
-        20, ge=0, description="latest ones that are read for analytics; below 5: none, nothing is shown then"
+    k: int = Field(20, ge=1, description="length of a published list, in items")
+    comments_read: int = Field(
+        20_000,
+        ge=0,
+        description="comments read per publication to predict the sentiment about items; 0 turns it off",
     )
-    comments_read: int = Field(20_000, ge=0, description="in all; items with the most comments come first")
-    diversity: float = Field(0.0, ge=0, lt=1, description="0: by score alone; higher: more varied lists")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
+    )
     exploration: ExplorationSettings = ExplorationSettings()
 
 
 class RetentionSettings(_Section):
-    """What housekeeping keeps."""
+    """What housekeeping keeps, and for how long."""
 
-    snapshots_days: int = Field(30, ge=1)
-    training_runs_days: int = Field(7, ge=1)
-    model_versions_days: int = Field(90, ge=1, description="versions in MLflow, but for the following")
-    champions: int = Field(20, ge=1, description="former champions to which one can roll back")
-    ancestors: int = Field(50, ge=0, description="models that the champion descends from")
-    partitions_ahead_months: int = Field(3, ge=1)
+    snapshots_days: int = Field(
+        30, ge=1, description="age at which snapshots and Data Docs are removed, in days"
+    )
+    training_runs_days: int = Field(
+        7, ge=1, description="age at which folders of training runs are removed, in days"
+    )
+    model_versions_days: int = Field(
+        90, ge=1, description="age at which model versions are removed from MLflow, in days"
+    )
+    champions: int = Field(
+        20, ge=1, description="number of former champions kept at any age, so that a rollback is possible"
+    )
     feedback_months: int | None = Field(
-        None, ge=1, description="months wholly older than this leave the table feedback; unset: none does"
+        None,
+        ge=1,
+        description="age at which months of feedback are moved out of the table, in months; unset: never",
     )
 
 
 class AlertSettings(_Section):
-    """When housekeeping alerts people."""
+    """When housekeeping sends an alert."""
 
     max_open_transaction_minutes: float = Field(
-        60.0, gt=0, description="age of the oldest writing transaction, which windows wait for"
+        60.0,
+        gt=0,
+        description="age of the oldest open writing transaction above which housekeeping alerts, in minutes",
     )
 
 

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from recsys.commands import models as cli
+from recsys.commands import models
+from recsys.commands.main import app
 from recsys.errors import RegistryError
 from recsys.promotion import ledger
 from recsys.promotion.promote import promote
@@ -92,8 +93,8 @@ def seen(warehouse):
 
 @pytest.fixture
 def recsys(monkeypatch, shop):
-    monkeypatch.setattr(cli, "load_settings", lambda: shop)
-    return lambda *arguments: CliRunner().invoke(cli.app, arguments)
+    monkeypatch.setattr(models, "load_settings", lambda: shop)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_a_rollback_restores_version_lists_and_vectors_though_newer_versions_are_broken(
@@ -110,7 +111,7 @@ def test_a_rollback_restores_version_lists_and_vectors_though_newer_versions_are
     told = recsys("rollback", "--reason", "Version 2 is broken.", "--actor", "ann")
 
     assert told.exit_code == 0, told.exception
-    assert f"Recommendations of {len(USERS)} users and vectors of {len(ITEMS)} items" in told.output
+    assert f"recommendations for {len(USERS)} users and vectors of {len(ITEMS)} items" in told.output
     assert seen() == before
     assert ledger.champion(warehouse).model_version == "1"
     aliases = mlflow_client(shop).get_registered_model(shop.registered_model).aliases
@@ -150,7 +151,7 @@ def test_a_person_promotes_a_version_and_users_see_it(warehouse, shop, recsys, s
         (("promote", "3", "--reason", " "), "needs a reason"),
         (("promote", "9", "--reason", "x"), "there is no version 9"),
         (("promote", "three", "--reason", "x"), "there is no version three"),
-        (("promote", "1", "--reason", "x"), "version 1 is champion already"),
+        (("promote", "1", "--reason", "x"), "version 1 is already the champion"),
         (("rollback", "--reason", " "), "needs a reason"),
         (("rollback", "--reason", "x", "--to", "3"), "has never been champion"),
         (("rollback", "--reason", "x"), "is the first champion"),
