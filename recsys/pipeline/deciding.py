@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 def gate(run: Run, challenger: Reference) -> Reference:
     """Decide whether the challenger is promoted, with named checks."""
-    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.comparison import Comparison
     from recsys.promotion.approval import ask_if_configured
     from recsys.promotion.gate import ASK, decide
     from recsys.promotion.report import track_gate, write_gate_report

@@ -96,7 +96,7 @@ def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run:
 
 def register(run: Run, evaluated: Reference) -> Reference:
     """Register the candidate as `challenger` in MLflow, and its figures in the warehouse."""
-    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.comparison import Comparison
     from recsys.evaluation.store import store_evaluation
     from recsys.registry.versions import register_version
 
