@@ -29,6 +29,10 @@ class NothingToDoError(RecsysError):
     """There is no work in this run, which ends as skipped with this message as the reason."""
 
 
+class StaleReferenceError(RecsysError):
+    """A task received from an earlier task what this release cannot use."""
+
+
 class WarehouseError(RecsysError):
     """The warehouse does not hold what is asked for."""
 

@@ -1,8 +1,8 @@
-"""Every knob of the system, typed, in one object that is passed in.
+"""All settings, typed, in one object that is passed in.
 
-Values come from the environment (`RECSYS_` prefix, `__` between levels, for example
+`load_settings` reads them from the environment (prefix `RECSYS_`, `__` between levels, for example
 `RECSYS_TRAINING__EPOCHS=20`) and from the file `recsys.env` in the home folder, which `recsys up`
-writes so that later commands find the stack.
+writes so that later commands find the stack. Only the command line and Airflow's task wrapper call it.
 """
 
 import math
@@ -331,16 +331,12 @@ class AlertSettings(_Section):
     )
 
 
-class Settings(BaseSettings):
-    """All settings. Build it with `load_settings()`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True
-    )
+class Settings(_Section):
+    """All settings."""
 
     home: Path = Field(Path(".recsys"), description="folder of the embedded stack's state")
     warehouse_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the feedback warehouse")
-    mlflow_tracking_uri: str | None = None
+    mlflow_tracking_uri: str | None = Field(None, description="URL of the MLflow server")
     registered_model: str = Field("recommender", description="name in the MLflow model registry")
     snapshot_root: str | None = Field(
         None, description="any fsspec URL; default: snapshots in the home folder"
@@ -403,7 +399,15 @@ class Settings(BaseSettings):
         return (self.work_root or self.home.resolve() / "runs").resolve()
 
 
+class _EnvironmentSettings(Settings, BaseSettings):
+    """Settings that come from the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+
 def load_settings() -> Settings:
     """Read the environment and the home folder's `recsys.env`; the environment wins."""
     home = Path(os.environ.get("RECSYS_HOME", ".recsys"))
-    return Settings(_env_file=home / ENV_FILE_NAME, home=home)
+    return _EnvironmentSettings(_env_file=home / ENV_FILE_NAME, home=home)

@@ -105,9 +105,10 @@ def _simulate(
     from dataclasses import asdict
 
     from recsys.catalogues.movielens import load_movielens
+    from recsys.settings import load_settings
     from recsys.simulation.loop import POLICIES, Simulation
     from recsys.simulation.report import plot, report, to_json
-    from recsys.simulation.system import simulated_systems
+    from recsys.simulation.system import simulated_systems, simulation_settings
 
     started = time.monotonic()
     console = Console()
@@ -120,7 +121,8 @@ def _simulate(
             status.update(escape(text))
 
         source = load_movielens(_cache(), data)
-        with simulated_systems(folder, postgres, explore) as systems:
+        settings_of_systems = simulation_settings(load_settings(), explore)
+        with simulated_systems(folder, settings_of_systems, postgres) as systems:
             simulation = Simulation(source, settings, behaviour, systems, folder / "files", tell, show)
             simulated = simulation.run([POLICIES[name] for name in names])
     reports = report(simulated)

@@ -157,14 +157,14 @@ def _untrained_since(checkpoints: list[Path]) -> tuple[datetime, GuardBoundary |
     from recsys.model.checkpoint import read_manifest
 
     manifests = [read_manifest(checkpoint) for checkpoint in checkpoints]
-    known = [TrainedThrough.from_dict(manifest["trained_through"]) for manifest in manifests]
+    known = [TrainedThrough(**manifest["trained_through"]) for manifest in manifests]
     latest = max(through.occurred_before for through in known)
     updates = [manifest for manifest in manifests if "guard_trained_through" in manifest]
     if not updates:
         return latest, None
     # Micro-updates do not train on guard users: the full fine-tune that they start from sets the boundary.
     of_guard = [
-        TrainedThrough.from_dict(manifest.get("guard_trained_through", manifest["trained_through"]))
+        TrainedThrough(**manifest.get("guard_trained_through", manifest["trained_through"]))
         for manifest in manifests
     ]
     share = min(manifest["guard_share"] for manifest in updates)

@@ -1,9 +1,9 @@
 """What a person is asked before a promotion, and what becomes of the answer."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
-from recsys.promotion.gate import (
+from recsys.promotion.decision import (
     ASK,
     FAIL,
     HOLD,
@@ -13,28 +13,12 @@ from recsys.promotion.gate import (
     REJECT,
     Check,
     Decision,
+    Response,
     Verdict,
 )
 from recsys.settings import ApprovalSettings
 
-Answer = Literal["approve", "reject", "none"]
-
 _TOLD = {PASS: "yes", FAIL: "**no**", INCONCLUSIVE: "not shown", "not_applicable": "does not apply"}
-
-
-@dataclass(frozen=True)
-class Response:
-    """A person's answer; `none` when nobody answered in time."""
-
-    answer: Answer
-    by: str | None = None
-    at: str | None = None
-    """ISO 8601."""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Response":
-        """Read what the approval task returned."""
-        return cls(values["answer"], values.get("by"), values.get("at"))
 
 
 def ask_if_configured(

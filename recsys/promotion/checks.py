@@ -1,8 +1,6 @@
 """The questions that the gate asks: each one named, with what it saw, its threshold and its verdict."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 import numpy as np
 
@@ -12,39 +10,12 @@ from recsys.evaluation.off_policy.compare import OffPolicyComparison
 from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.metrics import diversity_name, ndcg_name, novelty_name
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
+from recsys.promotion.decision import FAIL, INCONCLUSIVE, NOT_APPLICABLE, PASS, Check, Verdict
 from recsys.settings import Settings
 from recsys.snapshot.guard import has_forgotten
 
-Verdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
-
-PASS: Verdict = "pass"  # noqa: S105 (a verdict, not a password)
-FAIL: Verdict = "fail"
-INCONCLUSIVE: Verdict = "inconclusive"
-NOT_APPLICABLE: Verdict = "not_applicable"
-
 _MIN_OPINIONS = 100
 _OFF_POLICY_METHOD = "snips"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question that the gate asks, with what it saw.
-
-    `detectable` is the smallest true difference that this much data would have shown.
-    """
-
-    name: str
-    verdict: Verdict
-    observed: float | None
-    low: float | None
-    high: float | None
-    threshold: float | None
-    explanation: str
-    detectable: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
 
 
 def comparison_possible(evaluation: Evaluation) -> Check:

@@ -7,20 +7,14 @@ rejects, "not shown to be good enough" holds: the difference between a bad model
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from recsys.errors import ConfigurationError
 from recsys.evaluation.liking import Liking
 from recsys.evaluation.off_policy.compare import OffPolicyComparison
 from recsys.evaluation.result import CHAMPION, Evaluation
 from recsys.promotion.checks import (
-    FAIL,
-    INCONCLUSIVE,
-    NOT_APPLICABLE,
-    PASS,
-    Check,
-    Verdict,
     against_champion,
     better_than_popularity,
     catalogue_coverage,
@@ -34,20 +28,19 @@ from recsys.promotion.checks import (
     on_slices,
     scores_are_finite,
 )
+from recsys.promotion.decision import (
+    ASK,
+    FAIL,
+    HOLD,
+    INCONCLUSIVE,
+    PASS,
+    PROMOTE,
+    REJECT,
+    Action,
+    Check,
+    Decision,
+)
 from recsys.settings import GateAction, Settings
-
-__all__ = [
-    "ASK", "FAIL", "HOLD", "INCONCLUSIVE", "NOT_APPLICABLE", "PASS", "PROMOTE", "REJECT", "Action", "Check",
-    "Decision", "Verdict", "decide",
-]  # fmt: skip
-
-Action = Literal["promote", "hold", "reject", "ask"]
-
-PROMOTE: Action = "promote"
-HOLD: Action = "hold"
-REJECT: Action = "reject"
-ASK: Action = "ask"
-"""A person decides: approve promotes over `expected_champion`, refuse rejects, no answer in time holds."""
 
 
 class Rule(NamedTuple):
@@ -81,42 +74,6 @@ RULES: dict[str, Rule] = {
 """By the name of the check, strictest reasons first; settings override the actions."""
 
 _STRICTEST_FIRST: tuple[Action, ...] = (REJECT, HOLD, ASK)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do with a candidate, and why.
-
-    Attributes
-    ----------
-    action
-        `promote`, `hold` (the champion stays; later feedback may decide otherwise), `reject`, or `ask`
-        (a person; nothing changes until there is an answer).
-    reason
-        A stable name for machines.
-    explanation
-        One sentence for people.
-    checks
-        Everything that was looked at.
-    expected_champion
-        The version that the candidate was compared with; None when there was no champion.
-    """
-
-    action: Action
-    reason: str
-    explanation: str
-    checks: tuple[Check, ...]
-    expected_champion: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self) | {"checks": [check.to_dict() for check in self.checks]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Decision":
-        """Read what `to_dict` wrote."""
-        checks = tuple(Check(**check) for check in values["checks"])
-        return cls(**{**values, "checks": checks})
 
 
 def decide(

@@ -10,10 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
+from pydantic_core import to_jsonable_python
 
 from recsys.errors import RegistryError
 from recsys.promotion import ledger
-from recsys.promotion.gate import Decision
+from recsys.promotion.decision import Decision
 from recsys.promotion.ledger import LedgerEntry
 from recsys.promotion.lock import registry_turn
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
@@ -78,7 +79,7 @@ def carry_out(
     run_key: str | None = None,
 ) -> LedgerEntry:
     """Do what the gate decided and record it in the ledger and on the model version."""
-    checks = [check.to_dict() for check in decision.checks]
+    checks = to_jsonable_python(decision.checks)
     if decision.action == "ask":
         raise RegistryError(
             f"version {version} waits for a person's answer; there is nothing to carry out yet"

@@ -4,8 +4,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.evaluation.report.page import write_page
-from recsys.promotion.checks import FAIL, INCONCLUSIVE, NOT_APPLICABLE, PASS
-from recsys.promotion.gate import ASK, HOLD, PROMOTE, REJECT, Check, Decision
+from recsys.promotion.decision import (
+    ASK,
+    FAIL,
+    HOLD,
+    INCONCLUSIVE,
+    NOT_APPLICABLE,
+    PASS,
+    PROMOTE,
+    REJECT,
+    Check,
+    Decision,
+)
 from recsys.registry.connection import mlflow_client, mlflow_errors
 from recsys.registry.tracking import EVALUATION_ARTIFACTS
 from recsys.settings import Settings

@@ -22,7 +22,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from recsys.evaluation.result import Evaluation
 from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
+from recsys.registry.lineage import Lineage
 from recsys.settings import Settings
+from recsys.snapshot.reference import SnapshotRef
+from recsys.training.result import TrainingResult
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +37,7 @@ _METRICS_PER_CALL = 900  # MLflow takes at most 1,000
 _DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
 
 
-def track_training(
-    settings: Settings, run_key: str, training: Mapping[str, Any], snapshot: Mapping[str, Any]
-) -> str:
+def track_training(settings: Settings, run_key: str, training: TrainingResult, lineage: Lineage) -> str:
     """Log a finished training: parameters, curves, the snapshot as dataset.
 
     Parameters
@@ -44,38 +45,37 @@ def track_training(
     run_key
         Names the training run; the same key finds the same MLflow run.
     training
-        Contents of the training's `result.json`; `history.jsonl` lies beside its checkpoint.
-    snapshot
-        Reference of the snapshot: uri, digest, kind, window_id, and `parent`, `data_docs` and
-        `data_docs_url` if any.
+        Its curves are read from `training.history`.
+    lineage
+        Becomes tags, and the snapshot becomes the run's dataset.
 
     Returns
     -------
     Id of the MLflow run.
     """
-    kind = str(training["kind"])
+    kind, snapshot = training.kind, lineage.snapshot
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"log the training of {run_key}"):
         run_id = find_or_create_run(client, settings, run_key, kind)
         started = client.get_run(run_id).info.start_time
         tags = {
             "recsys.kind": kind,
-            "recsys.window_id": snapshot["window_id"],
-            "recsys.snapshot_uri": snapshot["uri"],
-            "recsys.snapshot_digest": snapshot["digest"],
-            "recsys.parent_version": snapshot.get("parent"),
-            "recsys.data_docs": snapshot.get("data_docs"),
-            "recsys.data_docs_url": snapshot.get("data_docs_url"),
-            "recsys.stopped_because": training.get("stopped_because"),
+            "recsys.window_id": snapshot.window_id,
+            "recsys.snapshot_uri": snapshot.uri,
+            "recsys.snapshot_digest": snapshot.digest,
+            "recsys.parent_version": lineage.parent,
+            "recsys.data_docs": lineage.data_docs,
+            "recsys.data_docs_url": lineage.data_docs_url,
+            "recsys.stopped_because": training.stopped_because,
         }
         client.log_batch(
             run_id,
             params=[Param(name, value) for name, value in parameters(settings, kind).items()],
             tags=[RunTag(name, str(value)) for name, value in tags.items() if value is not None],
         )
-        figures = {name: training.get(name) for name in ("seconds", "epochs", "best_epoch")}
+        figures = {name: getattr(training, name) for name in ("seconds", "epochs", "best_epoch")}
         _log_metrics(client, run_id, _points({f"training/{n}": v for n, v in figures.items()}, started))
-        _log_metrics(client, run_id, _curves(Path(training["checkpoint"]).parent / "history.jsonl", started))
+        _log_metrics(client, run_id, _curves(Path(training.history), started))
         _log_dataset(client, run_id, snapshot)
         client.set_terminated(run_id, "FINISHED")
     return run_id
@@ -179,15 +179,15 @@ def _log_metrics(client: MlflowClient, run_id: str, points: Iterable[Metric]) ->
         client.log_batch(run_id, metrics=batch[start : start + _METRICS_PER_CALL])
 
 
-def _log_dataset(client: MlflowClient, run_id: str, snapshot: Mapping[str, Any]) -> None:
+def _log_dataset(client: MlflowClient, run_id: str, snapshot: SnapshotRef) -> None:
     with warnings.catch_warnings():
         # It lists a local folder twice among the possible sources, and warns.
         warnings.simplefilter("ignore", UserWarning)
-        source = resolve_dataset_source(str(snapshot["uri"]), [FileSystemDatasetSource])
+        source = resolve_dataset_source(snapshot.uri, [FileSystemDatasetSource])
     dataset = MetaDataset(
         source,
-        name=f"{snapshot['kind']} snapshot of window {snapshot['window_id']}",
-        digest=str(snapshot["digest"])[:_DATASET_DIGEST_LENGTH],
+        name=f"{snapshot.kind} snapshot of window {snapshot.window_id}",
+        digest=snapshot.digest[:_DATASET_DIGEST_LENGTH],
     )
     tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
     client.log_inputs(run_id, [DatasetInput(Dataset(**dataset.to_dict()), tags=tags)])

@@ -16,13 +16,16 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from pydantic_core import to_jsonable_python
 
 from recsys.errors import RegistryError
 from recsys.evaluation.result import CANDIDATE, Evaluation
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors, quoted
+from recsys.registry.lineage import Lineage
 from recsys.registry.tracking import RUN_KEY, experiment
 from recsys.settings import Settings
 from recsys.snapshot.reference import TrainedThrough
+from recsys.training.result import TrainingResult
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class RegisteredVersion:
     @property
     def trained_through(self) -> TrainedThrough:
         """What the model has trained on."""
-        return TrainedThrough.from_dict(json.loads(self.tags[_TRAINED_THROUGH]))
+        return TrainedThrough(**json.loads(self.tags[_TRAINED_THROUGH]))
 
 
 def register_version(
@@ -62,8 +65,8 @@ def register_version(
     *,
     run_id: str,
     run_key: str,
-    training: Mapping[str, Any],
-    snapshot: Mapping[str, Any],
+    training: TrainingResult,
+    lineage: Lineage,
     evaluation: Evaluation | None = None,
 ) -> RegisteredVersion:
     """Log the checkpoint as a pyfunc and register it as `challenger`.
@@ -76,20 +79,16 @@ def register_version(
         MLflow run of the training, from `track_training`.
     run_key
         Names the training run; one version each.
-    training
-        Contents of the training's `result.json`.
-    snapshot
-        Reference of the snapshot: uri, digest, kind, rows, window_id, and `parent` and `window_ids` if any.
-    evaluation
-        Its figures become tags.
+    training, lineage, evaluation
+        Become tags of the version.
     """
     client = mlflow_client(settings)
     name = settings.registered_model
-    checkpoint = Path(training["checkpoint"])
+    checkpoint = Path(training.checkpoint)
     with mlflow_errors(settings, f"register the model of {run_key}"):
         version = _find(client, name, run_key)
         if version is None:
-            tags = _tags(run_key, training, snapshot, evaluation, checkpoint)
+            tags = _tags(run_key, training, lineage, evaluation, checkpoint)
             model_id = _logged_model(client, settings, run_id) or _log_model(run_id, checkpoint)
             _ensure_registered_model(client, name)
             version = client.create_model_version(
@@ -256,8 +255,8 @@ def requirements() -> list[str]:
 
 def _tags(
     run_key: str,
-    training: Mapping[str, Any],
-    snapshot: Mapping[str, Any],
+    training: TrainingResult,
+    lineage: Lineage,
     evaluation: Evaluation | None,
     checkpoint: Path,
 ) -> dict[str, str]:
@@ -273,22 +272,22 @@ def _tags(
         }
     tags = {
         RUN_KEY: run_key,
-        "recsys.kind": training["kind"],
-        PARENT: snapshot.get("parent"),
+        "recsys.kind": training.kind,
+        PARENT: lineage.parent,
         "recsys.compared_with": evaluation.champion_version if evaluation else None,
-        "recsys.window_id": snapshot["window_id"],
-        "recsys.window_ids": json.dumps(snapshot.get("window_ids", [snapshot["window_id"]])),
-        "recsys.snapshot_uri": snapshot["uri"],
-        "recsys.snapshot_digest": snapshot["digest"],
-        _TRAINED_THROUGH: json.dumps(training["trained_through"], sort_keys=True),
+        "recsys.window_id": lineage.snapshot.window_id,
+        "recsys.window_ids": json.dumps(lineage.window_ids),
+        "recsys.snapshot_uri": lineage.snapshot.uri,
+        "recsys.snapshot_digest": lineage.snapshot.digest,
+        _TRAINED_THROUGH: json.dumps(to_jsonable_python(training.trained_through), sort_keys=True),
         "recsys.metrics": json.dumps(figures, sort_keys=True),
         "recsys.code_version": code_version(),
         "recsys.base_encoder": encoder.get("name"),
         "recsys.base_encoder_sha256": encoder.get("sha256"),
         "recsys.base_encoder_licence": _LICENCES.get(str(encoder.get("sha256"))),
-        "recsys.training_seconds": training.get("seconds"),
-        "recsys.training_epochs": training.get("epochs"),
-        "recsys.training_rows": snapshot.get("rows"),
+        "recsys.training_seconds": training.seconds,
+        "recsys.training_epochs": training.epochs,
+        "recsys.training_rows": lineage.snapshot.rows,
         _DIGEST: folder_digest(checkpoint),
     }
     return {name: str(value) for name, value in tags.items() if value is not None}

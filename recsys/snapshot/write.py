@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
+from pydantic_core import to_jsonable_python
 
 from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError
@@ -358,7 +359,7 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
 
 def _name(window: Window, plan: _Plan) -> str:
     """Return the folder's name, the same for every try of a run."""
-    key = [FORMAT_VERSION, window.run_key, plan.parent.to_dict() if plan.parent else None]
+    key = [FORMAT_VERSION, window.run_key, to_jsonable_python(plan.parent)]
     return f"{window.window_id}-{sha256(json.dumps(key).encode()).hexdigest()[:12]}"
 
 

@@ -4,7 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -57,10 +57,6 @@ class HousekeepingReport:
     windows_unbalanced: list[int]
     rows_held: int
     open_transaction_minutes: int
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as plain values."""
-        return asdict(self)
 
 
 def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:

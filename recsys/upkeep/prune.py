@@ -1,7 +1,7 @@
 """Retention of model versions: what nobody can need any more leaves MLflow, evidence stays in SQL."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -37,10 +37,6 @@ class PruneReport:
 
     versions: list[str]
     models: int
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as plain values."""
-        return asdict(self)
 
 
 def prune_versions(engine: sa.Engine, settings: Settings) -> PruneReport:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pydantic_core import to_jsonable_python
 
 from recsys.evaluation.compare import compare_candidate
 from recsys.evaluation.comparison import Comparison
@@ -55,7 +56,7 @@ def save_model(catalogue, minute, tmp_path):
             EncoderIdentity("not-installed", "0" * 64, 4),
             torch.randn(len(catalogue), 4),
         ).eval()
-        known = TrainedThrough(10, minute(trained_before)).to_dict()
+        known = to_jsonable_python(TrainedThrough(10, minute(trained_before)))
         model.save(tmp_path / name / "checkpoint", trained_through=known)
         return tmp_path / name / "checkpoint"
 
@@ -118,7 +119,7 @@ def test_a_model_with_nan_weights_fails_by_name_and_the_champion_is_still_measur
     broken = Recommender.load(save_model("candidate", 20))
     with torch.no_grad():
         broken.items.ids.fill_(float("nan"))
-    known = TrainedThrough(10, minute(20)).to_dict()
+    known = to_jsonable_python(TrainedThrough(10, minute(20)))
     broken.save(tmp_path / "broken" / "checkpoint", trained_through=known)
     compared = compare_candidate(
         snapshot,

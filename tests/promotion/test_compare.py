@@ -46,12 +46,12 @@ def quick(settings):
 
 
 @pytest.fixture
-def versions(warehouse, quick, make_training, snapshot):
+def versions(warehouse, quick, make_training, lineage):
     """Three versions: "2" is a micro-update of "1" and was compared with it, "3" was not."""
     for number, parent, gain in (("1", None, 0.0), ("2", "1", 0.05), ("3", None, 0.1)):
         run_key = f"run:{number}"
         training = make_training(run_key, kind="micro" if parent else "full", bias=float(number))
-        source = snapshot | {"parent": parent, "window_ids": [int(number)]}
+        source = lineage.model_copy(update={"parent": parent, "window_ids": (int(number),)})
         lower = quick.training.model_copy(update={"epochs": 7}) if number == "3" else quick.training
         run_id = track_training(quick.model_copy(update={"training": lower}), run_key, training, source)
         evaluation = _evaluation(gain, parent)
@@ -59,7 +59,7 @@ def versions(warehouse, quick, make_training, snapshot):
         evaluation.save(folder / "held_out")
         track_evaluation(quick, run_id, evaluation, folder)
         register_version(
-            quick, run_id=run_id, run_key=run_key, training=training, snapshot=source, evaluation=evaluation
+            quick, run_id=run_id, run_key=run_key, training=training, lineage=source, evaluation=evaluation
         )
         store_evaluation(warehouse, run_key, evaluation, {"candidate": number, "champion": parent})
 

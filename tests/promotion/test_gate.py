@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from recsys.errors import ConfigurationError
 from recsys.evaluation.liking import Liking
@@ -12,7 +14,8 @@ from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.evaluate import CANDIDATE, CHAMPION
 from recsys.evaluation.ranking.metrics import metric_names
 from recsys.evaluation.result import Evaluation, SliceResult
-from recsys.promotion.gate import Decision, decide
+from recsys.promotion.decision import Decision
+from recsys.promotion.gate import decide
 from recsys.settings import EvaluationSettings, GateSettings, Settings
 
 K = 10
@@ -110,7 +113,7 @@ def test_nan_scores_are_rejected_by_name():
     failed = _beside_champion(np.full(len(USERS), np.nan), failures={CANDIDATE: "scores contain NaN"})
     decision = decide("full", failed, SETTINGS)
     assert (decision.action, decision.reason) == ("reject", "candidate_scores_not_finite")
-    json.dumps(decision.to_dict(), allow_nan=False)
+    json.dumps(to_jsonable_python(decision), allow_nan=False)
 
 
 def test_nan_metrics_without_a_named_failure_are_rejected_too():
@@ -193,7 +196,10 @@ def test_a_micro_update_without_champion_is_held():
 
 def test_a_decision_survives_json():
     decision = decide("full", _beside_champion(USERS), SETTINGS)
-    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+    assert (
+        TypeAdapter(Decision).validate_python(json.loads(json.dumps(to_jsonable_python(decision))))
+        == decision
+    )
 
 
 def test_identical_twins_with_noise_are_rarely_called_better():
@@ -245,7 +251,7 @@ def test_a_comparison_that_is_impossible_holds_with_the_reason():
         assert (decision.action, decision.reason) == ("hold", "comparison_impossible")
         assert "since noon" in decision.explanation
         assert decision.expected_champion == "7"
-        json.dumps(decision.to_dict(), allow_nan=False)
+        json.dumps(to_jsonable_python(decision), allow_nan=False)
 
 
 def _configured(**gate):

@@ -6,7 +6,7 @@ import pytest
 from recsys.errors import PromotionConflictError, RegistryError, ServiceUnavailableError
 from recsys.promotion import ledger, promote
 from recsys.promotion import roll_back as rollback
-from recsys.promotion.gate import Check, Decision
+from recsys.promotion.decision import Check, Decision
 from recsys.promotion.promote import carry_out, reconcile_alias
 from recsys.promotion.roll_back import roll_back
 from recsys.publishing.servable import load_servable
@@ -188,13 +188,13 @@ def test_a_question_to_a_person_is_not_carried_out(warehouse, settings, versions
 
 
 def test_a_champion_whose_files_are_broken_can_be_rolled_back(
-    warehouse, settings, make_training, snapshot, alias
+    warehouse, settings, make_training, lineage, alias
 ):
     for number, before in (("1", None), ("2", "1")):
         run_key = f"nightly:{number}"
         training = make_training(run_key, bias=float(number))
-        run_id = track_training(settings, run_key, training, snapshot)
-        register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=snapshot)
+        run_id = track_training(settings, run_key, training, lineage)
+        register_version(settings, run_id=run_id, run_key=run_key, training=training, lineage=lineage)
         _promote(warehouse, settings, number, before)
     (newest,) = [
         path

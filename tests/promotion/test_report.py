@@ -1,4 +1,4 @@
-from recsys.promotion.gate import Check, Decision
+from recsys.promotion.decision import Check, Decision
 from recsys.promotion.report import write_gate_report
 
 MEASURED = Check("better_than_champion", "pass", 0.02, 0.01, 0.03, 0.0, "The candidate is better.", 0.012)

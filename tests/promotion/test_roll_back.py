@@ -23,11 +23,11 @@ pytestmark = pytest.mark.usefixtures("mlflow_database")
 USERS = ["ann", "bob", "eve"]
 
 
-def _register(settings, make_training, snapshot, number):
+def _register(settings, make_training, lineage, number):
     run_key = f"nightly:{number}"
     training = make_training(run_key, bias=float(number))
-    run_id = track_training(settings, run_key, training, snapshot)
-    register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=snapshot)
+    run_id = track_training(settings, run_key, training, lineage)
+    register_version(settings, run_id=run_id, run_key=run_key, training=training, lineage=lineage)
 
 
 def _make_champion(warehouse, settings, version, before):
@@ -45,7 +45,7 @@ def _break(settings, version):
 
 
 @pytest.fixture
-def shop(warehouse, settings, make_training, snapshot):
+def shop(warehouse, settings, make_training, lineage):
     """Versions "1" and then "2" were published for users who have reacted; "3" is a challenger."""
     start = datetime(2026, 3, 1, tzinfo=UTC)
     with warehouse.begin() as connection:
@@ -64,7 +64,7 @@ def shop(warehouse, settings, make_training, snapshot):
             ],
         )
     for number in "123":
-        _register(settings, make_training, snapshot, number)
+        _register(settings, make_training, lineage, number)
     _make_champion(warehouse, settings, "1", None)
     return settings
 

@@ -28,11 +28,11 @@ def keys(settings):
 
 
 @pytest.fixture
-def evaluated(settings, make_training, snapshot, keys):
+def evaluated(settings, make_training, lineage, keys):
     """Two runs whose evaluations know all three users, on disk and in MLflow."""
     runs = {}
     for number in range(2):
-        run_id = track_training(settings, f"nightly:{number}", make_training(f"nightly:{number}"), snapshot)
+        run_id = track_training(settings, f"nightly:{number}", make_training(f"nightly:{number}"), lineage)
         folder = settings.runs / "full" / str(number) / "evaluation"
         users = np.array(sorted(keys.values()), dtype=object)
         result = SliceResult(users, np.ones(3, dtype=np.int64), np.zeros((3, 1, len(metric_names(10)))))

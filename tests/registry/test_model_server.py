@@ -23,6 +23,7 @@ from recsys.registry.versions import register_version
 from recsys.settings import Settings
 
 _START_SECONDS = 300
+from tests.registry_fixtures import lineage_of, result_of_training
 
 
 def _event(**changes: Any) -> dict[str, Any]:
@@ -40,14 +41,9 @@ def server(
     shutil.copyfile(empty_mlflow, folder / "mlflow.db")
     settings = Settings(home=folder / "home", mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db")
     recommender.clone().save(folder / CHECKPOINT)
-    training = {
-        "checkpoint": str(folder / CHECKPOINT),
-        "kind": "full",
-        "trained_through": {"transaction_id": 1, "occurred_before": "2026-01-01T00:00:00+00:00"},
-    }
-    source = {"uri": str(folder), "digest": "d" * 64, "kind": "full", "window_id": 1}
-    run_id = track_training(settings, "nightly:1", training, source)
-    register_version(settings, run_id=run_id, run_key="nightly:1", training=training, snapshot=source)
+    training, lineage = result_of_training(folder), lineage_of(folder)
+    run_id = track_training(settings, "nightly:1", training, lineage)
+    register_version(settings, run_id=run_id, run_key="nightly:1", training=training, lineage=lineage)
     assert mlflow_client(settings).get_model_version(settings.registered_model, "1").status == "READY"
 
     port = any_free_port()

@@ -11,7 +11,7 @@ from recsys.registry.connection import mlflow_client
 from recsys.registry.tracking import track_training
 from recsys.registry.versions import download_checkpoint, load_version, register_version
 from recsys.upkeep import prune
-from recsys.upkeep.prune import prune_versions
+from recsys.upkeep.prune import PruneReport, prune_versions
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 
@@ -26,14 +26,14 @@ def keen(settings):
 
 
 @pytest.fixture
-def versions(warehouse, settings, make_training, snapshot):
+def versions(warehouse, settings, make_training, lineage):
     """Versions "1" to "5": three champions one after the other, a rejected one, a challenger."""
     for number, parent in PARENTS.items():
         run_key = f"run:{number}"
         training = make_training(run_key, bias=float(number))
-        source = snapshot | {"parent": parent}
+        source = lineage.model_copy(update={"parent": parent})
         run_id = track_training(settings, run_key, training, source)
-        register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=source)
+        register_version(settings, run_id=run_id, run_key=run_key, training=training, lineage=source)
     for number, before in (("1", None), ("2", "1"), ("3", "2")):
         promote(warehouse, settings, number, before, reason="better", explanation="Yes.", actor="nightly")
     ledger.record_decision(
@@ -135,4 +135,4 @@ def test_killed_between_registry_and_files_another_call_removes_the_files(
 
 
 def test_before_the_first_model_there_is_nothing_to_prune(warehouse, keen):
-    assert prune_versions(warehouse, keen).to_dict() == {"versions": [], "models": 0}
+    assert prune_versions(warehouse, keen) == PruneReport([], 0)
