@@ -38,7 +38,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     track_gate(settings, challenger.mlflow_run, folder)
     logger.info("%s: %s", decision.action, decision.explanation)
     if decision.action == ASK:
-        describe_version(settings, version, f"waits for approval: {decision.explanation}")
+        describe_version(settings, version, decision.explanation)
         tag_version(settings, version, {"recsys.decision": ASK, "recsys.decision_reason": decision.reason})
     return Decided(version=version, decision=decision, links=challenger.links)
 

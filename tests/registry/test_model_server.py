@@ -21,9 +21,9 @@ from recsys.registry.pyfunc_model import CHECKPOINT
 from recsys.registry.tracking import track_training
 from recsys.registry.versions import register_version
 from recsys.settings import Settings
+from tests.registry_fixtures import lineage_of, result_of_training
 
 _START_SECONDS = 300
-from tests.registry_fixtures import lineage_of, result_of_training
 
 
 def _event(**changes: Any) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def compare_policies(
     policy
         How slates are made from scores; default: the best items in order, as they are published.
     """
-    reward = f"{' or '.join(settings.off_policy_event_types)} for each slate"
+    reward = f"{' or '.join(settings.off_policy_event_types)} per slate"
     if len(records) == 0:
         return OffPolicyComparison(reward, 0, records.left_out)
     policy = policy or Greedy()

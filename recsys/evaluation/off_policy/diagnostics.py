@@ -48,16 +48,16 @@ class Diagnostics:
     clipped_share: float
 
     def problem(self, min_effective_slates: float) -> str | None:
-        """Return a sentence on why the estimate allows no conclusion; None when it does."""
+        """Return why the estimate allows no conclusion; None when it allows one."""
         if self.support < _MIN_SUPPORT and min(self.mean_weight_highs) < 1:
             explored = (
-                " The logging policy is deterministic: it explores nothing."
+                "; the logging policy is deterministic and explores nothing"
                 if self.deterministic_share > 0.99
                 else ""
             )
             return (
                 f"the log supports {self.support:.0%} of what the policy shows, {_MIN_SUPPORT:.0%} is "
-                f"needed.{explored}"
+                f"needed{explored}"
             )
         if max(self.mean_weight_lows) > 1:
             return (

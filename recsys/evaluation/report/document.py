@@ -4,6 +4,7 @@ from pathlib import Path
 
 from recsys.evaluation.bootstrap import POWER, holm
 from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.labels import label
 from recsys.evaluation.liking import Liking
 from recsys.evaluation.off_policy.compare import OffPolicyComparison
 from recsys.evaluation.ranking.fairness import largest_gaps
@@ -12,7 +13,6 @@ from recsys.evaluation.ranking.slices import MIN_SLICE_USERS
 from recsys.evaluation.report.page import write_page
 from recsys.evaluation.report.plots import (
     curves_plot,
-    label,
     metrics_plot,
     read_history,
     reliability_plot,

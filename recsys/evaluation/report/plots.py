@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys.evaluation.labels import label
 from recsys.evaluation.liking import Liking
 from recsys.evaluation.result import CANDIDATE, Evaluation
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
 _NOT_CURVES = ("epoch", "seconds", "training_seconds", "learning_rate")
-_WRITTEN = {"ndcg": "NDCG", "recall": "Recall", "map": "MAP"}
 _PLOTS_A_ROW = 3
 
 
@@ -106,12 +106,3 @@ def read_history(path: Path | None) -> list[Mapping[str, Any]]:
         except ValueError:  # the training was killed while it wrote its last line
             continue
     return [row for row in rows if isinstance(row, dict)]
-
-
-def label(name: str) -> str:
-    """Return the name of a metric, scorer or slice as a person would write it."""
-    words = name.replace("_at_", "@").replace("_", " ").replace(":", ": ")
-    if words == "mrr":
-        return "MRR"
-    metric, at, k = words.partition("@")
-    return f"{_WRITTEN.get(metric, metric)}{at}{k}"

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.labels import label
 from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.cases import guard_cases, held_out_cases
 from recsys.evaluation.ranking.evaluate import evaluate
 from recsys.evaluation.report.document import write_report
 from recsys.evaluation.report.page import write_page
-from recsys.evaluation.report.plots import curves_plot, label
+from recsys.evaluation.report.plots import curves_plot
 from recsys.evaluation.result import CANDIDATE, CHAMPION
 
 
