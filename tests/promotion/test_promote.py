@@ -11,8 +11,9 @@ from recsys.promotion.promote import carry_out, reconcile_alias
 from recsys.promotion.roll_back import roll_back
 from recsys.publishing.servable import load_servable
 from recsys.registry.connection import mlflow_client
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, folder_digest, load_version, register_version
+from recsys.registry.versions import download_checkpoint, folder_digest, load_version
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 

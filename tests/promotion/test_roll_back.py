@@ -13,8 +13,9 @@ from recsys.promotion import ledger
 from recsys.promotion.promote import promote
 from recsys.publishing.publish import publish
 from recsys.registry.connection import mlflow_client
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, folder_digest, load_version, register_version
+from recsys.registry.versions import download_checkpoint, folder_digest, load_version
 from recsys.warehouse.tables import feedback, item_vectors, items, recommendation_lists, user_vectors, users
 from tests.registry_fixtures import ITEMS
 

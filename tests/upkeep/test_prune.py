@@ -8,8 +8,9 @@ from recsys.promotion import ledger
 from recsys.promotion.promote import promote
 from recsys.promotion.roll_back import roll_back
 from recsys.registry.connection import mlflow_client
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, load_version, register_version
+from recsys.registry.versions import download_checkpoint, load_version
 from recsys.upkeep import prune
 from recsys.upkeep.prune import PruneReport, prune_versions
 
