@@ -17,10 +17,11 @@ from recsys.training.result import TrainingResult
 if TYPE_CHECKING:
     from recsys.model.recommender import Recommender
 
+Kind = Literal["full", "micro"]
 ITEMS = [f"item{number}" for number in range(12)]
 
 
-def result_of_training(folder: Path, kind: Literal["full", "micro"] = "full") -> TrainingResult:
+def result_of_training(folder: Path, kind: Kind = "full") -> TrainingResult:
     """The result of a training run that left its checkpoint in a folder."""
     return TrainingResult(
         checkpoint=str(folder / "checkpoint"),
@@ -118,9 +119,7 @@ def make_training(tmp_path: Path, recommender: "Recommender") -> Callable[..., T
     """Write a finished training of a run and return its result."""
     import torch
 
-    def make(
-        run_key: str = "nightly:1", kind: Literal["full", "micro"] = "full", bias: float = 0.0
-    ) -> TrainingResult:
+    def make(run_key: str = "nightly:1", kind: Kind = "full", bias: float = 0.0) -> TrainingResult:
         folder = tmp_path / "trainings" / run_key.replace(":", "-")
         folder.mkdir(parents=True)
         model = recommender.clone()
