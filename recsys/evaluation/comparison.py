@@ -12,7 +12,7 @@ _HELD_OUT, _GUARD = "held_out", "guard"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate beside its champion and the baselines.
+    """Evaluations of a candidate, its champion and the baselines on the same data.
 
     Attributes
     ----------

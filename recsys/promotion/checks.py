@@ -1,4 +1,4 @@
-"""Checks of the gate: enough evidence, and accuracy beside the champion and popularity.
+"""Checks of the gate: enough evidence, and accuracy against the champion and popularity.
 
 Each check compares one figure, with its interval if it has one, to one threshold. Its explanation is a
 finding that can follow the outcome of a decision, such as "rejected: ".

@@ -88,7 +88,7 @@ def decide(
     off_policy: OffPolicyComparison | None = None,
     liking: Mapping[str, Liking] | None = None,
 ) -> Decision:
-    """Decide on a candidate from its evaluation beside the champion and the baselines.
+    """Decide on a candidate from its evaluation with the champion and the baselines.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def _ignored(rules: Mapping[str, Rule], checks: Sequence[Check]) -> str:
     names = [
         f"{check.name} ({'failed' if check.verdict == FAIL else 'inconclusive'})"
         for check in checks
-        # Not being better stops no candidate by itself; that it is not shown is said already.
+        # Not being better never stops a fresher candidate, so it is not an ignored objection.
         if check.name != "better_than_champion"
         and (
             (check.verdict == FAIL and rules[check.name].on_fail == "ignore")

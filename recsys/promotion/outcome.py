@@ -1,4 +1,4 @@
-"""Sentences that state a decision: the outcome first, then what it rests on.
+"""State decisions in sentences: the outcome, then the finding that decided.
 
 "promoted: non-inferior (NDCG@10 +0.0052, 95 % interval -0.0028 to +0.0067; margin 5 %). Candidate 0.1052,
 champion 0.1000, 412 users."
@@ -17,7 +17,7 @@ OUTCOMES: dict[Action, str] = {
 
 
 def finding(decision: Decision) -> str:
-    """Return what a decision rests on: its explanation without the outcome."""
+    """Return the finding that decided: the explanation without the outcome."""
     return decision.explanation.removeprefix(f"{OUTCOMES[decision.action]}: ")
 
 
@@ -34,7 +34,7 @@ def change_outcome(
     Parameters
     ----------
     why
-        Why the action is another, as a sentence; it comes before the gate's finding.
+        Reason for the change, as a sentence; it precedes the gate's finding.
     check
         Added to the gate's checks.
     """

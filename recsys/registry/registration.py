@@ -1,4 +1,4 @@
-"""Register model versions: once per training run, with tags that name what they come from."""
+"""Register model versions: one per training run, with tags of its lineage."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ from recsys.training.result import TrainingResult
 logger = logging.getLogger(__name__)
 
 _MODEL_NAME = "recommender"
-# Packages that a process needs beside this one to load and score a version.
+# Packages that a process needs to load and score a version, in addition to this one.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy", "torch", "transformers")
 # Licences of base encoders by the digest of their weights; packages that carry the weights have their own.
 _LICENCES = {"53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "Apache-2.0"}

@@ -118,7 +118,7 @@ def tag_version(settings: Settings, version: str, tags: Mapping[str, str]) -> No
 
 
 def describe_version(settings: Settings, version: str, description: str) -> None:
-    """Set the description that the MLflow UI shows beside a version."""
+    """Set the description that the MLflow UI shows for a version."""
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"describe version {version}"):
         client.update_model_version(settings.registered_model, version, description)

@@ -71,7 +71,7 @@ def test_two_versions_are_compared_side_by_side(warehouse, quick, versions, monk
     first, second = compared.metrics["all", ndcg_name(K)]
     assert second - first == pytest.approx(0.05)
     assert {name.split(".")[0] for name in compared.settings} == {"micro_update"}
-    # 2 was the candidate beside 1; in the other order the sign changes.
+    # 2 was the candidate and 1 its champion; in the other order the sign changes.
     for versions_, sign in (("12", 1), ("21", -1)):
         paired = compare_versions(warehouse, quick, *versions_).paired
         assert paired.users == USERS

@@ -27,7 +27,7 @@ class SlateDistribution:
     Attributes
     ----------
     items
-        [contexts, pool] indices into the catalogue; `NO_ITEM` where there are fewer.
+        [contexts, pool] indices into the catalogue; `NO_ITEM` beyond a smaller pool.
     probabilities
         [contexts, pool, positions] probability that the policy shows the item at the position.
     """
@@ -118,7 +118,7 @@ class PlackettLuce:
 
         Returns
         -------
-        Items [contexts, positions], `NO_ITEM` where none is left, and the probability that the policy shows
+        Items [contexts, positions], `NO_ITEM` when none is left, and the probability that the policy shows
         the item at its position [contexts, positions], over all possible items before it.
         """
         items, rates = self._rates(scores)
