@@ -23,7 +23,7 @@ from recsys.warehouse.tables import promotion_ledger, recommendation_lists
 from tests.e2e.compose_host import ComposeHost
 from tests.synthetic import World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 DEFAULT_WORKER, GPU_WORKER = "airflow-worker", "airflow-worker-gpu"
 

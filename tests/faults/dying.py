@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-
-# Imports take seconds: a server process imports the stages once, and the processes that die are forked from it.
+# Imports take seconds: a server process imports the stages once, and each process that dies is its fork.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.faults.stages", "recsys.validation.expectations"])
 
