@@ -18,7 +18,7 @@ pytest_plugins = ["tests.registry_fixtures"]
 
 _TEMPLATE = "warehouse_template"
 _names = (f"test_{number}" for number in itertools.count())
-# Tests that share a stack or a trained model, which must not be made twice. The stack takes longest.
+# Folders whose tests share a stack or a trained model, which is made once.
 _KEPT_TOGETHER = ("tests/e2e", "tests/training", "tests/model")
 
 
@@ -41,12 +41,6 @@ class _ByFile(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFile:
     return _ByFile(config, log)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what takes longest first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_KEPT_TOGETHER[0]))
 
 
 @pytest.fixture(scope="session")

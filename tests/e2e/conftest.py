@@ -1,12 +1,14 @@
-"""One stack for all tests that need a real scheduler. It lives through one story, which fixtures tell.
+"""One stack for all tests that need the real scheduler.
 
-`up` -> `idle` -> `demo` -> `hour_again` -> `reaction` -> `rolled_back` -> `housekept` -> approvals -> `stopped`. Each step
-happens once and keeps what it saw, so that tests may run in any order, and any of them alone.
+Each step is a fixture that runs once, after the step before it, and keeps what it saw:
+`up`, `idle`, `demo`, `hour_again`, `reaction`, `rolled_back`, `housekept`, the approvals, `stopped`.
+So the tests may run in any order, and each of them alone.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +35,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo printed and reported, and the warehouse as it left it."""
+    """The demo's output and report, and the warehouse after it."""
 
     output: str
     report: dict[str, Any]
@@ -56,7 +58,7 @@ class Reaction:
 
 @dataclass(frozen=True)
 class Stopped:
-    """What `recsys down` left."""
+    """The state after `recsys down`, and what the warehouse held before."""
 
     processes: list[Any]
     state: StackState
@@ -66,8 +68,13 @@ class Stopped:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stop the stack when no other test needs it any more."""
-    items.sort(key=lambda item: "stopped" in getattr(item, "fixturenames", ()))
+    """Run the tests of this folder first, as they take longest, and those that stop the stack as the last."""
+    folder = Path(__file__).parent
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        return not item.path.is_relative_to(folder), "stopped" in getattr(item, "fixturenames", ())
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +90,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def up(stack: Stack) -> str:
-    """What `recsys up` prints; the stack runs, and starts DAGs only when asked."""
+    """The output of `recsys up`. The stack is running, without schedules."""
     return stack.recsys("up", "--no-schedules")
 
 
@@ -122,7 +129,7 @@ def demo(stack: Stack, idle: Idle) -> Demo:
 
 @pytest.fixture(scope="session")
 def hour_again(stack: Stack, demo: Demo) -> tuple[int, int]:
-    """How many decisions there were before and after an hour without new feedback."""
+    """The number of decisions before and after an hour without new feedback."""
     before = len(stack.rows(promotion_ledger))
     stack.run_dag("hourly_micro_update")
     return before, len(stack.rows(promotion_ledger))
@@ -161,7 +168,7 @@ def reaction(stack: Stack, hour_again: tuple[int, int]) -> Reaction:
 
 @pytest.fixture(scope="session")
 def rolled_back(stack: Stack, reaction: Reaction) -> Warehouse:
-    """The warehouse after a rollback, and the publication that it causes."""
+    """The warehouse after a rollback and the publication that it triggers."""
     since = datetime.now(UTC)
     stack.run_dag("roll_back_model", version=None, reason="a test of the way back")
     publication = stack.airflow.wait_for_asset_run("publish_recommendations", since)

@@ -1,4 +1,4 @@
-"""The embedded stack in a home folder of the tests, and the `recsys` command on it, with a small world."""
+"""The embedded stack in a temporary home folder, and the `recsys` command on it, with a small world."""
 
 import csv
 import json
@@ -50,14 +50,14 @@ _BUNDLES = [
 
 @dataclass(frozen=True)
 class Warehouse:
-    """What the warehouse held at one moment."""
+    """The rows of the warehouse at one moment, by table and view."""
 
     tables: dict[str, list[dict[str, Any]]]
     views: dict[str, list[dict[str, Any]]]
 
 
 class Stack:
-    """A home folder, the `recsys` command and what it started.
+    """A home folder and what the `recsys` command starts in it.
 
     Parameters
     ----------
