@@ -22,6 +22,8 @@ from recsys.registry.tracking import track_training
 from recsys.registry.versions import register_version
 from recsys.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 _START_SECONDS = 300
 
 
