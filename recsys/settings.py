@@ -453,7 +453,13 @@ class _EnvironmentSettings(Settings, BaseSettings):
     )
 
 
-def load_settings() -> Settings:
-    """Read the environment and the home folder's `recsys.env`; the environment wins."""
-    home = Path(os.environ.get("RECSYS_HOME", ".recsys"))
-    return _EnvironmentSettings(_env_file=home / ENV_FILE_NAME, home=home)
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the environment and the home folder's `recsys.env`; the environment wins.
+
+    Parameters
+    ----------
+    home
+        The home folder; default: `RECSYS_HOME`, or `.recsys`.
+    """
+    folder = home or Path(os.environ.get("RECSYS_HOME", ".recsys"))
+    return _EnvironmentSettings(_env_file=folder / ENV_FILE_NAME, home=folder)

@@ -23,6 +23,8 @@ from recsys.registry.tracking import track_training
 from recsys.settings import Settings
 from tests.registry_fixtures import lineage_of, result_of_training
 
+pytestmark = pytest.mark.slow
+
 _START_SECONDS = 300
 
 
