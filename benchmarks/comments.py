@@ -94,8 +94,8 @@ def reading(reviews: Reviews, settings: Settings, seed: int = 0) -> dict[str, An
     mean = np.zeros(len(fold))
     for number in range(_FOLDS):
         own = fold == number
-        reader = CommentReader(identity, settings.model)
-        fit_comment_reader(reader, told.where(~own), PRODUCT_EVENT_TYPES, most=len(fold))
+        reader = CommentReader(identity)
+        fit_comment_reader(reader, told.where(~own), PRODUCT_EVENT_TYPES, max_comments=len(fold))
         bare = reader.read(reviews.sequences(own, comments=True))
         predicted[own], sentiment[own] = bare.value[own], bare.sentiment[own]
         mean[own] = told.value[~own].mean()

@@ -49,7 +49,7 @@ from recsys.columns import PURPOSES, Purpose
 from recsys.evaluation.ranking.cases import guard_cases
 from recsys.evaluation.ranking.evaluate import mean_ndcg
 from recsys.evaluation.ranking.metrics import ranks, user_means
-from recsys.model.checkpoint import MANIFEST, read_manifest
+from recsys.model.checkpoint import MANIFEST, load_recommender, read_manifest, save_recommender
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import mask_consumed
 from recsys.model.recommender import Recommender
@@ -239,13 +239,13 @@ def _full(dataset: Dataset, known: Sequences, settings: Settings, folder: Path) 
     if (checkpoint / MANIFEST).is_file():
         manifest = read_manifest(checkpoint)
         if manifest["fingerprint"] == asked:
-            model = Recommender.load(checkpoint, to_update=True).with_catalogue(dataset.catalogue)
+            model = load_recommender(checkpoint, to_update=True).with_catalogue(dataset.catalogue)
             return model.eval(), manifest["processor_seconds"]
     started = time.process_time()
     fitted = fit_full(dataset.catalogue, dataset.event_types, known, settings, folder / "run")
     seconds = time.process_time() - started
     shutil.rmtree(folder / "run", ignore_errors=True)
-    fitted.model.save(checkpoint, fingerprint=asked, processor_seconds=seconds)
+    save_recommender(fitted.model, checkpoint, fingerprint=asked, processor_seconds=seconds)
     return fitted.model, seconds
 
 

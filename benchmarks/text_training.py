@@ -34,6 +34,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from recsys.model.base_encoder import find_base_encoder
+from recsys.model.device import choose_device
 from recsys.model.recommender import Recommender
 from recsys.model.text_encoder import TextEncoder
 from recsys.settings import ModelSettings, TrainingSettings
@@ -41,8 +42,8 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.batching import UserBatches
 from recsys.training.objective import LossWeights, Objective
-from recsys.training.parallel import choose_device, is_first, join_processes, leave_processes
-from recsys.training.trainer import LoopSettings, Trainer
+from recsys.training.parallel import is_first, join_processes, leave_processes
+from recsys.training.trainer import Trainer
 
 PEAK_TFLOPS = {
     "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "B200": 2250, "A100": 312, "A10": 125,
@@ -253,22 +254,10 @@ def made_trainer(model: Recommender, histories: Sequences, size: Size, items_per
     """Return the loop that a full fine-tune runs, with the default settings but for the text items."""
     counts = np.bincount(histories.item_index, minlength=size.items).astype(np.float32)
     model.items.trained.copy_(torch.from_numpy(counts > 0))
-    training = TrainingSettings()
-    loop = LoopSettings(
-        epochs=1,
-        learning_rate=training.learning_rate,
-        text_learning_rate=training.text_learning_rate,
-        text_items_per_step=items_per_step,
-        text_epochs=1,
-        weight_decay=training.weight_decay,
-        warmup_share=training.warmup_share,
-        gradient_clip=training.gradient_clip,
-        gradient_accumulation=1,
-        seed=0,
-        averaging=training.weight_averaging,
-    )
-    batches = UserBatches(histories, model.settings.max_events, size.users_per_step, seed=0)
-    return Trainer(model, Objective(model, LossWeights(liking=0.0), counts), batches, loop)
+    training = TrainingSettings(epochs=1, text_epochs=1, text_items_per_step=items_per_step)
+    batches = UserBatches(histories, model.settings.max_events, size.users_per_step, training.seed)
+    weights = LossWeights(liking=0.0, rating=training.rating_weight)
+    return Trainer(model, Objective(model, weights, counts, training), batches, training)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

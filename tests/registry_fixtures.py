@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from recsys.model.checkpoint import save_recommender
     from recsys.model.recommender import Recommender
 
 ITEMS = [f"item{number}" for number in range(12)]
@@ -93,7 +94,7 @@ def make_training(tmp_path: Path, recommender: "Recommender") -> Callable[..., d
         model = recommender.clone()
         with torch.no_grad():
             model.items.ids.add_(bias)
-        model.save(folder / "checkpoint")
+        save_recommender(model, folder / "checkpoint")
         rows = [
             {"epoch": epoch, "loss": 1 / (1 + epoch), "validation_ndcg": 0.1 * epoch} for epoch in range(3)
         ]

@@ -156,13 +156,13 @@ def compare_candidate(
     user_attributes
         By user key, for slices.
     """
-    from recsys.model.recommender import Recommender
+    from recsys.model.checkpoint import load_recommender
 
     catalogue, sequences = snapshot.catalogue(), snapshot.sequences()
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
     since, guard_boundary = _untrained_since(list(folders.values()))
     scorers: dict[str, Scorer] = {
-        name: OwnEventTypes(Recommender.load(checkpoint).with_catalogue(catalogue), snapshot.event_types())
+        name: OwnEventTypes(load_recommender(checkpoint).with_catalogue(catalogue), snapshot.event_types())
         for name, checkpoint in folders.items()
     }
     baselines: dict[str, Scorer] = {}

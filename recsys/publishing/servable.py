@@ -28,17 +28,17 @@ def load_servable(settings: Settings, model_version: str) -> Servable:
         This code cannot read the checkpoint.
     """
     # torch and mlflow load here, not for those who only read what is published.
-    from recsys.model.recommender import Recommender
+    from recsys.model.checkpoint import load_recommender
     from recsys.registry.versions import download_checkpoint, load_version
 
     tags = load_version(settings, model_version).tags
-    model = Recommender.load(download_checkpoint(settings, model_version))
+    model = load_recommender(download_checkpoint(settings, model_version))
     return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), sentences)
 
 
 def sentences(scorer: Any) -> Explain:
     """Explain lists in one plain sentence for each item."""
-    from recsys.model.explanation import Explainer as Explanations
+    from recsys.model.explanation import ListExplainer
 
-    explanations = Explanations(scorer)
-    return lambda histories, users, items: explanations(histories, users, items).sentences()
+    explainer = ListExplainer(scorer)
+    return lambda histories, users, items: explainer(histories, users, items).sentences()

@@ -222,12 +222,12 @@ def _logged_model(client: MlflowClient, settings: Settings, run_id: str) -> str 
 
 def _log_model(run_id: str, checkpoint: Path) -> str:
     # torch and the model are needed for the example only, and not by those who just read the registry.
-    from recsys.model.recommender import Recommender
+    from recsys.model.checkpoint import load_recommender
     from recsys.registry import pyfunc_model
 
     if checkpoint.name != _CHECKPOINT:
         raise RegistryError(f"a checkpoint folder is named {_CHECKPOINT!r}, not {checkpoint.name!r}")
-    recommender = Recommender.load(checkpoint)
+    recommender = load_recommender(checkpoint)
     users, params = pyfunc_model.input_example(recommender)
     # A model that cannot answer its own example is not registered; MLflow would only warn.
     pyfunc_model.recommend(recommender, users, params)

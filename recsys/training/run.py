@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from recsys.errors import CheckpointError, ConfigurationError, RecsysError, TrainingError
-from recsys.model.checkpoint import read_manifest
+from recsys.model.checkpoint import load_recommender, read_manifest, save_recommender
+from recsys.model.device import choose_device
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.read import Snapshot, read_snapshot
@@ -23,7 +24,7 @@ from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
 from recsys.training.micro import fit_micro
-from recsys.training.parallel import barrier, choose_device, is_first, join_processes, leave_processes
+from recsys.training.parallel import barrier, is_first, join_processes, leave_processes
 from recsys.training.result import (
     CHECKPOINT_FOLDER,
     HISTORY_FILE,
@@ -128,7 +129,7 @@ def _fit(
                 report=report, on_step=on_step,
             )  # fmt: skip
     assert parent is not None
-    model = Recommender.load(parent, to_update=True)
+    model = load_recommender(parent, to_update=True)
     if model.event_types.names != snapshot.event_types().names:
         raise CheckpointError(
             f"the parent knows the event types {', '.join(model.event_types.names)}, the snapshot has "
@@ -166,7 +167,8 @@ def _write_checkpoint(
 ) -> None:
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save(
+    save_recommender(
+        model,
         temporary,
         kind=result.kind,
         trained_through=result.trained_through.to_dict(),

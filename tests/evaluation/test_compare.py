@@ -8,6 +8,7 @@ import torch
 from recsys.evaluation.compare import Comparison, OwnEventTypes, compare_candidate
 from recsys.evaluation.off_policy.log import screen_slates
 from recsys.evaluation.ranking.evaluate import CANDIDATE, CHAMPION
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import EncoderIdentity, Recommender
 from recsys.promotion.gate import decide
 from recsys.settings import ModelSettings, Settings
@@ -55,7 +56,7 @@ def save_model(catalogue, minute, tmp_path):
             torch.randn(len(catalogue), 4),
         ).eval()
         known = TrainedThrough(10, minute(trained_before)).to_dict()
-        model.save(tmp_path / name / "checkpoint", trained_through=known)
+        save_recommender(model, tmp_path / name / "checkpoint", trained_through=known)
         return tmp_path / name / "checkpoint"
 
     return save
@@ -114,11 +115,11 @@ def test_a_model_with_nan_weights_fails_by_name_and_the_champion_is_still_measur
 ):
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
     champion = save_model("champion", 20, seed=1)
-    broken = Recommender.load(save_model("candidate", 20))
+    broken = load_recommender(save_model("candidate", 20))
     with torch.no_grad():
         broken.items.ids.fill_(float("nan"))
     known = TrainedThrough(10, minute(20)).to_dict()
-    broken.save(tmp_path / "broken" / "checkpoint", trained_through=known)
+    save_recommender(broken, tmp_path / "broken" / "checkpoint", trained_through=known)
     compared = compare_candidate(
         snapshot,
         tmp_path / "broken" / "checkpoint",
@@ -163,7 +164,7 @@ def test_a_model_reads_the_event_types_it_knows_and_leaves_out_the_others(
     save_model, make_sequences, catalogue
 ):
     now = EventTypes.from_records([DISLIKE, LIKE, VIEW])
-    older = OwnEventTypes(Recommender.load(save_model("older", 1, types=(LIKE,))), now)
+    older = OwnEventTypes(load_recommender(save_model("older", 1, types=(LIKE,))), now)
     liked = [("ann", "a", 0, "like", "full"), ("ann", "b", 2, "like", "full")]
     viewed = [("ann", "c", 1, "view", "full")]
     alone = older.score(make_sequences(liked, catalogue))

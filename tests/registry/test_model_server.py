@@ -16,6 +16,7 @@ import pytest
 
 from recsys.local.ports import any_free_port
 from recsys.local.processes import end_processes
+from recsys.model.checkpoint import save_recommender
 from recsys.registry.connection import mlflow_client
 from recsys.registry.pyfunc_model import CHECKPOINT
 from recsys.registry.tracking import track_training
@@ -39,7 +40,7 @@ def server(
     folder = tmp_path_factory.mktemp("served")
     shutil.copyfile(empty_mlflow, folder / "mlflow.db")
     settings = Settings(home=folder / "home", mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    recommender.clone().save(folder / CHECKPOINT)
+    save_recommender(recommender.clone(), folder / CHECKPOINT)
     training = {
         "checkpoint": str(folder / CHECKPOINT),
         "kind": "full",

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import CheckpointError, ConfigurationError, TrainingError
-from recsys.model.recommender import Recommender
+from recsys.model.checkpoint import load_recommender
 from recsys.settings import Settings
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
@@ -107,7 +107,7 @@ def test_two_processes_train_like_one_and_a_second_call_returns_at_once(
     assert [row["epoch"] for row in two.epoch_history()] == [1, 2]
     assert two.snapshot_digest == snapshot.digest
     assert two.trained_through == read_snapshot(snapshot).trained_through
-    assert Recommender.load(two.checkpoint).items.trained.any()
+    assert load_recommender(two.checkpoint).items.trained.any()
     manifest = json.loads((Path(two.checkpoint) / "manifest.json").read_text())
     assert manifest["trained_through"] == two.trained_through.to_dict()
     before = (tmp_path / "two" / "result.json").stat().st_mtime_ns
@@ -122,7 +122,7 @@ def test_a_snapshot_larger_than_memory_trains_on_the_same_events_and_leaves_no_s
     for name, limit in (("whole", 10_000), ("divided", 100)):
         training = small.training.model_copy(update={"epochs": 1, "events_in_memory": limit})
         result = train("full", snapshot.uri, tmp_path / name, small.model_copy(update={"training": training}))
-        models[name] = Recommender.load(result.checkpoint)
+        models[name] = load_recommender(result.checkpoint)
     whole, divided = models["whole"], models["divided"]
     assert divided.popularity.counts.tolist() == whole.popularity.counts.tolist()
     assert divided.collaborative is not None
@@ -159,13 +159,13 @@ def test_a_micro_update_starts_from_its_parent(
     result = train("micro", fresh.uri, tmp_path / "micro", small, Path(parent.checkpoint))
     assert result.kind == "micro"
     assert result.trained_through.transaction_id > parent.trained_through.transaction_id
-    assert Recommender.load(result.checkpoint).popularity.counts.sum() > 0
+    assert load_recommender(result.checkpoint).popularity.counts.sum() > 0
     assert counted(result.checkpoint) > counted(parent.checkpoint)
 
 
 def counted(checkpoint: str) -> float:
     """Return how often users and items met, as collaborative filtering has counted it."""
-    collaborative = Recommender.load(checkpoint, to_update=True).collaborative
+    collaborative = load_recommender(checkpoint, to_update=True).collaborative
     assert collaborative is not None
     assert collaborative.co_occurrences is not None
     return float(collaborative.co_occurrences.counts.diagonal().sum())
@@ -181,7 +181,7 @@ def test_wrong_arguments_are_named(snapshot: SnapshotRef, small: Settings, tmp_p
         run_training("nightly", snapshot.uri, tmp_path, small)
     with pytest.raises(ConfigurationError, match="--parent"):
         train("micro", snapshot.uri, tmp_path, small)
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         train("micro", snapshot.uri, tmp_path, small, tmp_path)
     with pytest.raises(SystemExit):
         main(["sideways"])
