@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from recsys.model.checkpoint import load_recommender, save_recommender
-from recsys.model.comments import CommentReader
+from recsys.model.comments import MAX_TOKENS, CommentReader
 from recsys.model.recommender import Recommender
 from recsys.model.text_encoder import untrained_encoder
 from recsys.snapshot.event_types import EventTypes
@@ -86,7 +86,7 @@ def test_a_bad_comment_counts_like_a_dislike_and_a_good_one_like_a_like(model: R
 
 
 def test_equal_comments_are_encoded_once_for_all_models_of_a_process(model: Recommender) -> None:
-    encoder = untrained_encoder(model.comments.identity, model.comments.max_tokens, "comments")
+    encoder = untrained_encoder(model.comments.identity, MAX_TOKENS, "comments")
     model.read_comments(past(*[("comment", NONE, "so good")] * 3))
     before = encoder.computed_tokens
     model.clone().read_comments(past(*[("comment", NONE, "so good")] * 9))
