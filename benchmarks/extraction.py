@@ -104,7 +104,7 @@ def _child(what: str, url: str, root: Path) -> dict[str, Any]:
 
 def _take_snapshot(url: str, folder: Path) -> dict[str, Any]:
     from recsys.settings import Settings
-    from recsys.snapshot.write import take_full_snapshot
+    from recsys.snapshot.full import take_full_snapshot
     from recsys.warehouse.engine import connect
     from recsys.warehouse.windows import open_window
 

@@ -285,7 +285,7 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
     purpose[replayed[owner]] = code[Purpose.REPLAY]
     purpose[affected[owner]] = code[Purpose.HISTORY]
     purpose[(guard_users & ~affected)[owner] & (arrived.occurred_at < half)] = code[Purpose.GUARD]
-    purpose[fresh] = np.where(guard_users[owner[fresh]], code[Purpose.PROBE], code[Purpose.FRESH])
+    purpose[fresh] = np.where(guard_users[owner[fresh]], code[Purpose.FRESH_GUARD], code[Purpose.FRESH])
     # All that is fresh, and the latest of what was known, which in a user's order comes before it.
     known = np.bincount(owner[(purpose >= 0) & ~fresh], minlength=arrived.users)
     number = np.arange(arrived.events) - arrived.offsets[owner]

@@ -41,9 +41,10 @@ from benchmarks.made_warehouse import (
 )
 from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import micro_snapshot_parameters, take_micro_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.reservoir import write_reservoir
-from recsys.snapshot.write import micro_snapshot_parameters, take_full_snapshot, take_micro_snapshot
 from recsys.warehouse.engine import connect
 from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
