@@ -32,7 +32,8 @@ def snapshot(warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.Monke
     add_users(warehouse, *users)
     for minute, item in enumerate("abcdef"):
         rows = [(user, item, 60.0 * minute + number) for number, user in enumerate(users)]
-        add_feedback(warehouse, rows[::2], event_type="like", comment=f"good {item} " * 150)
+        # So long that COPY delivers a few rows at a time.
+        add_feedback(warehouse, rows[::2], event_type="like", comment=f"good {item} " * 4_500)
         add_feedback(warehouse, rows[1::2], event_type="dislike")
     return read_snapshot(take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings))
 
