@@ -13,14 +13,14 @@ _EXAMPLE = f"{_DRIVER}://user:password@host:5432/database"
 _CONNECT_TIMEOUT_SECONDS = 10
 # What Postgres answers when it runs but this URL is not let in: waiting does not help.
 _REFUSALS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied")
-# Options of libpq that asyncpg knows by the same name when they come in a URL.
+# Options of libpq that asyncpg accepts in a URL by the same name.
 _SHARED_OPTIONS = {
     *("passfile", "service", "target_session_attrs", "krbsrvname", "gsslib", "sslmode", "sslcert", "sslkey"),
     *("sslrootcert", "sslcrl", "sslpassword", "sslnegotiation"),
     *("ssl_min_protocol_version", "ssl_max_protocol_version"),
 }
 _SERVER_OPTIONS = {"application_name", "options"}
-# Options without which the same data comes over a connection that is as safe.
+# Options that change neither the data nor the safety of the connection; asyncpg does without them.
 _DISPENSABLE_OPTIONS = {
     *("client_encoding", "fallback_application_name", "tcp_user_timeout"),
     *("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
@@ -84,12 +84,14 @@ def warehouse_url(url: str) -> sa.URL:
 
 
 def asyncpg_arguments(url: sa.URL) -> dict[str, Any]:
-    """Return the arguments with which `asyncpg.connect` reaches what psycopg2 reaches by this URL.
+    """Return arguments for `asyncpg.connect` that make the connection psycopg2 makes with this URL.
+
+    asyncpg reads snapshots; everything else goes through psycopg2 (docs/performance.md has the figures).
 
     Raises
     ------
     ConfigurationError
-        The URL has an option that asyncpg does not know.
+        The URL has an option that asyncpg does not support.
     """
     options = url.get_dialect()().create_connect_args(url)[1]
     arguments: dict[str, Any] = {"timeout": float(options.pop("connect_timeout", _CONNECT_TIMEOUT_SECONDS))}
@@ -107,7 +109,7 @@ def asyncpg_arguments(url: sa.URL) -> dict[str, Any]:
     settings = {name: options.pop(name) for name in _SERVER_OPTIONS & options.keys()}
     if unknown := sorted(options.keys() - _DISPENSABLE_OPTIONS):
         raise ConfigurationError(
-            f"RECSYS_WAREHOUSE_URL has the option {unknown[0]!r}, which asyncpg, through which snapshots "
-            "are read, does not know: leave it out"
+            f"RECSYS_WAREHOUSE_URL has the option {unknown[0]!r}; asyncpg, which reads snapshots, does not "
+            "support it: remove it"
         )
     return {**arguments, "dsn": f"postgresql://?{urlencode(shared)}", "server_settings": settings}

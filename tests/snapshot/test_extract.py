@@ -189,6 +189,6 @@ def test_asyncpg_gets_the_same_connection_from_a_url_as_psycopg2(
     assert asyncpg_arguments(sa.make_url(url)) == {**defaults, **expected}
 
 
-def test_an_option_that_asyncpg_does_not_know_is_refused_by_name() -> None:
+def test_an_option_that_asyncpg_does_not_support_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match="channel_binding"):
         asyncpg_arguments(sa.make_url("postgresql+psycopg2://ann@db/shop?channel_binding=require"))
