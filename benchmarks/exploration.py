@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from recsys.catalogues.movielens import load_movielens
-from recsys.evaluation.off_policy.estimators import LoggedSlates, diagnose, estimate
+from recsys.evaluation.off_policy.diagnostics import diagnose
+from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 from recsys.evaluation.off_policy.slates import Greedy
 from recsys.publishing.diversity import POOL_FACTOR
 from recsys.publishing.exploration import Exploration

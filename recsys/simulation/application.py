@@ -66,7 +66,8 @@ class Application:
         user_ids = self._world.user_ids[visitors].tolist()
         with engine.connect() as connection:
             rows = connection.execute(
-                sa.text(read_statement("select_slates")), {"user_ids": user_ids, "positions": positions}
+                sa.text(read_statement("simulation/select_slates")),
+                {"user_ids": user_ids, "positions": positions},
             ).all()
         found = {row.user_id: row for row in rows}
         slates = np.full((len(user_ids), positions), NO_ITEM, dtype=np.int32)

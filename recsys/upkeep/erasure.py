@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
-from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
+from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_moves, lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, snapshots, users
 
@@ -162,8 +162,8 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
     for request_id in request_ids:
         with engine.begin() as connection:
             # Without these locks, rows moving to or from quarantine or to a partition would be missed.
-            take_turns(connection, MOVES_OF_FEEDBACK)
-            hold_partitions(connection)
+            lock(connection, FEEDBACK_MOVES)
+            block_partition_moves(connection)
             # The user may have got the hash after the request was made; files are searched by hash.
             key = (
                 sa.select(users.c.user_key)
@@ -179,7 +179,8 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
             if request is None:  # another process has already done it
                 continue
             removed = connection.execute(
-                sa.text(read_statement("erase_user")), {"request_id": request_id, "user_id": request.user_id}
+                sa.text(read_statement("upkeep/erase_user")),
+                {"request_id": request_id, "user_id": request.user_id},
             ).one()
             _add_to_receipt(connection, request_id, rows_removed=dict(removed._mapping))
             done.append(request)

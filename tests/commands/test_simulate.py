@@ -36,6 +36,7 @@ def _simulate(ratings: Path, *options: object):
     return CliRunner().invoke(app, ["simulate", "--data", str(ratings), *words], catch_exceptions=True)
 
 
+@pytest.mark.slow
 def test_policies_are_simulated_on_separate_systems(
     ratings: Path, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
