@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from recsys.local.stack import stop_stack
 from tests.compose_file import REPOSITORY
 from tests.e2e.demo_machine import Machine
 
@@ -54,25 +56,29 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
-def _members(wheel: Path) -> list[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        return archive.namelist()
-
-
-def test_wheel_contains_the_package_and_its_folders_and_nothing_else(wheel: Path) -> None:
-    members = _members(wheel)
-
-    assert {name.split("/")[0] for name in members} == {"recsys", members[-1].split("/")[0]}
-    for folder in ("sql", "dags", "plugins"):
-        tracked = _run("git", "ls-files", folder, folder=REPOSITORY).split()
-        assert tracked
-        assert {name for name in members if name.startswith(f"recsys/{folder}/")} == {
-            f"recsys/{path}" for path in tracked
-        }
-
-
-def test_demo_runs_from_the_wheel_in_any_folder(installed: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path)
+    yield machine
+    stop_stack(machine.home)
+
+
+def test_wheel_contains_the_package_with_its_folders_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        members = set(archive.namelist())
+    files = {
+        path.relative_to(REPOSITORY)
+        for folder in ("recsys", "sql", "dags", "plugins")
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+
+    packaged = {str(path if path.parts[0] == "recsys" else "recsys" / path) for path in files}
+
+    assert {name for name in members if ".dist-info/" not in name} == packaged
+
+
+def test_demo_runs_from_the_wheel_in_any_folder(installed: Path, machine: Machine, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     own = {name: value for name, value in machine.environment.items() if name != "PYTHONPATH"}
