@@ -16,7 +16,6 @@ from recsys.errors import RegistryError
 from recsys.promotion import ledger
 from recsys.promotion.decision import Decision
 from recsys.promotion.ledger import LedgerEntry
-from recsys.promotion.lock import registry_turn
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
@@ -26,6 +25,7 @@ from recsys.registry.versions import (
     tag_version,
 )
 from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def promote(
     ServiceUnavailableError
         MLflow is away. Nothing is changed, or the ledger only: then `reconcile_alias` ends the job.
     """
-    with registry_turn(engine):
+    with hold_lock(engine, MODEL_REGISTRY):
         load_version(settings, version)
         entry = ledger.promote(
             engine,
@@ -123,12 +123,12 @@ def carry_out(
 
 def reconcile_alias(engine: sa.Engine, settings: Settings) -> str | None:
     """Make the alias `champion` name the ledger's champion; return its version, None without one."""
-    with registry_turn(engine):
+    with hold_lock(engine, MODEL_REGISTRY):
         return follow_ledger(engine, settings)
 
 
 def follow_ledger(engine: sa.Engine, settings: Settings) -> str | None:
-    """Do what `reconcile_alias` does for a caller who has the registry's turn."""
+    """Do what `reconcile_alias` does for a caller that holds the lock `MODEL_REGISTRY`."""
     current = ledger.champion(engine)
     client = mlflow_client(settings)
     name = settings.registered_model
