@@ -22,7 +22,7 @@ from recsys.local.stack import stack_state, start_stack, stop_stack
 from recsys.local.state import ComponentPhase, StackPhase, StackState
 from recsys.promotion import ledger
 from recsys.registry.connection import mlflow_client
-from recsys.settings import ENV_FILE_NAME, Settings
+from recsys.settings import ENV_FILE_NAME, Settings, load_settings
 from tests.airflow_user import AirflowUser
 
 pytestmark = pytest.mark.e2e
@@ -53,6 +53,13 @@ def _recsys(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=400,
     )
+
+
+def _settings(home: Path) -> Settings:
+    """Return the settings that commands read from a home folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RECSYS_HOME", str(home))
+        return load_settings()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +100,7 @@ def test_printed_psql_command_works(up: tuple[Path, str]) -> None:
 
 def test_later_commands_find_the_stack(up: tuple[Path, str]) -> None:
     home, _ = up
-    settings = Settings(_env_file=home / ENV_FILE_NAME, home=home)  # type: ignore[call-arg]
+    settings = _settings(home)
 
     with sa.create_engine(settings.require_warehouse_url()).connect() as connection:
         assert connection.execute(sa.text("select count(*) from feedback")).scalar() == 0
@@ -198,7 +205,7 @@ def test_run_by_hand_goes_through_the_scheduler_and_ends(airflow: AirflowUser) -
 @pytest.fixture(scope="module")
 def versions(up: tuple[Path, str]) -> sa.Engine:
     """Register versions "1" to "3" without files, which promotion never reads; return the ledger engine."""
-    settings = Settings(_env_file=up[0] / ENV_FILE_NAME, home=up[0])  # type: ignore[call-arg]
+    settings = _settings(up[0])
     client = mlflow_client(settings)
     client.create_registered_model(settings.registered_model)
     run = client.create_run("0").info
