@@ -11,9 +11,8 @@ def environment_reads(source: str) -> list[int]:
     """Return the lines that read the environment or import a function that does.
 
     These are `os.environ`, `os.getenv` and `load_settings` in every spelling, and `BaseSettings`, whose
-    subclasses read the environment when they are created. Statements that only set a variable
-    (`os.environ.setdefault(...)`, `os.environ[...] = ...`) are allowed, because they configure other libraries
-    before their import.
+    subclasses read the environment when they are created. Statements that only set a variable are allowed
+    (`os.environ.setdefault(...)`, `os.environ[...] = ...`): they configure other libraries before import.
     """
     tree = ast.parse(source)
     allowed = {id(node) for statement in ast.walk(tree) for node in _written(statement)}

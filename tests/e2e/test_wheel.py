@@ -12,10 +12,12 @@ import pytest
 
 from recsys.local.stack import stop_stack
 from tests.compose_file import REPOSITORY
-from tests.e2e.demo_machine import Machine
+from tests.e2e.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
+_NOT_INHERITED = ("PYTHONPATH", "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST")
+"""Variables that would bring code from the repository into the new environment."""
 _UV = Path(sys.executable).with_name("uv")
 # uv does not read pip's variable for local wheel folders.
 _ENVIRONMENT = os.environ | {
@@ -57,10 +59,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    machine = Machine(tmp_path)
-    yield machine
-    stop_stack(machine.home)
+def new_stack(tmp_path: Path) -> Iterator[Stack]:
+    """An empty home folder and the files of the demo; the stack of the other tests is not used."""
+    new_stack = Stack(tmp_path)
+    yield new_stack
+    stop_stack(new_stack.home)
 
 
 def test_wheel_contains_the_package_with_its_folders_and_nothing_else(wheel: Path) -> None:
@@ -78,24 +81,24 @@ def test_wheel_contains_the_package_with_its_folders_and_nothing_else(wheel: Pat
     assert {name for name in members if ".dist-info/" not in name} == packaged
 
 
-def test_demo_runs_from_the_wheel_in_any_folder(installed: Path, machine: Machine, tmp_path: Path) -> None:
+def test_demo_runs_from_the_wheel_in_any_folder(installed: Path, new_stack: Stack, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    own = {name: value for name, value in machine.environment.items() if name != "PYTHONPATH"}
-    environment = own | {"PATH": os.pathsep.join([str(installed), os.environ["PATH"]])}
+    environment = {n: v for n, v in new_stack.environment.items() if n not in _NOT_INHERITED}
+    environment["PATH"] = os.pathsep.join([str(installed), os.environ["PATH"]])
 
     where = _run(
         installed / "python", "-c", "import recsys; print(recsys.__file__)", folder=elsewhere,
         environment=environment,
     )  # fmt: skip
     output = _run(
-        installed / "recsys", "demo", "--data", machine.data, folder=elsewhere, environment=environment
+        installed / "recsys", "demo", "--data", new_stack.data, folder=elsewhere, environment=environment
     )
 
     assert Path(where.strip()).is_relative_to(installed.parent)
-    report = json.loads((machine.home / "demo-report.json").read_text())
+    report = json.loads((new_stack.home / "demo-report.json").read_text())
     assert report["nightly"]["state"] == report["hourly"]["state"] == "success", output[-4000:]
     assert report["champion_version"] == "2"
     assert report["reconciled"] is True
     assert list(elsewhere.iterdir()) == []
-    assert machine.processes() == []
+    assert new_stack.processes() == []
