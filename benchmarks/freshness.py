@@ -258,7 +258,7 @@ def _fingerprint(dataset: Dataset, known: Sequences, settings: Settings) -> str:
 def _micro(
     parent: Recommender, sequences: Sequences, window: Window, half: int, settings: Settings
 ) -> tuple[Recommender, float]:
-    """Update on a window's events, as `sql/select_micro_snapshot.sql` would select them."""
+    """Update on a window's events, as `sql/snapshot/select_micro_snapshot.sql` would select them."""
     snapshot = _micro_snapshot(sequences, window, half, settings)
     started = time.process_time()
     update = fit_micro(parent, snapshot, _FOREVER, settings)

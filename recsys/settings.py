@@ -22,86 +22,111 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _below(limit: float | None, what: str) -> Any:
-    return Field(limit, description=f"{what} below; -inf: never")
+def _below(limit: float | None, meaning: str) -> Any:
+    return Field(limit, description=f"{meaning} below this; -inf: never")
 
 
-def _above(limit: float | None, what: str) -> Any:
-    return Field(limit, description=f"{what} above; inf: never")
+def _above(limit: float | None, meaning: str) -> Any:
+    return Field(limit, description=f"{meaning} above this; inf: never")
 
 
 class Bounds(_Section):
-    """Where an expectation on a window warns and where it fails the run."""
-
-    warn_min: float | None = _below(None, "warn")
-    warn_max: float | None = _above(None, "warn")
-    fail_min: float | None = _below(None, "fail")
-    fail_max: float | None = _above(None, "fail")
+    """Limits at which an expectation on a window warns and at which it fails the run."""
 
     @field_validator("*")
     @classmethod
     def _infinite_is_never(cls, limit: float | None) -> float | None:
-        # What an environment variable can say, where it cannot say "none".
+        # An environment variable can say "inf" but not None.
         return None if limit is None or math.isinf(limit) else limit
 
+    def limits(self, severity: Literal["warn", "fail"]) -> tuple[float | None, float | None]:
+        """Return the lowest and the highest value that passes at this severity; None: any."""
+        values = self.model_dump()
+        return values.get(f"{severity}_min"), values.get(f"{severity}_max")
 
-class ValidShareBounds(Bounds):
-    """Share of the window's rows that break no rule."""
 
-    warn_min: float | None = _below(0.9, "warn")
-    fail_min: float | None = _below(0.5, "fail")
+class LowerBounds(Bounds):
+    """Limits of a figure of which only a small value is bad."""
+
+    warn_min: float | None
+    fail_min: float | None
+
+
+class UpperBounds(Bounds):
+    """Limits of a figure of which only a large value is bad."""
+
+    warn_max: float | None
+    fail_max: float | None
+
+
+class ValidShareBounds(LowerBounds):
+    """Share of the window's rows that break no rule, 0 to 1."""
+
+    warn_min: float | None = _below(0.9, "warn when the share of rows that break no rule is")
+    fail_min: float | None = _below(0.5, "fail when the share of rows that break no rule is")
 
 
 class VolumeBounds(Bounds):
-    """Rows that arrived, relative to the median at the same hour of earlier weeks."""
+    """Rows that arrived, divided by the median at the same hour of earlier weeks."""
 
-    warn_min: float | None = _below(0.5, "warn")
-    warn_max: float | None = _above(2.0, "warn")
-    fail_min: float | None = _below(0.1, "fail")
-    fail_max: float | None = _above(10.0, "fail")
+    warn_min: float | None = _below(0.5, "warn when the ratio of rows to the usual number is")
+    warn_max: float | None = _above(2.0, "warn when the ratio of rows to the usual number is")
+    fail_min: float | None = _below(0.1, "fail when the ratio of rows to the usual number is")
+    fail_max: float | None = _above(10.0, "fail when the ratio of rows to the usual number is")
 
 
-class FreshnessBounds(Bounds):
+class FreshnessBounds(UpperBounds):
     """Age of the newest event when the window was opened, in hours."""
 
-    warn_max: float | None = _above(24.0, "warn")
+    warn_max: float | None = _above(24.0, "warn when the newest event's age in hours is")
+    fail_max: float | None = _above(None, "fail when the newest event's age in hours is")
 
 
-class NullRateBounds(Bounds):
-    """Share of nulls in a column, over what the same event types had in earlier windows."""
+class NullRateBounds(UpperBounds):
+    """Rise of the share of nulls in a column over earlier windows, -1 to 1, for the same event types."""
 
-    warn_max: float | None = _above(0.1, "warn")
-    fail_max: float | None = _above(0.5, "fail")
-
-
-class DriftBounds(Bounds):
-    """Population stability index against earlier windows; 0.1 is small, 0.25 large by convention."""
-
-    warn_max: float | None = _above(0.25, "warn")
-    fail_max: float | None = _above(1.0, "fail")
+    warn_max: float | None = _above(0.1, "warn when the rise of the share of nulls in a column is")
+    fail_max: float | None = _above(0.5, "fail when the rise of the share of nulls in a column is")
 
 
-class CoverageBounds(Bounds):
-    """Share of the different items or users that there could be, relative to earlier windows' median."""
+class DriftBounds(UpperBounds):
+    """Population stability index (PSI) against earlier windows; by convention 0.1 is small, 0.25 large."""
 
-    warn_min: float | None = _below(0.5, "warn")
-    fail_min: float | None = _below(0.1, "fail")
+    warn_max: float | None = _above(0.25, "warn when the population stability index is")
+    fail_max: float | None = _above(1.0, "fail when the population stability index is")
+
+
+class CoverageBounds(LowerBounds):
+    """Share of the possible items or users that occur, divided by earlier windows' median."""
+
+    warn_min: float | None = _below(0.5, "warn when the ratio of coverage to the usual coverage is")
+    fail_min: float | None = _below(0.1, "fail when the ratio of coverage to the usual coverage is")
 
 
 class ValidationSettings(_Section):
     """Limits of the row rules and the table expectations."""
 
-    max_comment_length: int = Field(10_000, ge=1, description="characters")
-    future_tolerance_minutes: int = Field(10, ge=0, description="clock skew an application may have")
-    earliest_year: int = Field(1990, description="older event times are malformed")
-    max_events_per_minute: int = Field(600, ge=1, description="of one user; more is a bot")
-    noisy_feedback: Literal["quarantine", "down_weight"] = Field(
-        "quarantine", description="contradictory and bot-like feedback: take out, or weigh its users less"
+    max_comment_length: int = Field(
+        10_000, ge=1, description="longest comment that is not quarantined, in characters"
     )
-    min_noisy_weight: float = Field(0.1, ge=0, le=1, description="weight of a user who gives noise only")
-    reference_days: int = Field(28, ge=1, description="age of earlier windows to compare with, at most")
-    min_reference_windows: int = Field(3, ge=1, description="with fewer, volume and coverage do not apply")
-    min_rows: int = Field(1_000, ge=1, description="with fewer, shares and distributions do not apply")
+    future_tolerance_minutes: int = Field(
+        10, ge=0, description="how far an application's clock may be ahead, in minutes"
+    )
+    max_events_per_minute: int = Field(
+        600, ge=1, description="most events of one user in a minute; more are taken for a bot"
+    )
+    noisy_feedback: Literal["quarantine", "down_weight"] = Field(
+        "quarantine",
+        description="contradictory and bot-like feedback: quarantine it, or give its users a lower weight",
+    )
+    min_noisy_weight: float = Field(
+        0.1, ge=0, le=1, description="weight of a user's feedback with down_weight when all of it is noise"
+    )
+    min_rows: int = Field(
+        1_000,
+        ge=1,
+        description="fewest rows in a window with which nulls, distributions and coverage are compared",
+    )
     valid_share: ValidShareBounds = ValidShareBounds()
     volume: VolumeBounds = VolumeBounds()
     freshness_hours: FreshnessBounds = FreshnessBounds()

@@ -16,7 +16,6 @@ from recsys.errors import RegistryError
 from recsys.promotion import ledger
 from recsys.promotion.decision import Decision
 from recsys.promotion.ledger import LedgerEntry
-from recsys.promotion.lock import registry_turn
 from recsys.promotion.outcome import state
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.registry.versions import (
@@ -27,6 +26,7 @@ from recsys.registry.versions import (
     tag_version,
 )
 from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def promote(
     ServiceUnavailableError
         MLflow does not answer. Nothing is changed, or only the ledger: `reconcile_alias` moves the alias.
     """
-    with registry_turn(engine):
+    with hold_lock(engine, MODEL_REGISTRY):
         load_version(settings, version)
         entry = ledger.promote(
             engine,
@@ -125,12 +125,12 @@ def carry_out(
 
 def reconcile_alias(engine: sa.Engine, settings: Settings) -> str | None:
     """Move the alias `champion` to the ledger's champion; return its version, None without one."""
-    with registry_turn(engine):
+    with hold_lock(engine, MODEL_REGISTRY):
         return follow_ledger(engine, settings)
 
 
 def follow_ledger(engine: sa.Engine, settings: Settings) -> str | None:
-    """Do the work of `reconcile_alias` for a caller who holds the registry lock."""
+    """Do the work of `reconcile_alias` for a caller who holds the lock `MODEL_REGISTRY`."""
     current = ledger.champion(engine)
     client = mlflow_client(settings)
     name = settings.registered_model

@@ -5,10 +5,10 @@ import sqlalchemy as sa
 from recsys.errors import RegistryError
 from recsys.promotion import ledger
 from recsys.promotion.ledger import LedgerEntry
-from recsys.promotion.lock import registry_turn
 from recsys.promotion.promote import follow_ledger
 from recsys.registry.versions import download_checkpoint
 from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
 
 REASON = "rolled_back"
 
@@ -44,7 +44,7 @@ def roll_back(
     PromotionConflictError
         Another version has become champion in the meantime. Nothing is changed.
     """
-    with registry_turn(engine):
+    with hold_lock(engine, MODEL_REGISTRY):
         if run_key is not None and (done := ledger.decision_of_run(engine, run_key)) is not None:
             follow_ledger(engine, settings)
             return done

@@ -40,7 +40,7 @@ def stage_comment_sentiment(
     if settings.comments_per_item < LEAST_PEOPLE:
         return 0
     rows = connection.execute(
-        sa.text(read_statement("select_item_comments")),
+        sa.text(read_statement("publishing/select_item_comments")),
         {
             "through_transaction_id": through_transaction_id,
             "least_people": LEAST_PEOPLE,

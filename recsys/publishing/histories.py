@@ -17,8 +17,7 @@ from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.sequences import Sequences
-from recsys.warehouse.literals import render_literals
-from recsys.warehouse.statements import read_statement
+from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.tables import items
 
 _TYPES = {
@@ -67,7 +66,9 @@ class UserBatch:
 
 def read_horizon(connection: sa.Connection) -> int:
     """Return the transaction id below which feedback is validated and may be read by the model."""
-    horizon: int = connection.execute(sa.text(read_statement("compute_publication_horizon"))).scalar_one()
+    horizon: int = connection.execute(
+        sa.text(read_statement("publishing/compute_publication_horizon"))
+    ).scalar_one()
     connection.commit()
     return horizon
 
@@ -81,7 +82,7 @@ def count_items(connection: sa.Connection) -> int:
 
 def read_catalogue(connection: sa.Connection) -> Catalogue:
     """Read all items, also those that may not be recommended, ordered by id."""
-    rows = connection.exec_driver_sql(read_statement("select_items")).all()
+    rows = connection.exec_driver_sql(read_statement("snapshot/select_items")).all()
     connection.commit()
     return Catalogue.build(
         item_ids=[row.item_id for row in rows],
@@ -126,7 +127,7 @@ def read_histories(
         events = _copy(
             connection,
             render_literals(
-                read_statement("select_user_events"),
+                read_statement("publishing/select_user_events"),
                 {"lower": first, "upper": last, "through_transaction_id": through_transaction_id},
             ),
         )
@@ -172,7 +173,7 @@ def _comments(
     found = _copy(
         connection,
         render_literals(
-            read_statement("select_user_comments"),
+            read_statement("publishing/select_user_comments"),
             {"lower": first, "upper": last, "through_transaction_id": through_transaction_id},
         ),
     ).combine_chunks()
@@ -181,13 +182,15 @@ def _comments(
 
 
 def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:
-    statement = render_literals(read_statement("select_staged_user_keys"), {"lower": first, "upper": last})
+    statement = render_literals(
+        read_statement("publishing/select_staged_user_keys"), {"lower": first, "upper": last}
+    )
     return list(connection.exec_driver_sql(statement).scalars())
 
 
 def _seeds(connection: sa.Connection, first: int, last: int, publication_seed: int) -> NDArray[np.int64]:
     statement = render_literals(
-        read_statement("select_staged_user_seeds"),
+        read_statement("publishing/select_staged_user_seeds"),
         {"lower": first, "upper": last, "publication_seed": publication_seed},
     )
     return np.array(connection.exec_driver_sql(statement).scalars().all(), dtype=np.int64)

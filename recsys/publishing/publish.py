@@ -34,14 +34,14 @@ logger = logging.getLogger(__name__)
 Scope = Literal["all", "affected"]
 _ATTEMPTS = 2
 _SWAP = (
-    "delete_stale_lists",
-    "delete_stale_user_vectors",
-    "delete_stale_item_vectors",
-    "delete_stale_comment_sentiment",
-    "merge_into_recommendation_lists",
-    "merge_into_user_vectors",
-    "merge_into_item_vectors",
-    "merge_into_comment_sentiment",
+    "publishing/delete_stale_lists",
+    "publishing/delete_stale_user_vectors",
+    "publishing/delete_stale_item_vectors",
+    "publishing/delete_stale_comment_sentiment",
+    "publishing/merge_into_recommendation_lists",
+    "publishing/merge_into_user_vectors",
+    "publishing/merge_into_item_vectors",
+    "publishing/merge_into_comment_sentiment",
 )
 
 
@@ -207,7 +207,9 @@ def _swap(
             "everyone": everyone,
             "through_transaction_id": through,
         }
-        publication = connection.execute(sa.text(read_statement("insert_publication")), parameters).one()
+        publication = connection.execute(
+            sa.text(read_statement("publishing/insert_publication")), parameters
+        ).one()
         parameters["publication_id"] = publication.publication_id
         for name in _SWAP:
             connection.execute(sa.text(read_statement(name)), parameters)

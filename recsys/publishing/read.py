@@ -48,7 +48,7 @@ def published_recommendations(engine: sa.Engine, user_id: str, k: int) -> Recomm
     """
     with engine.connect() as connection:
         rows = connection.execute(
-            sa.text(read_statement("select_recommendations")), {"user_id": user_id, "k": k}
+            sa.text(read_statement("publishing/select_recommendations")), {"user_id": user_id, "k": k}
         ).all()
         known = connection.execute(sa.select(users.c.user_id).where(users.c.user_id == user_id)).first()
     if known is None:

@@ -54,7 +54,7 @@ def staging_session(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Yield a session with empty staging tables, for someone who publishes nothing."""
     connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
     try:
-        connection.exec_driver_sql(read_statement("create_publication_staging"))
+        connection.exec_driver_sql(read_statement("publishing/create_publication_staging"))
         connection.commit()
         yield connection
     finally:
@@ -75,7 +75,7 @@ def empty_staging(connection: sa.Connection) -> None:
 def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_id: int) -> int:
     """Number the users to score and return how many they are."""
     result = connection.execute(
-        sa.text(read_statement("stage_users")),
+        sa.text(read_statement("publishing/stage_users")),
         {"everyone": everyone, "since_transaction_id": since_transaction_id},
     )
     connection.exec_driver_sql("analyze staged_users")
@@ -85,7 +85,7 @@ def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_
 
 def stage_user(connection: sa.Connection, user_id: str) -> int:
     """Stage one user; return 0 when the warehouse does not know them."""
-    result = connection.execute(sa.text(read_statement("stage_user")), {"user_id": user_id})
+    result = connection.execute(sa.text(read_statement("publishing/stage_user")), {"user_id": user_id})
     connection.commit()
     return result.rowcount
 

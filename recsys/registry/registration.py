@@ -30,6 +30,7 @@ from recsys.registry.versions import (
     folder_digest,
     registered_version,
 )
+from recsys.resources import checkout
 from recsys.settings import Settings
 from recsys.training.result import TrainingResult
 
@@ -87,8 +88,8 @@ def code_version() -> str:
     """Return the version of this package, with the commit in a checkout."""
     released = metadata.version("recsys")
     git = shutil.which("git")
-    root = Path(__file__).resolve().parents[2]
-    if git is None or not (root / ".git").exists():
+    root = checkout()
+    if git is None or root is None or not (root / ".git").exists():
         return released
     command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

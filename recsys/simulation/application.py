@@ -66,7 +66,8 @@ class Application:
         names = self._world.user_ids[visitors].tolist()
         with engine.connect() as connection:
             rows = connection.execute(
-                sa.text(read_statement("select_slates")), {"user_ids": names, "positions": positions}
+                sa.text(read_statement("simulation/select_slates")),
+                {"user_ids": names, "positions": positions},
             ).all()
         found = {row.user_id: row for row in rows}
         slates = np.full((len(names), positions), NO_ITEM, dtype=np.int32)

@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from recsys.errors import ServiceUnavailableError
-from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
+from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_moves, lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, snapshots, users
 
@@ -160,8 +160,8 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
     for request_id in request_ids:
         with engine.begin() as connection:
             # A row that is on its way to quarantine, or back, or to a partition would be overlooked.
-            take_turns(connection, MOVES_OF_FEEDBACK)
-            hold_partitions(connection)
+            lock(connection, FEEDBACK_MOVES)
+            block_partition_moves(connection)
             # The hash may have been given to the user only after the request; it is needed for the files.
             key = (
                 sa.select(users.c.user_key)
@@ -177,7 +177,8 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
             if request is None:  # another process was faster
                 continue
             removed = connection.execute(
-                sa.text(read_statement("erase_user")), {"request_id": request_id, "user_id": request.user_id}
+                sa.text(read_statement("upkeep/erase_user")),
+                {"request_id": request_id, "user_id": request.user_id},
             ).one()
             _add_to_receipt(connection, request_id, rows_removed=dict(removed._mapping))
             done.append(request)

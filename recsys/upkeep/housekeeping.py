@@ -115,7 +115,7 @@ def _retire_partitions(engine: sa.Engine, settings: Settings) -> int:
 def _look_at_oldest_transaction(engine: sa.Engine, settings: Settings) -> int:
     """Alert when a transaction that was left open keeps windows from going on; return its age in minutes."""
     with engine.connect() as connection:
-        holder = connection.execute(sa.text(read_statement("select_horizon_holder"))).first()
+        holder = connection.execute(sa.text(read_statement("upkeep/select_horizon_holder"))).first()
     if holder is None or holder.minutes is None:
         return 0
     if holder.minutes > settings.alerts.max_open_transaction_minutes:
@@ -169,7 +169,7 @@ def _remove_old_snapshots(engine: sa.Engine, settings: Settings) -> int:
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
     with engine.connect() as connection:
-        statement = sa.text(read_statement("select_expired_snapshots"))
+        statement = sa.text(read_statement("upkeep/select_expired_snapshots"))
         expired = set(connection.scalars(statement, {"days": settings.retention.snapshots_days}))
     old = [folder for folder in snapshot_folders(settings.snapshots) if folder.uri in expired]
     left_over = [

@@ -12,11 +12,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from recsys.promotion import ledger
-from recsys.promotion.lock import registry_turn
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors, quoted
 from recsys.registry.evaluation_files import remove_figures_by_user
 from recsys.registry.versions import PARENT
 from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def prune_versions(engine: sa.Engine, settings: Settings) -> PruneReport:
     client = mlflow_client(settings)
     before = datetime.now(UTC) - timedelta(days=settings.retention.model_versions_days)
     removed = []
-    with registry_turn(engine), mlflow_errors(settings, "remove old model versions"):
+    with hold_lock(engine, MODEL_REGISTRY), mlflow_errors(settings, "remove old model versions"):
         versions = _versions(client, settings)
         kept = _kept(engine, settings, client, versions)
         for number in [number for number in versions if number not in kept]:

@@ -48,7 +48,7 @@ def continue_after_restore(engine: sa.Engine) -> RestoreReport:
         # Waits for open writers and openers of windows, and holds back new ones until the commit.
         connection.execute(sa.text("LOCK TABLE feedback, windows IN SHARE ROW EXCLUSIVE MODE"))
         offset = connection.scalar(sa.text("SELECT warehouse_rebase_transaction_ids()"))
-        moved = connection.execute(sa.text(read_statement("move_unread_feedback"))).rowcount
+        moved = connection.execute(sa.text(read_statement("upkeep/move_unread_feedback"))).rowcount
         missing = grant_roles(connection)
         first = connection.scalar(sa.text("SELECT warehouse_transaction_id()"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

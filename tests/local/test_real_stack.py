@@ -1,4 +1,4 @@
-"""The real Postgres, MLflow and Airflow, once: started by the command, used, stopped by the command."""
+"""The real Postgres, MLflow and Airflow: started by `recsys up`, used, stopped by `recsys down`."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import StackError
-from recsys.local.airflow_client import AirflowClient, DagRun
+from recsys.local.airflow_client import DagRun
 from recsys.local.home import StackHome
 from recsys.local.processes import marked_processes
 from recsys.local.stack import stack_state, start_stack, stop_stack
@@ -23,16 +23,17 @@ from recsys.local.state import ComponentPhase, StackPhase, StackState
 from recsys.promotion import ledger
 from recsys.registry.connection import mlflow_client
 from recsys.settings import ENV_FILE_NAME, Settings
+from tests.airflow_user import AirflowUser
 
 pytestmark = pytest.mark.e2e
 
 _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 _PATIENCE = 900.0
-"""Seconds until a test gives up on Airflow: many, because a busy machine is slow and no failure."""
+"""Seconds until a test gives up on Airflow: long, because a slow machine is not a failure."""
 
 
 def _dag_bundles() -> list[dict[str, object]]:
-    """The product's DAGs, and those that only tests run."""
+    """Return the DAG bundles: the DAGs of the product and those of the tests."""
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     return [
         {"name": "dags-folder", "classpath": local, "kwargs": {}},
@@ -56,7 +57,7 @@ def _recsys(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A home folder with a running stack, and what `recsys up` printed."""
+    """Home folder of a running stack, and the output of `recsys up`."""
     home = tmp_path_factory.mktemp("stack") / "home"
     try:
         started = _recsys(home, "up", "--no-schedules")
@@ -67,8 +68,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
 
 
 @pytest.fixture(scope="module")
-def airflow(up: tuple[Path, str]) -> Iterator[AirflowClient]:
-    with AirflowClient.for_home(up[0]) as client:
+def airflow(up: tuple[Path, str]) -> Iterator[AirflowUser]:
+    with AirflowUser.for_home(up[0]) as client:
         yield client
 
 
@@ -132,7 +133,7 @@ def test_second_up_says_so(up: tuple[Path, str]) -> None:
     again = _recsys(home, "up")
 
     assert again.returncode == 0
-    assert "up already" in again.stdout
+    assert "already up" in again.stdout
     assert stack_state(home).airflow_url in again.stdout
     assert stack_state(home).supervisor_pid == pid
 
@@ -141,11 +142,11 @@ def test_airflow_refuses_who_does_not_know_the_password(up: tuple[Path, str]) ->
     url = stack_state(up[0]).airflow_url
 
     assert httpx.get(f"{url}/api/v2/dags", trust_env=False).status_code == 401
-    with AirflowClient(url, "admin", "guessed") as stranger, pytest.raises(StackError, match="password"):
+    with AirflowUser(url, "admin", "guessed") as stranger, pytest.raises(StackError, match="password"):
         stranger.runs("nightly_training")
 
 
-def test_pool_for_one_writer_of_models_exists(airflow: AirflowClient) -> None:
+def test_pool_for_one_writer_of_models_exists(airflow: AirflowUser) -> None:
     airflow.ensure_pool("model_writer", slots=1, description="again")
 
     assert airflow.pool_slots("model_writer") == 1
@@ -172,7 +173,7 @@ mlflow.MlflowClient().create_registered_model("stack")
     assert [path.read_text() for path in (home / "mlflow").rglob("note.txt")] == ["kept"]
 
 
-def test_run_by_hand_goes_through_the_scheduler_and_ends(airflow: AirflowClient) -> None:
+def test_run_by_hand_goes_through_the_scheduler_and_ends(airflow: AirflowUser) -> None:
     seen: list[str] = []
     airflow.wait_for_dag("publish_recommendations", timeout=_PATIENCE)
     airflow.unpause("publish_recommendations")
@@ -183,7 +184,7 @@ def test_run_by_hand_goes_through_the_scheduler_and_ends(airflow: AirflowClient)
         "publish_recommendations", run_id, timeout=_PATIENCE, on_progress=lambda run: seen.append(run.state)
     )
 
-    # Nothing has been trained: the run has nothing to publish, and says so by skipping.
+    # No model has been trained, so the run has nothing to publish and skips.
     assert run.state in ("success", "failed")
     assert seen[-1] == run.state
     assert "skipped" in run.tasks.values(), airflow.failed_logs("publish_recommendations", run_id)
@@ -196,7 +197,7 @@ def test_run_by_hand_goes_through_the_scheduler_and_ends(airflow: AirflowClient)
 
 @pytest.fixture(scope="module")
 def versions(up: tuple[Path, str]) -> sa.Engine:
-    """Registered versions "1" to "3" without files, which promotion does not read; the ledger's engine."""
+    """Register versions "1" to "3" without files, which promotion never reads; return the ledger engine."""
     settings = Settings(_env_file=up[0] / ENV_FILE_NAME, home=up[0])  # type: ignore[call-arg]
     client = mlflow_client(settings)
     client.create_registered_model(settings.registered_model)
@@ -208,12 +209,11 @@ def versions(up: tuple[Path, str]) -> sa.Engine:
     return sa.create_engine(settings.require_warehouse_url())
 
 
-def _answer(airflow: AirflowClient, dag_id: str, run_id: str, option: str) -> DagRun:
-    """Answer whenever asked, until the run ends.
+def _answer(airflow: AirflowUser, dag_id: str, run_id: str, option: str) -> DagRun:
+    """Answer every question of a run until it ends.
 
-    Airflow 3.3 takes a task for dead, and its next try asks again, when the answer comes before the
-    scheduler has heard that the worker which asked has ended (apache/airflow#72716): within a second or
-    two, which only a program answers in.
+    When an answer arrives within a second or two, before the scheduler knows that the worker has exited,
+    Airflow 3.3 treats the task as dead, and its next try asks again (apache/airflow#72716).
     """
 
     def answer_if_asked(run: DagRun) -> None:
@@ -231,7 +231,7 @@ def _answer(airflow: AirflowClient, dag_id: str, run_id: str, option: str) -> Da
     ],
 )
 def test_person_decides_in_the_ui_and_the_ledger_says_who_and_when(
-    airflow: AirflowClient,
+    airflow: AirflowUser,
     versions: sa.Engine,
     version: str,
     opponent: str | None,
@@ -261,7 +261,7 @@ def test_person_decides_in_the_ui_and_the_ledger_says_who_and_when(
     assert run.tasks["promote"] == ("success" if option == "Approve" else "skipped")
 
 
-def test_question_without_an_answer_in_time_is_held(airflow: AirflowClient, versions: sa.Engine) -> None:
+def test_question_without_an_answer_in_time_is_held(airflow: AirflowUser, versions: sa.Engine) -> None:
     dag_id = "approval_too_late"
     airflow.wait_for_dag(dag_id, timeout=_PATIENCE)
     run_id = airflow.trigger_dag(dag_id, {"version": "3", "opponent": "1"})
@@ -277,7 +277,7 @@ def test_question_without_an_answer_in_time_is_held(airflow: AirflowClient, vers
     assert current.model_version == "1"
 
 
-def test_run_whose_gate_decides_alone_asks_nobody(airflow: AirflowClient, versions: sa.Engine) -> None:
+def test_run_whose_gate_decides_alone_asks_nobody(airflow: AirflowUser, versions: sa.Engine) -> None:
     dag_id = "approval_in_time"
     run_id = airflow.trigger_dag(dag_id, {"version": "3", "opponent": "1", "action": "promote"})
 
@@ -288,13 +288,13 @@ def test_run_whose_gate_decides_alone_asks_nobody(airflow: AirflowClient, versio
     assert (entry.action, entry.model_version) == ("promote", "3")
 
 
-def test_log_of_a_task_can_be_read(airflow: AirflowClient) -> None:
+def test_log_of_a_task_can_be_read(airflow: AirflowUser) -> None:
     (run,) = airflow.runs("publish_recommendations", run_type="manual")
 
     assert "publish" in airflow.task_log(run.dag_id, run.run_id, "publish")
 
 
-def test_unknown_dag_is_named(airflow: AirflowClient) -> None:
+def test_unknown_dag_is_named(airflow: AirflowUser) -> None:
     with pytest.raises(StackError, match="no_such_dag"):
         airflow.wait_for_dag("no_such_dag", timeout=0)
 

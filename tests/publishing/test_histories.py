@@ -20,7 +20,7 @@ def read(
 ) -> tuple[list[str], list[UserBatch]]:
     """Item ids of the catalogue and the batches of all users."""
     with publishing_session(shop.engine) as connection:
-        horizon = connection.scalar(sa.text(read_statement("compute_publication_horizon")))
+        horizon = connection.scalar(sa.text(read_statement("publishing/compute_publication_horizon")))
         catalogue = read_catalogue(connection)
         users = stage_users(connection, everyone=True, since_transaction_id=0)
         batches = read_histories(

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from recsys.local.ports import any_free_port
-from recsys.local.processes import end_processes
+from recsys.local.processes import stop_processes
 from recsys.registry.connection import mlflow_client
 from recsys.registry.pyfunc_model import CHECKPOINT
 from recsys.registry.registration import register_version
@@ -77,7 +77,7 @@ def server(
         with contextlib.suppress(psutil.NoSuchProcess):
             started = psutil.Process(process.pid)
             everything = [started, *started.children(recursive=True)]
-            end_processes(lambda: [each for each in everything if _runs(each)], grace_seconds=5)
+            stop_processes(lambda: [each for each in everything if _runs(each)], grace_seconds=5)
         process.wait()
 
 

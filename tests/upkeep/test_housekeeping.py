@@ -15,7 +15,7 @@ from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.snapshot.write import take_full_snapshot
 from recsys.upkeep.housekeeping import keep_house
 from recsys.warehouse import partitions
-from recsys.warehouse.partitions import ensure_ahead, list_partitions
+from recsys.warehouse.partitions import ensure_ahead
 from recsys.warehouse.windows import open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users
 
@@ -37,12 +37,12 @@ def test_a_quiet_day_changes_nothing(warehouse: sa.Engine, settings: Settings) -
     assert all(value in (0, []) for value in vars(report).values())
 
 
-def test_partitions_are_made_ahead_and_listed(warehouse: sa.Engine) -> None:
-    before = list_partitions(warehouse)
-    assert before[-1].name == "feedback_default"
+def test_partitions_are_made_ahead(warehouse: sa.Engine) -> None:
+    before = sa.inspect(warehouse).get_table_names(schema="partitions")
+    assert "feedback_default" in before
     made = ensure_ahead(warehouse, 8)
     assert made > 0
-    assert len(list_partitions(warehouse)) == len(before) + made
+    assert len(sa.inspect(warehouse).get_table_names(schema="partitions")) == len(before) + made
     assert ensure_ahead(warehouse, 8) == 0
 
 
@@ -67,7 +67,7 @@ def test_a_long_reader_keeps_a_partition_from_being_made_and_nobody_from_writing
         retention = settings.retention.model_copy(update={"partitions_ahead_months": later})
         report = keep_house(warehouse, settings.model_copy(update={"retention": retention}))
     assert report.partitions_made == 0
-    assert "ALERT the partition of the month" in caplog.text
+    assert "ALERT the partition for the month" in caplog.text
     assert ensure_ahead(warehouse, later) > 0
 
 

@@ -83,7 +83,9 @@ def read_slates(
     parameters = {"since": since, "until": until, "event_types": list(event_types)}
     with engine.connect() as connection:
         rows = (
-            connection.execute(sa.text(read_statement("select_logged_slates")), parameters).mappings().all()
+            connection.execute(sa.text(read_statement("evaluation/select_logged_slates")), parameters)
+            .mappings()
+            .all()
         )
     return screen_slates([dict(row) for row in rows], catalogue, known_versions(engine))
 
