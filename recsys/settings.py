@@ -230,27 +230,26 @@ class MicroUpdateSettings(_Section):
 
 
 class EvaluationSettings(_Section):
-    """Held-out evaluation."""
+    """Evaluation of a candidate on held-out feedback and on logged slates."""
 
-    k: int = Field(10, ge=1)
-    holdout_share: float = Field(0.1, gt=0, lt=1, description="latest share of the feedback")
-    max_cases_per_user: int = Field(20, ge=1)
-    max_users: int = Field(20_000, ge=1)
-    bootstrap_resamples: int = Field(10_000, ge=100)
-    confidence: float = Field(0.95, gt=0, lt=1)
-    collaborative_filtering_lambda: float = Field(100.0, gt=0)
+    k: int = Field(10, ge=1, description="length of the evaluated lists, items")
+    holdout_share: float = Field(0.1, gt=0, lt=1, description="latest share of all feedback that is held out")
+    max_cases_per_user: int = Field(
+        20, ge=1, description="held-out events of one user that count, the earliest first"
+    )
+    max_users: int = Field(20_000, ge=1, description="evaluated users; more are sampled")
+    bootstrap_resamples: int = Field(10_000, ge=100, description="resamples of users behind each interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals, share")
     item_slices: tuple[str, ...] = Field((), description="item attributes to slice by, as a JSON list")
     user_slices: tuple[str, ...] = Field((), description="user attributes to slice by, as a JSON list")
-    max_slices_per_attribute: int = Field(10, ge=1, description="most frequent values of an attribute")
-    min_slice_users: int = Field(20, ge=2, description="smaller slices are neither compared nor in fairness")
-    power: float = Field(0.8, gt=0, lt=1, description="of the minimum detectable effect")
-    off_policy_days: int = Field(28, ge=0, description="age of logged slates that are weighted; 0: none")
-    off_policy_event_types: tuple[str, ...] = Field(
-        ("click",), description="feedback on a shown item that counts as its reward, as a JSON list"
+    off_policy_days: int = Field(
+        28, ge=0, description="largest age of the logged slates that are weighted, days; 0: none"
     )
-    off_policy_clip: float | None = Field(50.0, gt=0, description="largest importance weight")
+    off_policy_event_types: tuple[str, ...] = Field(
+        ("click",), description="types of feedback on a shown item that are its reward, as a JSON list"
+    )
     off_policy_min_slates: float = Field(
-        200.0, ge=1, description="effective sample size below which nothing is concluded"
+        200.0, ge=1, description="smallest effective sample size that allows a conclusion, slates"
     )
 
 
@@ -258,85 +257,123 @@ GateAction = Literal["reject", "hold", "ask", "ignore"]
 
 
 class GateSettings(_Section):
-    """Promotion gate. Margins are relative to the champion's value."""
+    """Promotion gate. A margin is a share of the champion's value unless it is absolute."""
 
-    non_inferiority_margin: float = Field(0.05, ge=0, description="NDCG@k; lower bound of the interval")
-    require_superiority: bool = Field(False, description="nightly: promote only what is shown to be better")
-    coverage_margin: float = Field(0.3, ge=0)
-    forgetting_margin: float = Field(0.05, ge=0, description="micro-update: NDCG@k on the guard users")
-    min_evaluated_users: int = Field(
-        30, ge=1, description="fewer promote nothing; so few guard users do not tell what is forgotten"
+    non_inferiority_margin: float = Field(
+        0.05, ge=0, description="largest loss of NDCG@k to exclude; share of the champion's"
     )
-    slice_margin: float = Field(0.2, ge=0, description="NDCG@k on a slice of users or items")
-    diversity_margin: float = Field(0.3, ge=0, description="fall of the lists' intra-list diversity")
-    novelty_margin: float = Field(0.3, ge=0, description="fall of the lists' novelty: popularity bias")
-    calibration_margin: float = Field(0.1, ge=0, description="rise of the liking head's ECE; absolute")
-    auc_margin: float = Field(0.05, ge=0, description="fall of the liking head's AUC; absolute")
-    off_policy_margin: float = Field(0.1, ge=0, description="reward of a slate, by logged propensities")
+    require_superiority: bool = Field(
+        False, description="nightly: promote only candidates that are shown to be better"
+    )
+    coverage_margin: float = Field(
+        0.3, ge=0, description="largest fall of catalogue coverage; share of the champion's"
+    )
+    forgetting_margin: float = Field(
+        0.05, ge=0, description="micro-update: largest fall of NDCG@k on guard users; share of the champion's"
+    )
+    min_evaluated_users: int = Field(
+        30, ge=1, description="smallest number of users for a decision, and of guard users for forgetting"
+    )
+    slice_margin: float = Field(
+        0.2, ge=0, description="largest loss of NDCG@k on a slice; share of the champion's"
+    )
+    list_margin: float = Field(
+        0.3, ge=0, description="largest fall of the lists' diversity and novelty; share of the champion's"
+    )
+    calibration_margin: float = Field(
+        0.1, ge=0, description="largest rise of the liking head's calibration error (ECE); absolute"
+    )
+    auc_margin: float = Field(0.05, ge=0, description="largest fall of the liking head's AUC; absolute")
+    off_policy_margin: float = Field(
+        0.1, ge=0, description="largest loss of reward on logged slates to exclude; share of the champion's"
+    )
     on_fail: dict[str, GateAction] = Field(
-        {}, description="what a failed check does, by its name, as JSON; the others do what docs say"
+        {}, description="action after a failed check, by check name, as JSON; defaults: docs/evaluation.md"
     )
     on_inconclusive: dict[str, GateAction] = Field(
-        {}, description="what a check that cannot tell does, by its name, as JSON"
+        {}, description="action after an inconclusive check, by check name, as JSON"
     )
 
 
 class ApprovalSettings(_Section):
-    """Promotions that wait for a person in the Airflow UI."""
+    """Approval of promotions by a person in the Airflow UI."""
 
     required_for: Literal["none", "full", "micro", "all"] = Field(
-        "none", description="kind of models; full: nightly, micro: hourly"
+        "none", description="models that need approval; full: nightly, micro: hourly"
     )
-    timeout_hours: float = Field(4.0, gt=0, description="no answer until then: the champion stays")
+    timeout_hours: float = Field(
+        4.0, gt=0, description="wait for an answer, hours; without one the champion stays"
+    )
     approvers: tuple[str, ...] = Field(
-        (), description="Airflow users, as a JSON list; empty: everybody who may edit the DAG"
+        (), description="Airflow users who may answer, as a JSON list; empty: all who may edit the DAG"
     )
 
 
 class ExplorationSettings(_Section):
-    """Lists that are drawn around the ranking, so that their logs tell something of other models."""
+    """Exploration: lists drawn at random around the ranking, so that their logs can evaluate other models."""
 
     share: float = Field(
-        0.0, ge=0, le=1, description="of a publication's lists that are drawn; 0: none, propensities are 1"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of lists that are drawn at random (0 to 1); 0 turns exploration off",
     )
     temperature: float = Field(
-        0.3, ge=0.1, le=10, description="rank r is drawn with odds r ** (-1 / temperature); low: near the top"
+        0.3,
+        ge=0.1,
+        le=10,
+        description="spread of drawn lists (no unit): rank r has odds r ** (-1 / temperature); lower values "
+        "stay closer to the ranking",
     )
-    seed: int = Field(0, description="another one draws other lists")
 
 
 class PublishingSettings(_Section):
     """Batch scoring."""
 
-    k: int = Field(20, ge=1)
-    batch_users: int = Field(1_024, ge=1, description="scored at a time; fewer with a large catalogue")
-    comments_per_item: int = Field(
-        20, ge=0, description="latest ones that are read for analytics; below 5: none, nothing is shown then"
+    k: int = Field(20, ge=1, description="length of a published list, in items")
+    comments_read: int = Field(
+        20_000,
+        ge=0,
+        description="comments read per publication to predict the sentiment about items; 0 turns it off",
     )
-    comments_read: int = Field(20_000, ge=0, description="in all; items with the most comments come first")
-    diversity: float = Field(0.0, ge=0, lt=1, description="0: by score alone; higher: more varied lists")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
+    )
     exploration: ExplorationSettings = ExplorationSettings()
 
 
 class RetentionSettings(_Section):
-    """What housekeeping keeps."""
+    """What housekeeping keeps, and for how long."""
 
-    snapshots_days: int = Field(30, ge=1)
-    training_runs_days: int = Field(7, ge=1)
-    model_versions_days: int = Field(90, ge=1, description="versions in MLflow, but for the following")
-    champions: int = Field(20, ge=1, description="former champions to which one can roll back")
-    ancestors: int = Field(50, ge=0, description="models that the champion descends from")
-    partitions_ahead_months: int = Field(3, ge=1)
+    snapshots_days: int = Field(
+        30, ge=1, description="age at which snapshots and Data Docs are removed, in days"
+    )
+    training_runs_days: int = Field(
+        7, ge=1, description="age at which folders of training runs are removed, in days"
+    )
+    model_versions_days: int = Field(
+        90, ge=1, description="age at which model versions are removed from MLflow, in days"
+    )
+    champions: int = Field(
+        20, ge=1, description="number of former champions kept at any age, so that a rollback is possible"
+    )
     feedback_months: int | None = Field(
-        None, ge=1, description="months wholly older than this leave the table feedback; unset: none does"
+        None,
+        ge=1,
+        description="age at which months of feedback are moved out of the table, in months; unset: never",
     )
 
 
 class AlertSettings(_Section):
-    """When housekeeping alerts people."""
+    """When housekeeping sends an alert."""
 
     max_open_transaction_minutes: float = Field(
-        60.0, gt=0, description="age of the oldest writing transaction, which windows wait for"
+        60.0,
+        gt=0,
+        description="age of the oldest open writing transaction above which housekeeping alerts, in minutes",
     )
 
 
@@ -416,7 +453,13 @@ class _EnvironmentSettings(Settings, BaseSettings):
     )
 
 
-def load_settings() -> Settings:
-    """Read the environment and the home folder's `recsys.env`; the environment wins."""
-    home = Path(os.environ.get("RECSYS_HOME", ".recsys"))
-    return _EnvironmentSettings(_env_file=home / ENV_FILE_NAME, home=home)
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the environment and the home folder's `recsys.env`; the environment wins.
+
+    Parameters
+    ----------
+    home
+        The home folder; default: `RECSYS_HOME`, or `.recsys`.
+    """
+    folder = home or Path(os.environ.get("RECSYS_HOME", ".recsys"))
+    return _EnvironmentSettings(_env_file=folder / ENV_FILE_NAME, home=folder)

@@ -60,13 +60,13 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_database(empty_mlflow: Path, tmp_path: Path) -> None:
-    """An MLflow database of the test's own, where the fixture `settings` looks for it."""
+    """A separate MLflow database for the test, in the place where the fixture `settings` expects it."""
     shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
 
 
 @pytest.fixture(scope="session")
 def base_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text encoder of the real kind with random weights: 16 wide, one layer, letters as tokens."""
+    """A small BERT encoder with random weights: width 16, one layer, letters as tokens."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 

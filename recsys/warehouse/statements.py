@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from recsys.errors import ConfigurationError
+from recsys.resources import resource_folder
 
-_SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
 # Unlike psycopg2's own dialect, this one does not double percent signs.
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
@@ -23,12 +23,9 @@ def sql_path(*parts: str) -> Path:
     ConfigurationError
         The path does not exist.
     """
-    path = _SQL_DIR.joinpath(*parts)
+    path = resource_folder("sql").joinpath(*parts)
     if not path.exists():
-        raise ConfigurationError(
-            f"{path} is missing: recsys needs the folder `sql` of its checkout beside the package; "
-            "install it from the checkout with `pip install --editable .`"
-        )
+        raise ConfigurationError(f"there is no SQL at {path}")
     return path
 
 

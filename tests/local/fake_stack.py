@@ -1,7 +1,7 @@
-"""A supervisor of small stand-in programs, for tests of what happens to processes.
+"""Supervisor of small fake programs, to test how processes are started and stopped.
 
-Run as `python standins.py HOME SCENARIO`. The programs are real processes that behave as badly as the
-real ones do: a worker that ignores SIGTERM, has its own session and survives its parent.
+Run it as `python fake_stack.py HOME SCENARIO`. The programs are real processes that misbehave like the real
+ones: a worker ignores SIGTERM, has its own session and survives its parent.
 """
 
 import os
@@ -27,7 +27,7 @@ import pathlib, sys, time
 mark = pathlib.Path("crashed")
 if not mark.exists():
     mark.touch()
-    sys.exit("out of luck")
+    sys.exit("first start fails")
 pathlib.Path("running").touch()
 time.sleep(600)
 """
@@ -48,7 +48,7 @@ def components(home: StackHome, scenario: str) -> list[Component]:
 
     web = program("web", _SLEEP)
     executor = program("executor", _EXECUTOR, stop_order=2)
-    if scenario == "well":
+    if scenario == "healthy":
         once = program("once", "print('prepared')", once=True)
         return [once, program("web", _SLEEP, needs=("once",)), executor]
     if scenario == "slow":
@@ -57,9 +57,9 @@ def components(home: StackHome, scenario: str) -> list[Component]:
         return [executor, program("web", "print('no port'); " + _SLEEP, is_healthy=fails, start_seconds=1)]
     if scenario == "crashes once":
         running = home.path / "running"
-        return [program("moody", _CRASH_ONCE, is_healthy=lambda _: running.exists()), web]
+        return [program("flaky", _CRASH_ONCE, is_healthy=lambda _: running.exists()), web]
     if scenario == "always crashes":
-        return [executor, program("broken", "raise SystemExit('no module named luck')", is_healthy=never)]
+        return [executor, program("broken", "raise SystemExit('no such module')", is_healthy=never)]
     if scenario == "preparation fails":
         return [program("once", "import sys; sys.exit('disk full')", once=True), web]
     if scenario == "postgres":

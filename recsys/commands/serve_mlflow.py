@@ -1,8 +1,9 @@
-"""The MLflow server in one process: `python -m recsys.local.mlflow_server --port PORT ...`.
+"""MLflow server in one process: `python -m recsys.commands.serve_mlflow --port PORT ...`.
 
-`mlflow server` loads all of MLflow only to start another Python that loads it again, and stays: on one
-machine that doubles MLflow's share of the start-up time and of the memory. This does the same in one
-process. It leans on names inside MLflow, which constraints.txt pins; a test asks the running server.
+`mlflow server` imports all of MLflow, then starts a second Python process that imports it again, and stays
+in memory itself. On one machine that doubles MLflow's start-up time and memory. This module does the same
+work in one process. It depends on MLflow internals, which constraints.txt pins and a test against a running
+server covers.
 """
 
 import argparse
@@ -21,7 +22,7 @@ _PROXIED_ARTIFACTS = "mlflow-artifacts:/"
 
 def main() -> None:
     """Migrate the backend store and serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m recsys.local.mlflow_server")
+    parser = argparse.ArgumentParser(prog="python -m recsys.commands.serve_mlflow")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--backend-store-uri", required=True)
     parser.add_argument("--artifacts-destination", required=True)
@@ -38,7 +39,7 @@ def main() -> None:
         }
     )
     initialize_backend_stores(options.backend_store_uri, options.backend_store_uri, _PROXIED_ARTIFACTS)
-    # Who asks for its health every few seconds need not be written down.
+    # No access log: the supervisor requests /health every few seconds.
     uvicorn.run("mlflow.server.fastapi_app:app", host=LOOPBACK, port=options.port, access_log=False)
 
 
