@@ -36,7 +36,7 @@ from benchmarks.datasets import PRODUCT_EVENT_TYPES, Dataset
 from benchmarks.quality import K, judge
 from benchmarks.splits import make_split
 from recsys.evaluation.bootstrap import paired_bootstrap
-from recsys.evaluation.compare import OwnEventTypes
+from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.liking import area_under_curve
 from recsys.model.comments import CommentReader
 from recsys.model.ranking import mask_consumed, top_k
@@ -142,7 +142,7 @@ def ranking(reviews: Reviews, settings: Settings, seeds: int) -> dict[str, Any]:
             metrics = judge(model, {}, 0.0, split.cases).metrics
             gains[name].append(metrics[:, 0])
             rows = np.flatnonzero(liked | disliked)
-            logits = OwnEventTypes(model, PRODUCT_EVENT_TYPES).liking(
+            logits = EvaluatedRecommender(model, PRODUCT_EVENT_TYPES).liking(
                 split.cases.histories(rows), split.cases.targets[rows]
             )
             aucs[name].append(float(area_under_curve(logits, liked[rows]) or 0.5))

@@ -266,7 +266,7 @@ def _fingerprint(dataset: Dataset, known: Sequences, settings: Settings) -> str:
 def _micro(
     parent: Recommender, sequences: Sequences, window: Window, half: int, settings: Settings
 ) -> tuple[Recommender, float]:
-    """Run a micro-update on a window's events, selected as `sql/select_micro_snapshot.sql` does."""
+    """Run a micro-update on a window's events, selected as `sql/snapshot/select_micro_snapshot.sql` does."""
     snapshot = _micro_snapshot(sequences, window, half, settings)
     started = time.process_time()
     update = fit_micro(parent, snapshot, _FOREVER, settings)

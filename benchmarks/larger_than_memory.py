@@ -30,7 +30,7 @@ from recsys.columns import Columns, Purpose
 from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.interactions import InteractionsWriter, row_groups
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, FileEntry, Manifest
-from recsys.snapshot.reference import TrainedThrough
+from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.store import Folder
 
 _ITEMS = 500
@@ -79,6 +79,7 @@ def _child(snapshot: Path, run: Path, limit: int) -> dict[str, Any]:
 
 
 def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
+    from recsys.training.job import TrainingJob
     from recsys.training.run import train
 
     settings = Settings(
@@ -91,7 +92,9 @@ def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
     )  # fmt: skip
     before = _peak_rss_mib()
     started = time.perf_counter()
-    train("full", snapshot, run, settings)
+    manifest = Folder(snapshot).read_manifest()
+    reference = SnapshotRef(snapshot, manifest.digest, "full", manifest.rows, manifest.window_id)
+    train(TrainingJob.of(settings, "full", reference, run))
     seconds = time.perf_counter() - started
     return {"peak_rss_mib": _peak_rss_mib(), "rss_before_mib": before, "seconds": seconds}
 

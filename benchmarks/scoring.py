@@ -29,8 +29,9 @@ from recsys.model.base_encoder import EncoderIdentity
 from recsys.model.collaborative import Popularity
 from recsys.model.recommender import Recommender
 from recsys.publishing.histories import UserBatch
-from recsys.publishing.score import BatchScorer, Explainer, Scorer
-from recsys.publishing.servable import sentences
+from recsys.publishing.publish import BATCH_USERS
+from recsys.publishing.score import BatchScorer, ExplainFactory, ServingScorer
+from recsys.publishing.servable import explain_in_sentences
 from recsys.settings import ModelSettings, PublishingSettings
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
@@ -80,7 +81,7 @@ class GivenVectors:
         self.with_catalogue, self.serving_bytes = model.with_catalogue, model.serving_bytes
         self.vectors = torch.zeros(0)
 
-    def scorer(self) -> Scorer:
+    def scorer(self) -> ServingScorer:
         """Return itself."""
         return self
 
@@ -113,7 +114,7 @@ def made_model(items: int) -> Recommender:
 def made_batches(model: Recommender, users: int, events: int) -> Iterator[tuple[UserBatch, Tensor]]:
     """Yield synthetic batches in the form the warehouse gives, and the vectors of their users."""
     rng = np.random.default_rng(1)
-    step = PublishingSettings().batch_users
+    step = BATCH_USERS
     for first in range(0, users, step):
         count = min(step, users - first)
         owner = np.repeat(np.arange(count), events)
@@ -180,7 +181,7 @@ def _peak(users: int, items: int, k: int, events: int) -> float:
 def _with_encoding(users: int, items: int, k: int, events: int) -> dict[str, float]:
     model = made_model(items)
     plain = _seconds(model, users, events, PublishingSettings(k=k), None)
-    reasons = _seconds(model, users, events, PublishingSettings(k=k), sentences)
+    reasons = _seconds(model, users, events, PublishingSettings(k=k), explain_in_sentences)
     varied = _seconds(model, users, events, PublishingSettings(k=k, diversity=0.3), None)
     scorer = model.scorer()
     started = time.perf_counter()
@@ -195,7 +196,7 @@ def _with_encoding(users: int, items: int, k: int, events: int) -> dict[str, flo
 
 
 def _seconds(
-    model: Recommender, users: int, events: int, settings: PublishingSettings, explain: Explainer | None
+    model: Recommender, users: int, events: int, settings: PublishingSettings, explain: ExplainFactory | None
 ) -> float:
     """Return the seconds that scoring takes, from histories to rows for the warehouse."""
     ours = BatchScorer(model, settings, explain)

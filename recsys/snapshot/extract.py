@@ -12,7 +12,7 @@ from adbc_driver_postgresql import dbapi
 from recsys.errors import ServiceUnavailableError
 from recsys.snapshot.records import SCAN_FROM_THE_START, stream_records
 from recsys.warehouse.engine import asyncpg_arguments
-from recsys.warehouse.literals import render_literals
+from recsys.warehouse.statements import render_literals
 
 _BATCH_BYTES = 2 * 1024 * 1024
 

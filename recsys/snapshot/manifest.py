@@ -7,6 +7,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from recsys.errors import SnapshotError
 from recsys.snapshot.reference import SnapshotKind, TrainedThrough
 
@@ -95,8 +97,8 @@ class Manifest:
         claimed = values.pop("digest")
         values["as_of"] = datetime.fromisoformat(values["as_of"])
         values["held_out_from"] = datetime.fromisoformat(values["held_out_from"])
-        values["trained_through"] = TrainedThrough.from_dict(values["trained_through"])
-        values["parent"] = TrainedThrough.from_dict(values["parent"]) if values["parent"] else None
+        values["trained_through"] = TrainedThrough(**values["trained_through"])
+        values["parent"] = TrainedThrough(**values["parent"]) if values["parent"] else None
         values["files"] = tuple(FileEntry(**entry) for entry in values["files"])
         values["erased_from"] = tuple(values["erased_from"])
         manifest = cls(**values)
@@ -108,6 +110,6 @@ class Manifest:
         values = asdict(self)
         values["as_of"] = self.as_of.isoformat()
         values["held_out_from"] = self.held_out_from.isoformat()
-        values["trained_through"] = self.trained_through.to_dict()
-        values["parent"] = self.parent.to_dict() if self.parent else None
+        values["trained_through"] = to_jsonable_python(self.trained_through)
+        values["parent"] = to_jsonable_python(self.parent)
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]

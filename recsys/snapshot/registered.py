@@ -21,9 +21,9 @@ HASHES = {
 }
 """Columns of events in the stream, by the column of the snapshot that takes their place."""
 _STATEMENTS = {
-    Columns.USER_KEY: "select_full_snapshot_users",
-    Columns.ITEM_ID: "select_full_snapshot_items",
-    Columns.EVENT_TYPE: "select_full_snapshot_event_types",
+    Columns.USER_KEY: "snapshot/select_full_snapshot_users",
+    Columns.ITEM_ID: "snapshot/select_full_snapshot_items",
+    Columns.EVENT_TYPE: "snapshot/select_full_snapshot_event_types",
 }
 
 

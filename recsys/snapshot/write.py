@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
+from pydantic_core import to_jsonable_python
 
 from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError
@@ -234,7 +235,7 @@ def _write(
         interactions, items_entry, items = _write_full(source, folder, plan, minimum)
     else:
         interactions, items_entry, items = _write_micro(source, folder, plan, replay)
-    event_types = EventTypes.from_arrow(source.table(read_statement("select_event_types")))
+    event_types = EventTypes.from_arrow(source.table(read_statement("snapshot/select_event_types")))
     held_out_from = _held_out_from(interactions, settings, plan)
     boundary = microseconds(held_out_from)
     files = [
@@ -270,7 +271,7 @@ def _write_full(
     """Write events and items; return the file of the items and how many there are, too."""
     while True:
         parameters = {**plan.parameters, "hash_seed": secrets.randbits(_SEED_BITS)}
-        statement = read_statement("select_full_snapshot")
+        statement = read_statement("snapshot/select_full_snapshot")
         # Most events have no comment and come several times faster than the others. Postgres reads them while
         # we read who and what is registered.
         events = source.records(statement, _WITHOUT_COMMENT, ROWS_PER_GROUP, **parameters)
@@ -280,7 +281,7 @@ def _write_full(
                 continue
             items_entry, item_ids = _write_items(source, folder)
             interactions = InteractionsWriter(folder, plan.split_purpose, registered=registered)
-            commented = source.batches(read_statement("select_full_snapshot_comments"), **parameters)
+            commented = source.batches(read_statement("snapshot/select_full_snapshot_comments"), **parameters)
             with closing(read_ahead(row_groups(commented, _ROWS_WITH_COMMENT_PER_GROUP))) as others:
                 interactions.write(_in_turns(map(_with_comments, most), others))
             return interactions, items_entry, len(item_ids)
@@ -290,10 +291,10 @@ def _write_micro(
     source: Extraction, folder: Folder, plan: _Plan, replay: Replay | None
 ) -> tuple[InteractionsWriter, FileEntry, int]:
     items_entry, item_ids = _write_items(source, folder)
-    event_types = source.table(read_statement("select_event_types")).column(Columns.EVENT_TYPE)
+    event_types = source.table(read_statement("snapshot/select_event_types")).column(Columns.EVENT_TYPE)
     known = {Columns.ITEM_ID: item_ids, Columns.EVENT_TYPE: event_types.combine_chunks()}
     interactions = InteractionsWriter(folder, plan.split_purpose, known=known)
-    events = source.batches(read_statement("select_micro_snapshot"), **plan.parameters)
+    events = source.batches(read_statement("snapshot/select_micro_snapshot"), **plan.parameters)
     if replay is not None:
         events = replay.after(source, events)
     with closing(read_ahead(row_groups(events))) as arriving:
@@ -344,7 +345,7 @@ def _write_items(source: Extraction, folder: Folder) -> tuple[FileEntry, pa.Arra
         folder.writing(ITEMS_FILE) as file,
         pq.ParquetWriter(file.arrow(), _ITEMS_SCHEMA, compression="zstd") as writer,
     ):
-        for batch in source.batches(read_statement("select_items")):
+        for batch in source.batches(read_statement("snapshot/select_items")):
             writer.write_batch(batch.cast(_ITEMS_SCHEMA))
             item_ids.append(batch.column(Columns.ITEM_ID))
     return file.entry, pa.chunked_array(item_ids, pa.string()).combine_chunks()
@@ -358,7 +359,7 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
 
 def _name(window: Window, plan: _Plan) -> str:
     """Return the folder's name, the same for every try of a run."""
-    key = [FORMAT_VERSION, window.run_key, plan.parent.to_dict() if plan.parent else None]
+    key = [FORMAT_VERSION, window.run_key, to_jsonable_python(plan.parent)]
     return f"{window.window_id}-{sha256(json.dumps(key).encode()).hexdigest()[:12]}"
 
 

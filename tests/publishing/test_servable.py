@@ -1,4 +1,4 @@
-"""Publishing with a real recommender on a tiny text encoder; only MLflow is stood in for."""
+"""Publish a real recommender with a tiny text encoder; only MLflow is replaced."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ TAGS = {"recsys.kind": "full"}
 
 @pytest.fixture
 def checkpoint(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint that knows the first 25 items only, where MLflow would put it."""
+    """A checkpoint trained on the first 25 items only, returned in place of MLflow's download."""
     torch.manual_seed(0)
     settings = small_settings(tmp_path, write_tiny_encoder(tmp_path / "encoder"))
     catalogue = Catalogue.build(ITEMS[:25], [item.title() for item in ITEMS[:25]])
@@ -57,7 +57,7 @@ def test_a_real_recommender_is_published_with_reasons(shop: Shop, checkpoint: Pa
     np.testing.assert_allclose(own, model.item_vectors(), rtol=1e-5, atol=1e-6)
 
 
-def test_a_request_in_words_asks_the_champion_and_publishes_nothing(shop: Shop, checkpoint: Path) -> None:
+def test_a_natural_language_request_publishes_nothing(shop: Shop, checkpoint: Path) -> None:
     publish(shop.engine, shop.settings, run_key="r")
     before = shop.lists()
     found = requested_recommendations(shop.engine, shop.settings, USERS[1], "something new", 3)

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import text_training
 from recsys.columns import PURPOSES, Purpose
-from recsys.evaluation.compare import OwnEventTypes
+from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.model.base_encoder import find_base_encoder
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.explanation import ListExplainer
@@ -117,7 +117,7 @@ def test_a_micro_update_evaluation_and_batch_scoring_work(
     assert model.device.type == device
     assert updated.history[-1]["distillation"] >= 0
     items = world.item_index[: world.users]
-    assert np.isfinite(OwnEventTypes(model, EVENT_TYPES).liking(world, items)).all()
+    assert np.isfinite(EvaluatedRecommender(model, EVENT_TYPES).liking(world, items)).all()
     batch = UserBatch(0, world, world.event_users(), world.item_index)
     scored = BatchScorer(model, PublishingSettings(k=5, diversity=0.3), sentences).score(batch)
     assert (scored.items != NO_ITEM).all()
