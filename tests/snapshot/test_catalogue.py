@@ -12,7 +12,7 @@ def test_items_are_found_by_id_and_unknown_ones_at_minus_one() -> None:
 
 
 def test_an_item_named_twice_is_refused() -> None:
-    with pytest.raises(SnapshotError, match="once only"):
+    with pytest.raises(SnapshotError, match="only once"):
         Catalogue.build(["a", "a"], ["one", "two"])
 
 

@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from recsys.errors import SnapshotError
 from recsys.settings import Settings
 from recsys.snapshot.erasure import erase_from_snapshots
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
-from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users
@@ -40,6 +41,16 @@ def test_the_last_user_leaves_an_empty_snapshot(ref: SnapshotRef, settings: Sett
     erase_from_snapshots(settings.snapshots, {user_key("ann", key), user_key("bob", key)})
     assert erase_from_snapshots(settings.snapshots, {"unknown"}) == []
     assert read_snapshot(ref).sequences().users == 0
+
+
+def test_a_damaged_file_is_not_rewritten(ref: SnapshotRef, settings: Settings) -> None:
+    file = Path(ref.uri, "interactions", "part-00000.parquet")
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(SnapshotError, match="is missing or damaged"):
+        erase_from_snapshots(settings.snapshots, {user_key("ann", settings.require_pseudonym_key())})
+    assert read_snapshot(ref, verify="sizes").manifest.erased_from == ()
 
 
 def test_parts_that_a_killed_erasure_left_behind_go(ref: SnapshotRef, settings: Settings) -> None:

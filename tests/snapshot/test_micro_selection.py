@@ -7,10 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.settings import Settings
+from recsys.snapshot.micro import micro_snapshot_parameters, take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.store import Folder
-from recsys.snapshot.write import micro_snapshot_parameters, take_micro_snapshot
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.windows import Window, open_window

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from recsys.columns import Columns, Purpose
 from recsys.settings import Settings
 from recsys.snapshot.erasure import erase_from_snapshots
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.replay import find_replay
 from recsys.snapshot.reservoir import write_reservoir
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users, at
@@ -145,7 +146,7 @@ def test_users_with_fresh_events_are_neither_replayed_nor_on_guard(
     snapshot = hour(shop, settings, parent, "hour")
     assert users(snapshot, Purpose.REPLAY, settings) == set(others[1:])
     assert users(snapshot, Purpose.GUARD, settings) == set(guards[1:])
-    assert users(snapshot, Purpose.PROBE, settings) == {guards[0]}
+    assert users(snapshot, Purpose.FRESH_GUARD, settings) == {guards[0]}
     assert users(snapshot, Purpose.HISTORY, settings) == {guards[0], others[0]}
     assert max(snapshot.interactions().to_pydict()["occurred_at"]) == at(12)
 

@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.settings import Settings
-from recsys.snapshot import extract, write
+from recsys.snapshot import copy_csv, copy_stream, full
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
 from recsys.snapshot.shards import Shards, divide
-from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse.windows import open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users
 
@@ -22,16 +22,18 @@ ROWS_PER_GROUP = 10
 
 @pytest.fixture
 def snapshot(warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    """Twenty users with six events each, every second one commented, in row groups of ten."""
-    monkeypatch.setattr(write, "ROWS_PER_GROUP", ROWS_PER_GROUP)
-    monkeypatch.setattr(write, "_ROWS_WITH_COMMENT_PER_GROUP", ROWS_PER_GROUP)
-    monkeypatch.setattr(extract, "_BATCH_BYTES", 500)
+    """Twenty users with six events each, every second one with a long comment, in row groups of ten."""
+    monkeypatch.setattr(full, "ROWS_PER_GROUP", ROWS_PER_GROUP)
+    monkeypatch.setattr(full, "_ROWS_WITH_COMMENT_PER_GROUP", ROWS_PER_GROUP)
+    monkeypatch.setattr(copy_stream, "_CHUNK_BYTES", 500)
+    monkeypatch.setattr(copy_csv, "_BLOCK_BYTES", 500)
     users = [f"u{number}" for number in range(20)]
     add_items(warehouse, *"abcdef")
     add_users(warehouse, *users)
     for minute, item in enumerate("abcdef"):
         rows = [(user, item, 60.0 * minute + number) for number, user in enumerate(users)]
-        add_feedback(warehouse, rows[::2], event_type="like", comment=f"good {item}")
+        # So long that COPY delivers a few rows at a time.
+        add_feedback(warehouse, rows[::2], event_type="like", comment=f"good {item} " * 4_500)
         add_feedback(warehouse, rows[1::2], event_type="dislike")
     return read_snapshot(take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings))
 

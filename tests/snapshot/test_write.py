@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from recsys.columns import SNAPSHOT_INTERACTION_COLUMNS, Purpose
 from recsys.errors import NothingToDoError
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.sequences import microseconds
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import Window, open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users, at
@@ -134,7 +135,7 @@ def test_two_users_whose_ids_have_one_hash_stay_two(
         )
     add_feedback(stocked, [("bob", "a", 3)])
     seeds = [2, 3]
-    monkeypatch.setattr("recsys.snapshot.write.secrets.randbits", lambda bits: seeds.pop(0))
+    monkeypatch.setattr("recsys.snapshot.full.secrets.randbits", lambda bits: seeds.pop(0))
     snapshot = full(stocked, settings)
     assert seeds == []
     assert events(snapshot, settings, "ann", "bob") == Counter(
@@ -221,7 +222,7 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_that_anybody_reads(
     window = open_window(stocked, "nightly", "run")
     program = (
         "import sqlalchemy as sa; from pathlib import Path; from recsys.settings import Settings; "
-        "from recsys.snapshot.write import take_full_snapshot; "
+        "from recsys.snapshot.full import take_full_snapshot; "
         "from recsys.warehouse.windows import load_window; "
         f"engine = sa.create_engine({settings.require_warehouse_url()!r}); "
         f"settings = Settings(home=Path({str(settings.home)!r}), pseudonym_key='a key that only tests use'); "
@@ -361,7 +362,7 @@ def test_fresh_events_of_guard_users_are_for_evaluation_only(stocked: sa.Engine,
     add_feedback(stocked, [(guard, "c", 30), (learner, "c", 31), (learner, "a", 32)])
     snapshot = micro(stocked, updating(settings, guard_share=0.2), parent)
     key = settings.require_pseudonym_key()
-    assert user_key(guard, key) in snapshot.sequences(Purpose.PROBE).user_keys
+    assert user_key(guard, key) in snapshot.sequences(Purpose.FRESH_GUARD).user_keys
     assert user_key(guard, key) not in snapshot.sequences(Purpose.FRESH).user_keys
     assert user_key(learner, key) in snapshot.sequences(Purpose.FRESH).user_keys
 

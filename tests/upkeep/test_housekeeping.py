@@ -7,12 +7,12 @@ import sqlalchemy as sa
 
 from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
-from recsys.snapshot.recorded import newest_known
 from recsys.snapshot.reference import SnapshotRef
 from recsys.snapshot.reservoir import write_reservoir
 from recsys.snapshot.shards import SHARDS_FOLDER
-from recsys.snapshot.write import take_full_snapshot
+from recsys.snapshot.snapshots_table import newest_trained_on
 from recsys.upkeep import housekeeping
 from recsys.upkeep.housekeeping import keep_house
 from recsys.warehouse import partitions
@@ -195,7 +195,7 @@ def test_old_reservoirs_are_removed_except_the_latest_and_those_replayed_next(
     # The full snapshots and the reservoirs of the first and the third run.
     assert keep_house(warehouse, settings).snapshots_removed == 4
     assert [Path(ref.uri).exists() for ref in refs] == [False, True, False, True]
-    found = newest_known(warehouse, "reservoir", read_snapshot(refs[1]).trained_through)
+    found = newest_trained_on(warehouse, "reservoir", read_snapshot(refs[1]).trained_through)
     assert found == refs[1]
 
 

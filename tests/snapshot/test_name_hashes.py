@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.snapshot.hashed_names import HashedNames
+from recsys.snapshot.name_hashes import HashIndex
 
 RANDOM = np.random.default_rng(5)
 
@@ -11,8 +11,8 @@ def some_hashes(count: int) -> np.ndarray:
     return np.unique(RANDOM.integers(-(2**63), 2**63 - 1, count))
 
 
-def named(hashes: np.ndarray) -> HashedNames:
-    return HashedNames(pa.array([f"name {number}" for number in range(len(hashes))]), hashes)
+def named(hashes: np.ndarray) -> HashIndex:
+    return HashIndex(pa.array([f"name {number}" for number in range(len(hashes))]), hashes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 1_000, 40_000])
@@ -21,20 +21,19 @@ def test_every_name_is_found_by_its_hash_and_nothing_else_is(count: int) -> None
     names = named(hashes)
     asked = np.concatenate([hashes, hashes + 1, some_hashes(100), [0, -1, 2**63 - 1, -(2**63)]])
     place_of = {hash_: place for place, hash_ in enumerate(hashes.tolist())}
-    assert names.places(asked).tolist() == [place_of.get(hash_, -1) for hash_ in asked.tolist()]
+    assert names.positions(asked).tolist() == [place_of.get(hash_, -1) for hash_ in asked.tolist()]
 
 
 def test_names_whose_hashes_begin_alike_are_told_apart() -> None:
     hashes = np.arange(-50, 50) + 2**40
-    assert named(hashes).places(hashes[::-1].copy()).tolist() == list(range(100))[::-1]
+    assert named(hashes).positions(hashes[::-1].copy()).tolist() == list(range(100))[::-1]
 
 
 def test_where_nothing_is_registered_nothing_is_found() -> None:
-    assert named(np.zeros(0, dtype=np.int64)).places(np.array([0, 5])).tolist() == [-1, -1]
+    assert named(np.zeros(0, dtype=np.int64)).positions(np.array([0, 5])).tolist() == [-1, -1]
 
 
 def test_a_dictionary_holds_what_occurs_in_the_order_of_the_names_and_no_more() -> None:
-    encoded, occurring = named(some_hashes(10)).encode(np.array([7, 2, 7, 3], dtype=np.int32))
+    encoded = named(some_hashes(10)).encode(np.array([7, 2, 7, 3], dtype=np.int32))
     assert encoded.to_pylist() == ["name 7", "name 2", "name 7", "name 3"]
     assert encoded.dictionary.to_pylist() == ["name 2", "name 3", "name 7"]
-    assert occurring.tolist() == [2, 3, 7]

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.snapshot.user_sample import priorities, stratified, user_numbers
+from recsys.snapshot.user_sampling import priorities, stratified_sample, user_numbers
 
 RNG = np.random.default_rng(5)
 KEYS = [RNG.bytes(16).hex() for _ in range(4_000)]
@@ -25,7 +25,7 @@ def test_the_users_with_the_smallest_priorities_are_another_sample_for_each_seed
 def test_light_users_and_those_of_rare_items_keep_their_shares() -> None:
     events = RNG.geometric(0.05, len(KEYS))
     popularity = RNG.normal(size=len(KEYS))
-    chosen = stratified(events, popularity, priorities(NUMBERS, 3), 240)
+    chosen = stratified_sample(events, popularity, priorities(NUMBERS, 3), 240)
     assert len(np.unique(chosen)) == 240
     light, rare = np.quantile(events, 0.25), np.quantile(popularity, 1 / 3)
     for group in (events <= light, popularity <= rare, (events <= light) & (popularity <= rare)):
@@ -34,7 +34,7 @@ def test_light_users_and_those_of_rare_items_keep_their_shares() -> None:
 
 def test_strata_of_few_users_fill_their_places_too() -> None:
     events = np.array([1, 1, 1, 1, 1, 1, 1, 500])
-    chosen = stratified(events, np.zeros(8), priorities(NUMBERS[:8], 0), 8)
+    chosen = stratified_sample(events, np.zeros(8), priorities(NUMBERS[:8], 0), 8)
     assert chosen.tolist() == list(range(8))
-    assert len(stratified(events, np.zeros(8), priorities(NUMBERS[:8], 0), 5)) == 5
-    assert len(stratified(events, np.zeros(8), priorities(NUMBERS[:8], 0), 0)) == 0
+    assert len(stratified_sample(events, np.zeros(8), priorities(NUMBERS[:8], 0), 5)) == 5
+    assert len(stratified_sample(events, np.zeros(8), priorities(NUMBERS[:8], 0), 0)) == 0
