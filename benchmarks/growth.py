@@ -11,9 +11,9 @@ If there are enough users, each hour has other users, so it cannot profit from w
 The warehouse's files are read once before its hours. So pages are in the machine's memory as far as they fit,
 as on a server that has run for days. `--cold` skips that and measures the disk's random reads. The reported
 time (`seconds`) is the median of the hours after the first, because a warehouse runs hour after hour. The
-first hour is reported as `first_seconds`; there are no statistics of its fresh events yet. On a shared machine
-CPU time (`cpu_ratio`) is more reliable than wall time but does not include the disk. With `--keep` an earlier
-call makes the feedback, and each call continues with the next hours.
+first hour is reported as `first_seconds`; there are no statistics of its fresh events yet. On a shared
+machine CPU time (`cpu_ratio`) is more reliable than wall time but does not include the disk. With `--keep` an
+earlier call makes the feedback, and each call continues with the next hours.
 """
 
 import argparse

@@ -31,8 +31,8 @@ _USERS = """
 INSERT INTO users (user_id, consent)
 SELECT 'user-' || n, n % 50 <> 0 FROM generate_series(1, :users) AS n
 """
-# Some items and users are more frequent (product of two random numbers). One event in five has a value, one in
-# twenty a comment. Rows are in time order, like a stream.
+# Some items and users are more frequent (product of two random numbers). One event in five has a value, one
+# in twenty a comment. Rows are in time order, like a stream.
 SELECT_EVENTS = """
 SELECT
     'event-' || n AS event_id,
