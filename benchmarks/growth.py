@@ -45,9 +45,8 @@ from recsys.snapshot.micro import micro_snapshot_parameters, take_micro_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.reservoir import write_reservoir
 from recsys.warehouse.engine import connect
-from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
-from recsys.warehouse.statements import read_statement
+from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.windows import Window, open_window
 
 _FRESH = """
@@ -202,7 +201,7 @@ def _horizon(engine: sa.Engine) -> int:
 
 def _plan(engine: sa.Engine, window: Window, parent: TrainedThrough, settings: Settings) -> str:
     parameters = micro_snapshot_parameters(window, settings, parent)
-    statement = render_literals(read_statement("select_micro_snapshot"), parameters)
+    statement = render_literals(read_statement("snapshot/select_micro_snapshot"), parameters)
     with engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}")
         return "\n".join(line for (line,) in plan) + "\n"

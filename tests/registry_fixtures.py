@@ -15,12 +15,14 @@ from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.training.result import TrainingResult
 
 if TYPE_CHECKING:
+    from recsys.model.checkpoint import save_recommender
     from recsys.model.recommender import Recommender
 
+Kind = Literal["full", "micro"]
 ITEMS = [f"item{number}" for number in range(12)]
 
 
-def result_of_training(folder: Path, kind: Literal["full", "micro"] = "full") -> TrainingResult:
+def result_of_training(folder: Path, kind: Kind = "full") -> TrainingResult:
     """The result of a training run that left its checkpoint in a folder."""
     return TrainingResult(
         checkpoint=str(folder / "checkpoint"),
@@ -59,13 +61,13 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_database(empty_mlflow: Path, tmp_path: Path) -> None:
-    """An MLflow database of the test's own, where the fixture `settings` looks for it."""
+    """A separate MLflow database for the test, in the place where the fixture `settings` expects it."""
     shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
 
 
 @pytest.fixture(scope="session")
 def base_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text encoder of the real kind with random weights: 16 wide, one layer, letters as tokens."""
+    """A small BERT encoder with random weights: width 16, one layer, letters as tokens."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
@@ -118,15 +120,13 @@ def make_training(tmp_path: Path, recommender: "Recommender") -> Callable[..., T
     """Write a finished training of a run and return its result."""
     import torch
 
-    def make(
-        run_key: str = "nightly:1", kind: Literal["full", "micro"] = "full", bias: float = 0.0
-    ) -> TrainingResult:
+    def make(run_key: str = "nightly:1", kind: Kind = "full", bias: float = 0.0) -> TrainingResult:
         folder = tmp_path / "trainings" / run_key.replace(":", "-")
         folder.mkdir(parents=True)
         model = recommender.clone()
         with torch.no_grad():
             model.items.ids.add_(bias)
-        model.save(folder / "checkpoint")
+        save_recommender(model, folder / "checkpoint")
         rows = [
             {"epoch": epoch, "loss": 1 / (1 + epoch), "validation_ndcg": 0.1 * epoch} for epoch in range(3)
         ]

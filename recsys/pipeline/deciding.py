@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 def gate(context: Context, challenger: Challenger) -> Decided:
     """Decide whether the challenger is promoted, by named checks."""
-    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.comparison import Comparison
     from recsys.promotion.approval import ask_if_configured
     from recsys.promotion.gate import decide
     from recsys.promotion.report import track_gate, write_gate_report
@@ -38,7 +38,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     track_gate(settings, challenger.mlflow_run, folder)
     logger.info("%s: %s", decision.action, decision.explanation)
     if decision.action == ASK:
-        describe_version(settings, version, f"waits for approval: {decision.explanation}")
+        describe_version(settings, version, decision.explanation)
         tag_version(settings, version, {"recsys.decision": ASK, "recsys.decision_reason": decision.reason})
     return Decided(version=version, decision=decision, links=challenger.links)
 

@@ -91,9 +91,9 @@ def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run:
 
 def register(context: Context, evaluated: EvaluatedCandidate) -> Challenger:
     """Register the candidate as `challenger` in MLflow, and its figures in the warehouse."""
-    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.comparison import Comparison
     from recsys.evaluation.store import store_evaluation
-    from recsys.registry.versions import register_version
+    from recsys.registry.registration import register_version
 
     settings, run, candidate = context.settings, context.run, evaluated.candidate
     compared = Comparison.load(Path(evaluated.evaluation))

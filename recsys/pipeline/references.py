@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from inspect import signature
+from types import SimpleNamespace
 from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -98,8 +99,10 @@ class NewChampion(Reference):
 
 @cache
 def _received(stage: Callable[..., Any]) -> list[tuple[str, TypeAdapter[Any]]]:
-    hints = get_type_hints(stage)
     _, *names = signature(stage).parameters  # the first one is the context
+    # What a stage returns may be a type that is heavy to import.
+    taken = SimpleNamespace(__annotations__={name: stage.__annotations__[name] for name in names})
+    hints = get_type_hints(taken, globalns=stage.__globals__)
     return [(name, TypeAdapter(hints[name])) for name in names]
 
 

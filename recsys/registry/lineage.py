@@ -1,4 +1,4 @@
-"""Where a model version comes from."""
+"""Lineage of a model version: the snapshot and the parent that it comes from."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -12,7 +12,7 @@ from recsys.snapshot.copy_csv import decode_csv
 from recsys.snapshot.copy_fixed_width import decode_fixed_width
 from recsys.snapshot.copy_stream import stream_copy
 from recsys.warehouse.engine import asyncpg_arguments
-from recsys.warehouse.literals import render_literals
+from recsys.warehouse.statements import render_literals
 
 
 class Extraction:

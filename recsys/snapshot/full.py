@@ -87,7 +87,7 @@ def _write_events(
 ) -> tuple[InteractionsWriter, WrittenItems]:
     while True:
         parameters = {**plan.parameters, "hash_seed": secrets.randbits(_SEED_BITS)}
-        statement = read_statement("select_full_snapshot")
+        statement = read_statement("snapshot/select_full_snapshot")
         # Most events have no comment and arrive several times faster than the others. Postgres scans them
         # while this process reads the names.
         events = source.fixed_width_batches(statement, _WITHOUT_COMMENT, ROWS_PER_GROUP, **parameters)
@@ -98,7 +98,7 @@ def _write_events(
             items = write_items(source, folder)
             interactions = InteractionsWriter(folder, plan.split_purpose, name_hashes=name_hashes)
             commented = source.batches(
-                read_statement("select_full_snapshot_comments"), HASHED_SCHEMA, **parameters
+                read_statement("snapshot/select_full_snapshot_comments"), HASHED_SCHEMA, **parameters
             )
             with closing(prefetch(row_groups(commented, _ROWS_WITH_COMMENT_PER_GROUP))) as with_comment:
                 interactions.write(_interleave(map(_add_comment_column, without_comment), with_comment))

@@ -119,7 +119,7 @@ def _write_snapshot(
         Columns.EVENT_TYPE: pa.array(event_types.names, pa.string()),
     }
     interactions = InteractionsWriter(folder, plan.split_purpose, known=known)
-    events = source.batches(read_statement("select_micro_snapshot"), SCHEMA, **plan.parameters)
+    events = source.batches(read_statement("snapshot/select_micro_snapshot"), SCHEMA, **plan.parameters)
     if replay is not None:
         events = replay.after(source, events)
     with closing(prefetch(row_groups(events))) as arriving:

@@ -132,7 +132,7 @@ def write_events(
 
 def trainable_keys(source: Extraction, user_keys: pa.Array) -> pa.Array:
     """Return the keys of registered users who consent to training and have not asked to be erased."""
-    statement = read_statement("select_trainable_keys")
+    statement = read_statement("snapshot/select_trainable_keys")
     table = source.table(statement, _USER_KEYS, user_keys=",".join(user_keys.to_pylist()))
     return table.column(Columns.USER_KEY).combine_chunks()
 

@@ -48,7 +48,7 @@ def newest_trained_on(
         "after_transaction_id": after,
     }
     with engine.connect() as connection:
-        uris = connection.scalars(sa.text(read_statement("select_newest_known")), parameters).all()
+        uris = connection.scalars(sa.text(read_statement("snapshot/select_newest_known")), parameters).all()
     for folder in map(Folder, uris):
         if folder.exists(MANIFEST_NAME):
             manifest = folder.read_manifest()

@@ -69,7 +69,9 @@ def snapshot_name(window: Window, plan: Plan) -> str:
 
 def read_event_types(source: Extraction) -> EventTypes:
     """Return the event types in the warehouse."""
-    return EventTypes.from_arrow(source.table(read_statement("select_event_types"), EVENT_TYPES_SCHEMA))
+    return EventTypes.from_arrow(
+        source.table(read_statement("snapshot/select_event_types"), EVENT_TYPES_SCHEMA)
+    )
 
 
 def write_items(source: Extraction, folder: Folder) -> WrittenItems:
@@ -79,7 +81,7 @@ def write_items(source: Extraction, folder: Folder) -> WrittenItems:
         folder.writing(ITEMS_FILE) as file,
         pq.ParquetWriter(file.arrow(), _ITEMS_SCHEMA, **_PARQUET_OPTIONS) as writer,
     ):
-        for batch in source.batches(read_statement("select_items"), _ITEMS_SCHEMA):
+        for batch in source.batches(read_statement("snapshot/select_items"), _ITEMS_SCHEMA):
             writer.write_batch(batch)
             item_ids.append(batch.column(Columns.ITEM_ID))
     return WrittenItems(file.entry, pa.chunked_array(item_ids, pa.string()).combine_chunks())

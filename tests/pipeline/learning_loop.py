@@ -31,7 +31,7 @@ from recsys.pipeline.references import Decided, NewChampion, OpenedWindow, Valid
 from recsys.promotion import ledger, promote
 from recsys.promotion import roll_back as rollback
 from recsys.promotion.decision import Decision, Response
-from recsys.registry import tracking, versions
+from recsys.registry import registration, tracking, versions
 from recsys.registry.connection import mlflow_client
 from recsys.registry.lineage import Lineage
 from recsys.settings import Settings
@@ -63,9 +63,9 @@ DEATHS: dict[str, list[tuple[ModuleType, str]]] = {
     ],
     "train": [(tracking, "find_or_create_run"), (tracking, "_log_dataset")],
     "register": [
-        (versions, "_log_model"),
-        (versions, "_ensure_registered_model"),
-        (versions, "_registered"),
+        (registration, "_log_model"),
+        (registration, "_ensure_registered_model"),
+        (registration, "registered_version"),
     ],
     "promote": [(ledger, "_insert"), (promote, "follow_ledger"), (promote, "tag_version")],
 }
@@ -345,7 +345,7 @@ class LearningLoop(RuleBasedStateMachine):
 
     def _register(self, context: Context, _: str, trained: Trained) -> Registered:
         run = context.run
-        registered = versions.register_version(
+        registered = registration.register_version(
             self.settings,
             run_id=trained.mlflow_run,
             run_key=run.key,
@@ -379,7 +379,7 @@ class LearningLoop(RuleBasedStateMachine):
             return str(model.model_id)
 
         with (
-            mock.patch.object(versions, "_log_model", log_model),
+            mock.patch.object(registration, "_log_model", log_model),
             mock.patch.object(rollback, "download_checkpoint"),
         ):
             yield

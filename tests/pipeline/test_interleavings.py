@@ -211,6 +211,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "mutant"), FAULTS, ids=[mutant.__name__.strip("_") for *_, mutant in FAULTS]
 )

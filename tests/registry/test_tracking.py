@@ -7,7 +7,7 @@ from recsys.registry.tracking import experiment, track_training
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 
 
-def test_a_training_is_logged_once_however_often_it_is_retried(settings, make_training, lineage):
+def test_a_retried_training_is_logged_once(settings, make_training, lineage):
     training = make_training()
     run_id = track_training(settings, "nightly:1", training, lineage)
     assert track_training(settings, "nightly:1", training, lineage) == run_id
@@ -37,7 +37,7 @@ def test_no_secret_becomes_a_parameter(settings, make_training, lineage):
     assert settings.warehouse_url.get_secret_value() not in logged
 
 
-def test_an_mlflow_that_is_away_is_told_within_seconds(settings):
+def test_an_mlflow_that_does_not_answer_is_reported_within_seconds(settings):
     away = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
     with pytest.raises(ServiceUnavailableError, match="no MLflow answers at"):
         mlflow_client(away)

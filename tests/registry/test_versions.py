@@ -6,10 +6,11 @@ import sys
 import pytest
 
 from recsys.errors import RegistryError
-from recsys.registry import versions
+from recsys.registry import registration, versions
 from recsys.registry.connection import mlflow_client
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, load_version, register_version, trained_through
+from recsys.registry.versions import download_checkpoint, load_version, trained_through
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 
@@ -24,7 +25,7 @@ def register(settings, make_training, lineage):
     return registered
 
 
-def test_a_version_carries_what_it_came_from(settings, register, lineage):
+def test_a_version_has_tags_of_its_lineage(settings, register, lineage):
     registered = register()
     tags = load_version(settings, registered.version).tags
     assert tags["recsys.snapshot_digest"] == lineage.snapshot.digest
@@ -61,7 +62,7 @@ def test_a_retry_after_a_kill_between_logging_and_registering_makes_no_second_mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(versions, "_ensure_registered_model", killed)
+        patch.setattr(registration, "_ensure_registered_model", killed)
         with pytest.raises(KeyboardInterrupt):
             register_version(settings, **arguments)
     first = register_version(settings, **arguments)

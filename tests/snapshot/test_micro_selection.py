@@ -11,9 +11,8 @@ from recsys.snapshot.micro import micro_snapshot_parameters, take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.store import Folder
-from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
-from recsys.warehouse.statements import read_statement
+from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.windows import Window, open_window
 from tests.snapshot.warehouse_rows import START, add_feedback, add_items, add_users, at
 
@@ -106,7 +105,7 @@ def test_a_history_needs_only_the_index(busy: sa.Engine, settings: Settings) -> 
         connection.execute(sa.text("VACUUM (ANALYZE) feedback, users"))
     window = open_window(busy, "hourly", "hour")
     statement = render_literals(
-        read_statement("select_micro_snapshot"), micro_snapshot_parameters(window, settings, parent)
+        read_statement("snapshot/select_micro_snapshot"), micro_snapshot_parameters(window, settings, parent)
     )
     with busy.connect() as connection:
         # The table of a test is small enough to be scanned.
