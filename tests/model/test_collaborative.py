@@ -85,11 +85,11 @@ def test_an_update_gives_the_same_weights_as_fitting_again() -> None:
     )
     old = EASE.fit([PAST, before], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
     updated = old.updated(before, after, 2.0, neighbours=5)
-    anew = EASE.fit([PAST, after], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
-    np.testing.assert_allclose(updated.weights.toarray(), anew.weights.toarray(), atol=1e-6)
+    refitted = EASE.fit([PAST, after], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
+    np.testing.assert_allclose(updated.weights.toarray(), refitted.weights.toarray(), atol=1e-6)
     assert (updated.weights != old.weights).nnz
     assert updated.negative == -0.5
-    again, kept = updated.co_occurrences, anew.co_occurrences
+    again, kept = updated.co_occurrences, refitted.co_occurrences
     assert again is not None
     assert kept is not None
     np.testing.assert_array_equal(again.gram(), kept.gram())

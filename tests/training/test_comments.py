@@ -109,10 +109,10 @@ def test_the_meaning_of_words_is_learned_from_ratings_or_likes(
 
 
 def test_as_many_comments_are_read_as_negative_as_there_are(reader: CommentReader) -> None:
-    told = people(*raters(40))
-    fit_comment_reader(reader, told, TYPES)
-    bare = replace(told, value=np.full_like(told.value, np.nan), sentiment=np.zeros_like(told.sentiment))
-    assert (reader.read(bare).sentiment < 0).mean() == pytest.approx((told.sentiment < 0).mean(), abs=0.03)
+    rated = people(*raters(40))
+    fit_comment_reader(reader, rated, TYPES)
+    bare = replace(rated, value=np.full_like(rated.value, np.nan), sentiment=np.zeros_like(rated.sentiment))
+    assert (reader.read(bare).sentiment < 0).mean() == pytest.approx((rated.sentiment < 0).mean(), abs=0.03)
 
 
 def test_comments_without_information_are_not_read(reader: CommentReader) -> None:

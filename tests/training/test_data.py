@@ -146,7 +146,7 @@ def test_the_latest_comments_of_all_parts_are_learned_from(
         histories(catalogue, *[[("space-0", LIKE, np.nan), ("space-1", DISLIKE, np.nan)]] * 40)
     )
     texts = [f"text {number}" for number in rng.permutation(people.events)]
-    told = Sequences.build(
+    commented = Sequences.build(
         user_keys=people.user_keys,
         user_index=people.event_users(),
         item_index=people.item_index,
@@ -157,13 +157,13 @@ def test_the_latest_comments_of_all_parts_are_learned_from(
         event_types=EVENT_TYPES,
         comment=texts,
     )
-    parts = shards_of(told, 3, tmp_path / "shards")
+    parts = shards_of(commented, 3, tmp_path / "shards")
     latest = latest_opinions(parts, EVENT_TYPES, 50)
     found = {latest.comments[int(number)].as_py() for number in latest.comment}
-    order = np.argsort(told.occurred_at)
-    assert found == {told.comments[int(number)].as_py() for number in told.comment[order[-50:]]}
+    order = np.argsort(commented.occurred_at)
+    assert found == {commented.comments[int(number)].as_py() for number in commented.comment[order[-50:]]}
     assert len(latest.comments) == latest.events == 50
-    assert latest_opinions([told], EVENT_TYPES, 50) is told
+    assert latest_opinions([commented], EVENT_TYPES, 50) is commented
     assert latest_opinions(parts, EVENT_TYPES, 0).events == 0
     reader = fitted.model.clone().comments
     assert fit_comment_reader(reader, latest, EVENT_TYPES)["comments"] == 50
