@@ -25,7 +25,7 @@ def publication_seed(run_key: str) -> int:
 
 @dataclass(frozen=True)
 class Exploration:
-    """Random lists from ranked candidates.
+    """Draws random lists from ranked candidates.
 
     Attributes
     ----------

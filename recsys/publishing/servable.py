@@ -38,17 +38,17 @@ def load_servable(settings: Settings, model_version: str) -> Servable:
         This code cannot read the checkpoint.
     """
     # Imported here because reading published lists must not load torch and mlflow.
-    from recsys.model.recommender import Recommender
+    from recsys.model.checkpoint import load_recommender
     from recsys.registry.versions import download_checkpoint, load_version
 
     tags = load_version(settings, model_version).tags
-    model = Recommender.load(download_checkpoint(settings, model_version))
+    model = load_recommender(download_checkpoint(settings, model_version))
     return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), explain_in_sentences)
 
 
 def explain_in_sentences(scorer: Any) -> Explain:
     """Return the function that explains a scorer's lists with one sentence per item."""
-    from recsys.model.explanation import Explainer
+    from recsys.model.explanation import ListExplainer
 
-    explainer = Explainer(scorer)
+    explainer = ListExplainer(scorer)
     return lambda histories, users, items: explainer(histories, users, items).sentences()

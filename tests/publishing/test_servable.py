@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import Recommender
 from recsys.publishing.publish import publish
 from recsys.publishing.read import published_recommendations, requested_recommendations
@@ -27,7 +28,7 @@ def checkpoint(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     catalogue = Catalogue.build(ITEMS[:25], [item.title() for item in ITEMS[:25]])
     model = Recommender.build(settings.model, catalogue, shop.event_types())
     model.items.trained[:] = True
-    model.save(tmp_path / "checkpoint")
+    save_recommender(model, tmp_path / "checkpoint")
 
     def load_version(_settings: Any, version: str) -> RegisteredVersion:
         return RegisteredVersion(version, "run", "digest", TAGS)
@@ -48,7 +49,7 @@ def test_a_real_recommender_is_published_with_reasons(shop: Shop, checkpoint: Pa
     assert all(row["reason"] for row in rows)
     assert any("you liked Item" in row["reason"] for row in rows if row["user_id"] == USERS[1])
     assert {row["reason"] for row in rows if row["user_id"] == USERS[0]} == {"Popular with others"}
-    model = Recommender.load(checkpoint)
+    model = load_recommender(checkpoint)
     vectors = {
         row["item_id"]: row["vector"] for row in shop.rows("select item_id, vector::real[] from item_vectors")
     }
