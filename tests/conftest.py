@@ -1,4 +1,4 @@
-"""Real services for the tests: one Postgres cluster a session, a fresh migrated database a test."""
+"""Real services for the tests: one Postgres cluster per worker, a fresh migrated database per test."""
 
 import itertools
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from xdist.scheduler import LoadScopeScheduling
 
 from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
@@ -17,20 +18,34 @@ pytest_plugins = ["tests.registry_fixtures"]
 
 _TEMPLATE = "warehouse_template"
 _names = (f"test_{number}" for number in itertools.count())
+# Folders whose tests share a stack or a trained model, which is made once.
+_KEPT_TOGETHER = ("tests/e2e", "tests/training", "tests/model")
 
 
 def pytest_configure() -> None:
-    """A demo's home folder, or a person's settings, must not change what is tested."""
-    # Models here are tiny: more threads only wait for each other.
+    """Keep the settings of the user, and of a demo's home folder, out of the tests."""
+    # The models are tiny, and every worker has a core: more threads only wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in [name for name in os.environ if name.startswith("RECSYS_")]:
         del os.environ[name]
     os.environ["RECSYS_HOME"] = str(Path(tempfile.gettempdir()) / "recsys-tests-have-no-home")
 
 
+class _ByFile(LoadScopeScheduling):
+    """Give each worker whole files, or whole folders whose tests share something expensive."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((folder for folder in _KEPT_TOGETHER if path.startswith(f"{folder}/")), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFile:
+    return _ByFile(config, log)
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A running Postgres cluster without durability, thrown away at the end."""
+    """A running Postgres cluster without durability, removed at the end."""
     server = PostgresServer(
         tmp_path_factory.mktemp("postgres") / "data",
         settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
@@ -70,7 +85,7 @@ def warehouse(warehouse_url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture
 def settings(tmp_path: Path, warehouse_url: str) -> Settings:
-    """Settings of a small system: the test's own warehouse, folders and key, few epochs."""
+    """Settings of a small system with its own warehouse, folders and key."""
     return Settings(
         home=tmp_path / "home",
         warehouse_url=warehouse_url,

@@ -15,6 +15,7 @@ from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.training.result import TrainingResult
 
 if TYPE_CHECKING:
+    from recsys.model.checkpoint import save_recommender
     from recsys.model.recommender import Recommender
 
 Kind = Literal["full", "micro"]
@@ -125,7 +126,7 @@ def make_training(tmp_path: Path, recommender: "Recommender") -> Callable[..., T
         model = recommender.clone()
         with torch.no_grad():
             model.items.ids.add_(bias)
-        model.save(folder / "checkpoint")
+        save_recommender(model, folder / "checkpoint")
         rows = [
             {"epoch": epoch, "loss": 1 / (1 + epoch), "validation_ndcg": 0.1 * epoch} for epoch in range(3)
         ]

@@ -1,4 +1,4 @@
-"""Writes a comparison of two model versions as tables for a terminal."""
+"""Tables for a terminal that compare two model versions."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from recsys.promotion.compare import PairedMetrics, VersionComparison
 
 
 def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
-    """Return origin, lineage, common and own metrics, and settings that differ."""
+    """Yield tables of origin, metrics on the same feedback, each version's metrics, and changed settings."""
     first, second = compared.versions
     origin = _table("Origin", "", f"version {first}", f"version {second}")
     for name, values in compared.origin.items():
@@ -18,14 +18,14 @@ def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
     yield origin
     if compared.paired is None:
         yield (
-            "\nThe two were never evaluated on the same feedback, so their figures say little about which is "
-            "better;\n`recsys compare A B --evaluate` evaluates both on what neither has trained on."
+            "\nThese versions were never evaluated on the same feedback, so their metrics do not compare.\n"
+            "`recsys compare A B --evaluate` evaluates both on feedback that neither was trained on."
         )
     else:
         yield from _paired(compared.paired, first, second)
     if compared.metrics:
         own = _table(
-            "Each on its own feedback, as a candidate",
+            "Each version as a candidate, on its own held-out feedback",
             "slice",
             "metric",
             f"version {first}",

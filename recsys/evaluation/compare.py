@@ -58,14 +58,14 @@ def compare_candidate(
     """
     # Imports torch, which those who only compare scorers do not need.
     from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
-    from recsys.model.recommender import Recommender
+    from recsys.model.checkpoint import load_recommender
 
     catalogue, sequences = snapshot.catalogue(), snapshot.sequences()
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
     since, guard_boundary = _untrained_since(list(folders.values()))
     scorers: dict[str, Scorer] = {
         name: EvaluatedRecommender(
-            Recommender.load(checkpoint).with_catalogue(catalogue), snapshot.event_types()
+            load_recommender(checkpoint).with_catalogue(catalogue), snapshot.event_types()
         )
         for name, checkpoint in folders.items()
     }

@@ -7,7 +7,6 @@ model does not know are left out of the history. Any other error is reported wit
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
+from recsys.model.checkpoint import load_recommender
 from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences, microseconds
@@ -78,7 +78,7 @@ class RecommenderModel(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoint that was logged with the model."""
-        self.recommender = Recommender.load(Path(context.artifacts[CHECKPOINT]))
+        self.recommender = load_recommender(context.artifacts[CHECKPOINT])
 
     def predict(
         self,

@@ -124,12 +124,12 @@ def _logged_model(client: MlflowClient, settings: Settings, run_id: str) -> str 
 
 def _log_model(run_id: str, checkpoint: Path) -> str:
     # Imports torch, which readers of the registry do not need.
-    from recsys.model.recommender import Recommender
+    from recsys.model.checkpoint import load_recommender
     from recsys.registry import pyfunc_model
 
     if checkpoint.name != CHECKPOINT:
         raise RegistryError(f"a checkpoint folder is named {CHECKPOINT!r}, not {checkpoint.name!r}")
-    recommender = Recommender.load(checkpoint)
+    recommender = load_recommender(checkpoint)
     users, params = pyfunc_model.input_example(recommender)
     # A model that fails on its own example must not be registered; MLflow would only warn.
     pyfunc_model.recommend(recommender, users, params)

@@ -25,7 +25,7 @@ from recsys.simulation.dag_runs import (
     run_hourly,
     run_nightly,
 )
-from recsys.simulation.slates import Luck, SlateLog, answer_slates
+from recsys.simulation.slates import Luck, SlateLog, simulate_reactions
 from recsys.simulation.system import System, Systems
 from recsys.simulation.world import World, WorldSettings, fit_world
 
@@ -215,7 +215,7 @@ class Simulation:
             parts = np.array_split(users, settings.history_slates)
             for number, part in enumerate(parts):
                 order = generator.random((len(part), len(there))).argsort(axis=1)[:, :positions]
-                log = answer_slates(
+                log = simulate_reactions(
                     world,
                     part,
                     there[order].astype(np.int32),
@@ -255,7 +255,7 @@ class Simulation:
             for hour in range(self.settings.hours):
                 on_stage(f"users react, hour {hour + 1} of {self.settings.hours}")
                 log = self._show(branch, world, engine, day, hour)
-                np.add.at(branch.rewards[day - 1], log.users, log.chances.sum(axis=1))
+                np.add.at(branch.rewards[day - 1], log.users, log.click_probabilities.sum(axis=1))
                 branch.clicks[day - 1] += log.clicks.sum()
                 _consume(branch.consumed, log)
                 key = f"day {day} hour {hour + 1}"
@@ -274,7 +274,7 @@ class Simulation:
         hours = self.settings.hours
         # Of every item, whether shown or not: the luck of a policy must not depend on what it shows.
         luck = Luck.draw((len(visitors), world.items), self._generator("luck", day, hour))
-        log = answer_slates(
+        log = simulate_reactions(
             world,
             visitors,
             slates,

@@ -17,7 +17,8 @@ import torch
 from pydantic_core import to_jsonable_python
 
 from recsys.errors import CheckpointError, RecsysError, TrainingError
-from recsys.model.checkpoint import read_manifest
+from recsys.model.checkpoint import load_recommender, read_manifest, save_recommender
+from recsys.model.device import choose_device
 from recsys.model.recommender import Recommender
 from recsys.settings import MicroUpdateSettings, TrainingSettings
 from recsys.snapshot.read import Snapshot, read_snapshot
@@ -26,7 +27,7 @@ from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
 from recsys.training.job import TrainingJob, read_job
 from recsys.training.micro import fit_micro
-from recsys.training.parallel import barrier, choose_device, is_first, join_processes, leave_processes
+from recsys.training.parallel import barrier, is_first, join_processes, leave_processes
 from recsys.training.result import (
     CHECKPOINT_FOLDER,
     HISTORY_FILE,
@@ -126,7 +127,7 @@ def _fit(
                 snapshot.catalogue(), snapshot.event_types(), known, settings, job.output,
                 report=report, on_step=on_step,
             )  # fmt: skip
-    model = Recommender.load(job.parent, to_update=True)
+    model = load_recommender(job.parent, to_update=True)
     if model.event_types.names != snapshot.event_types().names:
         raise CheckpointError(
             f"the parent knows the event types {', '.join(model.event_types.names)}, the snapshot has "
@@ -162,7 +163,8 @@ def _step_bar() -> Iterator[OnStep | None]:
 def _write_checkpoint(model: Recommender, folder: Path, result: TrainingResult, job: TrainingJob) -> None:
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save(
+    save_recommender(
+        model,
         temporary,
         kind=result.kind,
         trained_through=to_jsonable_python(result.trained_through),

@@ -1,11 +1,13 @@
-"""Airflow for the DAG tests, configured before anything imports it."""
+"""Configure Airflow for the DAG tests before anything imports it."""
 
 import os
 from pathlib import Path
 
-_HOME = Path(os.environ.get("PYTEST_AIRFLOW_HOME", Path(__file__).parents[2] / ".pytest_cache" / "airflow"))
+_REPOSITORY = Path(__file__).parents[2]
+# Airflow writes into its home folder when it is imported: each worker needs its own.
+_HOME = _REPOSITORY / ".pytest_cache" / f"airflow-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 _HOME.mkdir(parents=True, exist_ok=True)
 
 os.environ["AIRFLOW_HOME"] = str(_HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parents[2] / "dags")
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(_REPOSITORY / "dags")

@@ -1,7 +1,7 @@
-"""Runs the services of docker-compose.yaml as plain processes of this machine, in place of Docker.
+"""Run the services of docker-compose.yaml as plain processes, without Docker.
 
-Commands, environments, health checks and dependencies are those of the file; what a container would have of
-its own is replaced: addresses and ports, folders, host names. Postgres is the embedded one.
+Commands, environments, health checks and dependencies come from the file. Addresses, ports, folders and host
+names, which each container has to itself, are replaced. Postgres is the embedded one.
 """
 
 import base64
@@ -27,11 +27,11 @@ from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, marked_pr
 from recsys.resources import resource_folder
 from tests.compose_file import REPOSITORY, dockerfile_environment, interpolate, load_compose_file
 
-# What listens inside the containers, the health endpoint of the scheduler included.
+# Ports inside the containers, including the scheduler's health endpoint.
 _PORTS = (5000, 5432, 6379, 8080, 8974)
 _HOSTS = ("airflow-api-server", "mlflow", "postgres", "redis")
 _ADDRESS = re.compile(rf"(?:\b(?:{'|'.join(_HOSTS)}):)?\b({'|'.join(map(str, _PORTS))})\b")
-# Folders that the images make; volumes lie over some of them.
+# Folders that the images create. Volumes are mounted over some of them.
 _FOLDERS = ("opt/airflow/auth", "opt/airflow/logs", "var/lib/recsys", "var/lib/mlflow", "data")
 _PATH = re.compile(r"(?<![\w.])(?:/opt/airflow|/var/lib)(?:/[\w.-]+)*")
 _CODE = re.compile(
@@ -41,8 +41,8 @@ _HOST_NAMES = Path(__file__).with_name("container_hostname")
 _NOT_INHERITED = ("AIRFLOW", "COVERAGE", "MLFLOW", "PG", "RECSYS")
 _START_SECONDS = 1200.0
 _GRACE_SECONDS = 20.0
-# Health checks come this many times more often than the file says.
-_HASTE = 6
+# Health checks run this many times as often as the file says.
+_HEALTH_CHECK_SPEED_UP = 6
 _HEALTH_CHECK_SECONDS = 300.0
 
 
@@ -58,7 +58,7 @@ class _Service:
 
     @property
     def check_seconds(self) -> float:
-        return int(self.definition["healthcheck"]["interval"].removesuffix("s")) / _HASTE
+        return int(self.definition["healthcheck"]["interval"].removesuffix("s")) / _HEALTH_CHECK_SPEED_UP
 
     @property
     def runs_once(self) -> bool:
@@ -70,16 +70,16 @@ class _Service:
 
 
 class ComposeHost:
-    """The services on loopback ports, with secrets made for them.
+    """The services on loopback ports, with generated secrets.
 
     Parameters
     ----------
     folder
-        Takes the place of the volumes; logs are in `logs`.
+        Holds the volumes, and the logs in `logs`.
     environment
-        Variables that every service gets besides its own.
+        Additional variables of every service.
     service_environment
-        The same for single services.
+        Additional variables by service.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ComposeHost:
         for service in self._services.values():
             self._make_file_system(service)
         (folder / "pg_hba.conf").write_text(
-            # What the Postgres image writes: passwords for everybody but the superuser on the socket.
+            # As in the Postgres image: only connections through the socket need no password.
             "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         )
         self.postgres = PostgresServer(
@@ -118,17 +118,17 @@ class ComposeHost:
         )
 
     def root(self, service: str) -> Path:
-        """Return the folder that stands for a service's file system."""
+        """Return the folder used as a service's file system."""
         return self.folder / "containers" / service
 
     def here(self, service: str, text: str) -> str:
-        """Turn what the file says about a container into what is true on this machine."""
+        """Replace a container's addresses and paths by those on this machine."""
         text = interpolate(text, self.secrets)
         text = _ADDRESS.sub(self._address, text).replace("0.0.0.0", LOOPBACK)
-        # Resolved, a folder on a shared volume has one name for all services, as it has in containers.
+        # Resolve links: a folder on a shared volume then has one path for all services, as in containers.
         text = _PATH.sub(lambda path: str(Path(f"{self.root(service)}{path[0]}").resolve()), text)
         text = _CODE.sub(_code_path, text)
-        # Redis has its port from the image.
+        # The image sets the port of Redis.
         text = text.replace("redis-cli", f"redis-cli -p {self.ports[6379]}")
         return text.replace("redis-server", f"redis-server --bind {LOOPBACK} --port {self.ports[6379]}")
 
@@ -141,7 +141,7 @@ class ComposeHost:
             **inherited,
             **{name: self.here(service, value) for name, value in dockerfile_environment().items()},
             "PATH": os.pathsep.join(programs),
-            "PYTHONDONTWRITEBYTECODE": "",  # images bring what pip has compiled
+            "PYTHONDONTWRITEBYTECODE": "",  # images contain the bytecode that pip compiled
             "PGPORT": str(self.ports[5432]),
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(self.ports[8974]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(any_free_port()),
@@ -177,7 +177,7 @@ class ComposeHost:
             time.sleep(0.1)
 
     def start(self, name: str) -> None:
-        """Start one service; `up` waits until it is well."""
+        """Start one service; `up` waits until it is healthy."""
         service = self._services[name]
         service.state = "starting"
         if not service.runs_once:
@@ -195,7 +195,7 @@ class ComposeHost:
         return check.wait(_HEALTH_CHECK_SECONDS) == 0
 
     def kill(self, name: str) -> None:
-        """End all processes of a service at once, as the kernel does with a container (kill -9)."""
+        """Kill all processes of a service, as `kill -9` of a container would."""
         service = self._services[name]
         while processes := self.processes(name):
             for process in processes:
@@ -211,7 +211,7 @@ class ComposeHost:
         return marked_processes(self.mark, name)
 
     def down(self) -> None:
-        """End everything: SIGTERM to each service's group, SIGKILL for what is left, Postgres last."""
+        """Stop everything: SIGTERM to each service's group, then SIGKILL, Postgres last."""
         running = [service.process for service in self._services.values() if service.process is not None]
         for process in running:
             if process.poll() is None:
@@ -231,7 +231,7 @@ class ComposeHost:
         return f"--- {name}:\n" + "\n".join(text.splitlines()[-lines:])
 
     def run(self, name: str, script: str) -> str:
-        """Run a shell script beside a service, as `docker compose exec` does, and return what it prints."""
+        """Run a shell script in a service's environment, as `docker compose exec` does; return its output."""
         done = subprocess.run(
             ["sh", "-c", self.here(name, script)],
             env=self.environment(name),
@@ -323,7 +323,7 @@ def _code_path(found: re.Match[str]) -> str:
 
 
 def _make_secrets() -> dict[str, str]:
-    """Fill in .env.example as it says."""
+    """Generate the secrets that .env.example asks for."""
     names = [
         line.partition("=")[0]
         for line in (REPOSITORY / ".env.example").read_text().splitlines()

@@ -1,7 +1,7 @@
-"""The topology of docker-compose.yaml for real, without Docker: a Redis broker and two Celery workers.
+"""The services of docker-compose.yaml without Docker: a Redis broker and two Celery workers.
 
-The steps build on each other: everything is started, a night is trained whose GPU worker is killed in the
-middle, and everything is ended.
+The steps build on each other: everything starts, the GPU worker is killed during a night's training, and
+everything is stopped.
 """
 
 import contextlib
@@ -21,25 +21,19 @@ from recsys.warehouse.ingest import ingest_file
 from recsys.warehouse.roles import ANALYST, WRITER
 from recsys.warehouse.tables import promotion_ledger, recommendation_lists
 from tests.e2e.compose_host import ComposeHost
+from tests.e2e.stack import SETTINGS
 from tests.synthetic import World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 DEFAULT_WORKER, GPU_WORKER = "airflow-worker", "airflow-worker-gpu"
 
 ENVIRONMENT = {
-    # Only the runs that the test asks for.
+    **SETTINGS,
+    # Only the runs that the test starts.
     "RECSYS_SCHEDULES": "false",
-    "RECSYS_MODEL__DIM": "32",
-    "RECSYS_TRAINING__EPOCHS": "8",
-    "RECSYS_TRAINING__THREADS": "1",
-    "RECSYS_EVALUATION__HOLDOUT_SHARE": "0.2",
-    "RECSYS_EVALUATION__BOOTSTRAP_RESAMPLES": "500",
-    "RECSYS_GATE__MIN_EVALUATED_USERS": "10",
-    "RECSYS_GATE__NON_INFERIORITY_MARGIN": "0.5",
-    "RECSYS_PUBLISHING__K": "10",
 }
-# The file says cuda.
+# The file asks for cuda.
 GPU_WORKER_ENVIRONMENT = {"RECSYS_TRAINING__DEVICE": "cpu"}
 
 _READ_TASKS = """
@@ -57,7 +51,7 @@ def _wait_for(condition: Callable[[], Any], what: str, seconds: float = 900.0) -
 
 
 class Night:
-    """A run of nightly_training, and what Airflow's own database says of it."""
+    """A run of nightly_training, as recorded in Airflow's database."""
 
     dag_id = "nightly_training"
 
@@ -78,13 +72,13 @@ class Night:
         (found,) = [row for row in self.tries() if row["task_id"] == task_id]
         return found
 
-    def let_pass(self, column: str, task_id: str, while_it_is: str) -> None:
-        """Move a moment of a task's first try an hour back: time passes, and nobody waits for it."""
+    def move_back(self, column: str, task_id: str, state: str) -> None:
+        """Set a time of a task's first try back by an hour, instead of waiting that long."""
         with self.database.cursor() as cursor:
             cursor.execute(
                 f"update task_instance set {column} = {column} - interval '1 hour' "
                 "where dag_id = %s and run_id = %s and task_id = %s and state = %s and try_number = 1",
-                (self.dag_id, self.run_id, task_id, while_it_is),
+                (self.dag_id, self.run_id, task_id, state),
             )
 
 
@@ -121,7 +115,7 @@ def warehouse(host: ComposeHost) -> sa.Engine:
 
 @pytest.fixture(scope="module")
 def night(host: ComposeHost, airflow: AirflowClient, warehouse: sa.Engine) -> Night:
-    """A night in the middle of whose training the GPU worker was killed and started again."""
+    """A night during whose training the GPU worker was killed and started again."""
     airflow.wait_for_dag(Night.dag_id)
     night = Night(host, airflow.trigger_dag(Night.dag_id))
 
@@ -138,22 +132,22 @@ def night(host: ComposeHost, airflow: AirflowClient, warehouse: sa.Engine) -> Ni
     assert not host.is_healthy(GPU_WORKER)
     host.start(GPU_WORKER)
     host.up()
-    # On a slow machine Airflow has noticed it by itself by now.
-    night.let_pass("last_heartbeat_at", "fine_tune", while_it_is="running")
+    # On a slow machine Airflow may already have noticed.
+    night.move_back("last_heartbeat_at", "fine_tune", state="running")
     _wait_for(lambda: night.tries("task_instance_history"), "the end of the lost try")
-    night.let_pass("end_date", "fine_tune", while_it_is="up_for_retry")
+    night.move_back("end_date", "fine_tune", state="up_for_retry")
     run = airflow.wait_for_run(Night.dag_id, night.run_id, timeout=1200)
     assert run.state == "success", airflow.failed_logs(Night.dag_id, night.run_id)
     return night
 
 
-def test_redis_answers_only_to_who_knows_the_password(host: ComposeHost) -> None:
+def test_redis_requires_the_password(host: ComposeHost) -> None:
     assert "NOAUTH" in host.run("redis", "redis-cli ping")
     assert "NOAUTH" in host.run("redis", "REDISCLI_AUTH=guessed redis-cli ping")
     assert host.is_healthy("redis")
 
 
-def test_each_role_enters_its_own_database_and_no_other(host: ComposeHost) -> None:
+def test_each_role_may_connect_to_its_own_database_only(host: ComposeHost) -> None:
     def connect(role: str, database: str, password: str) -> None:
         psycopg2.connect(
             host="127.0.0.1", port=host.ports[5432], user=role, dbname=database, password=password
@@ -179,7 +173,7 @@ def test_initialisation_grants_every_role_its_rights(host: ComposeHost, warehous
             assert connection.scalar(may_read), f"{role} may not read {relation}"
 
 
-def test_a_night_whose_gpu_worker_is_killed_ends_well(night: Night, warehouse: sa.Engine) -> None:
+def test_a_night_whose_gpu_worker_is_killed_succeeds(night: Night, warehouse: sa.Engine) -> None:
     assert {row["state"] for row in night.tries()} <= {"success", "skipped"}
     with warehouse.connect() as connection:
         (decision,) = connection.execute(sa.select(promotion_ledger)).all()
@@ -195,7 +189,7 @@ def test_the_killed_try_is_kept_and_the_next_one_ran_on_the_worker_started_again
 
 def test_every_task_ran_on_the_worker_of_its_queue(night: Night) -> None:
     worker_of = {"default": DEFAULT_WORKER, "gpu": GPU_WORKER}
-    # A task that is skipped because nothing is left to ask ran as well.
+    # A task that ran and skipped itself has a host name too.
     ran = [row for row in night.tries() if row["hostname"]]
     assert {row["queue"] for row in ran} == {"default", "gpu"}
     for row in ran:
@@ -205,7 +199,7 @@ def test_every_task_ran_on_the_worker_of_its_queue(night: Night) -> None:
 def test_the_promotion_publishes_through_the_broker(
     host: ComposeHost, airflow: AirflowClient, night: Night, warehouse: sa.Engine
 ) -> None:
-    (asked,) = _wait_for(lambda: airflow.runs("publish_recommendations"), "the run that the asset triggers")
+    (asked,) = _wait_for(lambda: airflow.runs("publish_recommendations"), "a run triggered by the asset")
     run = airflow.wait_for_run("publish_recommendations", asked.run_id)
     assert run.state == "success", airflow.failed_logs("publish_recommendations", asked.run_id)
     with warehouse.connect() as connection:
@@ -217,7 +211,7 @@ def test_the_log_of_a_task_is_read_by_the_api_server(airflow: AirflowClient, nig
     assert "epoch" in airflow.task_log(Night.dag_id, night.run_id, "fine_tune", attempt=2)
 
 
-def test_ending_everything_leaves_no_process(host: ComposeHost, night: Night) -> None:
+def test_stopping_everything_leaves_no_process(host: ComposeHost, night: Night) -> None:
     host.down()
 
     assert host.processes() == []

@@ -1,18 +1,14 @@
-"""The loop from the command line, through the real scheduler and executor, on a small world."""
+"""The demo: the whole loop in one command."""
 
-from typing import Any
-
-import pytest
-
-from tests.e2e.demo_machine import Machine
-from tests.synthetic import World
-
-pytestmark = pytest.mark.e2e
+from recsys.local.stack import stack_state
+from recsys.local.state import StackPhase
+from tests.e2e.conftest import Demo, Stopped
+from tests.e2e.stack import Stack
 
 
-def test_the_demo_trains_promotes_publishes_and_updates(first: tuple[str, dict[str, Any]]) -> None:
-    output, report = first
-    assert report["nightly"]["state"] == report["hourly"]["state"] == "success", output[-4000:]
+def test_the_demo_trains_promotes_publishes_and_updates(demo: Demo) -> None:
+    report = demo.report
+    assert report["nightly"]["state"] == report["hourly"]["state"] == "success", demo.output[-4000:]
     assert report["nightly"]["decision"] == report["hourly"]["decision"] == "promote"
     assert (report["nightly"]["version"], report["hourly"]["version"]) == ("1", "2")
     assert report["champion_version"] == "2"
@@ -20,32 +16,31 @@ def test_the_demo_trains_promotes_publishes_and_updates(first: tuple[str, dict[s
     assert 0 < report["nightly"]["metrics"]["ndcg_at_10"] <= 1
 
 
-def test_the_demo_accounts_for_every_event(machine: Machine, first: tuple[str, dict[str, Any]]) -> None:
-    _, report = first
-    with (machine.data / "ratings.csv").open() as file:
+def test_the_demo_accounts_for_every_event(stack: Stack, demo: Demo) -> None:
+    with (stack.data / "ratings.csv").open() as file:
         ratings = sum(1 for _ in file) - 1
-    assert report["rows_loaded"] - ratings == report["rows_quarantined"] > 0
-    assert report["reconciled"] is True
-    assert report["published_users"] == len(World().taste)
+    assert demo.report["rows_loaded"] - ratings == demo.report["rows_quarantined"] > 0
+    assert demo.report["reconciled"] is True
+    assert demo.report["published_users"] == len(stack.world.taste)
 
 
-def test_the_demo_shows_titles_and_reasons_to_a_person(first: tuple[str, dict[str, Any]]) -> None:
-    output, _ = first
-    assert "Champion: version 2" in output
-    assert "unknown_item" in output
-    assert "recommended after" in output
+def test_the_demo_shows_titles_and_reasons_to_a_person(demo: Demo) -> None:
+    assert "Champion: version 2" in demo.output
+    assert "unknown_item" in demo.output
+    assert "recommended after" in demo.output
 
 
-def test_the_demo_leaves_no_process_behind(machine: Machine, first: tuple[str, dict[str, Any]]) -> None:
-    assert machine.processes() == []
+def test_the_demo_leaves_a_stack_running_that_was_up_before(stack: Stack, demo: Demo) -> None:
+    assert "Stopping the stack" not in demo.output
+    assert stack_state(stack.home).phase is StackPhase.HEALTHY
 
 
-def test_a_second_demo_loads_nothing_twice_and_keeps_the_champion(
-    machine: Machine, first: tuple[str, dict[str, Any]]
+def test_a_second_demo_loads_nothing_twice_keeps_the_champion_and_stops_the_stack_it_started(
+    stack: Stack, stopped: Stopped
 ) -> None:
-    _, before = first
-    _, report = machine.demo()
-    assert report["rows_loaded"] == before["rows_loaded"]
-    assert report["champion_version"] == before["champion_version"]
+    output, report = stack.demo()
+    assert report["rows_loaded"] == stopped.rows_before
+    assert report["champion_version"] == stopped.champion_before
     assert report["nightly"]["state"] == report["hourly"]["state"] == "skipped"
-    assert machine.processes() == []
+    assert "Stopping the stack" in output
+    assert stack.processes() == []

@@ -64,10 +64,10 @@ def test_unpaired_values_are_refused():
 
 def test_a_hundred_thousand_users_are_resampled_in_seconds():
     values = np.random.default_rng(6).random((100_000, 1))
-    start = time.perf_counter()
+    start = time.process_time()
     bootstrap_means(values, 1_000)
-    # 10,000 resamples take ten times as long: some two seconds on an idle core.
-    assert time.perf_counter() - start < 3
+    # 10,000 resamples take ten times as long. Processor time: other workers slow the clock.
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize("users", [300, 5_000])

@@ -11,6 +11,7 @@ from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.off_policy.log import screen_slates
 from recsys.evaluation.result import CANDIDATE, CHAMPION
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import EncoderIdentity, Recommender
 from recsys.promotion.gate import decide
 from recsys.settings import ModelSettings, Settings
@@ -57,7 +58,7 @@ def save_model(catalogue, minute, tmp_path):
             torch.randn(len(catalogue), 4),
         ).eval()
         known = to_jsonable_python(TrainedThrough(10, minute(trained_before)))
-        model.save(tmp_path / name / "checkpoint", trained_through=known)
+        save_recommender(model, tmp_path / name / "checkpoint", trained_through=known)
         return tmp_path / name / "checkpoint"
 
     return save
@@ -116,11 +117,11 @@ def test_a_model_with_nan_weights_fails_by_name_and_the_champion_is_still_measur
 ):
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
     champion = save_model("champion", 20, seed=1)
-    broken = Recommender.load(save_model("candidate", 20))
+    broken = load_recommender(save_model("candidate", 20))
     with torch.no_grad():
         broken.items.ids.fill_(float("nan"))
     known = to_jsonable_python(TrainedThrough(10, minute(20)))
-    broken.save(tmp_path / "broken" / "checkpoint", trained_through=known)
+    save_recommender(broken, tmp_path / "broken" / "checkpoint", trained_through=known)
     compared = compare_candidate(
         snapshot,
         tmp_path / "broken" / "checkpoint",
@@ -163,7 +164,7 @@ def test_a_champion_that_has_trained_on_all_events_makes_the_comparison_impossib
 
 def test_events_of_types_that_a_model_does_not_know_are_left_out(save_model, make_sequences, catalogue):
     now = EventTypes.from_records([DISLIKE, LIKE, VIEW])
-    older = EvaluatedRecommender(Recommender.load(save_model("older", 1, types=(LIKE,))), now)
+    older = EvaluatedRecommender(load_recommender(save_model("older", 1, types=(LIKE,))), now)
     liked = [("ann", "a", 0, "like", "full"), ("ann", "b", 2, "like", "full")]
     viewed = [("ann", "c", 1, "view", "full")]
     alone = older.score(make_sequences(liked, catalogue))

@@ -1,4 +1,4 @@
-"""Runs a stage in a process of its own that is killed, as by kill -9, at a chosen point."""
+"""Run a stage in another process and kill it, as `kill -9` would, at a chosen point."""
 
 import importlib
 import multiprocessing
@@ -10,10 +10,14 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+# Imports take seconds: a server process imports the stages once, and each process that dies is its fork.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.faults.stages", "recsys.validation.expectations"])
+
 
 @dataclass(frozen=True)
 class Point:
-    """Before or after a function (`package.module:name`), a statement (a part of it) or COMMIT."""
+    """Before or after a function (`package.module:name`), a statement (given by a part of it) or COMMIT."""
 
     when: Literal["before", "after"]
     what: str
@@ -24,11 +28,11 @@ class Point:
 
 
 def die_in(point: Point, work: Callable[..., object], *arguments: Any) -> None:
-    """Run `work(*arguments)` in a new process and check that it was killed at the point."""
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(point, work, arguments))
+    """Run `work(*arguments)` in another process and check that it was killed at the point."""
+    process = _processes.Process(target=_run, args=(point, work, arguments))
     process.start()
     process.join()
-    assert process.exitcode == -signal.SIGKILL, f"{work.__name__} never came to the point {point}"
+    assert process.exitcode == -signal.SIGKILL, f"{work.__name__} never reached {point}"
 
 
 def _run(point: Point, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from recsys.commands import models as cli
+from recsys.commands import models
+from recsys.commands.main import app
 from recsys.errors import RegistryError
 from recsys.evaluation.ranking.metrics import metric_names, ndcg_name
 from recsys.evaluation.result import Evaluation, Figure, SliceResult
@@ -79,8 +80,8 @@ def test_two_versions_are_compared_side_by_side(warehouse, quick, versions, monk
         assert difference.value == pytest.approx(sign * 0.05)
         assert difference.low == pytest.approx(sign * 0.05)
 
-    monkeypatch.setattr(cli, "load_settings", lambda: quick)
-    shown = CliRunner().invoke(cli.app, ["compare", "1", "2"]).output
+    monkeypatch.setattr(models, "load_settings", lambda: quick)
+    shown = CliRunner().invoke(app, ["compare", "1", "2"]).output
     for part in ("Origin", "2 < 1", "On the same feedback: 200 users", "+0.0500", "Settings that differ"):
         assert part in shown, part
 

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from recsys.commands import models as cli
+from recsys.commands import models
+from recsys.commands.main import app
 from recsys.errors import RegistryError
 from recsys.promotion import ledger
 from recsys.promotion.promote import promote
@@ -93,8 +94,8 @@ def seen(warehouse):
 
 @pytest.fixture
 def recsys(monkeypatch, shop):
-    monkeypatch.setattr(cli, "load_settings", lambda: shop)
-    return lambda *arguments: CliRunner().invoke(cli.app, arguments)
+    monkeypatch.setattr(models, "load_settings", lambda: shop)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_a_rollback_restores_version_lists_and_vectors_even_if_newer_versions_are_broken(
@@ -151,7 +152,7 @@ def test_a_version_promoted_by_a_person_reaches_users(warehouse, shop, recsys, s
         (("promote", "3", "--reason", " "), "needs a reason"),
         (("promote", "9", "--reason", "x"), "there is no version 9"),
         (("promote", "three", "--reason", "x"), "there is no version three"),
-        (("promote", "1", "--reason", "x"), "version 1 is champion already"),
+        (("promote", "1", "--reason", "x"), "version 1 is already the champion"),
         (("rollback", "--reason", " "), "needs a reason"),
         (("rollback", "--reason", "x", "--to", "3"), "has never been champion"),
         (("rollback", "--reason", "x"), "is the first champion"),

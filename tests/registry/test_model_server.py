@@ -16,12 +16,15 @@ import pytest
 
 from recsys.local.ports import any_free_port
 from recsys.local.processes import stop_processes
+from recsys.model.checkpoint import save_recommender
 from recsys.registry.connection import mlflow_client
 from recsys.registry.pyfunc_model import CHECKPOINT
 from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
 from recsys.settings import Settings
 from tests.registry_fixtures import lineage_of, result_of_training
+
+pytestmark = pytest.mark.slow
 
 _START_SECONDS = 300
 
@@ -40,7 +43,7 @@ def server(
     folder = tmp_path_factory.mktemp("served")
     shutil.copyfile(empty_mlflow, folder / "mlflow.db")
     settings = Settings(home=folder / "home", mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    recommender.clone().save(folder / CHECKPOINT)
+    save_recommender(recommender.clone(), folder / CHECKPOINT)
     training, lineage = result_of_training(folder), lineage_of(folder)
     run_id = track_training(settings, "nightly:1", training, lineage)
     register_version(settings, run_id=run_id, run_key="nightly:1", training=training, lineage=lineage)

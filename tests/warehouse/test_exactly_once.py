@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
@@ -439,7 +440,10 @@ class Feedback(RuleBasedStateMachine):
         assert result.erased == len(self.contents[window_id] & self.erased)
 
 
-def test_every_committed_row_is_in_one_window_of_each_consumer(warehouse_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [10, pytest.param(30, marks=pytest.mark.slow)])
+def test_every_committed_row_is_in_one_window_of_each_consumer(
+    warehouse_url: str, tmp_path: Path, examples: int
+) -> None:
     def engine() -> sa.Engine:
         options = f"-c lock_timeout={LOCK_TIMEOUT_MS}"
         return sa.create_engine(warehouse_url, connect_args={"options": options}, pool_size=10)
@@ -469,7 +473,7 @@ def test_every_committed_row_is_in_one_window_of_each_consumer(warehouse_url: st
         run_state_machine_as_test(
             Example,
             settings=settings(
-                max_examples=EXAMPLES or 30,
+                max_examples=EXAMPLES or examples,
                 stateful_step_count=50,
                 derandomize=not EXAMPLES,
                 deadline=None,

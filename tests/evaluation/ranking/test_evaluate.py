@@ -110,9 +110,9 @@ def test_a_thousand_users_and_two_thousand_items_are_evaluated_quickly(fixed_sco
         event_types=types,
     )
     settings = EvaluationSettings(bootstrap_resamples=1_000)
-    start = time.perf_counter()
+    start = time.process_time()
     split = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=40)
     cases = held_out_cases(sequences, catalogue, split, settings)
     evaluate({name: fixed_scores(generator.random(items)) for name in "abcd"}, cases, settings)
     assert len(cases) > 9_000
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15

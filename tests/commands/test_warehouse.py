@@ -24,7 +24,7 @@ def add_rows(engine: sa.Engine, count: int) -> None:
         )
 
 
-def test_windows_that_add_up_are_shown_with_their_counts(warehouse: sa.Engine, wide: None) -> None:
+def test_balanced_windows_are_shown_with_their_counts(warehouse: sa.Engine, wide: None) -> None:
     assert "There are no windows yet." in CliRunner().invoke(app, ["reconcile"]).output
     add_rows(warehouse, 1_234)
     open_window(warehouse, "nightly", "a run")
@@ -35,7 +35,7 @@ def test_windows_that_add_up_are_shown_with_their_counts(warehouse: sa.Engine, w
     assert "hourly" not in result.output
 
 
-def test_rows_that_are_gone_are_an_error(warehouse: sa.Engine, wide: None) -> None:
+def test_missing_rows_are_an_error(warehouse: sa.Engine, wide: None) -> None:
     add_rows(warehouse, 3)
     window = open_window(warehouse, "nightly", "a run")
     with warehouse.begin() as connection:
@@ -44,6 +44,6 @@ def test_rows_that_are_gone_are_an_error(warehouse: sa.Engine, wide: None) -> No
         )
     result = CliRunner().invoke(app, ["reconcile"])
     assert result.exit_code == 1
-    assert f"Rows do not add up in window {window.window_id}." in result.output
+    assert f"Row counts do not match in window {window.window_id}." in result.output
     with warehouse.connect() as connection:
         assert connection.scalar(sa.text("SELECT valid FROM windows")) == 2

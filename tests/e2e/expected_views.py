@@ -1,4 +1,4 @@
-"""What every view of the schema `analytics` must say, computed from the tables alone, in plain Python."""
+"""What every view of the schema `analytics` must show, computed from the tables alone in plain Python."""
 
 import math
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ Tables = Mapping[str, Sequence[Row]]
 TABLES = (
     *("items", "users", "feedback", "event_types", "impressions", "windows", "quarantine", "snapshots"),
     *("erased_feedback", "model_evaluations", "promotion_ledger", "publications", "recommendation_lists"),
-    *("item_vectors", "comment_sentiment"),
+    *("user_vectors", "item_vectors", "comment_sentiment"),
 )
 
 
@@ -474,4 +474,4 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "comment_sentiment_by_item": lambda tables: [row for row in tables["feedback"] if row["comment"]],
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
 }
-"""Views of what MovieLens does not have, and the rows that they would be about."""
+"""Views of data that MovieLens does not have, and the rows that they would show."""
