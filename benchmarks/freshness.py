@@ -293,8 +293,8 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
     purpose[replayed[owner]] = code[Purpose.REPLAY]
     purpose[affected[owner]] = code[Purpose.HISTORY]
     purpose[(guard_users & ~affected)[owner] & (arrived.occurred_at < half)] = code[Purpose.GUARD]
-    purpose[fresh] = np.where(guard_users[owner[fresh]], code[Purpose.PROBE], code[Purpose.FRESH])
-    # All fresh events and the latest earlier ones, which precede them in a user's order.
+    purpose[fresh] = np.where(guard_users[owner[fresh]], code[Purpose.FRESH_GUARD], code[Purpose.FRESH])
+    # All fresh events, and the latest known ones, which come before them in the user's order.
     known = np.bincount(owner[(purpose >= 0) & ~fresh], minlength=arrived.users)
     number = np.arange(arrived.events) - arrived.offsets[owner]
     recent = number >= (known - 2 * settings.model.max_events)[owner]

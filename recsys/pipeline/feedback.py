@@ -50,8 +50,8 @@ def validate(context: Context, window: OpenedWindow) -> ValidatedWindow:
 
 def take_full_snapshot(context: Context, window: ValidatedWindow) -> Lineage:
     """Write all valid feedback as of the window's end to Parquet, and a sample of it for replay."""
+    from recsys.snapshot.full import take_full_snapshot as write_full_snapshot
     from recsys.snapshot.reservoir import write_reservoir
-    from recsys.snapshot.write import take_full_snapshot as write_full_snapshot
     from recsys.warehouse.windows import load_window
 
     settings, engine = context.settings, context.engine
@@ -68,7 +68,7 @@ def take_full_snapshot(context: Context, window: ValidatedWindow) -> Lineage:
 def take_micro_snapshot(context: Context, window: ValidatedWindow) -> Lineage:
     """Write what the champion has not trained on, with feedback to replay, to Parquet."""
     from recsys.registry.versions import trained_through
-    from recsys.snapshot.write import take_micro_snapshot as write_micro_snapshot
+    from recsys.snapshot.micro import take_micro_snapshot as write_micro_snapshot
     from recsys.warehouse.windows import learned_windows, load_window
 
     settings, engine = context.settings, context.engine

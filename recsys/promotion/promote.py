@@ -130,7 +130,7 @@ def reconcile_alias(engine: sa.Engine, settings: Settings) -> str | None:
 
 
 def follow_ledger(engine: sa.Engine, settings: Settings) -> str | None:
-    """Do the work of `reconcile_alias` for a caller who holds the registry lock."""
+    """Do the work of `reconcile_alias` for a caller who holds the lock `MODEL_REGISTRY`."""
     current = ledger.champion(engine)
     client = mlflow_client(settings)
     name = settings.registered_model

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from recsys.publishing.score import ScoredBatch
 from recsys.snapshot.catalogue import Catalogue
+from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 from recsys.warehouse.statements import read_statement
 
 logger = logging.getLogger(__name__)
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended('publish recommendations', 0))"
 _LOCK_POLL_SECONDS = 0.2
-_COPY_BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_BINARY_TRAILER = b"\xff\xff"
 
 
 @contextmanager
@@ -123,7 +122,7 @@ def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: ND
     record["vector_bytes"] = 4 + 4 * dim
     record["dim"] = dim
     record["values"] = vectors
-    message = io.BytesIO(_COPY_BINARY_HEADER + record.tobytes() + _COPY_BINARY_TRAILER)
+    message = io.BytesIO(COPY_BINARY_HEADER + record.tobytes() + COPY_BINARY_TRAILER)
     _copy_from(connection, f"{table} (position, vector) from stdin (format binary)", message)
 
 

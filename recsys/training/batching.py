@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
 from recsys.model.events import EventBatch, collate, time_gaps
-from recsys.prefetch import read_ahead
+from recsys.prefetch import prefetch
 from recsys.snapshot.sequences import Sequences
 
 LATE_SHARE = 0.1
@@ -230,7 +230,7 @@ class PartBatches:
     def epoch(self, epoch: int) -> Iterator[tuple[EventBatch, NDArray[np.bool_]]]:
         """Yield batches as `UserBatches.epoch` does."""
         order = np.random.default_rng((self.seed, epoch, 2)).permutation(len(self.parts))
-        with closing(read_ahead(map(self._load, order.tolist()), depth=1)) as loaded:
+        with closing(prefetch(map(self._load, order.tolist()), depth=1)) as loaded:
             for batches in loaded:
                 yield from batches.epoch(epoch)
                 del batches  # frees the part before another one is loaded

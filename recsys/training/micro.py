@@ -67,7 +67,7 @@ def fit_micro(
     sequences = parent.read_comments(sequences)
     code = {purpose: PURPOSES.index(purpose) for purpose in PURPOSES}
     fresh = (sequences.purpose == code[Purpose.FRESH]) & (sequences.occurred_at < microseconds(held_out_from))
-    held_out = np.isin(sequences.purpose, [code[Purpose.FRESH], code[Purpose.PROBE]]) & ~fresh
+    held_out = np.isin(sequences.purpose, [code[Purpose.FRESH], code[Purpose.FRESH_GUARD]]) & ~fresh
     if not (fresh & (sequences.weight > 0)).any():
         raise NothingToDoError(
             f"no fresh feedback before {held_out_from.isoformat()} to learn from: all of it is held out for "

@@ -84,7 +84,9 @@ def warehouse_url(url: str) -> sa.URL:
 
 
 def asyncpg_arguments(url: sa.URL) -> dict[str, Any]:
-    """Translate a psycopg2 URL into arguments of `asyncpg.connect` for the same database.
+    """Return arguments for `asyncpg.connect` that make the connection psycopg2 makes with this URL.
+
+    asyncpg reads snapshots; everything else goes through psycopg2 (docs/performance.md has the figures).
 
     Raises
     ------
@@ -107,7 +109,7 @@ def asyncpg_arguments(url: sa.URL) -> dict[str, Any]:
     settings = {name: options.pop(name) for name in _SERVER_OPTIONS & options.keys()}
     if unknown := sorted(options.keys() - _DISPENSABLE_OPTIONS):
         raise ConfigurationError(
-            f"RECSYS_WAREHOUSE_URL has the option {unknown[0]!r}, which asyncpg does not support; "
-            "snapshots are read through asyncpg, so remove the option"
+            f"RECSYS_WAREHOUSE_URL has the option {unknown[0]!r}; asyncpg, which reads snapshots, does not "
+            "support it: remove it"
         )
     return {**arguments, "dsn": f"postgresql://?{urlencode(shared)}", "server_settings": settings}

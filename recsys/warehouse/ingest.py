@@ -19,7 +19,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
-from recsys.prefetch import read_ahead
+from recsys.prefetch import prefetch
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
@@ -105,7 +105,7 @@ def ingest_file(
         RejectFile(reject_file, beside=path) as rejects,
         Merger(engine, layout, register_users=new_users == "register", consent=consent) as merger,
         # Postgres loads one chunk while the next is read and checked.
-        closing(read_ahead(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
+        closing(prefetch(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
     ):
         for chunk, checked, good in chunks:
             _load_chunk(chunk, checked, good, merger, rejects)

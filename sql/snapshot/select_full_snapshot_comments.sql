@@ -1,4 +1,6 @@
--- Rows that select_full_snapshot.sql leaves out because they have a comment.
+-- The rows that select_full_snapshot.sql leaves out because they have a comment.
+-- Times are limited to the years that the reader of CSV knows. Only rows that validation has not checked yet lie
+-- outside.
 -- Parameters: those of select_full_snapshot.sql.
 SELECT
     feedback_id,
@@ -6,7 +8,7 @@ SELECT
     hashtextextended(item_id, :hash_seed) AS item_hash,
     hashtextextended(event_type, :hash_seed) AS event_type_hash,
     value,
-    occurred_at,
+    least(greatest(occurred_at, '0001-01-01 UTC'), '9999-12-31 UTC') AS occurred_at,
     comment
 FROM feedback
 WHERE transaction_id < :upper_transaction_id

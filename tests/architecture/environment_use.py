@@ -4,14 +4,15 @@ import ast
 from pathlib import Path
 
 _READERS = {"environ", "environb", "getenv", "getenvb"}
+_SETTINGS = {"load_settings", "BaseSettings"}
 
 
 def environment_reads(source: str) -> list[int]:
     """Return the lines that read the environment or import a function that does.
 
-    These are `os.environ` and `os.getenv` in every spelling, `load_settings`, and calls of `Settings`, which
-    pydantic fills from the environment. Statements that only set a variable (`os.environ.setdefault(...)`,
-    `os.environ[...] = ...`) are allowed, because they configure other libraries before their import.
+    These are `os.environ`, `os.getenv` and `load_settings` in every spelling, and `BaseSettings`, whose
+    subclasses read the environment when they are created. Statements that only set a variable are allowed
+    (`os.environ.setdefault(...)`, `os.environ[...] = ...`): they configure other libraries before import.
     """
     tree = ast.parse(source)
     allowed = {id(node) for statement in ast.walk(tree) for node in _written(statement)}
@@ -45,10 +46,8 @@ def _read(node: ast.AST) -> list[int]:
             return [node.lineno]
         case ast.ImportFrom(module="os", names=names) if _READERS & {alias.name for alias in names}:
             return [node.lineno]
-        case ast.ImportFrom(names=names) if "load_settings" in {alias.name for alias in names}:
+        case ast.ImportFrom(names=names) if _SETTINGS & {alias.name for alias in names}:
             return [node.lineno]
-        case ast.Name(id="load_settings") | ast.Attribute(attr="load_settings"):
-            return [node.lineno]
-        case ast.Call(func=ast.Name(id="Settings") | ast.Attribute(attr="Settings")):
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in _SETTINGS:
             return [node.lineno]
     return []

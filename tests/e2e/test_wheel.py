@@ -5,15 +5,19 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from recsys.local.stack import stop_stack
 from tests.compose_file import REPOSITORY
-from tests.e2e.demo_machine import Machine
+from tests.e2e.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
+_NOT_INHERITED = ("PYTHONPATH", "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST")
+"""Variables that would bring code from the repository into the new environment."""
 _UV = Path(sys.executable).with_name("uv")
 # uv does not read pip's variable for local wheel folders.
 _ENVIRONMENT = os.environ | {
@@ -54,42 +58,47 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
-def _members(wheel: Path) -> list[str]:
+@pytest.fixture
+def new_stack(tmp_path: Path) -> Iterator[Stack]:
+    """An empty home folder and the files of the demo; the stack of the other tests is not used."""
+    new_stack = Stack(tmp_path)
+    yield new_stack
+    stop_stack(new_stack.home)
+
+
+def test_wheel_contains_the_package_with_its_folders_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        return archive.namelist()
+        members = set(archive.namelist())
+    files = {
+        path.relative_to(REPOSITORY)
+        for folder in ("recsys", "sql", "dags", "plugins")
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+
+    packaged = {str(path if path.parts[0] == "recsys" else "recsys" / path) for path in files}
+
+    assert {name for name in members if ".dist-info/" not in name} == packaged
 
 
-def test_wheel_contains_the_package_and_its_folders_and_nothing_else(wheel: Path) -> None:
-    members = _members(wheel)
-
-    assert {name.split("/")[0] for name in members} == {"recsys", members[-1].split("/")[0]}
-    for folder in ("sql", "dags", "plugins"):
-        tracked = _run("git", "ls-files", folder, folder=REPOSITORY).split()
-        assert tracked
-        assert {name for name in members if name.startswith(f"recsys/{folder}/")} == {
-            f"recsys/{path}" for path in tracked
-        }
-
-
-def test_demo_runs_from_the_wheel_in_any_folder(installed: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
+def test_demo_runs_from_the_wheel_in_any_folder(installed: Path, new_stack: Stack, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    own = {name: value for name, value in machine.environment.items() if name != "PYTHONPATH"}
-    environment = own | {"PATH": os.pathsep.join([str(installed), os.environ["PATH"]])}
+    environment = {n: v for n, v in new_stack.environment.items() if n not in _NOT_INHERITED}
+    environment["PATH"] = os.pathsep.join([str(installed), os.environ["PATH"]])
 
     where = _run(
         installed / "python", "-c", "import recsys; print(recsys.__file__)", folder=elsewhere,
         environment=environment,
     )  # fmt: skip
     output = _run(
-        installed / "recsys", "demo", "--data", machine.data, folder=elsewhere, environment=environment
+        installed / "recsys", "demo", "--data", new_stack.data, folder=elsewhere, environment=environment
     )
 
     assert Path(where.strip()).is_relative_to(installed.parent)
-    report = json.loads((machine.home / "demo-report.json").read_text())
+    report = json.loads((new_stack.home / "demo-report.json").read_text())
     assert report["nightly"]["state"] == report["hourly"]["state"] == "success", output[-4000:]
     assert report["champion_version"] == "2"
     assert report["reconciled"] is True
     assert list(elsewhere.iterdir()) == []
-    assert machine.processes() == []
+    assert new_stack.processes() == []

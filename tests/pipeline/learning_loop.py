@@ -35,8 +35,7 @@ from recsys.registry import registration, tracking, versions
 from recsys.registry.connection import mlflow_client
 from recsys.registry.lineage import Lineage
 from recsys.settings import Settings
-from recsys.snapshot import reservoir
-from recsys.snapshot import write as snapshot_write
+from recsys.snapshot import full, micro, reservoir
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import TrainedThrough
@@ -51,14 +50,15 @@ NIGHT, HOUR = "nightly_training", "hourly_micro_update"
 USERS = [f"user {number}" for number in range(8)]
 START = datetime(2026, 3, 1, tzinfo=UTC)
 RULES = row_rules()
-_NEW = (Purpose.FRESH, Purpose.PROBE)
+_NEW = (Purpose.FRESH, Purpose.FRESH_GUARD)
 # Where a stage can die: before or after these.
 DEATHS: dict[str, list[tuple[ModuleType, str]]] = {
     "open_window": [(windows, "_window")],
     "take_snapshot": [
-        (snapshot_write, "record_snapshot"),
+        (full, "record_snapshot"),
+        (micro, "record_snapshot"),
         (reservoir, "sample_reservoir"),
-        (snapshot_write, "write_learned"),
+        (micro, "write_recent_replay"),
         (reservoir, "record_snapshot"),
     ],
     "train": [(tracking, "find_or_create_run"), (tracking, "_log_dataset")],

@@ -15,9 +15,10 @@ from pydantic_core import to_jsonable_python
 from recsys.errors import CheckpointError, ConfigurationError, SnapshotError, TrainingError
 from recsys.model.checkpoint import load_recommender
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.training.job import TrainingJob, read_job
 from recsys.training.launch import run_training
 from recsys.training.result import TrainingResult

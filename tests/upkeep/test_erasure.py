@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from recsys.columns import Columns
 from recsys.settings import Settings
 from recsys.snapshot import erasure as snapshot_erasure
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.shards import SHARDS_FOLDER
-from recsys.snapshot.write import take_full_snapshot
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import Window, open_window, reconcile_window

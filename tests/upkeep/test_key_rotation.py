@@ -7,8 +7,8 @@ from pydantic import SecretStr
 from recsys.errors import WarehouseError
 from recsys.settings import Settings
 from recsys.snapshot.erasure import snapshot_folders
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
-from recsys.snapshot.write import take_full_snapshot
 from recsys.upkeep.erasure import request_erasure
 from recsys.upkeep.key_rotation import rotate_user_keys
 from recsys.warehouse.pseudonyms import user_key

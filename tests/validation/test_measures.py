@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import ValidationFailedError
-from recsys.settings import Settings, ValidationSettings
+from recsys.settings import Settings, ValidationSettings, load_settings
 from recsys.validation import measures
 from recsys.validation.measures import Measure, compare_distributions, measure_window
 from recsys.validation.validate import validate_window
@@ -344,9 +344,12 @@ def test_windows_of_the_past_are_judged_as_of_their_interval(
     assert measures["volume"].value == 1
 
 
-def test_one_limit_can_be_changed_and_infinity_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_limit_can_be_changed_and_infinity_switches_it_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
     monkeypatch.setenv("RECSYS_VALIDATION__VOLUME__FAIL_MIN", "0.2")
     monkeypatch.setenv("RECSYS_VALIDATION__EVENT_MIX__FAIL_MAX", "inf")
-    limits = Settings().validation
+    limits = load_settings().validation
     assert limits.volume.model_dump() == {"warn_min": 0.5, "warn_max": 2, "fail_min": 0.2, "fail_max": 10}
     assert limits.event_mix.model_dump(exclude_none=True) == {"warn_max": 0.25}

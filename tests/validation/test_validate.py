@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, ValidationFailedError
 from recsys.settings import Settings, ValidShareBounds
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.reference import TrainedThrough
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.validation.quarantine import list_quarantined, release
 from recsys.validation.validate import ValidationReport, validate_window

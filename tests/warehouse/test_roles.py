@@ -276,7 +276,7 @@ def test_views_that_are_added_later_are_readable_immediately(shop: sa.Engine) ->
 def test_the_pipeline_does_its_work_without_owning_anything(
     shop: sa.Engine, settings: Settings, tmp_path: Path
 ) -> None:
-    from recsys.snapshot.write import take_full_snapshot
+    from recsys.snapshot.full import take_full_snapshot
     from recsys.validation.validate import validate_window
 
     pipeline, writer = log_in(shop, PIPELINE), log_in(shop, WRITER)

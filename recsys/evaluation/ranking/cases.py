@@ -104,7 +104,7 @@ def held_out_cases(
     if guard is not None:
         guarded = are_guard_users(sequences.user_keys, guard.share)[owners]
         held_out |= splittable & guarded & (sequences.occurred_at >= microseconds(guard.held_out_from))
-    held_out |= sequences.purpose == PURPOSES.index(Purpose.PROBE)
+    held_out |= sequences.purpose == PURPOSES.index(Purpose.FRESH_GUARD)
     positions = np.flatnonzero(held_out & _targets(sequences, catalogue))
     if len(positions) == 0:
         raise EvaluationError(

@@ -1,4 +1,4 @@
-"""The table `snapshots`: which snapshots there were, and what a model knows that was trained on each."""
+"""The warehouse table `snapshots`: each snapshot taken, and what a model trained on it knows."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -11,7 +11,7 @@ from recsys.warehouse.tables import snapshots
 
 
 def record_snapshot(engine: sa.Engine, folder: Folder) -> SnapshotRef:
-    """Record a finished snapshot, once however often it is called, and return its reference."""
+    """Record a finished snapshot and return its reference. Repeated calls update the same row."""
     manifest = folder.read_manifest()
     ref = SnapshotRef(folder.uri, manifest.digest, manifest.kind, manifest.rows, manifest.window_id)
     found = {
@@ -21,25 +21,25 @@ def record_snapshot(engine: sa.Engine, folder: Folder) -> SnapshotRef:
         "trained_occurred_before": manifest.trained_through.occurred_before,
     }
     statement = insert(snapshots).values(window_id=ref.window_id, kind=ref.kind, uri=ref.uri, **found)
-    # Housekeeping keeps the rows of folders that it removes; such a snapshot may be taken again.
+    # Housekeeping keeps the row when it removes a folder, and the snapshot may be taken again.
     with engine.begin() as connection:
         connection.execute(statement.on_conflict_do_update(index_elements=[snapshots.c.uri], set_=found))
     return ref
 
 
-def newest_known(
+def newest_trained_on(
     engine: sa.Engine, kind: SnapshotKind, model: TrainedThrough, *, after: int = 0
 ) -> SnapshotRef | None:
-    """Return the newest snapshot with nothing in it that a model has not trained on, if its files are there.
+    """Return the newest snapshot on disk whose events a model has all trained on; None if there is none.
 
-    Which run took it, and what became of that run's own model, does not matter.
+    The run that took the snapshot, and the fate of that run's model, do not matter.
 
     Parameters
     ----------
     model
         What the model has trained on.
     after
-        Transaction id that the snapshot's knowledge must go beyond.
+        The snapshot must know feedback beyond this transaction id.
     """
     parameters = {
         "kind": kind,

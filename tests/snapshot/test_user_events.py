@@ -3,9 +3,9 @@ import pyarrow as pa
 import pytest
 
 from recsys.columns import Columns
-from recsys.snapshot import latest_events
+from recsys.snapshot import user_events
 from recsys.snapshot.interactions import SCHEMA
-from recsys.snapshot.latest_events import LatestEvents, of_users
+from recsys.snapshot.user_events import LatestEvents, events_of_users
 
 
 def stream(rows: int) -> pa.Table:
@@ -20,7 +20,7 @@ def stream(rows: int) -> pa.Table:
 
 @pytest.mark.parametrize("cut_at", [1_000_000, 0], ids=["at the end", "all the time"])
 def test_the_latest_events_of_each_user_are_kept(cut_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latest_events, "_CUT_AT_ROWS", cut_at)
+    monkeypatch.setattr(user_events, "_CUT_AT_ROWS", cut_at)
     events = stream(500)
     latest = LatestEvents(4)
     for start in range(0, 500, 50):
@@ -30,7 +30,7 @@ def test_the_latest_events_of_each_user_are_kept(cut_at: int, monkeypatch: pytes
     assert sorted(latest.table()[Columns.FEEDBACK_ID].to_pylist()) == sorted(expected)
 
 
-def test_of_nothing_nothing_is_kept() -> None:
+def test_no_events_give_an_empty_table() -> None:
     latest = LatestEvents(4)
     latest.add(SCHEMA.empty_table())
     assert latest.table().num_rows == 0
@@ -39,7 +39,7 @@ def test_of_nothing_nothing_is_kept() -> None:
 def test_events_of_some_users_or_of_all_others() -> None:
     events = stream(100)
     some = pa.array(["user 1", "user 4", "nobody"])
-    theirs, others = of_users(events, some), of_users(events, some, others=True)
+    theirs, others = events_of_users(events, some), events_of_users(events, some, exclude=True)
     assert set(theirs[Columns.USER_KEY].to_pylist()) == {"user 1", "user 4"}
     assert theirs.num_rows + others.num_rows == 100
     assert not set(others[Columns.USER_KEY].to_pylist()) & {"user 1", "user 4"}
