@@ -196,7 +196,7 @@ class Simulation:
             for branch in branches.values():
                 self._live(branch, world, day)
                 mean = branch.rewards[day - 1].sum() / max(slates[day - 1].sum(), 1)
-                self._tell(f"day {day}, {branch.policy.name}: {mean:.3f} clicks a slate")
+                self._tell(f"day {day}, {branch.policy.name}: {mean:.3f} clicks per slate")
         return Simulated(branches, slates)
 
     def _before_the_first_day(self) -> tuple[System, NDArray[np.bool_]]:
