@@ -12,14 +12,17 @@ from recsys.errors import IngestError
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source, columns_of
 from recsys.warehouse.files.csv_records import parse_record, split_records
 from recsys.warehouse.files.line_file import LineFile
+from recsys.warehouse.files.tsv_quotes import encloses_every_field, split_tsv_records, unquote
 
 _QUOTE = ord('"')
+TAB = "\t"
 
 
 def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str) -> Source:
     """Open a CSV file with a header; raise IngestError if the header repeats a name."""
     lines = LineFile(path, compressed)
-    header = parse_record(lines.first_line().decode("utf-8", "replace"), delimiter) or []
+    head = lines.first_line().decode("utf-8", "replace")
+    header = parse_record(head, delimiter) or head.split(delimiter)
     names = [name.strip().lower() for name in header]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise IngestError(
@@ -27,17 +30,23 @@ def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str
         )
     wanted = [name for name in names if name in known]
 
+    literal = delimiter == TAB and not encloses_every_field(head)
+
     def chunks() -> Iterator[Chunk]:
         for first_line, block in lines.blocks(2, quoted=True):
-            yield _csv_chunk(first_line, block, names, wanted, delimiter)
+            yield _csv_chunk(first_line, block, names, wanted, delimiter, literal)
 
     return Source(names, chunks(), lines.size, lines.position)
 
 
-def _csv_chunk(first_line: int, block: bytes, names: list[str], wanted: list[str], delimiter: str) -> Chunk:
+def _csv_chunk(
+    first_line: int, block: bytes, names: list[str], wanted: list[str], delimiter: str, literal: bool
+) -> Chunk:
     @cache
     def records() -> tuple[list[list[bytes]], list[tuple[int, str]], list[BadLine]]:
-        good, places, bad = split_records(block, len(names), delimiter)
+        good, places, bad = (
+            split_tsv_records(block, len(names)) if literal else split_records(block, len(names), delimiter)
+        )
         return (
             good,
             [(first_line + line, text) for line, text in places],
@@ -51,12 +60,17 @@ def _csv_chunk(first_line: int, block: bytes, names: list[str], wanted: list[str
         malformed = True
         return "skip"
 
-    if wanted and _quotes_are_strict(block, delimiter):
+    if wanted and (literal or _quotes_are_strict(block, delimiter)):
         try:
             table = pa.csv.read_csv(
                 pa.BufferReader(block),
                 pa.csv.ReadOptions(use_threads=False, column_names=names, block_size=len(block)),
-                pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse),
+                pa.csv.ParseOptions(
+                    delimiter=delimiter,
+                    quote_char=not literal and '"',
+                    newlines_in_values=not literal,
+                    invalid_row_handler=refuse,
+                ),
                 pa.csv.ConvertOptions(
                     check_utf8=False,
                     column_types=dict.fromkeys(names, pa.binary()),
@@ -68,7 +82,10 @@ def _csv_chunk(first_line: int, block: bytes, names: list[str], wanted: list[str
         except pa.ArrowInvalid:
             malformed = True
         if not malformed:
-            return Chunk(columns_of(table), table.num_rows, lambda row: records()[1][row])
+            found = columns_of(table)
+            if literal and b'"' in block:
+                found = {name: unquote(column) for name, column in found.items()}
+            return Chunk(found, table.num_rows, lambda row: records()[1][row])
     good, places, bad = records()
     columns = {
         name: pa.array([record[names.index(name)] or None for record in good], pa.binary()) for name in wanted

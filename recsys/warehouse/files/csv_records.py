@@ -31,11 +31,7 @@ def split_records(
     tuple
         Records as bytes; the place of each record; and the offset, the reason and the text of each bad line.
     """
-    # Invalid UTF-8 is kept as lone surrogates; the value checks report it.
-    lines = block.decode("utf-8", "surrogateescape").split("\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    lines = [line.removesuffix("\r") for line in lines]
+    lines = split_lines(block)
     good: list[list[bytes]] = []
     places: list[Place] = []
     bad: list[tuple[int, str, str]] = []
@@ -48,7 +44,7 @@ def split_records(
         fields = parse_record(text, delimiter)
         if fields is not None and len(fields) == width:
             good.append([value.encode("utf-8", "surrogateescape") for value in fields])
-            places.append((index, _printable(text)))
+            places.append((index, printable(text)))
             index += used
             continue
         fields = parse_record(lines[index], delimiter)
@@ -57,9 +53,17 @@ def split_records(
             if fields is None
             else f"has {len(fields)} fields, but the header has {width}"
         )
-        bad.append((index, reason, _printable(lines[index])))
+        bad.append((index, reason, printable(lines[index])))
         index += 1
     return good, places, bad
+
+
+def split_lines(block: bytes) -> list[str]:
+    """Return the lines of a block; invalid UTF-8 becomes lone surrogates, which the value checks report."""
+    lines = block.decode("utf-8", "surrogateescape").split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _record_at(lines: list[str], index: int, delimiter: str) -> tuple[str, int]:
@@ -78,5 +82,6 @@ def _record_at(lines: list[str], index: int, delimiter: str) -> tuple[str, int]:
     return text, 1
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return text that can be written, with invalid UTF-8 as escapes."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
