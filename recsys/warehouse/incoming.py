@@ -69,7 +69,7 @@ def _impressions(rows: Checked) -> dict[str, pa.Array]:
         "user_id": _identifier(rows, "user_id"),
         "query": rows.text("query"),
         "item_ids": rows.text_list("item_ids", required=True),
-        "propensities": rows.number_list("propensities"),
+        "propensities": rows.probability_list("propensities", as_long_as="item_ids"),
         "model_version": rows.text("model_version"),
         "shown_at": rows.time("shown_at"),
     }

@@ -27,6 +27,7 @@ _REFUSALS = (
     psycopg2.DataError,
     psycopg2.errors.CheckViolation,
     psycopg2.errors.ProgramLimitExceeded,
+    psycopg2.errors.StatementTooComplex,
 )
 # Errors after which a chunk that could not be copied directly may still be merged.
 _OBSTACLES = (*_REFUSALS, psycopg2.errors.UniqueViolation, psycopg2.errors.DeadlockDetected)

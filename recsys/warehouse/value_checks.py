@@ -6,6 +6,7 @@ A column is converted as a whole. Only if that fails are its values converted on
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -22,6 +23,7 @@ _TIMESTAMP = pa.timestamp("us", "UTC")
 _YEAR_1 = pa.scalar(-62_135_596_800_000_000, pa.int64()).cast(_TIMESTAMP)
 _YEAR_10000 = pa.scalar((_MAX_SECONDS + 1) * 1_000_000, pa.int64()).cast(_TIMESTAMP)
 _SHOWN_CHARACTERS = 60
+_MAX_NESTING = 100
 
 
 class _WrongValue(ValueError):  # noqa: N818 - never leaves this module
@@ -88,9 +90,17 @@ class Checked:
             self._require(name, column)
         return self._convert(name, column, _unconverted, _text_list, pa.string())
 
-    def number_list(self, name: str) -> pa.Array:
-        """Return a column of Postgres arrays of numbers `[rows]` from JSON lists of numbers."""
-        return self._convert(name, self._column(name), _unconverted, _number_list, pa.string())
+    def probability_list(self, name: str, *, as_long_as: str) -> pa.Array:
+        """Return Postgres arrays of probabilities `[rows]`, each as long as the list of another column."""
+        lists = self._convert(name, self._column(name), _unconverted, _probability_list, pa.string())
+        others = self._column(as_long_as)
+        for row in pc.indices_nonzero(pc.and_(lists.is_valid(), others.is_valid())).to_pylist():
+            entries, other = lists[row].as_py().count(",") + (lists[row].as_py() != "{}"), others[row].as_py()
+            with suppress(ValueError, TypeError, RecursionError):
+                if entries != (expected := len(json.loads(other))):
+                    reason = f"{name} has {entries} entries, but {as_long_as} has {expected}"
+                    self.reasons.setdefault(row, []).append(reason)
+        return lists
 
     def good_rows(self, columns: dict[str, pa.Array]) -> pa.Table:
         """Return the columns without rejected rows."""
@@ -134,12 +144,29 @@ class Checked:
             pass
         values: list[Any] = []
         for row, value in enumerate(column.to_pylist()):
-            try:
-                values.append(None if value is None else one(value))
-            except _WrongValue as error:
-                values.append(None)
-                self.reasons.setdefault(row, []).append(f"{name} {error}")
+            converted, reason = (None, None) if value is None else _converted(value, one)
+            values.append(converted)
+            if reason is not None:
+                self.reasons.setdefault(row, []).append(f"{name} {reason}")
         return pa.array(values, kind)
+
+
+def _converted(value: Any, one: Callable[[Any], Any]) -> tuple[Any, str | None]:
+    """Return the converted value, or None and the reason why it is wrong."""
+    try:
+        converted = one(value)
+        if isinstance(converted, str):
+            converted.encode()
+    except _WrongValue as error:
+        return None, str(error)
+    except UnicodeEncodeError:
+        return None, "contains half of a surrogate pair"
+    except RecursionError:
+        return None, f"is nested more than {_MAX_NESTING} deep"
+    except (ValueError, TypeError, ArithmeticError) as error:
+        # One strange value must not end the load of a file.
+        return None, f"{_shown(value)} cannot be read: {error}"
+    return converted, None
 
 
 def _unconverted(_: pa.Array) -> pa.Array:
@@ -260,9 +287,26 @@ def _boolean(value: Any) -> bool:
 
 def _json(value: Any) -> Any:
     try:
-        return json.loads(value)
-    except (ValueError, TypeError, RecursionError) as error:
+        entries = json.loads(value)
+    except (ValueError, TypeError) as error:
         raise _WrongValue(f"{_shown(value)} is not valid JSON") from error
+    # The parsers that read it later, in Postgres and Python, have limits that depend on their stack.
+    if _count(value, "[") + _count(value, "{") > _MAX_NESTING and _nesting(entries) > _MAX_NESTING:
+        raise _WrongValue(f"is nested more than {_MAX_NESTING} deep")
+    return entries
+
+
+def _count(value: bytes | str, character: str) -> int:
+    return value.count(character.encode()) if isinstance(value, bytes) else value.count(character)
+
+
+def _nesting(entries: Any) -> int:
+    """Return how deep lists and objects are nested."""
+    depth, level = 0, [entries]
+    while level := [entry for entry in level if isinstance(entry, list | dict)]:
+        depth += 1
+        level = [inner for entry in level for inner in (entry.values() if isinstance(entry, dict) else entry)]
+    return depth
 
 
 def _json_object(value: Any) -> str:
@@ -271,9 +315,8 @@ def _json_object(value: Any) -> str:
         raise _WrongValue(f"{_shown(value)} is not a JSON object")
     try:
         text = json.dumps(entries, ensure_ascii=False, allow_nan=False)
-        text.encode()
     except ValueError as error:
-        raise _WrongValue("contains NaN, Infinity or half of a surrogate pair") from error
+        raise _WrongValue("contains NaN or Infinity") from error
     if "\\u0000" in text:
         raise _WrongValue("contains a NUL character")
     return text
@@ -290,10 +333,11 @@ def _text_list(value: Any) -> str:
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
-def _number_list(value: Any) -> str:
+def _probability_list(value: Any) -> str:
     entries = _json(value)
     if not isinstance(entries, list) or not all(
-        isinstance(entry, int | float) and math.isfinite(entry) for entry in entries
+        isinstance(entry, int | float) and not isinstance(entry, bool) and 0 <= entry <= 1
+        for entry in entries
     ):
-        raise _WrongValue(f"{_shown(value)} is not a JSON list of numbers")
+        raise _WrongValue(f"{_shown(value)} is not a list of probabilities between 0 and 1")
     return "{" + ",".join(str(float(entry)) for entry in entries) + "}"

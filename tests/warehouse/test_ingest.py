@@ -455,7 +455,7 @@ def test_times_outside_what_postgres_and_python_know_are_rejected(load: Load, wa
 
 
 def test_only_the_row_that_postgres_refuses_is_rejected(load: Load, warehouse: sa.Engine) -> None:
-    propensities = [[0.5], [2], [1], [1, 1], [1e300], [0]]
+    propensities = [[0.5], [2], [1], [1, 1], [1e-300], [0]]
     slates = [
         {"impression_id": str(n), "user_id": "u", "item_ids": ["i"], "shown_at": TIME, "propensities": values}
         for n, values in enumerate(propensities)
@@ -465,7 +465,9 @@ def test_only_the_row_that_postgres_refuses_is_rejected(load: Load, warehouse: s
     assert [row.impression_id for row in kept] == ["0", "2", "5"]
     reasons = dict(rejects(summary))
     assert set(reasons) == {2, 4, 5}
-    assert "impressions_propensities_check" in reasons[2]
+    assert reasons[2] == "propensities '[2]' is not a list of probabilities between 0 and 1"
+    assert reasons[4] == "propensities has 2 entries, but item_ids has 1"
+    assert "refused by Postgres" in reasons[5]
     assert "out of range" in reasons[5]
 
 

@@ -35,6 +35,7 @@ def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str
     def chunks() -> Iterator[Chunk]:
         for first_line, block in lines.blocks(2, quoted=True):
             yield _csv_chunk(first_line, block, names, wanted, delimiter, literal)
+        yield from lines.lines_skipped()
 
     return Source(names, chunks(), lines.size, lines.position)
 

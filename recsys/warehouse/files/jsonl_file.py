@@ -1,6 +1,7 @@
 """Read JSON Lines files. Arrow parses blocks of plain columns; other blocks are parsed line by line."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def open_jsonl(path: Path, compressed: bool, known: frozenset[str], number_colum
     def chunks() -> Iterator[Chunk]:
         for first_line, block in lines.blocks(1, quoted=False):
             yield _jsonl_chunk(first_line, block, known, schema if plain else None)
+        yield from lines.lines_skipped()
 
     return Source(list(found), chunks(), lines.size, lines.position)
 
@@ -90,7 +92,11 @@ def _json_row(line: bytes, known: frozenset[str]) -> dict[str, bytes | None] | s
         row = json.loads(line)
     except UnicodeDecodeError:
         return "not valid UTF-8"
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        return "nested too deep"
+    except ValueError as error:
+        if not isinstance(error, json.JSONDecodeError):
+            return f"a number has more than {sys.get_int_max_str_digits()} digits"
         return f"not valid JSON: {error}"
     if not isinstance(row, dict):
         return f"not a JSON object but {type(row).__name__}"
@@ -98,3 +104,7 @@ def _json_row(line: bytes, known: frozenset[str]) -> dict[str, bytes | None] | s
         return {name: json_text(value) for name, value in row.items() if name in known}
     except UnicodeEncodeError:
         return "not valid Unicode: half of a surrogate pair"
+    except RecursionError:
+        return "nested too deep"
+    except ValueError as error:
+        return f"not valid: {error}"

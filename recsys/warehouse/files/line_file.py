@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from recsys.errors import IngestError
+from recsys.warehouse.files.chunks import BadLine, Chunk
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -21,6 +22,7 @@ class LineFile:
         self._raw = path.open("rb")
         self._stream = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw) if compressed else self._raw)
         self._rest = b""
+        self._too_long: list[int] = []
 
     def position(self) -> int:
         """Return how many bytes of the stored (possibly compressed) file have been read."""
@@ -46,12 +48,19 @@ class LineFile:
         """Yield blocks that end with a line feed, each with the number of its first line.
 
         With `quoted`, a block does not end inside a quoted field. The limit is 16 MiB, so that a quote that
-        is never closed cannot swallow the file.
+        is never closed cannot swallow the file. Lines of more than 64 MiB are left out, see `lines_skipped`.
         """
         line = first_line
+        skipping = False
         rest, self._rest = self._rest, b""
         with self._raw:
             while more := self._read():
+                if skipping:
+                    _, end, more = more.partition(b"\n")
+                    if not end:
+                        continue
+                    skipping = False
+                    line += 1
                 rest += more
                 cut = rest.rfind(b"\n") + 1
                 if quoted and rest.count(b'"', 0, cut) % 2:
@@ -63,10 +72,16 @@ class LineFile:
                     yield line, block
                     line += block.count(b"\n")
                 elif len(rest) > MAX_LINE_BYTES:
-                    limit = MAX_LINE_BYTES >> 20
-                    raise IngestError(f"{self.path}: line {line} is longer than {limit} MiB; remove it")
+                    self._too_long.append(line)
+                    rest, skipping = b"", True
         if rest:
             yield line, rest + b"\n"
+
+    def lines_skipped(self) -> Iterator[Chunk]:
+        """Yield a chunk without rows if lines were too long, after `blocks`."""
+        if self._too_long:
+            reason = f"is longer than {MAX_LINE_BYTES >> 20} MiB"
+            yield Chunk({}, 0, lambda _: (0, ""), [BadLine(line, reason, "") for line in self._too_long])
 
     def _read(self) -> bytes:
         try:
