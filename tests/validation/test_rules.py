@@ -36,6 +36,7 @@ def test_every_rule_has_what_and_why() -> None:
         "unknown_event_type",
         "unknown_item",
         "unknown_user",
+        "value_denies_event",
         "value_out_of_range",
     }
     assert all(rule.what and rule.why for rule in row_rules())
@@ -90,6 +91,11 @@ def test_a_new_rule_is_one_file(stocked: sa.Engine, next_window: NextWindow, set
         {"event_type": "rating", "value": 0.5},
         {"event_type": "rating", "value": 5.0},
         {"event_type": "view", "value": 7.0},
+        {"event_type": "view", "value": 0.0},
+        {"event_type": "dwell", "value": 0.0},
+        {"event_type": "like", "value": 1.0},
+        {"event_type": "dislike", "value": -1.0},
+        {"event_type": "purchase", "value": 0.25},
         {"event_type": "comment", "comment": "很好 👍\n" + "x" * 9_000},
         {"impression_id": "never logged"},
         {"occurred_at": datetime(1990, 1, 1, tzinfo=UTC)},
@@ -114,6 +120,11 @@ def test_a_valid_row_stays(
         ({"event_type": "rating", "value": float("nan")}, "value_out_of_range"),
         ({"event_type": "view", "value": float("inf")}, "value_out_of_range"),
         ({"event_type": "view", "value": float("nan")}, "value_out_of_range"),
+        ({"event_type": "like", "value": 0.0}, "value_denies_event"),
+        ({"event_type": "like", "value": -1.0}, "value_denies_event"),
+        ({"event_type": "purchase", "value": -6.0}, "value_denies_event"),
+        ({"event_type": "dislike", "value": 0.0}, "value_denies_event"),
+        ({"event_type": "like", "value": float("-inf")}, "value_out_of_range"),
         ({"occurred_at": None}, "malformed_time"),
         ({"occurred_at": sa.text("'infinity'::timestamptz")}, "malformed_time"),
         ({"occurred_at": sa.text("'-infinity'::timestamptz")}, "malformed_time"),
@@ -130,6 +141,17 @@ def test_a_row_that_breaks_a_rule_is_quarantined_with_the_reason(
 ) -> None:
     (broken,) = add_feedback(stocked, row)
     assert judge(stocked, next_window(), settings) == {broken: [reason]}
+
+
+def test_a_type_with_a_range_says_itself_what_its_values_mean(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings
+) -> None:
+    with stocked.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE event_types SET min_value = -100, max_value = 100 WHERE event_type = 'purchase'")
+        )
+    add_feedback(stocked, {"event_type": "purchase", "value": -6.0})
+    assert judge(stocked, next_window(), settings) == {}
 
 
 def test_a_row_is_quarantined_once_with_all_its_reasons(
