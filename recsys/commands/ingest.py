@@ -141,6 +141,9 @@ def _lines(summary: "IngestSummary") -> list[str]:
     if summary.new_users:
         consent = "with" if summary.consent else "without"
         lines.append(f"  new users   {summary.new_users:>12,}  registered {consent} consent to training")
+    if summary.changed_id is not None:
+        before, after = summary.changed_id
+        lines.append(f"  changed ids {summary.changed_ids:>12,}  such as {before!r}, read as {after!r}")
     if summary.unknown_columns:
         lines.append(f"  ignored columns: {', '.join(summary.unknown_columns)}")
     return lines

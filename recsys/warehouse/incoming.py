@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from recsys.warehouse.value_checks import MAX_ID_BYTES, Checked
+from recsys.warehouse.value_checks import Checked
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,22 @@ class Layout:
         return frozenset(self.required + self.optional)
 
 
-def _identifier(rows: Checked, name: str, *, required: bool = True) -> pa.Array:
-    return rows.text(name, required=required, max_bytes=MAX_ID_BYTES)
-
-
 def _feedback(rows: Checked) -> dict[str, pa.Array]:
     return {
-        "event_id": _identifier(rows, "event_id", required=False),
-        "user_id": _identifier(rows, "user_id"),
-        "item_id": _identifier(rows, "item_id"),
-        "event_type": _identifier(rows, "event_type"),
+        "event_id": rows.identifier("event_id", required=False),
+        "user_id": rows.identifier("user_id"),
+        "item_id": rows.identifier("item_id"),
+        "event_type": rows.identifier("event_type"),
         "value": rows.number("value"),
         "comment": rows.text("comment"),
-        "impression_id": _identifier(rows, "impression_id", required=False),
+        "impression_id": rows.identifier("impression_id", required=False),
         "occurred_at": rows.time("occurred_at"),
     }
 
 
 def _items(rows: Checked) -> dict[str, pa.Array]:
     return {
-        "item_id": _identifier(rows, "item_id"),
+        "item_id": rows.identifier("item_id"),
         "title": rows.text("title"),
         "description": rows.text("description"),
         "attributes": rows.json_object("attributes"),
@@ -57,7 +53,7 @@ def _items(rows: Checked) -> dict[str, pa.Array]:
 
 def _users(rows: Checked) -> dict[str, pa.Array]:
     return {
-        "user_id": _identifier(rows, "user_id"),
+        "user_id": rows.identifier("user_id"),
         "consent": rows.boolean("consent"),
         "attributes": rows.json_object("attributes"),
     }
@@ -65,8 +61,8 @@ def _users(rows: Checked) -> dict[str, pa.Array]:
 
 def _impressions(rows: Checked) -> dict[str, pa.Array]:
     return {
-        "impression_id": _identifier(rows, "impression_id"),
-        "user_id": _identifier(rows, "user_id"),
+        "impression_id": rows.identifier("impression_id"),
+        "user_id": rows.identifier("user_id"),
         "query": rows.text("query"),
         "item_ids": rows.text_list("item_ids", required=True),
         "propensities": rows.probability_list("propensities", as_long_as="item_ids"),

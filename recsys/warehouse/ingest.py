@@ -53,6 +53,10 @@ class IngestSummary:
     """Users registered because this file's feedback named them first, with `consent`."""
     consent: bool = True
     unknown_columns: tuple[str, ...] = ()
+    changed_ids: int = 0
+    """Ids that were written without surrounding spaces or without the `.0` of a whole number."""
+    changed_id: tuple[str, str] | None = None
+    """One of them, before and after."""
 
 
 def ingest_file(
@@ -107,7 +111,10 @@ def ingest_file(
         # Postgres loads one chunk while the next is read and checked.
         closing(prefetch(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
     ):
+        changed_ids, changed_id = 0, None
         for chunk, checked, good in chunks:
+            changed_ids += checked.changed_ids
+            changed_id = changed_id or checked.changed_id
             _load_chunk(chunk, checked, good, merger, rejects)
             if progress is not None:
                 progress(source.position(), source.size)
@@ -127,6 +134,8 @@ def ingest_file(
         new_users=counts.new_users,
         consent=consent,
         unknown_columns=unknown,
+        changed_ids=changed_ids,
+        changed_id=changed_id,
     )
     logger.info(
         "%s: %d read, %d inserted, %d updated, %d duplicates, %d rejected in %.1f s",

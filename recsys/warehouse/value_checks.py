@@ -14,6 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.warehouse.identifiers import identifier, identifier_of_number, unusual_identifiers
+from recsys.warehouse.wrong_value import WrongValue, shown
+
 # An entry of a Postgres B-tree holds about 2,700 bytes, and an index may have two ids.
 MAX_ID_BYTES = 1_000
 # The end of the year 9999; larger numbers are milliseconds or wrong.
@@ -22,12 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMESTAMP = pa.timestamp("us", "UTC")
 _YEAR_1 = pa.scalar(-62_135_596_800_000_000, pa.int64()).cast(_TIMESTAMP)
 _YEAR_10000 = pa.scalar((_MAX_SECONDS + 1) * 1_000_000, pa.int64()).cast(_TIMESTAMP)
-_SHOWN_CHARACTERS = 60
 _MAX_NESTING = 100
-
-
-class _WrongValue(ValueError):  # noqa: N818 - never leaves this module
-    pass
 
 
 @dataclass
@@ -39,10 +37,37 @@ class Checked:
     time_zone: tzinfo | None = None
     """Time zone of times that have none. None: such times are rejected."""
     reasons: dict[int, list[str]] = field(default_factory=dict)
+    changed_ids: int = 0
+    """Number of ids that were written without spaces or `.0`."""
+    changed_id: tuple[str, str] | None = None
+    """One of them, before and after."""
+
+    def identifier(self, name: str, *, required: bool = True) -> pa.Array:
+        """Return a column of ids `[rows]`, see `recsys.warehouse.identifiers`; too long ids are rejected."""
+        column = _without_nan(self._column(name))
+        if required:
+            self._require(name, column)
+        if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+            self.columns[name] = self._convert(name, column, _unconverted, _number_as_id, pa.binary())
+        text = self.text(name, max_bytes=MAX_ID_BYTES)
+        if unusual := unusual_identifiers(text):
+            values = text.to_pylist()
+            for row in unusual:
+                before = values[row]
+                values[row], reason = _converted(before, identifier)
+                if reason is None and values[row] is None and required:
+                    reason = "is empty"
+                if reason is not None:
+                    self.reasons.setdefault(row, []).append(f"{name} {reason}")
+                elif values[row] is not None and values[row] != before:
+                    self.changed_ids += 1
+                    self.changed_id = self.changed_id or (before, values[row])
+            text = pa.array(values, pa.string())
+        return text
 
     def text(self, name: str, *, required: bool = False, max_bytes: int | None = None) -> pa.Array:
         """Return a text column `[rows]`; NUL characters, invalid UTF-8 and too long values are rejected."""
-        column = self._column(name)
+        column = _without_nan(self._column(name))
         if required:
             self._require(name, column)
         if not pa.types.is_binary(column.type):
@@ -157,7 +182,7 @@ def _converted(value: Any, one: Callable[[Any], Any]) -> tuple[Any, str | None]:
         converted = one(value)
         if isinstance(converted, str):
             converted.encode()
-    except _WrongValue as error:
+    except WrongValue as error:
         return None, str(error)
     except UnicodeEncodeError:
         return None, "contains half of a surrogate pair"
@@ -165,21 +190,25 @@ def _converted(value: Any, one: Callable[[Any], Any]) -> tuple[Any, str | None]:
         return None, f"is nested more than {_MAX_NESTING} deep"
     except (ValueError, TypeError, ArithmeticError) as error:
         # One strange value must not end the load of a file.
-        return None, f"{_shown(value)} cannot be read: {error}"
+        return None, f"{shown(value)} cannot be read: {error}"
     return converted, None
+
+
+def _without_nan(column: pa.Array) -> pa.Array:
+    """Return the column with null for NaN, which is how data frames mark a missing text."""
+    return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
 
 
 def _unconverted(_: pa.Array) -> pa.Array:
     raise pa.ArrowNotImplementedError("value by value")
 
 
-def _shown(value: Any) -> str:
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
-
-
 def _as_text(value: Any) -> bytes:
     return str(value).encode()
+
+
+def _number_as_id(number: Any) -> bytes:
+    return identifier_of_number(number).encode()
 
 
 def _decode(column: pa.Array) -> pa.Array:
@@ -190,11 +219,11 @@ def _decode(column: pa.Array) -> pa.Array:
 
 def _decode_one(value: bytes) -> str:
     if b"\0" in value:
-        raise _WrongValue("contains a NUL character")
+        raise WrongValue("contains a NUL character")
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise _WrongValue(f"is not valid UTF-8 at its byte {error.start + 1}") from error
+        raise WrongValue(f"is not valid UTF-8 at its byte {error.start + 1}") from error
 
 
 def _numbers(column: pa.Array) -> pa.Array:
@@ -210,9 +239,9 @@ def _number(value: Any) -> float:
     try:
         number = float(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise _WrongValue(f"{_shown(value)} is not a number") from error
+        raise WrongValue(f"{shown(value)} is not a number") from error
     if not math.isfinite(number):
-        raise _WrongValue(f"{_shown(value)} is not a finite number")
+        raise WrongValue(f"{shown(value)} is not a finite number")
     return number
 
 
@@ -246,14 +275,14 @@ def _time(value: Any, zone: tzinfo | None) -> int:
         try:
             time = datetime.fromisoformat(text)
         except ValueError as error:
-            raise _WrongValue(
-                f"{_shown(value)} is not a time; write ISO 8601 with time zone, such as "
+            raise WrongValue(
+                f"{shown(value)} is not a time; write ISO 8601 with time zone, such as "
                 "2026-01-31T18:30:00+01:00, or Unix seconds"
             ) from error
     if time.tzinfo is None:
         if zone is None:
-            raise _WrongValue(
-                f"{_shown(value)} has no time zone; add one, such as Z or +01:00, or name it with "
+            raise WrongValue(
+                f"{shown(value)} has no time zone; add one, such as Z or +01:00, or name it with "
                 "--assume-timezone"
             )
         time = time.replace(tzinfo=zone)
@@ -270,9 +299,9 @@ def _float(text: str) -> float | None:
 
 def _from_seconds(seconds: float) -> int:
     if not math.isfinite(seconds):
-        raise _WrongValue(f"{seconds} is not a time")
+        raise WrongValue(f"{seconds} is not a time")
     if abs(seconds) > _MAX_SECONDS:
-        raise _WrongValue(f"{seconds:.0f} is too large for Unix seconds; are these milliseconds?")
+        raise WrongValue(f"{seconds:.0f} is too large for Unix seconds; are these milliseconds?")
     return round(seconds * 1e6)
 
 
@@ -282,17 +311,17 @@ def _boolean(value: Any) -> bool:
         return True
     if text in ("false", "f", "no", "n", "0"):
         return False
-    raise _WrongValue(f"{_shown(value)} is neither true nor false")
+    raise WrongValue(f"{shown(value)} is neither true nor false")
 
 
 def _json(value: Any) -> Any:
     try:
         entries = json.loads(value)
     except (ValueError, TypeError) as error:
-        raise _WrongValue(f"{_shown(value)} is not valid JSON") from error
+        raise WrongValue(f"{shown(value)} is not valid JSON") from error
     # The parsers that read it later, in Postgres and Python, have limits that depend on their stack.
     if _count(value, "[") + _count(value, "{") > _MAX_NESTING and _nesting(entries) > _MAX_NESTING:
-        raise _WrongValue(f"is nested more than {_MAX_NESTING} deep")
+        raise WrongValue(f"is nested more than {_MAX_NESTING} deep")
     return entries
 
 
@@ -312,24 +341,31 @@ def _nesting(entries: Any) -> int:
 def _json_object(value: Any) -> str:
     entries = _json(value)
     if not isinstance(entries, dict):
-        raise _WrongValue(f"{_shown(value)} is not a JSON object")
+        raise WrongValue(f"{shown(value)} is not a JSON object")
     try:
         text = json.dumps(entries, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise _WrongValue("contains NaN or Infinity") from error
+        raise WrongValue("contains NaN or Infinity") from error
     if "\\u0000" in text:
-        raise _WrongValue("contains a NUL character")
+        raise WrongValue("contains a NUL character")
     return text
 
 
 def _text_list(value: Any) -> str:
     entries = _json(value)
     if not isinstance(entries, list) or not entries:
-        raise _WrongValue(f"{_shown(value)} is not a JSON list of ids")
-    texts = [str(entry) if isinstance(entry, int) else entry for entry in entries]
-    if not all(isinstance(text, str) and text and "\0" not in text for text in texts):
-        raise _WrongValue(f"{_shown(value)} is not a JSON list of ids")
-    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+        raise WrongValue(f"{shown(value)} is not a JSON list of ids")
+    texts = [
+        identifier_of_number(entry)
+        if isinstance(entry, int | float) and not isinstance(entry, bool)
+        else identifier(entry)
+        if isinstance(entry, str)
+        else None
+        for entry in entries
+    ]
+    if not all(text and "\0" not in text for text in texts):
+        raise WrongValue(f"{shown(value)} is not a JSON list of ids")
+    quoted = (str(text).replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
@@ -339,5 +375,5 @@ def _probability_list(value: Any) -> str:
         isinstance(entry, int | float) and not isinstance(entry, bool) and 0 <= entry <= 1
         for entry in entries
     ):
-        raise _WrongValue(f"{_shown(value)} is not a list of probabilities between 0 and 1")
+        raise WrongValue(f"{shown(value)} is not a list of probabilities between 0 and 1")
     return "{" + ",".join(str(float(entry)) for entry in entries) + "}"

@@ -2,9 +2,12 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+_UUID_BYTES = 16
 
 
 def json_text(value: Any) -> bytes | None:
@@ -23,6 +26,12 @@ def text_as_bytes(column: pa.Array) -> pa.Array:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         text = column.cast(pa.string())
         return pc.if_else(pc.equal(text, ""), None, text).cast(pa.binary())
+    if isinstance(kind, pa.UuidType):
+        return pa.array([value and str(value).encode() for value in column.to_pylist()], pa.binary())
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.array([_fixed_size(value) for value in column.to_pylist()], pa.binary())
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return column.cast(pa.binary())
     if pa.types.is_map(kind):
         return pa.array([json_text(value and dict(value)) for value in column.to_pylist()], pa.binary())
     if pa.types.is_nested(kind):
@@ -30,6 +39,13 @@ def text_as_bytes(column: pa.Array) -> pa.Array:
     if pa.types.is_boolean(kind):
         return column.cast(pa.string()).cast(pa.binary())
     return column
+
+
+def _fixed_size(value: bytes | None) -> bytes | None:
+    """Return bytes of a fixed size as text: 16 bytes that are not readable are a UUID."""
+    if value is None or len(value) != _UUID_BYTES or (value.isascii() and value.decode().isprintable()):
+        return value
+    return str(UUID(bytes=value)).encode()
 
 
 def _without_nulls(value: Any) -> Any:
