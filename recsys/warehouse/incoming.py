@@ -44,8 +44,8 @@ def _feedback(rows: Checked) -> dict[str, pa.Array]:
 def _items(rows: Checked) -> dict[str, pa.Array]:
     return {
         "item_id": rows.identifier("item_id"),
-        "title": rows.text("title"),
-        "description": rows.text("description"),
+        "title": rows.prose("title"),
+        "description": rows.prose("description"),
         "attributes": rows.json_object("attributes"),
         "available": rows.boolean("available"),
     }

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.warehouse.identifiers import identifier, identifier_of_number, unusual_identifiers
+from recsys.warehouse.item_prose import characters_within, prose
 from recsys.warehouse.wrong_value import WrongValue, shown
 
 # An entry of a Postgres B-tree holds about 2,700 bytes, and an index may have two ids.
@@ -79,6 +80,17 @@ class Checked:
             too_long = pc.fill_null(pc.greater(pc.binary_length(text), max_bytes), False)
             self._add(too_long, f"{name} is longer than {max_bytes} bytes")
         return text
+
+    def prose(self, name: str) -> pa.Array:
+        """Return a column of texts that people read `[rows]`, see `recsys.warehouse.item_prose`."""
+        text = self.text(name)
+        special = pc.or_(pc.starts_with(text, "["), pc.match_substring(text, "&"))
+        if not pc.any(special).as_py():
+            return text
+        values = text.to_pylist()
+        for row in pc.indices_nonzero(pc.fill_null(special, False)).to_pylist():
+            values[row] = prose(values[row])
+        return pa.array(values, pa.string())
 
     def number(self, name: str) -> pa.Array:
         """Return a column of finite numbers `[rows]`, null where the value is missing."""
@@ -342,6 +354,8 @@ def _json_object(value: Any) -> str:
     entries = _json(value)
     if not isinstance(entries, dict):
         raise WrongValue(f"{shown(value)} is not a JSON object")
+    if _count(value, "&"):
+        entries = characters_within(entries)
     try:
         text = json.dumps(entries, ensure_ascii=False, allow_nan=False)
     except ValueError as error:

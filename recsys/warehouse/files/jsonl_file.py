@@ -17,11 +17,15 @@ _SAMPLE_LINES = 100
 
 
 def open_jsonl(path: Path, compressed: bool, known: frozenset[str], number_columns: frozenset[str]) -> Source:
-    """Open a JSON Lines file; raise IngestError if it is one JSON array."""
+    """Open a JSON Lines file; raise IngestError if it is one JSON array or indented."""
     sample = LineFile(path, compressed)
     head = sample.head(_SAMPLE_LINES)
     if head[0].lstrip().startswith(b"["):
         raise IngestError(f"{path} is one JSON array; write one JSON object on each line instead")
+    if head[0].strip() == b"{":
+        raise IngestError(
+            f"{path} has JSON objects over several lines; write each object on one line instead"
+        )
     found: dict[str, type] = {}
     for line in head:
         try:

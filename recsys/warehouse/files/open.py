@@ -10,7 +10,7 @@ from recsys.warehouse.files.parquet_file import open_parquet
 
 
 def open_source(path: Path, known: frozenset[str], number_columns: frozenset[str]) -> Source:
-    """Open a file by its suffix: .csv, .tsv, .jsonl, .ndjson (each also with .gz), .parquet.
+    """Open a file by its suffix: .csv, .tsv, .jsonl, .ndjson, .json (each also with .gz), .parquet.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def open_source(path: Path, known: frozenset[str], number_columns: frozenset[str
         raise IngestError(f"{path} is empty; give a file with at least a header or a row")
     if kind in (".csv", ".tsv"):
         return open_csv(path, compressed, known, "\t" if kind == ".tsv" else ",")
-    if kind in (".jsonl", ".ndjson"):
+    if kind in (".jsonl", ".ndjson", ".json"):
         return open_jsonl(path, compressed, known, number_columns)
     if kind in (".parquet", ".pq") and not compressed:
         return open_parquet(path, known)

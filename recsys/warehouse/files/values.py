@@ -1,6 +1,9 @@
 """Convert typed values of JSON and Parquet files to the text that a CSV file would have."""
 
 import json
+import math
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -32,10 +35,8 @@ def text_as_bytes(column: pa.Array) -> pa.Array:
         return pa.array([_fixed_size(value) for value in column.to_pylist()], pa.binary())
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         return column.cast(pa.binary())
-    if pa.types.is_map(kind):
-        return pa.array([json_text(value and dict(value)) for value in column.to_pylist()], pa.binary())
     if pa.types.is_nested(kind):
-        return pa.array([json_text(_without_nulls(value)) for value in column.to_pylist()], pa.binary())
+        return pa.array([_nested(value) for value in column], pa.binary())
     if pa.types.is_boolean(kind):
         return column.cast(pa.string()).cast(pa.binary())
     return column
@@ -48,8 +49,31 @@ def _fixed_size(value: bytes | None) -> bytes | None:
     return str(UUID(bytes=value)).encode()
 
 
-def _without_nulls(value: Any) -> Any:
-    # A Parquet struct has every key in every row, with null for those that a row lacks.
+def _nested(scalar: pa.Scalar) -> bytes | None:
+    """Return a list, struct or map as JSON, or a text that is not JSON if Python cannot represent it."""
+    try:
+        value = scalar.as_py(maps_as_pydicts="lossy")
+    except (ValueError, OverflowError) as error:
+        return f"a nested value that cannot be read ({error})".encode()
+    return json_text(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Return a nested value with the types of JSON, without keys that have no value."""
     if isinstance(value, dict):
-        return {name: _without_nulls(entry) for name, entry in value.items() if entry is not None}
-    return value
+        # A Parquet struct has every key in every row, with null (or NaN) for those that a row lacks.
+        entries = {str(name): _plain(entry) for name, entry in value.items()}
+        return {name: entry for name, entry in entries.items() if entry is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
