@@ -23,6 +23,12 @@ class _NewUsers(StrEnum):
     LEAVE = "leave"
 
 
+class _TimeUnit(StrEnum):
+    SECONDS = "seconds"
+    MILLISECONDS = "milliseconds"
+    MICROSECONDS = "microseconds"
+
+
 File = Annotated[
     Path, typer.Argument(help="CSV, TSV or JSONL file (may be .gz), or Parquet file.", show_default=False)
 ]
@@ -33,6 +39,7 @@ TimeZone = Annotated[
         help="Time zone for times that have none, such as Europe/Paris. Without it these lines are rejected."
     ),
 ]
+Unit = Annotated[_TimeUnit, typer.Option(help="Unit of times that are numbers, counted since 1970.")]
 Consent = Annotated[
     bool,
     typer.Option("--consent/--no-consent", help="Whether newly added users consent to training."),
@@ -64,6 +71,7 @@ def feedback(
     ] = _NewUsers.REGISTER,
     consent: Consent = True,
     assume_timezone: TimeZone = None,
+    time_unit: Unit = _TimeUnit.SECONDS,
 ) -> None:
     """Add feedback events.
 
@@ -77,16 +85,22 @@ def feedback(
         new_users=new_users.value,
         consent=consent,
         assume_timezone=assume_timezone,
+        time_unit=time_unit.value,
     )
 
 
-def impressions(file: File, reject_file: Rejects = None, assume_timezone: TimeZone = None) -> None:
+def impressions(
+    file: File,
+    reject_file: Rejects = None,
+    assume_timezone: TimeZone = None,
+    time_unit: Unit = _TimeUnit.SECONDS,
+) -> None:
     """Add impressions: the slates that were shown to users.
 
     Required columns: impression_id, user_id, item_ids, shown_at. Optional columns: query, propensities,
     model_version.
     """
-    _ingest("impressions", file, reject_file, assume_timezone=assume_timezone)
+    _ingest("impressions", file, reject_file, assume_timezone=assume_timezone, time_unit=time_unit.value)
 
 
 def _ingest(table: str, file: Path, reject_file: Path | None, **options: object) -> None:

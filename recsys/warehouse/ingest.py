@@ -25,7 +25,7 @@ from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
 from recsys.warehouse.merge import Merger
 from recsys.warehouse.rejects import RejectFile
-from recsys.warehouse.value_checks import Checked
+from recsys.warehouse.value_checks import Checked, TimeUnit
 
 IngestTable = Literal["items", "users", "feedback", "impressions"]
 NewUsers = Literal["register", "leave"]
@@ -69,6 +69,7 @@ def ingest_file(
     new_users: NewUsers = "register",
     consent: bool = True,
     assume_timezone: str | None = None,
+    time_unit: TimeUnit = "seconds",
 ) -> IngestSummary:
     """Load a CSV, TSV, JSONL or Parquet file.
 
@@ -88,6 +89,8 @@ def ingest_file(
     assume_timezone
         IANA name of the time zone of times that have none, such as `Europe/Paris`. None: such times are
         rejected.
+    time_unit
+        Unit of times that are numbers, counted since 1970.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def ingest_file(
         RejectFile(reject_file, beside=path) as rejects,
         Merger(engine, layout, register_users=new_users == "register", consent=consent) as merger,
         # Postgres loads one chunk while the next is read and checked.
-        closing(prefetch(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
+        closing(prefetch(_check_chunk(chunk, layout, zone, time_unit) for chunk in source.chunks)) as chunks,
     ):
         changed_ids, changed_id = 0, None
         for chunk, checked, good in chunks:
@@ -145,8 +148,10 @@ def ingest_file(
     return summary
 
 
-def _check_chunk(chunk: Chunk, layout: Layout, zone: ZoneInfo | None) -> tuple[Chunk, Checked, pa.Table]:
-    checked = Checked(dict(chunk.columns), chunk.rows, zone)
+def _check_chunk(
+    chunk: Chunk, layout: Layout, zone: ZoneInfo | None, time_unit: TimeUnit
+) -> tuple[Chunk, Checked, pa.Table]:
+    checked = Checked(dict(chunk.columns), chunk.rows, zone, time_unit)
     return chunk, checked, checked.good_rows(layout.check(checked))
 
 

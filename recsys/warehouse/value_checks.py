@@ -5,11 +5,12 @@ A column is converted as a whole. Only if that fails are its values converted on
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +28,13 @@ _TIMESTAMP = pa.timestamp("us", "UTC")
 _YEAR_1 = pa.scalar(-62_135_596_800_000_000, pa.int64()).cast(_TIMESTAMP)
 _YEAR_10000 = pa.scalar((_MAX_SECONDS + 1) * 1_000_000, pa.int64()).cast(_TIMESTAMP)
 _MAX_NESTING = 100
+# Milliseconds of the year 5138, and microseconds of 1973.
+_LEAST_MICROSECONDS = 1e14
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]+,[0-9]+\s*")
+
+
+TimeUnit = Literal["seconds", "milliseconds", "microseconds"]
+_TICKS: dict[TimeUnit, int] = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 
 
 @dataclass
@@ -37,6 +45,8 @@ class Checked:
     rows: int
     time_zone: tzinfo | None = None
     """Time zone of times that have none. None: such times are rejected."""
+    time_unit: TimeUnit = "seconds"
+    """Unit of times that are numbers, counted since 1970."""
     reasons: dict[int, list[str]] = field(default_factory=dict)
     changed_ids: int = 0
     """Number of ids that were written without spaces or `.0`."""
@@ -103,8 +113,8 @@ class Checked:
         times = self._convert(
             name,
             column,
-            lambda values: _times(values, self.time_zone),
-            lambda value: _time(value, self.time_zone),
+            lambda values: _times(values, self.time_zone, _TICKS[self.time_unit]),
+            lambda value: _time(value, self.time_zone, self.time_unit),
             _TIMESTAMP,
         )
         outside = pc.or_(pc.less(times, _YEAR_1), pc.greater_equal(times, _YEAR_10000))
@@ -251,13 +261,15 @@ def _number(value: Any) -> float:
     try:
         number = float(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise WrongValue(f"{shown(value)} is not a number") from error
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        hint = "; write a point instead of the decimal comma" if _DECIMAL_COMMA.fullmatch(text) else ""
+        raise WrongValue(f"{shown(value)} is not a number{hint}") from error
     if not math.isfinite(number):
         raise WrongValue(f"{shown(value)} is not a finite number")
     return number
 
 
-def _times(column: pa.Array, zone: tzinfo | None) -> pa.Array:
+def _times(column: pa.Array, zone: tzinfo | None, ticks: int) -> pa.Array:
     kind = column.type
     if pa.types.is_binary(kind):
         text = column.cast(pa.string())
@@ -271,19 +283,19 @@ def _times(column: pa.Array, zone: tzinfo | None) -> pa.Array:
                 raise pa.ArrowInvalid("no zone")
             return pc.assume_timezone(column, str(zone)).cast(_TIMESTAMP, safe=False)
         return column.cast(_TIMESTAMP, safe=False)
-    seconds = column.cast(pa.float64())
+    seconds = pc.divide(column.cast(pa.float64()), float(ticks))
     if not pc.all(pc.less_equal(pc.abs(seconds), float(_MAX_SECONDS))).as_py():
         raise pa.ArrowInvalid("not seconds")
     return pc.round(pc.multiply(seconds, 1e6)).cast(pa.int64()).cast(_TIMESTAMP)
 
 
-def _time(value: Any, zone: tzinfo | None) -> int:
+def _time(value: Any, zone: tzinfo | None, unit: TimeUnit) -> int:
     if isinstance(value, datetime):
         time = value
     else:
         text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value)
-        if (seconds := _float(text)) is not None:
-            return _from_seconds(seconds)
+        if (number := _float(text)) is not None:
+            return _from_number(number, unit)
         try:
             time = datetime.fromisoformat(text)
         except ValueError as error:
@@ -309,11 +321,14 @@ def _float(text: str) -> float | None:
         return None
 
 
-def _from_seconds(seconds: float) -> int:
+def _from_number(number: float, unit: TimeUnit) -> int:
+    seconds = number / _TICKS[unit]
     if not math.isfinite(seconds):
-        raise WrongValue(f"{seconds} is not a time")
+        raise WrongValue(f"{number} is not a time")
     if abs(seconds) > _MAX_SECONDS:
-        raise WrongValue(f"{seconds:.0f} is too large for Unix seconds; are these milliseconds?")
+        finer = "milliseconds" if abs(number) < _LEAST_MICROSECONDS else "microseconds"
+        hint = f"pass --time-unit {finer}" if finer != unit else "check the unit"
+        raise WrongValue(f"{number:.0f} is too large for Unix {unit}; are these {finer}? If so, {hint}")
     return round(seconds * 1e6)
 
 
@@ -350,6 +365,14 @@ def _nesting(entries: Any) -> int:
     return depth
 
 
+def _has_nul(entries: Any) -> bool:
+    if isinstance(entries, dict):
+        return any("\0" in name or _has_nul(entry) for name, entry in entries.items())
+    if isinstance(entries, list):
+        return any(_has_nul(entry) for entry in entries)
+    return isinstance(entries, str) and "\0" in entries
+
+
 def _json_object(value: Any) -> str:
     entries = _json(value)
     if not isinstance(entries, dict):
@@ -360,7 +383,8 @@ def _json_object(value: Any) -> str:
         text = json.dumps(entries, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise WrongValue("contains NaN or Infinity") from error
-    if "\\u0000" in text:
+    # Text may hold a backslash and "u0000", which is not a NUL character.
+    if "\\u0000" in text and _has_nul(entries):
         raise WrongValue("contains a NUL character")
     return text
 

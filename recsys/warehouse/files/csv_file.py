@@ -1,5 +1,6 @@
 """Read CSV files. Arrow parses whole blocks; a block that it cannot parse is parsed record by record."""
 
+import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,14 +17,24 @@ from recsys.warehouse.files.tsv_quotes import encloses_every_field, split_tsv_re
 
 _QUOTE = ord('"')
 TAB = "\t"
+_DELIMITERS = (",", ";", TAB, "|")
+
+logger = logging.getLogger(__name__)
 
 
 def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str) -> Source:
-    """Open a CSV file with a header; raise IngestError if the header repeats a name."""
+    """Open a CSV file with a header; raise IngestError if the header repeats a name.
+
+    If `delimiter` separates no known column, a comma, semicolon, tab or bar that does is used instead.
+    """
     lines = LineFile(path, compressed)
     head = lines.first_line().decode("utf-8", "replace")
-    header = parse_record(head, delimiter) or head.split(delimiter)
-    names = [name.strip().lower() for name in header]
+    names = _names(head, delimiter)
+    if known.isdisjoint(names):
+        found = max(_DELIMITERS, key=lambda other: len(known.intersection(_names(head, other))))
+        if known.intersection(_names(head, found)):
+            logger.info("%s: the separator is %r", path, found)
+            delimiter, names = found, _names(head, found)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise IngestError(
             f"{path}: the header has {', '.join(map(repr, twice))} more than once; rename those columns"
@@ -38,6 +49,11 @@ def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str
         yield from lines.lines_skipped()
 
     return Source(names, chunks(), lines.size, lines.position)
+
+
+def _names(head: str, delimiter: str) -> list[str]:
+    header = parse_record(head, delimiter) or head.split(delimiter)
+    return [name.strip().lower() for name in header]
 
 
 def _csv_chunk(

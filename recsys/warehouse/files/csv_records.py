@@ -49,13 +49,19 @@ def split_records(
             continue
         fields = parse_record(lines[index], delimiter)
         reason = (
-            "a quote is not closed"
+            _wrong_quote(lines[index])
             if fields is None
             else f"has {len(fields)} fields, but the header has {width}"
         )
         bad.append((index, reason, printable(lines[index])))
         index += 1
     return good, places, bad
+
+
+def _wrong_quote(line: str) -> str:
+    if '\\"' in line:
+        return 'a quote is escaped with a backslash; CSV doubles it: ""'
+    return "a quote is not closed"
 
 
 def split_lines(block: bytes) -> list[str]:

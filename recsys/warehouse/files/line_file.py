@@ -11,6 +11,7 @@ from recsys.warehouse.files.chunks import BadLine, Chunk
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
 _MAX_QUOTED_BYTES = 16 << 20
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class LineFile:
@@ -35,8 +36,17 @@ class LineFile:
             if not more:
                 break
             self._rest += more
+        if self._rest.startswith(_UTF_16) or b"\0" in self._rest[:4]:
+            raise IngestError(
+                f"{self.path} is UTF-16; write it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`"
+            )
         line, _, self._rest = self._rest.partition(b"\n")
-        return line.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\r")
+        line = line.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\r")
+        if b"\r" in line:
+            raise IngestError(
+                f"{self.path}: lines end with CR alone; write LF, for example with `tr '\\r' '\\n'`"
+            )
+        return line
 
     def head(self, count: int) -> list[bytes]:
         """Return the first `count` lines, or those of the first block if fewer, and close the file."""

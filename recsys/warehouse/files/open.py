@@ -8,9 +8,12 @@ from recsys.warehouse.files.csv_file import open_csv
 from recsys.warehouse.files.jsonl_file import open_jsonl
 from recsys.warehouse.files.parquet_file import open_parquet
 
+_ZIP, _GZIP, _PARQUET = b"PK\x03\x04", b"\x1f\x8b", b"PAR1"
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+
 
 def open_source(path: Path, known: frozenset[str], number_columns: frozenset[str]) -> Source:
-    """Open a file by its suffix: .csv, .tsv, .jsonl, .ndjson, .json (each also with .gz), .parquet.
+    """Open a file by its suffix: .csv, .tsv, .jsonl, .ndjson, .json (each may be gzip-compressed), .parquet.
 
     Parameters
     ----------
@@ -31,11 +34,18 @@ def open_source(path: Path, known: frozenset[str], number_columns: frozenset[str
         raise IngestError(f"{path} is not a file; give the path of a CSV, JSONL or Parquet file")
     if path.stat().st_size == 0:
         raise IngestError(f"{path} is empty; give a file with at least a header or a row")
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start == _ZIP:
+        raise IngestError(f"{path} is a ZIP archive or a workbook; unpack it, or save it as CSV")
+    if start == _PARQUET and kind not in _PARQUET_SUFFIXES:
+        raise IngestError(f"{path} is a Parquet file; name it .parquet")
+    compressed = compressed or start.startswith(_GZIP)
     if kind in (".csv", ".tsv"):
         return open_csv(path, compressed, known, "\t" if kind == ".tsv" else ",")
     if kind in (".jsonl", ".ndjson", ".json"):
         return open_jsonl(path, compressed, known, number_columns)
-    if kind in (".parquet", ".pq") and not compressed:
+    if kind in _PARQUET_SUFFIXES and not compressed:
         return open_parquet(path, known)
     raise IngestError(
         f"{path} has no suffix of a known format; name it .csv, .tsv, .jsonl or .ndjson (.gz may follow), or "
