@@ -54,13 +54,13 @@ class ListExplainer:
         Parameters
         ----------
         histories, users
-            Events of the users, and their vectors [users, dim]. The latest `max_events` events that are not
-            negative can support an item.
+            Events of the users, and their vectors [users, dim]. The latest `max_events` events with items
+            of which the user's last opinion is not negative can support an item.
         items
             [users, k] from `ranking.top_k`; `NO_ITEM` gets an empty explanation.
         """
         past = self.model.read_comments(histories)
-        past = past.where(past.sentiment >= 0).last(self.model.settings.max_events)
+        past = past.where(_can_support(past, len(self.model.catalogue))).last(self.model.settings.max_events)
         events = _latest_event_per_item(past, len(self.model.catalogue))
         wanted = np.where(items == NO_ITEM, 0, items)
         support, collaborative = self._support(past, events, wanted)
@@ -187,6 +187,21 @@ class Explanations:
         if kind == COLLABORATIVE:
             return f"Because you {reason}{also}"
         return f"Similar to what you chose: you {reason}{also}"
+
+
+def _can_support(past: Sequences, n_items: int) -> NDArray[np.bool_]:
+    """Return whether each event [events] is with an item of which its user's last opinion is not negative.
+
+    A view after a dislike is no opinion: the dislike still stands.
+    """
+    sentiment = past.sentiment
+    opinions = np.flatnonzero(sentiment != 0)[::-1]
+    if not (sentiment < 0).any():
+        return np.ones(past.events, dtype=bool)
+    keys = past.event_users() * n_items + past.item_index
+    last_keys, last = np.unique(keys[opinions], return_index=True)
+    refused = last_keys[sentiment[opinions[last]] < 0]
+    return (sentiment >= 0) & ~np.isin(keys, refused)
 
 
 def _latest_event_per_item(past: Sequences, n_items: int) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from recsys.model.explanation import COLLABORATIVE, POPULAR, SIMILAR, ListExplai
 from recsys.model.ranking import NO_ITEM
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Catalogue
-from tests.small_models import RATING, disliked, explain, histories, liked, theme_world
+from tests.small_models import RATING, VIEW, disliked, explain, histories, liked, theme_world
 
 
 def test_the_event_that_supports_an_item_most_is_named(
@@ -93,6 +93,24 @@ def test_a_dislike_supports_nothing_and_a_user_without_history_gets_popular_item
     explanations = explain(recommender, past, np.array([[1, NO_ITEM], [2, 3]], np.int32))
     assert explanations.kind.tolist() == [[POPULAR, POPULAR], [POPULAR, POPULAR]]
     assert explanations.sentences() == [["Popular with others", ""], ["Popular with others"] * 2]
+
+
+def test_an_item_that_was_liked_and_then_disliked_is_no_reason(
+    recommender: Recommender, catalogue: Catalogue
+) -> None:
+    recommender.collaborative = EASE.fit(theme_world(catalogue), len(catalogue), 1.0)
+    changed_mind = [
+        liked("space-0") + disliked("space-0"),
+        [("space-0", RATING, 5.0), ("space-0", RATING, 1.0)],
+        liked("space-0") + disliked("space-0") + [("space-0", VIEW, float("nan"))],
+    ]
+    changed_back = disliked("space-0") + liked("space-0")
+    past = histories(catalogue, *changed_mind, changed_back)
+    wanted = np.repeat(catalogue.lookup(["space-1"])[None], 4, axis=0)
+    explanations = explain(recommender, past, wanted)
+    liked_title = catalogue.titles[catalogue.lookup(["space-0"])[0]]
+    assert explanations.kind[:3].tolist() == [[POPULAR]] * 3
+    assert explanations.sentences()[3][0].startswith(f"Because you liked {liked_title}")
 
 
 def test_users_are_explained_in_a_batch_as_they_are_alone(
