@@ -148,7 +148,12 @@ def _lines(summary: "IngestSummary") -> list[str]:
     if summary.table in ("items", "users"):
         lines.append(f"  updated     {summary.updated:>12,}")
     lines += [
-        f"  duplicates  {summary.duplicates:>12,}",
+        f"  duplicates  {summary.duplicates:>12,}"
+        + (
+            f"  {summary.in_quarantine:,} of them in quarantine, see recsys quarantine list"
+            if summary.in_quarantine
+            else ""
+        ),
         f"  rejected    {summary.rejected:>12,}"
         + (f"  see {summary.reject_file}" if summary.rejected else ""),
     ]

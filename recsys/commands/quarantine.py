@@ -69,12 +69,31 @@ def show(quarantine_id: Id) -> None:
     typer.echo(json.dumps(row.feedback, indent=2, ensure_ascii=False))
 
 
-def release(quarantine_ids: Ids) -> None:
-    """Return rows to the feedback as they are. They join the next window and are not validated again."""
-    from recsys.validation.quarantine import release as release_row
+def release(
+    quarantine_ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", help=f"{_AS_LISTED}.", show_default=False)
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Release all rows of this rule, such as unknown_item, instead of rows by id."),
+    ] = None,
+) -> None:
+    """Return rows to the feedback. They join the next window.
 
+    By id, rows return as they are and are not validated again. With --reason unknown_item (unknown_user,
+    unknown_event_type), rows whose item, user and type are known by now return and are validated again.
+    With another --reason, rows that broke only this rule return as they are.
+    """
+    from recsys.validation.quarantine import release as release_row
+    from recsys.validation.quarantine import release_by_reason
+
+    if bool(quarantine_ids) == bool(reason):
+        raise typer.BadParameter("give ids of rows, or --reason")
     with warehouse_engine(load_settings()) as engine:
-        for quarantine_id in quarantine_ids:
+        if reason:
+            released, held = release_by_reason(engine, reason, settled_by=getpass.getuser())
+            typer.echo(f"released {released:,} rows; {held:,} with the reason {reason} stay in quarantine")
+        for quarantine_id in quarantine_ids or []:
             release_row(engine, quarantine_id, settled_by=getpass.getuser())
             typer.echo(f"released {quarantine_id}; it will be in the next window")
 

@@ -15,6 +15,7 @@ from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.upkeep.erasure import erase_everywhere
+from recsys.validation.quarantine import release_known
 from recsys.warehouse.partitions import ensure_ahead, retire_months
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, quarantine, windows
@@ -40,6 +41,8 @@ class HousekeepingReport:
         Number of folders past their retention period.
     windows_unbalanced
         Ids of windows whose row counts do not match; each was alerted.
+    rows_released
+        Rows moved from quarantine back to feedback because their user, item and type are known by now.
     rows_held
         Rows in quarantine that are neither released nor discarded.
     open_transaction_minutes
@@ -55,6 +58,7 @@ class HousekeepingReport:
     data_docs_removed: int
     windows_reconciled: int
     windows_unbalanced: list[int]
+    rows_released: int
     rows_held: int
     open_transaction_minutes: int
 
@@ -68,6 +72,8 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
         The age of files is counted up to this moment.
     """
     partitions_made = _make_partitions(engine, settings)
+    # A month with held rows is not retired.
+    rows_released = release_known(engine, settled_by="housekeeping")
     partitions_retired = _retire_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings, now)
     _remove_abandoned_shards(settings, now)
@@ -88,6 +94,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
         ),
         windows_reconciled=reconciled,
         windows_unbalanced=unbalanced,
+        rows_released=rows_released,
         rows_held=_rows_held(engine),
         open_transaction_minutes=_check_oldest_transaction(engine, settings),
     )

@@ -1,6 +1,7 @@
 """Quarantine: move rows that break a rule out of feedback; list, release or discard them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -16,6 +17,10 @@ from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_move
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import quarantine
 from recsys.warehouse.windows import Window
+
+UNKNOWN_REASONS = ("unknown_user", "unknown_item", "unknown_event_type")
+"""Rules that a row stops breaking when its user, item or type is added."""
+_RELEASED_TOGETHER = 50_000
 
 Status = Literal["held", "released", "discarded"]
 
@@ -128,6 +133,55 @@ def release(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") 
     if feedback_id is None:
         raise _not_held(engine, quarantine_id)
     return int(feedback_id)
+
+
+def release_known(engine: sa.Engine, *, reason: str | None = None, settled_by: str = "unknown") -> int:
+    """Move rows back to feedback whose user, item and type are known by now; return how many.
+
+    They arrive again, and the rules judge them again. Rows that broke another rule stay. The rows move in
+    transactions of bounded size, so a killed call can be run again.
+
+    Parameters
+    ----------
+    reason
+        Only rows with this reason, one of `UNKNOWN_REASONS`. None: all.
+    """
+    statement = sa.text(read_statement("validation/release_known"))
+    parameters = {"reason": reason, "limit": _RELEASED_TOGETHER, "settled_by": settled_by}
+    released = 0
+    while True:
+        with engine.begin() as connection:
+            lock(connection, FEEDBACK_MOVES)
+            moved = connection.execute(statement, parameters).rowcount
+        released += moved
+        if moved < _RELEASED_TOGETHER:
+            return released
+
+
+def release_by_reason(engine: sa.Engine, reason: str, settled_by: str = "unknown") -> tuple[int, int]:
+    """Release the held rows of one reason; return how many were released and how many with it stay held.
+
+    Rows whose user, item or type was unknown are released if it is known now, see `release_known`. Rows of
+    another reason are released as they are if it is their only one.
+    """
+    if reason in UNKNOWN_REASONS:
+        released = release_known(engine, reason=reason, settled_by=settled_by)
+    else:
+        alone = sa.select(quarantine.c.quarantine_id).where(
+            quarantine.c.status == "held", quarantine.c.reasons == [reason]
+        )
+        with engine.connect() as connection:
+            ids = connection.scalars(alone.order_by(quarantine.c.quarantine_id)).all()
+        released = 0
+        for quarantine_id in ids:
+            with suppress(WarehouseError):  # feedback has the event, or somebody else settled the row
+                release(engine, quarantine_id, settled_by)
+                released += 1
+    held = sa.select(sa.func.count()).where(
+        quarantine.c.status == "held", sa.literal(reason) == sa.any_(quarantine.c.reasons)
+    )
+    with engine.connect() as connection:
+        return released, int(connection.scalar(held) or 0)
 
 
 def discard(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") -> None:

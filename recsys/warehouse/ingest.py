@@ -53,6 +53,8 @@ class IngestSummary:
     """Users registered because this file's feedback named them first, with `consent`."""
     consent: bool = True
     unknown_columns: tuple[str, ...] = ()
+    in_quarantine: int = 0
+    """Duplicates that an earlier load brought and that are held in quarantine."""
     changed_ids: int = 0
     """Ids that were written without surrounding spaces or without the `.0` of a whole number."""
     changed_id: tuple[str, str] | None = None
@@ -137,6 +139,7 @@ def ingest_file(
         new_users=counts.new_users,
         consent=consent,
         unknown_columns=unknown,
+        in_quarantine=counts.in_quarantine,
         changed_ids=changed_ids,
         changed_id=changed_id,
     )

@@ -42,6 +42,7 @@ class MergeCounts:
     inserted: int = 0
     updated: int = 0
     duplicates: int = 0
+    in_quarantine: int = 0
     new_users: int = 0
 
 
@@ -169,10 +170,12 @@ class Merger:
             if self._register_users:
                 new_users = self._execute("register_incoming_users").rowcount
             merged = self._execute(f"merge_incoming_{table}")
-            inserted, updated = (merged.rowcount, 0) if not merged.returns_rows else tuple(merged.one())
+            counts = tuple(merged.one()) if merged.returns_rows else (merged.rowcount,)
+        inserted, updated, held = (*counts, 0, 0)[:3]
         self.counts.inserted += inserted
         self.counts.updated += updated
         self.counts.duplicates += rows.num_rows - inserted - updated
+        self.counts.in_quarantine += held
         self.counts.new_users += new_users
 
     def _execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:

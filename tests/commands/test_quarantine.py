@@ -48,3 +48,19 @@ def test_rows_are_listed_shown_and_settled(run: Callable[..., str], stocked: sa.
 def test_a_row_is_discarded(run: Callable[..., str], stocked: sa.Engine) -> None:
     quarantine_id = str(list_quarantined(stocked)[0].quarantine_id)
     assert f"discarded {quarantine_id}" in run("discard", quarantine_id)
+
+
+def test_rows_are_released_by_reason(run: Callable[..., str], stocked: sa.Engine) -> None:
+    assert "released 0 rows; 1 with the reason unknown_item stay" in run(
+        "release", "--reason", "unknown_item"
+    )
+    with stocked.begin() as connection:
+        connection.execute(sa.text("INSERT INTO items (item_id) VALUES ('new')"))
+    assert "released 1 rows; 0 with the reason" in run("release", "--reason", "unknown_item")
+
+
+def test_release_needs_ids_or_a_reason(run: Callable[..., str]) -> None:
+    for arguments in ((), ("1", "--reason", "unknown_item")):
+        result = CliRunner().invoke(app, ["quarantine", "release", *arguments])
+        assert result.exit_code == 2
+        assert "give ids of rows, or --reason" in result.output

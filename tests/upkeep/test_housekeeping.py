@@ -39,6 +39,24 @@ def test_a_quiet_day_changes_nothing(warehouse: sa.Engine, settings: Settings) -
     assert all(value in (0, []) for value in vars(report).values())
 
 
+def test_feedback_that_came_before_its_item_is_released_when_the_item_is_there(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    window = open_window(warehouse, "nightly", "1")
+    write(
+        warehouse,
+        "INSERT INTO quarantine (feedback_id, window_id, reasons, user_id, transaction_id, feedback)"
+        f" VALUES (1, {window.window_id}, '{{unknown_item}}', 'u', 1, jsonb_build_object('event_id', 'e',"
+        " 'user_id', 'u', 'item_id', 'i', 'event_type', 'view', 'occurred_at', '2026-01-01Z'))",
+    )
+    write(warehouse, "INSERT INTO users (user_id) VALUES ('u')")
+    first = keep_house(warehouse, settings, datetime.now(UTC))
+    assert (first.rows_released, first.rows_held) == (0, 1)
+    write(warehouse, "INSERT INTO items (item_id) VALUES ('i')")
+    second = keep_house(warehouse, settings, datetime.now(UTC))
+    assert (second.rows_released, second.rows_held) == (1, 0)
+
+
 def test_partitions_are_made_ahead(warehouse: sa.Engine) -> None:
     before = sa.inspect(warehouse).get_table_names(schema="partitions")
     assert "feedback_default" in before

@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -10,10 +12,12 @@ from recsys.validation.quarantine import (
     list_quarantined,
     quarantine_window,
     release,
+    release_by_reason,
+    release_known,
     show_quarantined,
 )
 from recsys.validation.rules import row_rules
-from recsys.warehouse.tables import feedback
+from recsys.warehouse.tables import feedback, items
 from recsys.warehouse.windows import Window, reconcile_window
 from tests.validation.conftest import NOON, add_feedback, sound_rows
 
@@ -99,3 +103,73 @@ def test_an_unknown_id_is_an_error(stocked: sa.Engine) -> None:
 def test_rows_are_listed_by_reason(stocked: sa.Engine, held: int) -> None:
     assert [row.quarantine_id for row in list_quarantined(stocked, reason="unknown_item")] == [held]
     assert list_quarantined(stocked, reason="unknown_user") == []
+
+
+@pytest.fixture
+def early(stocked: sa.Engine, next_window: NextWindow, settings: Settings) -> None:
+    """Feedback on items `new` and `other` that came before them; one row is broken in another way too."""
+    add_feedback(
+        stocked,
+        *(
+            {"event_id": f"new{n}", "item_id": "new", "occurred_at": NOON + timedelta(hours=n)}
+            for n in range(3)
+        ),
+        {"event_id": "other", "item_id": "other"},
+        {"event_id": "wrong", "item_id": "new", "event_type": "rating", "value": 50.0},
+        *sound_rows(2),
+    )
+    assert judge(stocked, next_window(), settings) == 5
+
+
+def add_item(engine: sa.Engine, item_id: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(items.insert().values(item_id=item_id, title=item_id))
+
+
+@pytest.mark.usefixtures("early")
+def test_rows_whose_item_is_known_by_now_arrive_again_once_and_are_judged(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.validation.quarantine._RELEASED_TOGETHER", 2)
+    assert release_known(stocked) == 0
+    add_item(stocked, "new")
+    add_feedback(stocked, {"item_id": "new"})  # the content of new0, under another id
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(lambda _: release_known(stocked), range(2))) == 3
+    window = next_window()
+    assert window.arrived == 4
+    assert judge(stocked, window, settings) == 1
+    (again, *_) = list_quarantined(stocked)
+    assert again.reasons == ("duplicate_content",)
+    reconciled = reconcile_window(stocked, window.window_id)
+    assert reconciled.balanced
+    assert release_known(stocked) == 0
+
+
+@pytest.mark.usefixtures("early")
+def test_rows_are_released_by_reason(stocked: sa.Engine) -> None:
+    assert release_by_reason(stocked, "unknown_item") == (0, 5)
+    add_item(stocked, "new")
+    assert release_by_reason(stocked, "unknown_item") == (3, 2)
+    assert release_by_reason(stocked, "value_out_of_range") == (0, 1)
+
+
+def test_rows_of_another_reason_are_released_as_they_are(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings
+) -> None:
+    add_feedback(stocked, {"event_type": "purchase", "value": -6.0}, *sound_rows(2))
+    assert judge(stocked, next_window(), settings) == 1
+    assert release_by_reason(stocked, "value_denies_event") == (1, 0)
+    assert judge(stocked, next_window(), settings) == 0
+
+
+def test_an_event_that_feedback_has_already_stays_in_quarantine(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings
+) -> None:
+    for _ in range(2):
+        add_feedback(stocked, {"event_id": "e", "item_id": "new"})
+        judge(stocked, next_window(), settings)
+    add_item(stocked, "new")
+    assert release_known(stocked) == 1
+    assert release_known(stocked) == 0
+    assert len(list_quarantined(stocked)) == 1
