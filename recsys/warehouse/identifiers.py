@@ -18,8 +18,9 @@ from recsys.warehouse.wrong_value import WrongValue, shown
 _LARGEST_EXACT = 2**53
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")
 _SCIENTIFIC = re.compile(r"-?[0-9](?:\.[0-9]+)?[eE]\+[0-9]+")
-_SPACES = np.frombuffer(b"\t\n\v\f\r \xc2", np.uint8)
-_END_OF_SPACES = np.frombuffer(b"\t\n\v\f\r \xa0", np.uint8)
+# Tables by byte: those that a space starts or ends with. The no-break space is C2 A0.
+_STARTS_SPACE = np.isin(np.arange(256), list(b"\t\n\v\f\r \xc2"))
+_ENDS_SPACE = np.isin(np.arange(256), list(b"\t\n\v\f\r \xa0"))
 
 
 def identifier(text: str) -> str | None:
@@ -68,11 +69,12 @@ def unusual_identifiers(column: pa.Array) -> list[int]:
     filled = ends > starts
     first = content[np.minimum(starts, len(content) - 1)]
     last = content[np.maximum(ends - 1, 0)]
-    unusual = np.isin(first, _SPACES) | np.isin(last, _END_OF_SPACES)
+    unusual = _STARTS_SPACE[first] | _ENDS_SPACE[last]
     unusual |= (ends - starts == 3) & ((first | 32) == ord("n")) & ((last | 32) == ord("n"))
-    if (content == ord(".")).any():
+    everything = content.tobytes()
+    if b"." in everything:
         unusual |= last == ord("0")
-    if (content == ord("+")).any():
+    if b"+" in everything:
         unusual |= np.asarray(pc.fill_null(pc.match_substring(column, "+"), False))
     rows: list[int] = np.flatnonzero(unusual & filled).tolist()
     return rows
