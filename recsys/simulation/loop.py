@@ -1,8 +1,8 @@
 """The closed loop in fast time: users see published lists and react, and models learn from it, day after day.
 
-Everything except the users, the clock and the scheduler is real. The simulated days end now, because events from
-the future are quarantined. All policies meet the same users at the same moments with the same random numbers, so
-they differ only in what they show.
+Everything except the users, the clock and the scheduler is real. The simulated days end now, because events
+from the future are quarantined. All policies meet the same users at the same moments with the same random
+numbers, so they differ only in what they show.
 """
 
 from collections.abc import Callable, Mapping, Sequence
