@@ -301,8 +301,8 @@ class Simulation:
         return np.random.default_rng([self.settings.seed, *purpose.encode(), *moment])
 
     def _tell_outcome(self, when: str, outcome: Outcome) -> None:
-        version = f"version {outcome.version}, " if outcome.version else ""
-        self._tell(f"{when}: {version}{outcome.action}. {outcome.explanation}")
+        what = outcome.action if outcome.version is None else f"version {outcome.version}"
+        self._tell(f"{when}: {what}, {outcome.explanation}")
 
     def _on_stage(self, when: str) -> Tell:
         return lambda stage: self._status(f"{when}: {stage}")
