@@ -220,7 +220,7 @@ def _model_text(dag: dict[str, Any]) -> Group:
         decision, _, reason = str(dag["explanation"]).partition(":")
         head.append(f"; version {dag['version']} ")
         head.append(decision, style="bold")
-        head.append(f":{reason}")
+        head.append(f":{reason}" if reason else "")
     if not dag["metrics"]:
         return Group(head)
     table = Table(box=None, pad_edge=False, header_style="dim")
