@@ -36,7 +36,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     decision = ask_if_configured(decision, challenger.kind, settings.approval)
     write_gate_report(folder, decision)
     track_gate(settings, challenger.mlflow_run, folder)
-    logger.info("%s: %s", decision.action, decision.explanation)
+    logger.info("version %s: %s", version, decision.explanation)
     if decision.action == ASK:
         describe_version(settings, version, decision.explanation)
         tag_version(settings, version, {"recsys.decision": ASK, "recsys.decision_reason": decision.reason})
