@@ -7,7 +7,7 @@ import pytest
 from recsys.prefetch import prefetch
 
 
-def test_values_come_in_their_order_from_another_thread() -> None:
+def test_values_keep_their_order_and_come_from_another_thread() -> None:
     threads = set()
 
     def source() -> Iterator[int | None]:
@@ -19,7 +19,7 @@ def test_values_come_in_their_order_from_another_thread() -> None:
     assert threading.main_thread() not in threads
 
 
-def test_an_error_of_the_source_is_raised_after_what_came_before_it() -> None:
+def test_an_error_of_the_source_is_raised_after_the_values_before_it() -> None:
     def source() -> Iterator[int]:
         yield 1
         raise ValueError("broken")
@@ -30,7 +30,7 @@ def test_an_error_of_the_source_is_raised_after_what_came_before_it() -> None:
         next(values)
 
 
-def test_closed_early_it_leaves_no_thread_behind() -> None:
+def test_closing_early_leaves_no_thread() -> None:
     others = set(threading.enumerate())  # of earlier tests; one of them may end meanwhile
     values = prefetch(range(100))
     assert next(values) == 0
@@ -39,7 +39,7 @@ def test_closed_early_it_leaves_no_thread_behind() -> None:
     assert not set(threading.enumerate()) - others
 
 
-def test_fetching_begins_before_the_first_value_is_asked_for() -> None:
+def test_fetching_starts_before_the_first_value_is_requested() -> None:
     fetched = threading.Event()
 
     def source() -> Iterator[int]:
@@ -50,7 +50,7 @@ def test_fetching_begins_before_the_first_value_is_asked_for() -> None:
         assert fetched.wait(timeout=60)
 
 
-def test_closed_early_it_closes_the_source() -> None:
+def test_closing_early_closes_the_source() -> None:
     closed = []
 
     def source() -> Iterator[int]:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def fine_tune(context: Context, lineage: Lineage) -> Candidate:
-    """Fine-tune the recommender on a full snapshot, in a process of its own."""
+    """Fine-tune the recommender on a full snapshot, in a separate process."""
     return _train(context, lineage, "full")
 
 
 def micro_update(context: Context, lineage: Lineage) -> Candidate:
-    """Train a copy of the parent on the fresh feedback, in a process of its own."""
+    """Train a copy of the parent on the fresh feedback, in a separate process."""
     return _train(context, lineage, "micro")
 
 

@@ -17,7 +17,9 @@ from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 
 _WIDTH = 8
 _POSTGRES_EPOCH_MICROSECONDS = 946_684_800_000_000  # 2000-01-01
-_LATEST_MICROSECONDS = np.iinfo(np.int64).max - _POSTGRES_EPOCH_MICROSECONDS
+# The years 1 to 9999, as in the CSV streams and in Python's datetime; microseconds since 2000.
+_EARLIEST_MICROSECONDS = -63_082_281_600_000_000
+_LATEST_MICROSECONDS = 252_455_529_600_000_000
 
 
 def decode_fixed_width(chunks: Iterable[bytes], schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
@@ -126,9 +128,8 @@ class _Block:
         for field in self._schema:
             values = self._columns[field.name][: self._filled]
             if pa.types.is_timestamp(field.type):
-                # Rows that validation has not checked yet may have times beyond the range of 64 bits since
-                # 1970.
-                np.minimum(values, _LATEST_MICROSECONDS, out=values)
+                # Only rows that validation has not checked yet have other times.
+                np.clip(values, _EARLIEST_MICROSECONDS, _LATEST_MICROSECONDS, out=values)
                 values += _POSTGRES_EPOCH_MICROSECONDS
             arrays.append(pa.array(values, from_pandas=True).cast(field.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)

@@ -7,6 +7,8 @@ import pytest
 import typer.main
 
 from recsys.commands.main import app, main
+from recsys.commands.settings import describe_settings
+from recsys.settings import Settings
 
 
 def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -51,3 +53,9 @@ def test_settings_are_listed_with_their_meaning_and_secrets_are_not_shown(
     assert "length of a published list, in items" in rows["RECSYS_PUBLISHING__K"]
     assert "(set)" in rows["RECSYS_PSEUDONYM_KEY"]
     assert "only tests use" not in rows["RECSYS_PSEUDONYM_KEY"]
+
+
+def test_every_setting_has_a_meaning() -> None:
+    described = list(describe_settings(Settings(), "RECSYS_"))
+    assert described
+    assert [name for name, _, meaning in described if not meaning] == []

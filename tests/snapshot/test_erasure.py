@@ -22,7 +22,7 @@ def ref(warehouse: sa.Engine, settings: Settings) -> SnapshotRef:
     return take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings)
 
 
-def test_an_erased_user_is_in_no_file_and_the_reference_stays_good(
+def test_an_erased_user_is_in_no_file_and_the_reference_stays_valid(
     ref: SnapshotRef, settings: Settings
 ) -> None:
     ann = user_key("ann", settings.require_pseudonym_key())
@@ -53,7 +53,7 @@ def test_a_damaged_file_is_not_rewritten(ref: SnapshotRef, settings: Settings) -
     assert read_snapshot(ref, verify="sizes").manifest.erased_from == ()
 
 
-def test_parts_that_a_killed_erasure_left_behind_go(ref: SnapshotRef, settings: Settings) -> None:
+def test_files_that_a_killed_erasure_left_are_removed(ref: SnapshotRef, settings: Settings) -> None:
     left_over = Path(ref.uri, "interactions", "part-00000.1.parquet")
     left_over.write_bytes(b"half a file")
     erase_from_snapshots(settings.snapshots, {"unknown"})

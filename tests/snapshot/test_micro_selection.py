@@ -44,7 +44,7 @@ def replayed_users(snapshot: Snapshot) -> set[str]:
     return set(snapshot.sequences("replay").user_keys)
 
 
-def test_a_large_replay_sample_takes_as_many_users_as_wanted_each_with_its_history_once(
+def test_a_large_replay_sample_has_the_requested_users_with_their_history_once(
     busy: sa.Engine, settings: Settings
 ) -> None:
     parent = parent_of(busy)
@@ -65,9 +65,7 @@ def test_a_large_replay_sample_takes_as_many_users_as_wanted_each_with_its_histo
     assert sum(row["purpose"] == "replay" for row in rows) == 3 * AFFECTED
 
 
-def test_the_sample_is_another_one_in_each_window_and_the_same_in_a_retry(
-    busy: sa.Engine, settings: Settings
-) -> None:
+def test_each_window_has_its_own_sample_and_a_retry_the_same(busy: sa.Engine, settings: Settings) -> None:
     parent = parent_of(busy)
     add_feedback(busy, [(f"user {number:04d}", "a", 61 + number / 1000) for number in range(AFFECTED)])
 
@@ -81,7 +79,7 @@ def test_the_sample_is_another_one_in_each_window_and_the_same_in_a_retry(
     assert replayed("hour") != replayed("another hour")
 
 
-def test_a_history_carries_the_comments_of_its_own_events(warehouse: sa.Engine, settings: Settings) -> None:
+def test_a_history_has_the_comments_of_its_own_events(warehouse: sa.Engine, settings: Settings) -> None:
     add_items(warehouse, "a", "b", "c")
     add_users(warehouse, "ann", "bob")
     for user in ("ann", "bob"):
@@ -97,7 +95,7 @@ def test_a_history_carries_the_comments_of_its_own_events(warehouse: sa.Engine, 
     assert sum(row["comment"] is None for row in rows) == 6
 
 
-def test_a_history_is_read_from_the_index_alone(busy: sa.Engine, settings: Settings) -> None:
+def test_a_history_needs_only_the_index(busy: sa.Engine, settings: Settings) -> None:
     parent = parent_of(busy)
     add_feedback(busy, [("user 0000", "a", 61)])
     with busy.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -16,7 +16,7 @@ def named(hashes: np.ndarray) -> HashIndex:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 1_000, 40_000])
-def test_every_name_is_found_by_its_hash_and_nothing_else_is(count: int) -> None:
+def test_every_hash_finds_its_name_and_other_hashes_none(count: int) -> None:
     hashes = RANDOM.permutation(some_hashes(count))
     names = named(hashes)
     asked = np.concatenate([hashes, hashes + 1, some_hashes(100), [0, -1, 2**63 - 1, -(2**63)]])
@@ -24,16 +24,16 @@ def test_every_name_is_found_by_its_hash_and_nothing_else_is(count: int) -> None
     assert names.positions(asked).tolist() == [place_of.get(hash_, -1) for hash_ in asked.tolist()]
 
 
-def test_names_whose_hashes_begin_alike_are_told_apart() -> None:
+def test_hashes_with_equal_leading_bits_find_different_names() -> None:
     hashes = np.arange(-50, 50) + 2**40
     assert named(hashes).positions(hashes[::-1].copy()).tolist() == list(range(100))[::-1]
 
 
-def test_where_nothing_is_registered_nothing_is_found() -> None:
+def test_an_empty_index_finds_no_name() -> None:
     assert named(np.zeros(0, dtype=np.int64)).positions(np.array([0, 5])).tolist() == [-1, -1]
 
 
-def test_a_dictionary_holds_what_occurs_in_the_order_of_the_names_and_no_more() -> None:
+def test_a_dictionary_has_only_the_names_that_occur_in_order() -> None:
     encoded = named(some_hashes(10)).encode(np.array([7, 2, 7, 3], dtype=np.int32))
     assert encoded.to_pylist() == ["name 7", "name 2", "name 7", "name 3"]
     assert encoded.dictionary.to_pylist() == ["name 2", "name 3", "name 7"]

@@ -30,14 +30,14 @@ def ref(warehouse: sa.Engine, settings: Settings) -> SnapshotRef:
     return take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings)
 
 
-def test_the_catalogue_has_all_items_in_the_order_of_their_ids(ref: SnapshotRef) -> None:
+def test_the_catalogue_has_all_items_sorted_by_id(ref: SnapshotRef) -> None:
     catalogue = read_snapshot(ref).catalogue()
     assert catalogue.item_ids.tolist() == ["a", "b"]
     assert catalogue.available.tolist() == [False, True]
     assert catalogue.texts == ["Title of a", "Title of b. genres: Drama"]
 
 
-def test_sequences_carry_sentiment_scaled_value_and_weight(ref: SnapshotRef) -> None:
+def test_sequences_have_sentiment_scaled_value_and_weight(ref: SnapshotRef) -> None:
     sequences = read_snapshot(ref.uri).sequences()
     by_length = sequences.take_users(np.argsort(sequences.lengths))
     assert by_length.sentiment.tolist() == [-1, 1, 1]
@@ -45,7 +45,7 @@ def test_sequences_carry_sentiment_scaled_value_and_weight(ref: SnapshotRef) -> 
     assert by_length.weight.tolist() == [0, 1, 1]
 
 
-def test_sequences_carry_comments_as_scrubbed(warehouse: sa.Engine, settings: Settings) -> None:
+def test_sequences_have_scrubbed_comments(warehouse: sa.Engine, settings: Settings) -> None:
     add_items(warehouse, "a", "b")
     add_users(warehouse, "ann")
     add_feedback(warehouse, [("ann", "a", 1)], event_type="comment", comment="mail me@example.org")

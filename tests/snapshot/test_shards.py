@@ -57,9 +57,7 @@ def by_user(sequences: Sequences) -> dict[str, list[tuple[object, ...]]]:
     return {key: events[ends[u] : ends[u + 1]] for u, key in enumerate(sequences.user_keys)}
 
 
-def test_shards_together_hold_each_known_user_once_with_all_events_in_order(
-    snapshot: Snapshot, tmp_path: Path
-) -> None:
+def test_shards_have_each_user_once_with_all_events_in_order(snapshot: Snapshot, tmp_path: Path) -> None:
     shards = divided(snapshot, 3, tmp_path / "shards")
     assert len(shards) == 3
     assert all(part.users for part in shards)
@@ -70,7 +68,7 @@ def test_shards_together_hold_each_known_user_once_with_all_events_in_order(
     assert sum(part.events for part in shards) == snapshot.manifest.rows - snapshot.manifest.held_out_rows
 
 
-def test_one_shard_is_what_reading_the_snapshot_gives(snapshot: Snapshot, tmp_path: Path) -> None:
+def test_a_single_shard_equals_the_snapshot(snapshot: Snapshot, tmp_path: Path) -> None:
     (only,) = divided(snapshot, 1, tmp_path / "shards")
     whole = known(snapshot)
     assert only.user_keys.tolist() == whole.user_keys.tolist()
@@ -88,7 +86,7 @@ def test_dividing_again_replaces_what_a_killed_run_left(snapshot: Snapshot, tmp_
     assert not (tmp_path / "shards-unsorted").exists()
 
 
-def test_dividing_reads_a_row_group_at_a_time_and_orders_a_shard_at_a_time(
+def test_dividing_reads_one_row_group_and_sorts_one_shard_at_a_time(
     snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, ordered = [], []
@@ -111,7 +109,7 @@ def test_dividing_reads_a_row_group_at_a_time_and_orders_a_shard_at_a_time(
     assert max(ordered) < snapshot.manifest.rows / 2
 
 
-def test_a_shard_is_rewritten_in_its_place(snapshot: Snapshot, tmp_path: Path) -> None:
+def test_rewrite_replaces_each_shard(snapshot: Snapshot, tmp_path: Path) -> None:
     shards = divided(snapshot, 3, tmp_path / "shards")
     before = [by_user(part) for part in shards]
     shards.rewrite(Sequences.without_comments)

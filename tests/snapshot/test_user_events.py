@@ -30,7 +30,7 @@ def test_the_latest_events_of_each_user_are_kept(cut_at: int, monkeypatch: pytes
     assert sorted(latest.table()[Columns.FEEDBACK_ID].to_pylist()) == sorted(expected)
 
 
-def test_of_nothing_nothing_is_kept() -> None:
+def test_no_events_give_an_empty_table() -> None:
     latest = LatestEvents(4)
     latest.add(SCHEMA.empty_table())
     assert latest.table().num_rows == 0

@@ -8,13 +8,13 @@ KEYS = [RNG.bytes(16).hex() for _ in range(4_000)]
 NUMBERS = user_numbers(pa.array(KEYS))
 
 
-def test_a_users_number_is_read_from_the_key() -> None:
+def test_a_users_number_comes_from_the_key() -> None:
     assert NUMBERS.tolist() == [int(key[:16], 16) for key in KEYS]
     assert user_numbers(pa.array(KEYS).slice(7, 3)).tolist() == NUMBERS[7:10].tolist()
     assert user_numbers(pa.array([], pa.string())).tolist() == []
 
 
-def test_the_users_with_the_smallest_priorities_are_another_sample_for_each_seed() -> None:
+def test_each_seed_gives_another_sample() -> None:
     samples = [set(np.argsort(priorities(NUMBERS, seed))[:400]) for seed in (0, 1, 2)]
     for one, other in ((0, 1), (1, 2), (0, 2)):
         assert 20 <= len(samples[one] & samples[other]) <= 60  # 40 are to be expected
@@ -22,7 +22,7 @@ def test_the_users_with_the_smallest_priorities_are_another_sample_for_each_seed
     assert len(np.unique(priorities(NUMBERS, 1))) == len(NUMBERS)
 
 
-def test_light_users_and_those_of_rare_items_keep_their_shares() -> None:
+def test_strata_keep_their_shares_of_users() -> None:
     events = RNG.geometric(0.05, len(KEYS))
     popularity = RNG.normal(size=len(KEYS))
     chosen = stratified_sample(events, popularity, priorities(NUMBERS, 3), 240)
@@ -32,7 +32,7 @@ def test_light_users_and_those_of_rare_items_keep_their_shares() -> None:
         assert abs(group[chosen].mean() - group.mean()) < 0.02
 
 
-def test_strata_of_few_users_fill_their_places_too() -> None:
+def test_small_strata_fill_their_places() -> None:
     events = np.array([1, 1, 1, 1, 1, 1, 1, 500])
     chosen = stratified_sample(events, np.zeros(8), priorities(NUMBERS[:8], 0), 8)
     assert chosen.tolist() == list(range(8))
