@@ -60,7 +60,8 @@ def evaluate(context: Context, candidate: Candidate) -> EvaluatedCandidate:
         current = champion(engine)
         opponent = None if current is None else current.model_version
     folder = Path(candidate.folder) / "evaluation"
-    snapshot = read_snapshot(candidate.lineage.snapshot)
+    # Training has just compared the digests of all files.
+    snapshot = read_snapshot(candidate.lineage.snapshot, verify="sizes")
     compared = compare_candidate(
         snapshot,
         Path(candidate.training.checkpoint),
@@ -83,7 +84,7 @@ def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run:
     from recsys.registry.evaluation_files import erase_from_evaluation, users_of_evaluation
     from recsys.snapshot.read import read_snapshot
 
-    now = read_snapshot(snapshot.uri)
+    now = read_snapshot(snapshot.uri, verify="sizes")
     if now.manifest.digest != snapshot.manifest.digest:
         gone = users_of_evaluation(folder) - set(now.sequences().user_keys)
         erase_from_evaluation(settings, mlflow_run, folder, gone)
