@@ -233,8 +233,10 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_that_anybody_reads(
         writer = subprocess.Popen([sys.executable, "-c", program])
         try:
             deadline = time.monotonic() + 60
-            while not list(root.glob("*/items.parquet")) and time.monotonic() < deadline:
+            waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not (list(root.glob("*")) and connection.scalar(waiting)):
                 assert writer.poll() is None
+                assert time.monotonic() < deadline
                 time.sleep(0.05)
         finally:
             writer.kill()
