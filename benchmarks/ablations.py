@@ -1,10 +1,10 @@
-"""What each part of the model is worth: the same training with one thing changed.
+"""Measure what each part of the model contributes by training variants with one change.
 
     python -m benchmarks.ablations --dataset ml-100k --split temporal --seeds 3 --json F
 
-Low ratings are negative feedback here, as in production: they are no targets. Each row is a variant's NDCG@10
-and its paired difference to the model as it is, both of means over seeds, with 95 % intervals over users.
-With `--keep FOLDER` each fit is kept: the same command goes on where it ended.
+Low ratings are negative feedback here, as in production, and are not targets. Each row is a variant's NDCG@10
+and its paired difference to the unchanged model, as means over seeds with 95 % intervals over users.
+`--keep FOLDER` saves each fit, so that the same command resumes where it stopped.
 """
 
 import argparse
@@ -37,7 +37,7 @@ AS_IS = "as it is"
 
 @dataclass(frozen=True)
 class Variant:
-    """One change of settings or of data."""
+    """A change of settings or data."""
 
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +63,7 @@ WITHOUT_PARTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     options = _options(arguments)
     dataset = load_dataset(options.dataset, options.data, options.cache, low_ratings_are_negative=True)
     split = make_split(dataset, options.split)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = Settings(home=home)
         setting = fit_setting(dataset.name, options.split, settings) | {"low_ratings_are_negative": True}
-        # Seed by seed, so that what is kept when somebody stops it compares all variants.
+        # Seed by seed, so that an interrupted run has finished all variants of the first seeds.
         outcomes = Fits.open(options.jobs, options.keep, setting).run(
             {
                 f"{name}, seed {seed}": partial(_run, name, dataset, split, settings, seed, home)
@@ -93,10 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(
     name: str, dataset: Dataset, split: Protocol, settings: Settings, seed: int, folder: Path
 ) -> Outcome:
-    """Fit a variant and judge it, and what can be read off the same model."""
+    """Fit and evaluate a variant; the unchanged model is also evaluated without some parts."""
     variant = VARIANTS[name]
     if variant.without_text:
-        dataset = replace(dataset, catalogue=_silent(dataset.catalogue))
+        dataset = replace(dataset, catalogue=_without_text(dataset.catalogue))
     settings = settings.model_copy(
         update={
             "model": settings.model.model_copy(update=variant.model),
@@ -114,7 +114,7 @@ def _run(
 
 
 def summarise(outcomes: Iterable[Outcome], cases: Cases) -> dict[str, dict[str, Any]]:
-    """Return each variant's mean over its seeds, and the paired difference to the model as it is."""
+    """Return each variant's mean over its seeds, and its paired difference to the unchanged model."""
     fits: dict[str, list[Judged]] = {}
     for outcome in outcomes:
         for name, judged in outcome.items():
@@ -136,8 +136,8 @@ def summarise(outcomes: Iterable[Outcome], cases: Cases) -> dict[str, dict[str, 
     return figures
 
 
-def _silent(catalogue: Catalogue) -> Catalogue:
-    """Return a catalogue whose items say nothing of themselves."""
+def _without_text(catalogue: Catalogue) -> Catalogue:
+    """Return the catalogue without texts and attributes."""
     return Catalogue.build(catalogue.item_ids.tolist(), [""] * len(catalogue))
 
 
@@ -149,7 +149,7 @@ def _without(model: Recommender, part: str) -> Recommender:
 
 
 def render(figures: dict[str, dict[str, Any]]) -> str:
-    """Return the table that people read."""
+    """Return the figures as a Markdown table."""
     lines = [
         "| variant | NDCG@10 [95 %] | minus the model as it is [95 %] | seeds | fit s |",
         "| --- | --- | --- | --- | --- |",
@@ -171,9 +171,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the data set")
     parser.add_argument("--split", choices=SPLITS, default="temporal")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--variants", help="some of the variants, divided by commas")
-    parser.add_argument("--jobs", type=int, default=1, help="fits at a time, which share the cores")
-    parser.add_argument("--keep", type=Path, help="folder for finished fits, from which a later call goes on")
+    parser.add_argument("--variants", help="variants to run, separated by commas; default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel fits, which share the cores")
+    parser.add_argument("--keep", type=Path, help="folder for finished fits, from which a later run resumes")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
     return parser.parse_args(arguments)

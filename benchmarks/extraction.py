@@ -1,11 +1,11 @@
-"""Window to Parquet snapshot on disk, against what Postgres itself can give and against pandas.
+"""Time from opening a window to a Parquet snapshot on disk, compared with a bare COPY and with pandas.
 
     python -m benchmarks.extraction --rows 5000000 --json F
 
-(a) is `COPY ... TO STDOUT (FORMAT binary)` of the same rows and columns of feedback, without the join
-with users, read by psql and thrown away. (b) is `pandas.read_sql` of the snapshot's own columns, with
-keys, and `to_parquet`. The snapshot is taken by a process of its own, whose peak memory is what counts.
-(a) and the snapshot take turns and the best of each counts: a machine's other work only ever slows down.
+(a) is `COPY ... TO STDOUT (FORMAT binary)` of the same rows and columns of feedback, without the join with
+users, read by psql and discarded. (b) is `pandas.read_sql` of the snapshot's columns, with keys, and
+`to_parquet`. Each snapshot is taken in its own process, whose peak memory is reported. (a) and the snapshot
+alternate, and the best run of each counts, because other work on the machine can only slow a run down.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with made_warehouse(options.folder) as (server, url, root):
         add_catalogue(url, users)
         add_feedback(url, options.rows, users)
-        # The first snapshot also gives every user a key, which happens once in a user's life.
+        # The first snapshot also computes every user's key, once for each user.
         first = _child("snapshot", url, root)
         copies, taken = [], []
         postmaster = psutil.Process(int((server.data_dir / "postmaster.pid").read_text().split()[0]))
@@ -88,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _cpu_seconds(postmaster: psutil.Process) -> float:
-    """CPU time of the server's processes that have ended, its backends above all."""
-    time.sleep(0.2)  # until the last backend has been waited for
+    """Return the CPU seconds of the server's processes that have ended, above all its backends."""
+    time.sleep(0.2)  # until the server has reaped the last backend
     used = postmaster.cpu_times()
     return float(used.children_user + used.children_system)
 
@@ -104,7 +104,7 @@ def _child(what: str, url: str, root: Path) -> dict[str, Any]:
 
 def _take_snapshot(url: str, folder: Path) -> dict[str, Any]:
     from recsys.settings import Settings
-    from recsys.snapshot.write import take_full_snapshot
+    from recsys.snapshot.full import take_full_snapshot
     from recsys.warehouse.engine import connect
     from recsys.warehouse.windows import open_window
 

@@ -1,4 +1,4 @@
-"""Fits that do not need each other: several at a time, each kept, so that a call goes on where one ended."""
+"""Run independent fits, several in parallel, and save each result so that a later run can resume."""
 
 import json
 import os
@@ -18,18 +18,28 @@ from recsys.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Judged:
-    """What one model gave on the test cases."""
+    """Evaluation of one model on the test cases.
+
+    Attributes
+    ----------
+    metrics
+        [cases, metrics]
+    coverage
+        Share of the catalogue in the users' latest lists.
+    seconds
+        Duration of the fit.
+    details
+        Report of the fit.
+    """
 
     metrics: NDArray[np.float64]
-    """[cases, metrics]."""
     coverage: float
-    """Share of the catalogue in the users' latest lists."""
     seconds: float
     details: dict[str, Any]
 
 
 Outcome = dict[str, Judged]
-"""What one fit gave, by name of the model: ours is judged whole and in parts."""
+"""Evaluations of one fit by model name; our model is evaluated as a whole and in parts."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +49,10 @@ class Fits:
     Attributes
     ----------
     jobs
-        Fits at a time, in processes of their own; the cores are divided among them. 1: in this process.
+        Number of parallel fits in separate processes, which share the cores. With 1, fits run in this
+        process.
     keep
-        Folder with a file for each fit that is done; None: nothing is kept.
+        Folder with one file per finished fit; None saves nothing.
     """
 
     jobs: int
@@ -49,28 +60,29 @@ class Fits:
 
     @classmethod
     def open(cls, jobs: int, keep: Path | None, setting: Mapping[str, Any]) -> "Fits":
-        """Begin, or go on with what `keep` holds.
+        """Start with an empty folder, or resume with the fits in `keep`.
 
         Raises
         ------
         ConfigurationError
-            When it was measured on other data or with other settings.
+            The fits in `keep` have other data or other settings.
         """
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
-            file, own = keep / "setting.json", json.loads(json.dumps(setting))
-            if file.exists() and json.loads(file.read_text()) != own:
+            file, wanted = keep / "setting.json", json.loads(json.dumps(setting))
+            if file.exists() and json.loads(file.read_text()) != wanted:
                 raise ConfigurationError(
-                    f"{keep} holds fits on other data or with other settings; name another folder, "
+                    f"{keep} holds fits on other data or with other settings; choose another folder, "
                     "or delete it"
                 )
-            file.write_text(json.dumps(own, indent=2) + "\n")
+            file.write_text(json.dumps(wanted, indent=2) + "\n")
         return cls(jobs, keep)
 
     def run(self, tasks: Mapping[str, Callable[[], Outcome]]) -> dict[str, Outcome]:
-        """Return what each task gives; with several jobs they must be picklable.
+        """Run the tasks that are not saved yet and return all outcomes.
 
-        When one of several fails, the others are finished and kept before its error is raised.
+        With several jobs, tasks must be picklable. If one fails, the others finish and are saved before its
+        error is raised.
         """
         done = {name: kept for name in tasks if (kept := self._read(name)) is not None}
         missing = {name: task for name, task in tasks.items() if name not in done}
@@ -120,5 +132,5 @@ class Fits:
 
 
 def _limit_threads(threads: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that a fit starts
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for the processes that a fit starts
     torch.set_num_threads(threads)

@@ -1,30 +1,31 @@
-"""What fresh feedback is worth: the real feedback of a catalogue, replayed in time order.
+"""Measure what fresh feedback is worth by replaying real feedback in time order.
 
     python -m benchmarks.freshness --dataset ml-100k --json F --plot P.png
 
-A model learns from the first half of the feedback. The second half comes in 24 windows: each is first
-predicted, then learned. Four ways to keep up are compared on the same events:
+A model learns from the first half of the feedback. The second half is divided into 24 windows; each window is
+predicted first and learned afterwards. Four ways to use fresh feedback are compared on the same events:
 
-(a) `none`: neither weights nor user vectors change after the first half;
-(b) `vectors`: user vectors follow, once an hour by the events' own clock;
-(c) `micro`: the same, and a micro-update after each window, each from the one before;
-(d) `full`: the same, and a full fine-tune on everything so far after each window.
+(a) `none`: weights and user vectors do not change after the first half;
+(b) `vectors`: user vectors are updated once an hour, by the events' times;
+(c) `micro`: like (b), with a micro-update after each window, which starts from the previous one;
+(d) `full`: like (b), with a full fine-tune on all events so far after each window.
 
-An event is predicted from what its user did until the last full hour (for (a): in the first half), among
-all items that the user has not had. NDCG@10 is the mean over the users of a window, then over windows.
+An event is predicted from the user's events until the last full hour (for (a): in the first half), among all
+items that the user has not consumed. NDCG@10 is the mean over the users of a window, then over windows.
 
-`gain_recovered` is (c - a) / (d - a), with the interval of a bootstrap over windows. `cost_ratio` is the mean
-training time of (c) over that of (d), in seconds of processor time, which other work on the machine hardly
-changes; both train with the same number of threads. `old_slice_loss` is the relative loss of NDCG@10 of the
-last micro-updated model on the old behaviour of guard users, who are never trained on after the first half.
+`gain_recovered` is (c - a) / (d - a), with an interval from a bootstrap over windows. `cost_ratio` is the
+mean training time of (c) divided by that of (d), in seconds of processor time, which other load on the
+machine hardly changes. Both train with the same number of threads. `old_slice_loss` is the relative loss of
+NDCG@10 of the last micro-updated model on the old behaviour of guard users, who are never trained on after
+the first half.
 
-(d) takes a minute or two of one core a window. `--full-every 3` fine-tunes after every third window and
-before the last; (a) to (c) are then compared with (d) on the windows that follow one, so that nothing is
-compared with a model that has not seen the last window. `--keep FOLDER` keeps base and (d)'s models with
-the time they took: a run that was stopped goes on where it was.
+(d) takes one or two minutes of one core per window. `--full-every 3` fine-tunes after every third window
+and before the last one. (a) to (c) are then compared with (d) on the windows that follow a fine-tune, so
+that nothing is compared with a model that has not seen the previous window. `--keep FOLDER` saves the base
+and (d)'s models and their training times, so that a later run resumes.
 
-`committed_to_readable_seconds` is measured on a real Postgres and MLflow: from the commit of fresh feedback
-to recommendations made with it being readable, through every stage of the hourly DAG.
+`committed_to_readable_seconds` is measured on a real Postgres and MLflow: the time from the commit of fresh
+feedback until recommendations based on it are readable, through every stage of the hourly DAG.
 """
 
 import argparse
@@ -49,7 +50,7 @@ from recsys.columns import PURPOSES, Purpose
 from recsys.evaluation.ranking.cases import guard_cases
 from recsys.evaluation.ranking.evaluate import mean_ndcg
 from recsys.evaluation.ranking.metrics import ranks, user_means
-from recsys.model.checkpoint import MANIFEST, read_manifest
+from recsys.model.checkpoint import MANIFEST, load_recommender, read_manifest, save_recommender
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import mask_consumed
 from recsys.model.recommender import Recommender
@@ -66,21 +67,28 @@ _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _CASES_PER_USER = 20
 _RESAMPLES = 10_000
 _SMOOTHED = 7
-"""Windows in the plot's running mean."""
+"""Windows in the running mean of the plot."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Events of one window: what is predicted, and until when it lasts."""
+    """One window of feedback.
+
+    Attributes
+    ----------
+    positions
+        Positions of the events to predict.
+    start, end
+        Microseconds since 1970; the end is exclusive.
+    """
 
     positions: NDArray[np.int64]
-    """Of the events to predict."""
     start: int
     end: int
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     home = Path(tempfile.mkdtemp(prefix="recsys-freshness-"))
@@ -121,19 +129,19 @@ def replay(
     *,
     full_every: int = 1,
 ) -> dict[str, Any]:
-    """Predict and learn window after window; return the figures.
+    """Predict and learn one window after another and return the figures.
 
     Parameters
     ----------
     windows
-        How many the second half of the feedback is divided into, of equal numbers of events.
+        Number of windows in the second half of the feedback, with equal numbers of events.
     ways
-        Which of `WAYS` to follow; (a) is always there.
+        Some of `WAYS`, including (a).
     keep
-        Folder of base and (d)'s models; those that are there already are not trained again.
+        Folder of the base and (d)'s models. Existing models are not trained again.
     full_every
-        After how many windows (d) is trained anew, and before the last one. In between it predicts nothing:
-        its curve has None.
+        Number of windows between (d)'s full fine-tunes; one more comes before the last window. In other
+        windows (d) predicts nothing and its curve is None.
     """
     sequences = dataset.sequences
     half = int(np.quantile(sequences.occurred_at, 0.5, method="higher"))
@@ -188,9 +196,9 @@ def _mean(curve: Sequence[float | None]) -> float:
 
 
 def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
-    """Return what the ways gain over (a), and how much of (d)'s gain the others recover.
+    """Return the gains over (a), and the share of (d)'s gain that the other ways recover.
 
-    Only windows that all predict count, and not the first, before which nothing was learned. The interval
+    Only windows that all ways predict count, except the first, before which nothing was learned. The interval
     resamples windows.
     """
     rows = [row for row in zip(*curves.values(), strict=True) if None not in row][1:]
@@ -211,7 +219,7 @@ def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
 
 
 def _with_keys(dataset: Dataset) -> Dataset:
-    """Name users by hashes, as the warehouse does: guard users are chosen by them."""
+    """Replace user ids with hashes, as the warehouse does, because guard users are chosen by their hash."""
     keys = np.empty(dataset.sequences.users, dtype=object)
     keys[:] = [sha256(str(user).encode()).hexdigest() for user in dataset.sequences.user_keys]
     return replace(dataset, sequences=replace(dataset.sequences, user_keys=keys))
@@ -233,32 +241,32 @@ def _windows(sequences: Sequences, half: int, count: int) -> list[Window]:
 
 
 def _full(dataset: Dataset, known: Sequences, settings: Settings, folder: Path) -> tuple[Recommender, float]:
-    """Return a full fine-tune and the processor seconds that it took, from `folder` if it is there."""
+    """Return a full fine-tune and its processor seconds; read it from `folder` if it is there."""
     known = known.without_empty_users()
-    checkpoint, asked = folder / "checkpoint", _fingerprint(dataset, known, settings)
+    checkpoint, fingerprint = folder / "checkpoint", _fingerprint(dataset, known, settings)
     if (checkpoint / MANIFEST).is_file():
         manifest = read_manifest(checkpoint)
-        if manifest["fingerprint"] == asked:
-            model = Recommender.load(checkpoint, to_update=True).with_catalogue(dataset.catalogue)
+        if manifest["fingerprint"] == fingerprint:
+            model = load_recommender(checkpoint, to_update=True).with_catalogue(dataset.catalogue)
             return model.eval(), manifest["processor_seconds"]
     started = time.process_time()
     fitted = fit_full(dataset.catalogue, dataset.event_types, known, settings, folder / "run")
     seconds = time.process_time() - started
     shutil.rmtree(folder / "run", ignore_errors=True)
-    fitted.model.save(checkpoint, fingerprint=asked, processor_seconds=seconds)
+    save_recommender(fitted.model, checkpoint, fingerprint=fingerprint, processor_seconds=seconds)
     return fitted.model, seconds
 
 
 def _fingerprint(dataset: Dataset, known: Sequences, settings: Settings) -> str:
-    told = [dataset.name, known.events, int(known.occurred_at.max()), torch.get_num_threads()]
-    how = [section.model_dump(mode="json") for section in (settings.model, settings.training)]
-    return sha256(json.dumps([told, how], sort_keys=True).encode()).hexdigest()
+    data = [dataset.name, known.events, int(known.occurred_at.max()), torch.get_num_threads()]
+    sections = [section.model_dump(mode="json") for section in (settings.model, settings.training)]
+    return sha256(json.dumps([data, sections], sort_keys=True).encode()).hexdigest()
 
 
 def _micro(
     parent: Recommender, sequences: Sequences, window: Window, half: int, settings: Settings
 ) -> tuple[Recommender, float]:
-    """Update on a window's events, as `sql/select_micro_snapshot.sql` would select them."""
+    """Run a micro-update on a window's events, selected as `sql/snapshot/select_micro_snapshot.sql` does."""
     snapshot = _micro_snapshot(sequences, window, half, settings)
     started = time.process_time()
     update = fit_micro(parent, snapshot, _FOREVER, settings)
@@ -285,8 +293,8 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
     purpose[replayed[owner]] = code[Purpose.REPLAY]
     purpose[affected[owner]] = code[Purpose.HISTORY]
     purpose[(guard_users & ~affected)[owner] & (arrived.occurred_at < half)] = code[Purpose.GUARD]
-    purpose[fresh] = np.where(guard_users[owner[fresh]], code[Purpose.PROBE], code[Purpose.FRESH])
-    # All that is fresh, and the latest of what was known, which in a user's order comes before it.
+    purpose[fresh] = np.where(guard_users[owner[fresh]], code[Purpose.FRESH_GUARD], code[Purpose.FRESH])
+    # All fresh events, and the latest known ones, which come before them in the user's order.
     known = np.bincount(owner[(purpose >= 0) & ~fresh], minlength=arrived.users)
     number = np.arange(arrived.events) - arrived.offsets[owner]
     recent = number >= (known - 2 * settings.model.max_events)[owner]
@@ -296,11 +304,11 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
 def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until: int | None) -> float:
     """Return the mean over users of NDCG@10 on a window's events."""
     owners = sequences.event_users()[window.positions]
-    # User vectors are as old as the last full hour; what was consumed since is left out all the same.
+    # User vectors date from the last full hour; items consumed since then are excluded nevertheless.
     moments = sequences.occurred_at[window.positions] // _HOUR * _HOUR
     if known_until is not None:
         moments = np.minimum(moments, known_until)
-    # Users who were there in the same hour are encoded once.
+    # Each user is encoded once per hour.
     hours, hour = np.unique(np.stack([owners, moments], 1), axis=0, return_inverse=True)
     known = sequences.take_users(hours[:, 0])
     known = known.where(known.occurred_at < hours[:, 1][known.event_users()])
@@ -308,9 +316,9 @@ def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until:
     order = np.argsort(hour, kind="stable")
     for begin in range(0, len(order), 256):
         rows = order[begin : begin + 256]
-        asked, row = np.unique(hour[rows], return_inverse=True)
-        had = sequences.prefixes(window.positions[rows])
-        scores = mask_consumed(model.score(known.take_users(asked))[row], had)
+        needed, row = np.unique(hour[rows], return_inverse=True)
+        consumed = sequences.prefixes(window.positions[rows])
+        scores = mask_consumed(model.score(known.take_users(needed))[row], consumed)
         values[rows] = ndcg_of_ranks(ranks(scores, sequences.item_index[window.positions[rows]]), 10)
     return float(user_means(values[:, None], owners)[2].mean())
 
@@ -318,7 +326,7 @@ def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until:
 def _forgotten(
     base: Recommender, updated: Recommender, sequences: Sequences, half: int, settings: Settings
 ) -> float:
-    """Return the relative loss of NDCG@10 on what guard users did in the first half."""
+    """Return the relative loss of NDCG@10 on the first-half events of guard users."""
     old = sequences.before(half)
     guard = are_guard_users(old.user_keys, settings.micro_update.guard_share)
     purpose = np.where(guard[old.event_users()], PURPOSES.index(Purpose.GUARD), -1).astype(np.int8)
@@ -331,7 +339,7 @@ def _forgotten(
 
 
 def plot(figures: dict[str, Any], path: Path) -> None:
-    """Draw all curves, each the running mean of up to seven windows."""
+    """Plot all curves as running means of up to seven windows."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -345,14 +353,14 @@ def plot(figures: dict[str, Any], path: Path) -> None:
     }
     figure, axes = pyplot.subplots(figsize=(9, 5))
     for way, curve in figures["curves"].items():
-        told = np.array([(number, value) for number, value in enumerate(curve, 1) if value is not None])
-        if len(told) < len(curve):  # a line would claim what was not measured
-            label = f"{labels[way]}, measured on {len(told)} windows"
-            axes.scatter(told[:, 0], told[:, 1], label=label, color="tab:red")
+        points = np.array([(number, value) for number, value in enumerate(curve, 1) if value is not None])
+        if len(points) < len(curve):  # a line would suggest values that were not measured
+            label = f"{labels[way]}, measured on {len(points)} windows"
+            axes.scatter(points[:, 0], points[:, 1], label=label, color="tab:red")
             continue
-        near = np.abs(told[:, :1] - told[:, 0]) <= _SMOOTHED // 2
-        smooth = (near * told[:, 1]).sum(1) / near.sum(1)
-        axes.plot(told[:, 0], smooth, label=f"{labels[way]}: {told[:, 1].mean():.4f}")
+        near = np.abs(points[:, :1] - points[:, 0]) <= _SMOOTHED // 2
+        smooth = (near * points[:, 1]).sum(1) / near.sum(1)
+        axes.plot(points[:, 0], smooth, label=f"{labels[way]}: {points[:, 1].mean():.4f}")
     axes.set_xlabel("window of feedback, in time order")
     axes.set_ylabel("NDCG@10 on the next window (running mean of seven)")
     axes.set_title(f"{figures['dataset']}: predicted first, learned afterwards")
@@ -387,7 +395,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--full-every", type=int, default=1, help="windows between (d)'s full fine-tunes")
-    parser.add_argument("--keep", type=Path, help="folder that keeps base and (d)'s models for the next run")
+    parser.add_argument("--keep", type=Path, help="folder for the base and (d)'s models, to resume from")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--skip-path", action="store_true", help="do not measure committed_to_readable")
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -1,16 +1,16 @@
-"""How often the gate promotes what is no better, and how often it finds what is: on simulated users.
+"""Measure the gate's false promotion rate and power on simulated users.
 
     python -m benchmarks.gate --json F
 
-Users with known preferences are fitted on real ratings. Champion and candidate are scorers that see the
-true preferences through noise of their own: with the same amount of noise a candidate is truly as good
-as the champion, with less it is truly better. How much less makes it 5 % better in NDCG@10 is found on
-many more users than are evaluated. Each trial draws new users, new held-out events and a new candidate,
-and goes the gate's way: `compare_scorers`, then `decide` with superiority required.
+Users with known preferences are fitted on real ratings. Champion and candidate are scorers that see the true
+preferences with noise. With the same amount of noise a candidate is exactly as good as the champion, with
+less it is better. The noise that makes it 5 % better in NDCG@10 is found on many more users than are
+evaluated. Each trial draws new users, new held-out events and a new candidate, and runs `compare_scorers` and
+`decide` with superiority required.
 
-`false_promotion_rate` and `power` are shares of promotions among candidates that are identical, and truly
-5 % better; `limits` are their 95 % intervals (Clopper and Pearson). `users` is the sample size at which
-the power holds.
+`false_promotion_rate` and `power` are the shares of promotions among candidates that are as good as the
+champion and truly 5 % better; `limits` are their 95 % intervals (Clopper and Pearson). `users` is the sample
+size of each trial.
 """
 
 import argparse
@@ -41,13 +41,13 @@ _TYPES = EventTypes.from_records([{"event_type": "like", "explicit": True, "weig
 _HISTORY = 5
 _CHAMPION_NOISE = 1.0
 _SHARED = 0.8
-"""Share of the noise's variance that two models of one kind have in common: they learn from the same data."""
+"""Share of the noise's variance that both models have in common, because they learn from the same data."""
 _CALIBRATION_USERS = 10_000
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Scores by user, found by the number in the user's key."""
+    """Fixed scores by user; the user's key is the row number."""
 
     scores: np.ndarray
 
@@ -57,18 +57,20 @@ class _Known:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the trials and print both rates."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gate")
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--users", type=int, default=2_000, help="with held-out feedback in each trial")
-    parser.add_argument("--cases", type=int, default=5, help="held-out events of each user")
+    parser.add_argument("--users", type=int, default=2_000, help="users with held-out feedback in each trial")
+    parser.add_argument("--cases", type=int, default=5, help="held-out events per user")
     parser.add_argument("--items", type=int, default=300)
-    parser.add_argument("--better", type=float, default=0.05, help="true relative gain in NDCG@10")
+    parser.add_argument(
+        "--better", type=float, default=0.05, help="true relative gain in NDCG@10 of better candidates"
+    )
     parser.add_argument("--resamples", type=int, default=EvaluationSettings().bootstrap_resamples)
     parser.add_argument("--data", type=Path, help="folder of MovieLens files; default: MovieLens-100K")
     parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     world = _world(options.cache, options.data, options.items)
@@ -109,10 +111,10 @@ def _world(cache: Path, data: Path | None, items: int) -> World:
 def _draw(
     world: World, users: int, cases: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return true preferences [users, items] and events [users, history + cases], drawn by preference."""
+    """Return true preferences [users, items] and events [users, history + cases] drawn by preference."""
     chosen = generator.integers(0, world.users, users)
     preference = world.preference(chosen)
-    # Gumbel noise on the log odds draws without replacement by softmax.
+    # Gumbel noise on the log odds draws by softmax without replacement.
     keys = 2.0 * preference + generator.gumbel(size=preference.shape)
     return preference, np.argsort(-keys, axis=1)[:, : _HISTORY + cases]
 
@@ -125,13 +127,13 @@ def _scores(
 
 
 def _ndcg(preference_scores: np.ndarray, events: np.ndarray, k: int = 10) -> float:
-    """Return the mean NDCG@k of predicting each held-out event from those before it."""
+    """Return the mean NDCG@k over held-out events, each predicted from all earlier ones."""
     values = []
     scores = preference_scores.copy()
     rows = np.arange(len(events))
-    for place in range(events.shape[1]):
-        target = events[:, place]
-        if place >= _HISTORY:
+    for position in range(events.shape[1]):
+        target = events[:, position]
+        if position >= _HISTORY:
             rank = (scores >= scores[rows, target][:, None]).sum(axis=1)
             values.append(np.where(rank <= k, 1 / np.log2(1 + rank), 0.0))
         scores[rows, target] = -np.inf
@@ -139,7 +141,7 @@ def _ndcg(preference_scores: np.ndarray, events: np.ndarray, k: int = 10) -> flo
 
 
 def _noise_of_a_better_model(world: World, cases: int, better: float, seed: int) -> float:
-    """Return the noise at which a model is truly better by this share, by bisection."""
+    """Return the noise at which a model is truly better by this share; found by bisection."""
     generator = np.random.default_rng([seed, 1_000_000])
     preference, events = _draw(world, _CALIBRATION_USERS, cases, generator)
     noise = generator.standard_normal(preference.shape)

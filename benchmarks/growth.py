@@ -1,20 +1,19 @@
-"""Whether the hourly path keeps its speed as the warehouse grows.
+"""Time of the hourly path in a small and in a large warehouse.
 
     python -m benchmarks.growth --json F
 
-Two warehouses differ only in how much feedback they hold: six months of it, fifty events a user. A night
-takes the full snapshot and leaves a reservoir. Then, hour by hour, 100,000 fresh events of 10,000 users come
-in a month that has a sixth of the feedback already, and the time to open the window and take the micro
-snapshot (fresh events, their users' history, replay and guard users) is measured. `--small` and `--large`
-set the sizes. No hour finds what the last one read: where there are enough users, each has others.
+The two warehouses differ only in the amount of feedback: six months, fifty events a user. A night takes the
+full snapshot and its reservoir. Then 100,000 fresh events of 10,000 users arrive each hour, in a month that
+already has a sixth of the feedback. The benchmark measures the time to open the window and to take the micro
+snapshot (fresh events, their users' history, replay and guard events). `--small` and `--large` set the sizes.
+If there are enough users, each hour has other users, so it cannot profit from what the last hour read.
 
-The warehouse's files are read once before its hours, so that pages are in the machine's memory as far as
-they fit, as they are where a server has run for days; `--cold` leaves them where the making of the feedback
-and other jobs left them, and then the disk's random reads are what is measured. The median of the hours
-after the first counts (`seconds`), since a warehouse runs hour after hour; the first hour
-(`first_seconds`), whose month has no statistics of what is fresh yet, stands beside it. On a machine that
-others use, CPU time (`cpu_ratio`) tells more than the clock, but nothing of the disk. With `--keep` the
-feedback is made by an earlier call, and each call goes on with the next hours.
+The warehouse's files are read once before its hours. So pages are in the machine's memory as far as they fit,
+as on a server that has run for days. `--cold` skips that and measures the disk's random reads. The reported
+time (`seconds`) is the median of the hours after the first, because a warehouse runs hour after hour. The
+first hour is reported as `first_seconds`; there are no statistics of its fresh events yet. On a shared
+machine CPU time (`cpu_ratio`) is more reliable than wall time but does not include the disk. With `--keep` an
+earlier call makes the feedback, and each call continues with the next hours.
 """
 
 import argparse
@@ -41,13 +40,13 @@ from benchmarks.made_warehouse import (
 )
 from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import micro_snapshot_parameters, take_micro_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.reservoir import write_reservoir
-from recsys.snapshot.write import micro_snapshot_parameters, take_full_snapshot, take_micro_snapshot
 from recsys.warehouse.engine import connect
-from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
-from recsys.warehouse.statements import read_statement
+from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.windows import Window, open_window
 
 _FRESH = """
@@ -71,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--large", type=int, default=50_000_000, help="rows of the large table")
     parser.add_argument("--fresh", type=int, default=100_000, help="rows that arrive")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--explain", type=Path, help="file for the plans of the large table")
+    parser.add_argument("--explain", type=Path, help="file for the query plans of the large table")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
-    parser.add_argument("--keep", type=Path, help="folder for the warehouses; found there, they are not made")
+    parser.add_argument("--keep", type=Path, help="folder for the warehouses; existing ones are reused")
     parser.add_argument("--cold", action="store_true", help="do not read the files into memory first")
-    parser.add_argument("--make-only", action="store_true", help="measure in another call; with --keep")
+    parser.add_argument("--make-only", action="store_true", help="only make the warehouses; with --keep")
     options = parser.parse_args(arguments)
     measured = {}
     for name, rows, explain in (("small", options.small, None), ("large", options.large, options.explain)):
@@ -101,14 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _make(url: str, root: Path, rows: int) -> dict[str, Any]:
-    """Fill a warehouse, unless an earlier call has done so, and return figures of its night."""
+    """Fill a warehouse unless an earlier call did, and return the figures of its night."""
     made = root / "made.json"
     if not made.exists():
         users = max(rows // 50, 10_000)
         engine = connect(url)
         add_catalogue(url, users)
         fill_user_keys(engine, PSEUDONYM_KEY.encode())
-        # With the vacuum that housekeeping does every day.
+        # Includes the vacuum that housekeeping runs every day.
         add_feedback(url, rows, users, until=_FIRST_HOUR)
         made.write_text(json.dumps({"users": users, **_night(engine, _settings(url, root))}))
         engine.dispose()
@@ -128,7 +127,7 @@ def _settings(url: str, root: Path) -> Settings:
 
 
 def _night(engine: sa.Engine, settings: Settings) -> dict[str, float]:
-    """Take the full snapshot and the reservoir of it, as every night."""
+    """Take the full snapshot and its reservoir, as every night does."""
     started = time.perf_counter()
     full = take_full_snapshot(engine, open_window(engine, "nightly", "night"), settings)
     taken = time.perf_counter()
@@ -143,14 +142,14 @@ def _night(engine: sa.Engine, settings: Settings) -> dict[str, float]:
 def _hours(
     server: PostgresServer, url: str, made: dict[str, Any], root: Path, fresh: int, explain: Path | None
 ) -> dict[str, Any]:
-    """Let fresh events arrive and take a micro snapshot of them, hour by hour."""
+    """Add fresh events and take a micro snapshot of them, hour by hour."""
     engine, settings, users = connect(url), _settings(url, root), made["users"]
     with engine.connect() as connection:
         past = connection.scalar(sa.text("SELECT count(*) FROM windows WHERE consumer = 'hourly'"))
     rounds = []
     for number in range(past, past + _ROUNDS):
         start = _FIRST_HOUR + timedelta(hours=number)
-        # It has learned everything that has arrived, as at the end of a chain of updates.
+        # It has trained on everything so far, like the last model of a chain of updates.
         parent = TrainedThrough(_horizon(engine), start)
         with engine.begin() as connection:
             connection.execute(
@@ -185,7 +184,7 @@ def _hours(
 
 
 def _cpu_seconds(server: PostgresServer) -> float:
-    """Return what this process and Postgres have used so far; processes that ended are with their parent."""
+    """Return the CPU seconds of this process and of Postgres so far, including processes that ended."""
     parents = [psutil.Process(), psutil.Process(server.process.pid)]
     processes = [process for parent in parents for process in (parent, *parent.children(recursive=True))]
     used = 0.0
@@ -202,7 +201,7 @@ def _horizon(engine: sa.Engine) -> int:
 
 def _plan(engine: sa.Engine, window: Window, parent: TrainedThrough, settings: Settings) -> str:
     parameters = micro_snapshot_parameters(window, settings, parent)
-    statement = render_literals(read_statement("select_micro_snapshot"), parameters)
+    statement = render_literals(read_statement("snapshot/select_micro_snapshot"), parameters)
     with engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}")
         return "\n".join(line for (line,) in plan) + "\n"

@@ -1,10 +1,10 @@
-"""A CSV file of events through `recsys ingest feedback`, against bare COPY FROM of the same file.
+"""Compare `recsys ingest feedback` of a CSV file with a bare COPY FROM of the same file.
 
     python -m benchmarks.ingest --rows 5000000 --json F
 
-Both load into the same empty, partitioned table with the same indexes; the events' users are not in the
-warehouse yet, so the ingest registers them too. The command is timed from its start to its end. Bare COPY
-checks nothing, knows no duplicates, and is one transaction.
+Both load into the same empty, partitioned table with the same indexes. The events' users are not in the
+warehouse yet, so the ingest also registers them. The time of the command includes its start. Bare COPY checks
+nothing, does not detect duplicates, and is one transaction.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from benchmarks.made_warehouse import (
     run_psql,
 )
 from recsys.warehouse.engine import connect
-from recsys.warehouse.literals import render_literals
+from recsys.warehouse.statements import render_literals
 
 _COLUMNS = "event_id, user_id, item_id, event_type, value, comment, occurred_at"
 _ROUNDS = 2
@@ -36,10 +36,10 @@ _ROUNDS = 2
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest")
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--users", type=int, help="default: one for 50 events")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--rows", type=int, default=5_000_000, help="number of events")
+    parser.add_argument("--users", type=int, help="number of users; default: one per 50 events")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     options = parser.parse_args(arguments)
     users = options.users or max(options.rows // 50, 1)
     with made_warehouse(options.folder) as (server, url, root):

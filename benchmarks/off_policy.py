@@ -1,9 +1,9 @@
-"""Our off-policy estimators against those of the package `obp`, on its sample of the Open Bandit Dataset.
+"""Compare our off-policy estimators with those of package `obp`, on its sample of the Open Bandit Dataset.
 
     python -m benchmarks.off_policy --json F
 
-The wheel of `obp` is downloaded, not installed: its estimators are imported straight from the file, its
-data is read out of it. `largest_difference` is over all estimators, campaigns and judged policies.
+The wheel of `obp` is downloaded but not installed: its estimators are imported and its data is read from
+the file. `largest_difference` is over all estimators, campaigns and target policies.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 _REQUIREMENT = "obp==0.4.1"
 _ITEMS, _POSITIONS = {"all": 80, "men": 34, "women": 46}, 3
 _SLATE = 3
-"""Consecutive rows joined to one slate to compare the slate estimators, which need whole slates."""
+"""Consecutive rows joined to one slate, to compare the estimator of whole slates."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare and report."""
+    """Compare the estimators and print the largest differences."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.off_policy")
     parser.add_argument("--wheel", type=Path, help="the wheel of obp 0.4.1; default: downloaded")
     parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"))
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for campaign, items in _ITEMS.items():
             log = _read(wheel, behaviour, campaign)
             rounds += len(log)
-            for judged in ("uniform", "skewed"):
-                _compare(theirs, log, _policy(judged, items), differences)
+            for policy in ("uniform", "skewed"):
+                _compare(theirs, log, _policy(policy, items), differences)
     for name, difference in differences.items():
         print(f"{name:<32} {difference:.2e}")
     figures = {"rounds": rounds, "largest_difference": max(differences.values()), "differences": differences}
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _import_from(wheel: Path) -> dict[str, Any]:
-    """Import the two modules of estimators without their package, which needs a plotting library."""
+    """Import the two estimator modules without their package, which needs a plotting library."""
     sys.path.insert(0, str(wheel))
     for name in ("obp", "obp.ope"):
         package = types.ModuleType(name)
@@ -76,7 +76,7 @@ def _read(wheel: Path, behaviour: str, campaign: str) -> pd.DataFrame:
 
 
 def _policy(name: str, items: int) -> np.ndarray:
-    """Return [items, positions] probabilities that do not depend on the context."""
+    """Return [items, positions] probabilities that are the same in every context."""
     if name == "uniform":
         return np.full((items, _POSITIONS), 1 / items)
     scores = np.random.default_rng(0).normal(0, 1, (items, _POSITIONS))
@@ -132,36 +132,21 @@ def _compare_slates(
     differences: dict[str, float],
 ) -> None:
     slates = len(reward) // _SLATE
-
-    def by_slate(values: np.ndarray) -> np.ndarray:
-        return values[: slates * _SLATE].reshape(slates, _SLATE)
-
-    rewards, logging, judged = by_slate(reward), by_slate(propensity), by_slate(target)
-    logged = LoggedSlates(rewards, logging, judged, np.arange(slates), np.ones(rewards.shape, dtype=bool))
-    rows = {
-        "slate_id": np.repeat(np.arange(slates), _SLATE),
-        "reward": rewards.ravel(),
-        "position": np.tile(np.arange(_SLATE), slates),
-    }
-
-    def flat(values: np.ndarray) -> np.ndarray:
-        return values.ravel()
-
-    def whole(values: np.ndarray) -> np.ndarray:
-        return np.repeat(values.prod(axis=1), _SLATE)
-
-    pairs = {
-        "item_position": ("SlateIndependentIPS", "_item_position", flat),
-        "cascade": ("SlateRewardInteractionIPS", "_cascade", lambda v: v.cumprod(axis=1).ravel()),
-        "slate": ("SlateStandardIPS", "", whole),
-    }
-    for model, (estimator, suffix, propensities) in pairs.items():
-        value = theirs[estimator](len_list=_SLATE).estimate_policy_value(
-            **rows,
-            **{f"pscore{suffix}": propensities(logging)},
-            **{f"evaluation_policy_pscore{suffix}": propensities(judged)},
-        )
-        _note(differences, f"ips, {model}", estimate(logged, "ips", model).value, value)  # type: ignore[arg-type]
+    rows = slates * _SLATE
+    rewards, propensities, targets = (
+        values[:rows].reshape(slates, _SLATE) for values in (reward, propensity, target)
+    )
+    logged = LoggedSlates(
+        rewards, propensities, targets, np.arange(slates), np.ones(rewards.shape, dtype=bool)
+    )
+    value = theirs["SlateIndependentIPS"](len_list=_SLATE).estimate_policy_value(
+        slate_id=np.repeat(np.arange(slates), _SLATE),
+        reward=rewards.ravel(),
+        position=np.tile(np.arange(_SLATE), slates),
+        pscore_item_position=propensities.ravel(),
+        evaluation_policy_pscore_item_position=targets.ravel(),
+    )
+    _note(differences, "ips, slates", estimate(logged, "ips").value, value)
 
 
 def _note(differences: dict[str, float], name: str, ours: float, value: float) -> None:

@@ -1,7 +1,7 @@
-"""What ours is held against: popularity, item-kNN, EASE and RecTools' SASRec, each tuned on validation.
+"""Models to compare with: popularity, item-kNN, EASE and RecTools' SASRec, each tuned on validation.
 
-For items without a single event, where these have nothing to say: popularity by genre (any attribute), and
-the nearest neighbours of a user's items by the frozen text encoder's vectors.
+They cannot rank items without a single event. For those there are popularity by genre (any attribute) and the
+nearest neighbours of a user's items by the vectors of the frozen text encoder.
 """
 
 import json
@@ -11,18 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from benchmarks.splits import Protocol as SplitProtocol
+from benchmarks.splits import Protocol
 from recsys.errors import ConfigurationError
+from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.collaborative import EASE, Popularity, interaction_matrix
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
-from recsys.model.requests import phrases
+from recsys.model.requests import attribute_phrases
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -32,21 +33,13 @@ PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 NEIGHBOURS = (20, 50, 200, 1000)
 SHRINKAGES = (0.0, 20.0)
 SASREC_GRID = "64:0.2,64:0.4,128:0.2,128:0.4"
-"""Widths and dropouts that are tried."""
+"""Widths and dropouts to try."""
 _SCORE_BATCH = 1024
-
-
-class Scorer(Protocol):
-    """Scores the whole catalogue for histories."""
-
-    def score(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return [users, items]."""
-        ...
 
 
 @dataclass(frozen=True)
 class Dense:
-    """An item-to-item model with dense weights, which score faster than sparse ones on small catalogues."""
+    """An item-to-item model with dense weights, which are faster than sparse ones on small catalogues."""
 
     weights: NDArray[np.float32]
 
@@ -55,13 +48,13 @@ class Dense:
         return np.asarray(interaction_matrix(histories, len(self.weights), negative=1.0) @ self.weights)
 
 
-def fit_popularity(split: SplitProtocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
-    """Count."""
+def fit_popularity(split: Protocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
+    """Fit popularity."""
     return Popularity.fit(split.known, n_items), {}
 
 
-def fit_ease(split: SplitProtocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
-    """EASE with the penalty that ranks the validation cases best."""
+def fit_ease(split: Protocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
+    """Fit EASE with the penalty that ranks the validation cases best."""
 
     def fit(sequences: Sequences, penalty: float) -> Dense:
         return Dense(np.asarray(EASE.fit(sequences, n_items, penalty).weights.todense(), dtype=np.float32))
@@ -69,8 +62,8 @@ def fit_ease(split: SplitProtocol, n_items: int) -> tuple[Scorer, dict[str, Any]
     return _tuned(split, n_items, fit, [(penalty,) for penalty in PENALTIES], ("penalty",))
 
 
-def fit_item_knn(split: SplitProtocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
-    """Item-kNN by cosine with shrinkage; both settings chosen on the validation cases."""
+def fit_item_knn(split: Protocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
+    """Fit item-kNN by cosine with shrinkage; validation chooses neighbours and shrinkage."""
 
     def fit(sequences: Sequences, neighbours: float, shrinkage: float) -> Dense:
         matrix = interaction_matrix(sequences, n_items, negative=1.0)
@@ -87,7 +80,7 @@ def fit_item_knn(split: SplitProtocol, n_items: int) -> tuple[Scorer, dict[str, 
 
 
 def _tuned(
-    split: SplitProtocol,
+    split: Protocol,
     n_items: int,
     fit: Callable[..., Dense],
     options: Sequence[tuple[float, ...]],
@@ -107,13 +100,13 @@ def _tuned(
 
 @dataclass(frozen=True)
 class Precomputed:
-    """Scores of the test cases, made by another process."""
+    """Scores [cases, items] of the test cases that another process computed."""
 
     scores: NDArray[np.float32]
 
 
-def write_split(split: SplitProtocol, n_items: int, path: Path) -> None:
-    """Write what `rectools_sasrec.py` reads: training events in time order, and both kinds of cases."""
+def write_split(split: Protocol, n_items: int, path: Path) -> None:
+    """Write the input of `rectools_sasrec.py`: training events in time order, validation and test cases."""
     train, validation = split.validation.train, split.validation.cases
     order = np.argsort(train.occurred_at, kind="stable")
     test = split.cases.histories(np.arange(len(split.cases)))
@@ -136,7 +129,7 @@ def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | 
     Raises
     ------
     ConfigurationError
-        When that environment is not there.
+        The environment does not exist.
     """
     if not PEER_PYTHON.is_file():
         raise ConfigurationError("RecTools is not installed: run `make bench-peers`, or leave out sasrec")
@@ -152,7 +145,7 @@ def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | 
 def fit_sasrec(
     split_file: Path, output: Path, seed: int, length: int, options: Mapping[str, float]
 ) -> tuple[Precomputed, dict[str, Any]]:
-    """Train once on the latest `length` events; return its scores of the test cases, and its report."""
+    """Train once on users' latest `length` events; return the scores of the test cases and the report."""
     report = run_sasrec(split_file, output, seed=seed, length=length, **options)
     return Precomputed(np.load(output.with_suffix(".npy"))), report | {"options": dict(options)}
 
@@ -164,13 +157,13 @@ def parse_grid(text: str) -> list[dict[str, float]]:
 
 
 class PopularityByAttribute:
-    """How popular things like an item are, weighted by how much of a user's history is like it.
+    """Popularity of an item's attributes, weighted by how often they occur in the user's history.
 
     An item without events has the mean popularity of the items that share an attribute with it.
     """
 
     def __init__(self, catalogue: Catalogue, known: Sequences) -> None:
-        words = [set(phrases(attributes)) for attributes in catalogue.attributes]
+        words = [set(attribute_phrases(attributes)) for attributes in catalogue.attributes]
         names = {word: row for row, word in enumerate(sorted(set().union(*words)))}
         rows = [(item, names[word]) for item, own in enumerate(words) for word in own]
         pairs = np.array(rows or np.zeros((0, 2)), dtype=np.int64)
@@ -191,7 +184,7 @@ class PopularityByAttribute:
 
 
 class TextNeighbours:
-    """Cosine of an item's frozen text vector with the mean of those of a user's latest items."""
+    """Cosine of an item's frozen text vector and the mean vector of the user's latest items."""
 
     def __init__(self, catalogue: Catalogue, event_types: EventTypes, latest: int = 50) -> None:
         settings = ModelSettings(fine_tuning="frozen")
@@ -206,7 +199,7 @@ class TextNeighbours:
 
 
 def timed(fit: Callable[[], tuple[Any, dict[str, Any]]]) -> tuple[Any, dict[str, Any], float]:
-    """Return what `fit` returns, and the seconds it took."""
+    """Return the results of `fit` and the seconds it took."""
     started = time.monotonic()
     scorer, details = fit()
     return scorer, details, time.monotonic() - started

@@ -1,18 +1,18 @@
-"""How well ours ranks, against tuned peers on the identical split.
+"""Compare ranking quality with tuned peers on the same split.
 
     python -m benchmarks.quality --dataset ml-100k --split leave-one-out --seeds 3 --json F
     python -m benchmarks.quality --data DIR --split temporal
 
-The whole catalogue is ranked, without sampled negatives; ties count against the model; what a user has had
-is left out. Settings of ours come from the environment, as in production, for example
-`RECSYS_TRAINING__EPOCHS=40`. SASRec needs `make bench-peers`; leave it out with `--models`.
+The whole catalogue is ranked, without sampled negatives. Ties count against the model, and items that the
+user has consumed are excluded. Our settings come from the environment, as in production, for example
+`RECSYS_TRAINING__EPOCHS=40`. SASRec needs `make bench-peers`; select other models with `--models`.
 
 `--data DIR` reads any catalogue: `items.csv` with item_id, title, description and further columns as
-attributes (lists as JSON or divided by `|`), and `feedback.csv` with user_id, item_id, event_type, value,
-comment and occurred_at (unix seconds, or ISO 8601 with a zone).
+attributes (lists as JSON or separated by `|`), and `feedback.csv` with user_id, item_id, event_type, value,
+comment and occurred_at (Unix seconds, or ISO 8601 with a time zone).
 
-Metrics are means over users, of the mean over seeds; intervals are percentiles of a bootstrap over users,
-paired for differences. Per-user results are kept with `--output`. A GPU is used where there is one.
+Metrics are means over users of the mean over seeds. Intervals are percentiles of a bootstrap over users,
+paired for differences. `--output` saves per-user results. A GPU is used if there is one.
 """
 
 import argparse
@@ -36,7 +36,6 @@ from benchmarks.peers import (
     SASREC_GRID,
     PopularityByAttribute,
     Precomputed,
-    Scorer,
     TextNeighbours,
     fit_ease,
     fit_item_knn,
@@ -50,6 +49,7 @@ from benchmarks.splits import SPLITS, Protocol, make_split
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.cases import Cases
 from recsys.evaluation.ranking.metrics import ranks, user_means
+from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
 from recsys.model.recommender import Recommender
@@ -68,23 +68,23 @@ SEEDLESS: dict[str, Callable[[Dataset, Protocol], tuple[Scorer, dict[str, Any]]]
     "popularity_by_genre": lambda data, split: (PopularityByAttribute(data.catalogue, split.known), {}),
     "text_neighbours": lambda data, _split: (TextNeighbours(data.catalogue, data.event_types), {}),
 }
-"""Models that come out alike each time."""
+"""Models without randomness."""
 _BATCH = 512
 
 
 @dataclass
 class Result:
-    """What one model gave, seed by seed."""
+    """The evaluations of one model, one per seed."""
 
     seeds: list[Judged] = field(default_factory=list)
 
     def per_case(self) -> NDArray[np.float64]:
-        """Return [cases, metrics], the mean over seeds."""
+        """Return the mean over seeds [cases, metrics]."""
         return np.mean([judged.metrics for judged in self.seeds], axis=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     options = _options(arguments)
     home = Path(tempfile.mkdtemp(prefix="recsys-quality-"))
     try:
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(
     dataset: Dataset, split: Protocol, options: argparse.Namespace, settings: Settings, folder: Path
 ) -> dict[str, Result]:
-    """Fit and judge every model; those that need a seed once for each."""
+    """Fit and evaluate every model, those with randomness once per seed."""
     fits = Fits.open(options.jobs, options.keep, fit_setting(dataset.name, options.split, settings))
     judge_sasrec = partial(_judge_sasrec, split.cases, folder, settings.model.max_events)
     tasks: dict[str, Callable[[], Outcome]] = {}
@@ -123,7 +123,7 @@ def compare(
     outcomes = fits.run(tasks)
     tuned = [outcome["sasrec"] for outcome in outcomes.values() if "sasrec" in outcome]
     if tuned:
-        # Chosen once, on validation.
+        # Validation chooses the settings once, with seed 0.
         best = max(tuned, key=lambda judged: judged.details["best_validation_ndcg"])
         choice = best.details["options"]
         outcomes = {name: outcome for name, outcome in outcomes.items() if "sasrec" not in outcome}
@@ -139,7 +139,7 @@ def compare(
 
 
 def fit_setting(dataset: str, split: str, settings: Settings) -> dict[str, Any]:
-    """Return what fits that are compared have in common."""
+    """Return the data and settings that all compared fits share."""
     return {
         "dataset": dataset,
         "split": split,
@@ -165,14 +165,14 @@ def _sasrec_name(options: Mapping[str, float], seed: int) -> str:
 
 
 def judge_ours(dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path) -> Outcome:
-    """Fit ours with a seed and judge it, whole and its neural part alone."""
+    """Fit our model with a seed and evaluate it as a whole and its neural part alone."""
     return fit_and_judge(dataset, split, settings, seed, output)[0]
 
 
 def fit_and_judge(
     dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path
 ) -> tuple[Outcome, Recommender]:
-    """Do what `judge_ours` does, and return the model too."""
+    """Do the same as `judge_ours` and also return the model."""
     seeded = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": seed})})
     model, details, seconds = timed(lambda: _fit_ours(dataset, split, seeded, output))
     outcome = {
@@ -204,7 +204,7 @@ def _fit_ours(
 
 @dataclass(frozen=True)
 class _Neural:
-    """The neural part alone."""
+    """The neural part of our score."""
 
     model: Recommender
 
@@ -214,7 +214,13 @@ class _Neural:
 
 
 def judge(scorer: Scorer | Precomputed, details: dict[str, Any], seconds: float, cases: Cases) -> Judged:
-    """Rank the targets of cases; see `METRICS`. `details` and `seconds` are those of the fit."""
+    """Evaluate a model on test cases; see `METRICS`.
+
+    Parameters
+    ----------
+    details, seconds
+        Report and duration of the fit, which are passed on.
+    """
     rank = np.zeros(len(cases), dtype=np.int64)
     shown = np.zeros(len(cases.available), dtype=bool)
     latest = cases.latest_of_users()
@@ -232,7 +238,7 @@ def judge(scorer: Scorer | Precomputed, details: dict[str, Any], seconds: float,
 
 
 def summarise(results: dict[str, Result], cases: Cases) -> dict[str, Any]:
-    """Return the figures of all models, and the paired differences between ours and each of the others."""
+    """Return the metrics of all models and the paired differences between ours and each other model."""
     means = {name: user_means(result.per_case(), cases.users)[2] for name, result in results.items()}
     models = {}
     for name, result in results.items():
@@ -272,7 +278,7 @@ def _slices(per_case: NDArray[np.float64], cases: Cases) -> dict[str, dict[str, 
 
 
 def render(figures: dict[str, Any]) -> str:
-    """Return the table that people read."""
+    """Return the figures as a Markdown table."""
     lines = [
         f"{figures['dataset']}, {figures['split']}: {figures['users']:,} users, {figures['cases']:,} cases, "
         f"{figures['seeds']} seed(s)",
@@ -292,7 +298,7 @@ def render(figures: dict[str, Any]) -> str:
 
 
 def save_per_user(results: dict[str, Result], cases: Cases, folder: Path) -> None:
-    """Write a Parquet file for each model: user number, seed and metrics."""
+    """Write one Parquet file per model with user number, seed and metrics."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         tables = []
@@ -313,11 +319,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the data set, or of items.csv and feedback.csv")
     parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--sasrec-grid", default=SASREC_GRID, help="width:dropout, ...; tried with seed 0")
-    parser.add_argument("--sasrec-seeds", type=int, help="default: as many as of ours")
-    parser.add_argument("--models", help=f"some of {','.join(MODELS)}")
-    parser.add_argument("--jobs", type=int, default=1, help="fits at a time, which share the cores")
-    parser.add_argument("--keep", type=Path, help="folder for finished fits, from which a later call goes on")
+    parser.add_argument("--sasrec-grid", default=SASREC_GRID, help="width:dropout, ...; tuned with seed 0")
+    parser.add_argument("--sasrec-seeds", type=int, help="number of seeds of SASRec; default: --seeds")
+    parser.add_argument("--models", help=f"models to run, separated by commas: {','.join(MODELS)}")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel fits, which share the cores")
+    parser.add_argument("--keep", type=Path, help="folder for finished fits, from which a later run resumes")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--output", type=Path, help="folder for per-user results")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")

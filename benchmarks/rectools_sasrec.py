@@ -1,12 +1,12 @@
-"""RecTools' SASRec on a split that another process made; runs in the environment of `make bench-peers`.
+"""Train RecTools' SASRec on a given split; runs in the environment of `make bench-peers`.
 
     .bench-peers/bin/python benchmarks/rectools_sasrec.py SPLIT.npz OUTPUT --factors 64 ...
 
-SPLIT.npz holds `users`, `items` [training events, in time order], and for the prefixes `validation` and
-`test` the arrays `_offsets` [cases + 1], `_items` [history events] and, for validation, `_targets` [cases];
-`n_items` is the size of the catalogue. It trains with the full softmax until validation NDCG@10 no longer
-gains, takes the best epoch back, and writes OUTPUT.npy, scores [test cases, n_items] in float32, and
-OUTPUT.json with the seconds and validation NDCG@10 of each epoch.
+SPLIT.npz holds `users` and `items` [training events, in time order]. For the prefixes `validation` and
+`test` it holds `_offsets` [cases + 1], `_items` [history events] and, for validation, `_targets` [cases].
+`n_items` is the size of the catalogue. The script trains with the full softmax until validation NDCG@10
+stops improving and restores the best epoch. It writes OUTPUT.npy with scores [test cases, n_items] in
+float32, and OUTPUT.json with the seconds and validation NDCG@10 of each epoch.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
 ABSENT = -1e9
-"""Score of an item without a training event, which this model cannot rank."""
+"""Score of an item without training events, which this model cannot rank."""
 
 
 _callbacks: list[Callback] = []
 
 
 def make_trainer(epochs: int, accelerator: str) -> Trainer:
-    """Make a quiet trainer; RecTools finds this function by its name."""
+    """Build a trainer without output; RecTools finds this function by its name."""
     return Trainer(
         max_epochs=epochs, callbacks=_callbacks, accelerator=accelerator, devices=1, logger=False,
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
@@ -38,7 +38,7 @@ def make_trainer(epochs: int, accelerator: str) -> Trainer:
 
 
 def main() -> None:
-    """Train, choose the epoch, score."""
+    """Train, restore the best epoch, and write scores and report."""
     options = _options()
     torch.set_num_threads(options.threads)
     seed_everything(options.seed, verbose=False)
@@ -48,7 +48,7 @@ def main() -> None:
             "user_id": split["users"],
             "item_id": split["items"],
             "weight": 1.0,
-            # Events of one user must not share a moment: their order is what counts.
+            # Only the order of a user's events matters, so no two may have the same time.
             "datetime": pd.to_datetime(np.arange(len(split["users"])), unit="s"),
         }
     )
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 class _Watch(Callback):
-    """Validates after each epoch, keeps the best weights, stops without gain."""
+    """Validates after each epoch, keeps the best weights and stops early."""
 
     def __init__(self, split: dict, patience: int) -> None:
         self.split, self.patience = split, patience
@@ -81,7 +81,7 @@ class _Watch(Callback):
         self.began = 0.0
 
     def on_train_epoch_start(self, _trainer: Trainer, _module: torch.nn.Module) -> None:
-        """Start the epoch's clock."""
+        """Note when the epoch starts."""
         self.began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, module: torch.nn.Module) -> None:
@@ -97,7 +97,7 @@ class _Watch(Callback):
             trainer.should_stop = True
 
     def on_train_end(self, _trainer: Trainer, module: torch.nn.Module) -> None:
-        """Put the best epoch's weights back."""
+        """Restore the weights of the best epoch."""
         module.torch_model.load_state_dict(self.state)
 
     def _ndcg(self, module: torch.nn.Module) -> float:
@@ -105,15 +105,15 @@ class _Watch(Callback):
         offsets, items = self.split["validation_offsets"], self.split["validation_items"]
         targets = self.split["validation_targets"]
         rows = np.repeat(np.arange(len(targets)), np.diff(offsets))
-        own = scores[np.arange(len(targets)), targets].copy()
+        target_scores = scores[np.arange(len(targets)), targets].copy()
         scores[rows, items] = -np.inf
-        scores[np.arange(len(targets)), targets] = own
-        rank = (scores >= own[:, None]).sum(1)
+        scores[np.arange(len(targets)), targets] = target_scores
+        rank = (scores >= target_scores[:, None]).sum(1)
         return float(np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean())
 
     @torch.no_grad()
     def scores(self, module: torch.nn.Module, prefix: str) -> np.ndarray:
-        """Return scores [cases, n_items] of histories."""
+        """Return scores [cases, n_items] for the histories with this prefix."""
         split = self.split
         network, preparator = module.torch_model, module.data_preparator
         training = network.training

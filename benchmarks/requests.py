@@ -1,15 +1,17 @@
-"""Recommendations for a request in words, tested on free-text tags that were held out by tag.
+"""Evaluate requests in natural language on held-out free-text tags.
 
     python -m benchmarks.requests --data ml-latest-small-folder --json F
 
 Reads `movies.csv`, `ratings.csv` and `tags.csv` of MovieLens latest-small. A fifth of the different tags is
-held out with every use of it; the others are attributes of their films, which serve as requests in training.
-Then each use of a held-out tag is a case: the user who gave it asks for its words, and is to be given films
-that carry the tag. `ours` answers from history and request, `history_only` is the same model without the
-request, `request_only` without the history, `neither` without both; `encoder_alone` takes the cosine of the
-untrained encoder between request and film text. Two figures: which share of the ten best films carries the
-tag, a mean over tags, and NDCG@10 of the film that the user gave the tag to, a mean over users. Most tags
-are carried by one or two films, so `possible` says how large the share could be.
+held out with every use. The other tags are attributes of their films, which are requests in training. Each
+use of a held-out tag is a case: the user who gave the tag requests its words and should get films with the
+tag.
+
+`ours` uses history and request, `history_only` and `request_only` one of them, and `neither` nothing.
+`encoder_alone` is the cosine of request and film text by the untrained encoder. There are two metrics: the
+share of the ten best films that have the tag (mean over tags), and NDCG@10 of the film that the user gave
+the tag to (mean over users). Most tags belong to one or two films; `possible` is the largest share that can
+be reached.
 """
 
 import argparse
@@ -36,7 +38,7 @@ from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import fit_full
 
 HELD_OUT_SHARE = 0.2
-_LEAST_LETTERS = 3
+_MIN_LETTERS = 3
 _BATCH = 128
 
 TagUse = tuple[str, str, str, int]
@@ -44,7 +46,7 @@ TagUse = tuple[str, str, str, int]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     options = _options(arguments)
     home = Path(tempfile.mkdtemp(prefix="recsys-requests-"))
     try:
@@ -57,36 +59,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(folder: Path, settings: Settings, home: Path) -> dict[str, Any]:
-    """Train on the tags that are known, ask for those that are not."""
+    """Train with the known tags and request the held-out ones."""
     dataset = load_dataset("ml-latest-small", folder, home)
     uses = _read_tags(folder / "tags.csv")
     tags = sorted({tag for _, _, tag, _ in uses})
     rng = np.random.default_rng(0)
     held_out = set(rng.permutation(tags)[: round(HELD_OUT_SHARE * len(tags))].tolist())
-    told: dict[str, set[str]] = defaultdict(set)
+    tags_of: dict[str, set[str]] = defaultdict(set)
     for _, film, tag, _ in uses:
         if tag not in held_out:
-            told[film].add(tag)
-    catalogue = _with_tags(dataset.catalogue, told)
+            tags_of[film].add(tag)
+    catalogue = _with_tags(dataset.catalogue, tags_of)
     model = fit_full(catalogue, dataset.event_types, dataset.sequences, settings, home / "run").model
-    asked = [use for use in uses if use[2] in held_out and use[1] in catalogue.index]
-    figures = judge(model, dataset, catalogue, uses, asked)
+    requested = [use for use in uses if use[2] in held_out and use[1] in catalogue.index]
+    figures = judge(model, dataset, catalogue, uses, requested)
     return {"tags": len(tags), "held_out_tags": len(held_out), **figures}
 
 
 def judge(
-    model: Recommender, dataset: Dataset, catalogue: Catalogue, uses: list[TagUse], asked: list[TagUse]
+    model: Recommender, dataset: Dataset, catalogue: Catalogue, uses: list[TagUse], requested: list[TagUse]
 ) -> dict[str, Any]:
-    """Ask for the tags in `asked`, whose films are those of all `uses`."""
-    histories, users = _histories(dataset, catalogue, asked)
-    requests = [tag for _, _, tag, _ in asked]
-    targets = catalogue.lookup([film for _, film, _, _ in asked])
+    """Request the tags in `requested`; a film has a tag if any of `uses` says so."""
+    histories, users = _histories(dataset, catalogue, requested)
+    requests = [tag for _, _, tag, _ in requested]
+    targets = catalogue.lookup([film for _, film, _, _ in requested])
     nothing = Sequences.empty(histories.user_keys)
     given = {
-        "ours": _answer(model, histories, requests, targets),
-        "history_only": _answer(model, histories, None, targets),
-        "request_only": _answer(model, nothing, requests, targets),
-        "neither": _answer(model, nothing, None, targets),
+        "ours": _rank(model, histories, requests, targets),
+        "history_only": _rank(model, histories, None, targets),
+        "request_only": _rank(model, nothing, requests, targets),
+        "neither": _rank(model, nothing, None, targets),
         "encoder_alone": _encoder_alone(dataset, catalogue, requests, targets),
     }
     tags = sorted(set(requests))
@@ -94,7 +96,9 @@ def judge(
     of_tag = np.searchsorted(np.array(tags, dtype=object), np.array(requests, dtype=object))
     shares = {name: _share_tagged(best, requests, relevant) for name, (_, best) in given.items()}
     possible = np.array([min(10, len(relevant[tag])) / 10 for tag in tags])
-    figures: dict[str, Any] = {"cases": len(asked), "users": len(np.unique(users)), "asked_tags": len(tags)}
+    figures: dict[str, Any] = {
+        "cases": len(requested), "users": len(np.unique(users)), "asked_tags": len(tags)
+    }  # fmt: skip
     figures["possible"] = float(possible.mean())
     figures["tagged_in_top_10"] = _compared(shares, of_tag)
     figures["ndcg_at_10"] = _compared({name: ndcg for name, (ndcg, _) in given.items()}, users)
@@ -102,7 +106,7 @@ def judge(
 
 
 def _compared(values: dict[str, NDArray[np.float64]], groups: NDArray[np.int64]) -> dict[str, Any]:
-    """Return each mean over groups of values [cases], and what `ours` has more, with 95 % intervals."""
+    """Return means over groups of values [cases] and differences to `ours`, with 95 % intervals."""
     means = {name: user_means(value[:, None], groups)[2][:, 0] for name, value in values.items()}
     figures: dict[str, Any] = {}
     for name, value in means.items():
@@ -121,33 +125,33 @@ def _read_tags(path: Path) -> list[TagUse]:
             (row["userId"], row["movieId"], row["tag"].strip().lower(), int(row["timestamp"]) * 1_000_000)
             for row in csv.DictReader(file)
         ]
-    return [row for row in rows if len(row[2]) >= _LEAST_LETTERS]
+    return [row for row in rows if len(row[2]) >= _MIN_LETTERS]
 
 
-def _with_tags(catalogue: Catalogue, told: dict[str, set[str]]) -> Catalogue:
+def _with_tags(catalogue: Catalogue, tags_of: dict[str, set[str]]) -> Catalogue:
     attributes = [
-        attributes | ({"tags": sorted(told[item])} if item in told else {})
+        attributes | ({"tags": sorted(tags_of[item])} if item in tags_of else {})
         for item, attributes in zip(catalogue.item_ids.tolist(), catalogue.attributes, strict=True)
     ]
     return Catalogue.build(catalogue.item_ids.tolist(), catalogue.titles, None, attributes)
 
 
 def _histories(
-    dataset: Dataset, catalogue: Catalogue, asked: list[TagUse]
+    dataset: Dataset, catalogue: Catalogue, requested: list[TagUse]
 ) -> tuple[Sequences, NDArray[np.int64]]:
-    """Return what each asking user did before, without the film in question, and who asks."""
+    """Return each case's history before the request, without the tagged film, and its user."""
     sequences = dataset.sequences
     row = {user: number for number, user in enumerate(sequences.user_keys)}
-    users = np.array([row[user] for user, _, _, _ in asked])
+    users = np.array([row[user] for user, _, _, _ in requested])
     histories = sequences.take_users(users)
     owner = histories.event_users()
-    moments = np.array([moment for _, _, _, moment in asked])
-    films = catalogue.lookup([film for _, film, _, _ in asked])
+    moments = np.array([moment for _, _, _, moment in requested])
+    films = catalogue.lookup([film for _, film, _, _ in requested])
     keep = (histories.occurred_at < moments[owner]) & (histories.item_index != films[owner])
     return histories.where(keep), users
 
 
-def _answer(
+def _rank(
     model: Recommender, histories: Sequences, requests: list[str] | None, targets: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return NDCG@10 [cases] and the ten best films [cases, 10]."""
@@ -167,9 +171,9 @@ def _encoder_alone(
     dataset: Dataset, catalogue: Catalogue, requests: list[str], targets: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     frozen = Recommender.build(ModelSettings(fine_tuning="frozen"), catalogue, dataset.event_types)
-    asked = frozen.text_encoder().encode(requests).numpy()
+    vectors = frozen.text_encoder().encode(requests).numpy()
     films = frozen.text_vectors.numpy()
-    scores = asked @ (films / np.linalg.norm(films, axis=1, keepdims=True)).T
+    scores = vectors @ (films / np.linalg.norm(films, axis=1, keepdims=True)).T
     return ndcg_of_ranks(ranks(scores, targets), 10), top_k(scores, 10)[0]
 
 
@@ -184,7 +188,7 @@ def _films_of_tags(uses: list[TagUse], catalogue: Catalogue, tags: list[str]) ->
 def _share_tagged(
     best: NDArray[np.int32], requests: list[str], relevant: dict[str, set[int]]
 ) -> NDArray[np.float64]:
-    """Return [cases] the share of the ten best with the tag."""
+    """Return the share [cases] of the ten best films that have the tag."""
     return np.array(
         [
             np.mean([film in relevant[tag] for film in films])

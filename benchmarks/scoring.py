@@ -1,15 +1,15 @@
-"""How near publishing's batch scoring comes to the bare matrix product and top-k, and what reasons cost.
+"""Compare batch scoring with the bare matrix product and top-k, and measure the cost of reasons.
 
     python -m benchmarks.scoring --users 200000 --items 50000 --k 100 --json F
 
-Both sides take the same random user vectors with the same threads. The floor is `torch.topk(users @
-items.T, k)` in blocks of the size that is fastest here. Ours is `BatchScorer`, which publishing uses: the
-fused score (neural, liking, popularity), consumed and unavailable items left out, ties in the order of the
-catalogue, scores checked. The two take turns batch by batch, so that other load meets both. Peak memory is
-that of a process which only scores, for the users and for four times as many.
+Both sides use the same random user vectors and the same threads. The floor is `torch.topk(users @ items.T,
+k)` in blocks of the fastest size on this machine. Ours is `BatchScorer`, which publishing uses: the fused
+score (neural, liking, popularity) without consumed and unavailable items, ties in catalogue order, scores
+checked. The two alternate batch by batch, so that other load affects both. Peak memory is that of a process
+that only scores, for the given users and for four times as many.
 
-Then, on a few users: how long encoding their histories takes, which the floor has no part of, and scoring
-with reasons and with diversity against scoring without, encoding included.
+On fewer users, the benchmark also measures how long it takes to encode histories, which the floor does not
+do, and compares scoring with reasons and with diversity to scoring without, including the encoding.
 """
 
 import argparse
@@ -29,8 +29,9 @@ from recsys.model.base_encoder import EncoderIdentity
 from recsys.model.collaborative import Popularity
 from recsys.model.recommender import Recommender
 from recsys.publishing.histories import UserBatch
-from recsys.publishing.score import BatchScorer, Explainer, Scorer
-from recsys.publishing.servable import sentences
+from recsys.publishing.publish import BATCH_USERS
+from recsys.publishing.score import BatchScorer, ExplainFactory, ServingScorer
+from recsys.publishing.servable import explain_in_sentences
 from recsys.settings import ModelSettings, PublishingSettings
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
@@ -43,13 +44,13 @@ _FLOOR_BLOCKS = (64, 128, 256, 512, 1024)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring")
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--k", type=int, default=100, help="length of the lists")
     parser.add_argument("--events", type=int, default=50, help="events of a user")
-    parser.add_argument("--encoded-users", type=int, default=4_096, help="users for what includes encoding")
+    parser.add_argument("--encoded-users", type=int, default=4_096, help="users when encoding is measured")
     parser.add_argument("--memory-users", type=int, help="users for the peak memory; default: --users")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class GivenVectors:
-    """A recommender and its scorer, with random vectors in place of encoded users."""
+    """A recommender and its scorer, with random user vectors instead of encoded histories."""
 
     def __init__(self, model: Recommender) -> None:
         self.settings, self.event_types, self.catalogue = model.settings, model.event_types, model.catalogue
@@ -80,18 +81,18 @@ class GivenVectors:
         self.with_catalogue, self.serving_bytes = model.with_catalogue, model.serving_bytes
         self.vectors = torch.zeros(0)
 
-    def scorer(self) -> Scorer:
+    def scorer(self) -> ServingScorer:
         """Return itself."""
         return self
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """Return [users, dim] the vectors drawn for this batch."""
+        """Return the vectors [users, dim] drawn for this batch."""
         assert len(self.vectors) == histories.users
         return self.vectors
 
 
 def made_model(items: int) -> Recommender:
-    """Return a recommender with random weights on a made catalogue; no text encoder is needed."""
+    """Return a recommender with random weights on a synthetic catalogue; it needs no text encoder."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     catalogue = Catalogue.build(
@@ -111,9 +112,9 @@ def made_model(items: int) -> Recommender:
 
 
 def made_batches(model: Recommender, users: int, events: int) -> Iterator[tuple[UserBatch, Tensor]]:
-    """Yield batches as the warehouse's would be, and vectors of their users."""
+    """Yield synthetic batches in the form the warehouse gives, and the vectors of their users."""
     rng = np.random.default_rng(1)
-    step = PublishingSettings().batch_users
+    step = BATCH_USERS
     for first in range(0, users, step):
         count = min(step, users - first)
         owner = np.repeat(np.arange(count), events)
@@ -172,7 +173,7 @@ def _peak(users: int, items: int, k: int, events: int) -> float:
     for batch, vectors in made_batches(model, users, events):
         given.vectors = vectors
         ours.score(batch)
-    # Not ru_maxrss: that of a child begins with what its parent had.
+    # Not ru_maxrss, which in a child process starts at the parent's value.
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
 
@@ -180,7 +181,7 @@ def _peak(users: int, items: int, k: int, events: int) -> float:
 def _with_encoding(users: int, items: int, k: int, events: int) -> dict[str, float]:
     model = made_model(items)
     plain = _seconds(model, users, events, PublishingSettings(k=k), None)
-    reasons = _seconds(model, users, events, PublishingSettings(k=k), sentences)
+    reasons = _seconds(model, users, events, PublishingSettings(k=k), explain_in_sentences)
     varied = _seconds(model, users, events, PublishingSettings(k=k, diversity=0.3), None)
     scorer = model.scorer()
     started = time.perf_counter()
@@ -195,9 +196,9 @@ def _with_encoding(users: int, items: int, k: int, events: int) -> dict[str, flo
 
 
 def _seconds(
-    model: Recommender, users: int, events: int, settings: PublishingSettings, explain: Explainer | None
+    model: Recommender, users: int, events: int, settings: PublishingSettings, explain: ExplainFactory | None
 ) -> float:
-    """Return how long scoring takes, from histories to rows for the warehouse."""
+    """Return the seconds that scoring takes, from histories to rows for the warehouse."""
     ours = BatchScorer(model, settings, explain)
     batches = [batch for batch, _ in made_batches(model, users, events)]
     ours.score(batches[0])

@@ -1,4 +1,4 @@
-"""What is trained on, what chooses, and what is tested, identical for all models."""
+"""Split data sets into training, validation and test, identically for all models."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,11 +26,11 @@ class Protocol:
     Attributes
     ----------
     known
-        Everything before the test: what a served model would have.
+        All events before the test, as a served model would have them.
     validation
-        The same, divided into training events and cases to choose settings and epochs by.
+        The same events, split into training events and cases that choose settings and epochs.
     cases
-        The test.
+        The test cases.
     """
 
     known: Sequences
@@ -39,12 +39,18 @@ class Protocol:
 
 
 def make_split(dataset: Dataset, split: str, seed: int = 0) -> Protocol:
-    """Divide a data set; see `SPLITS`.
+    """Split a data set; see `SPLITS`.
 
-    `leave-one-out`: each user's last event is the test, the one before it chooses. `temporal`: the latest
-    tenth of the feedback by time is the test, each event predicted from all before it; the latest of the
-    rest chooses. `cold-items`: a tenth of the items is held out with all its events; each of these (ten a
-    user at most) is predicted from what its user did with other items before.
+    `leave-one-out`: each user's last event is the test and the one before it is validation. `temporal`: the
+    latest tenth of the feedback is the test, and each event is predicted from all events before it; the
+    latest part of the other feedback is validation. `cold-items`: a tenth of the items is held out with all
+    events. Each of these events (at most ten per user) is predicted from the user's earlier events with
+    other items.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such split, or the data set has no times to split by.
     """
     if split == "leave-one-out":
         return _leave_one_out(dataset)
@@ -82,7 +88,7 @@ def _cold_items(dataset: Dataset, seed: int) -> Protocol:
     met = np.flatnonzero(np.bincount(sequences.item_index, minlength=n_items))
     cold = np.zeros(n_items, dtype=bool)
     cold[rng.choice(met, round(COLD_SHARE * len(met)), replace=False)] = True
-    # Where an event of a cold item stood, only what came before it and is known may be its history.
+    # The history of a cold item's event is the known events before it.
     is_cold = cold[sequences.item_index]
     owners = sequences.event_users()
     known = sequences.where(~is_cold)
@@ -91,13 +97,13 @@ def _cold_items(dataset: Dataset, seed: int) -> Protocol:
     positions = positions[before[positions] > known.offsets[owners[positions]]]
     keep = _at_most(owners[positions], _COLD_CASES_PER_USER, rng)
     positions = positions[keep]
-    # One "user" a case: the known events before it, then the event itself.
+    # One "user" per case: the known events before it, then the event itself.
     histories = _prefixes_with_target(known, before[positions], owners[positions], sequences, positions)
     _, first, owner = np.unique(owners[positions], return_index=True, return_inverse=True)
     cases = Cases(
         sequences=histories,
         positions=histories.offsets[1:] - 1,
-        users=first[owner],  # a user's cases count together, under the first of them
+        users=first[owner],  # groups a user's cases, under the number of the first one
         targets=sequences.item_index[positions],
         available=dataset.catalogue.available,
         slices={ALL: np.ones(len(positions), dtype=bool)},
@@ -112,7 +118,7 @@ def _prefixes_with_target(
     sequences: Sequences,
     positions: NDArray[np.int64],
 ) -> Sequences:
-    """Return one "user" a case: the events `offsets[owner]:end` of `known`, and the target after them."""
+    """Return one "user" per case: the events `offsets[owner]:end` of `known`, then the target."""
     starts = known.offsets[owners]
     lengths = ends - starts + 1
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -141,7 +147,7 @@ def _mask(sequences: Sequences, positions: NDArray[np.int64]) -> NDArray[np.bool
 
 
 def _at_most(owners: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return positions of at most `count` entries of each owner, drawn at random, in order."""
+    """Return the sorted positions of at most `count` entries per owner, drawn at random."""
     order = rng.permutation(len(owners))
     shuffled = owners[order]
     by_owner = np.argsort(shuffled, kind="stable")

@@ -1,22 +1,23 @@
-"""How much of a GPU's arithmetic the training of the text encoder uses.
+"""Measure the model FLOPs utilisation (MFU) of training the text encoder on a GPU.
 
     python -m benchmarks.text_training --json F
     python -m benchmarks.text_training --compile --json F
     torchrun --nproc-per-node 2 -m benchmarks.text_training
 
-An encoder of BERT-base's size (12 layers, 768 wide) with random weights is trained whole
-(`fine_tuning=full`) by the product's own loop, on made-up items and histories. Texts are of 16 to 160 tokens
-and cut at 128. Each step re-encodes `--items` of them with gradient, trains the rest of the recommender and
-updates all weights; tokenising and everything else a step needs is in its time, encoding the catalogue again
-at an epoch's end is not. The GPU is waited for after each `--window` steps; figures are of the median window.
+The product's training loop trains all weights (`fine_tuning=full`) of a randomly initialised encoder with the
+size of BERT-base (12 layers, width 768) on synthetic items and histories. Texts have 16 to 160 tokens and are
+cut at 128. Each step encodes `--items` texts with gradient, trains the other parts of the recommender and
+updates all weights. The time of a step includes tokenising and everything else it needs, but not encoding the
+catalogue again at the end of an epoch. The GPU is synchronised after each window of `--window` steps; the
+figures are those of the median window.
 
-Model FLOPs of a token, forward and backward: 6 for each weight of the layers, embeddings left out, and
-12 * layers * width * length for the attention, with the length of the token's own text. Their rate over the
-device's dense bfloat16 peak is the MFU; only real tokens count. `matmul_tflops`, a product of square bfloat16
-matrices in the same run, is what the device reaches at best.
+Model FLOPs of a token, forward and backward: 6 for each weight of the layers, without embeddings, and
+12 * layers * width * length for the attention, where length is that of the token's text. The MFU is their
+rate divided by the device's dense bfloat16 peak; padding does not count. `matmul_tflops` is the rate of a
+product of square bfloat16 matrices in the same run, the best that the device reaches.
 
-With several processes (torchrun) each has its own GPU and figures are of the first: every process encodes all
-texts of a step.
+With several processes (torchrun) each has its own GPU and encodes all texts of a step. The figures are those
+of the first process.
 """
 
 import argparse
@@ -34,6 +35,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from recsys.model.base_encoder import find_base_encoder
+from recsys.model.device import choose_device
 from recsys.model.recommender import Recommender
 from recsys.model.text_encoder import TextEncoder
 from recsys.settings import ModelSettings, TrainingSettings
@@ -41,26 +43,27 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.batching import UserBatches
 from recsys.training.objective import LossWeights, Objective
-from recsys.training.parallel import choose_device, is_first, join_processes, leave_processes
-from recsys.training.trainer import LoopSettings, Trainer
+from recsys.training.parallel import is_first, join_processes, leave_processes
+from recsys.training.trainer import Trainer
 
 PEAK_TFLOPS = {
     "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "B200": 2250, "A100": 312, "A10": 125,
     "L40S": 362, "L40": 181, "L4": 121,
 }  # fmt: skip
-"""Dense bfloat16, as the vendor states it, by a part of the device's name; the first that fits."""
+"""Dense bfloat16 peak in TFLOP/s, as stated by the vendor, by part of the device's name; the first match is
+used."""
 LONGEST = 128
 SHORTEST_MADE, LONGEST_MADE = 16, 160
 WORDS = 2_000
 VOCABULARY = 30_522
 EVENTS = 16
-"""Of a user."""
+"""Events of a user."""
 TYPES = EventTypes.from_records([{"event_type": "view", "explicit": False, "weight": 1, "polarity": 0}])
 
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained on what."""
+    """Size of the encoder and of its data."""
 
     layers: int
     width: int
@@ -75,7 +78,7 @@ SMALL = Size(layers=2, width=32, heads=2, items=64, users_per_step=16, matmul=25
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     options = _options(arguments)
     device = choose_device(options.device)
     join_processes(device)
@@ -91,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(options: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Train some steps and return the figures."""
+    """Train for some steps and return the figures."""
     size = SMALL if options.small else BERT_BASE
     steps = options.warmup + options.windows * options.window
     catalogue = made_catalogue(size.items)
@@ -129,10 +132,10 @@ class Clock:
         self.window = window
         self.steps = 0
         self.marks: list[tuple[float, int, int]] = []
-        """Time, useful and computed tokens at the end of the warm-up and of each window."""
+        """Time in seconds, useful and computed tokens at the end of the warm-up and of each window."""
 
     def on_step(self, *_: int) -> None:
-        """Be told that a step is done."""
+        """Count a finished step; called by the trainer."""
         self.steps += 1
         if self.steps >= self.warmup and (self.steps - self.warmup) % self.window == 0:
             if self.device.type == "cuda":
@@ -140,14 +143,14 @@ class Clock:
             self.marks.append((time.perf_counter(), self.text.useful_tokens, self.text.computed_tokens))
 
     def windows(self) -> list[tuple[float, int, int]]:
-        """Return seconds, useful and computed tokens of each window."""
+        """Return the seconds, useful tokens and computed tokens of each window."""
         return [
             (end[0] - start[0], end[1] - start[1], end[2] - start[2])
             for start, end in zip(self.marks, self.marks[1:], strict=False)
         ]
 
     def figures(self) -> dict[str, float]:
-        """Return what the median window gives."""
+        """Return the figures of the median window."""
         windows = self.windows()
         useful, computed = sum(w[1] for w in windows), sum(w[2] for w in windows)
         rate = statistics.median(w[1] / w[0] for w in windows)
@@ -165,8 +168,8 @@ def _rates(
 ) -> dict[str, float | None]:
     weights = sum(p.numel() for layer in text.layers for p in layer.parameters())
     lengths = np.array([len(ids) for ids in text.tokenize(catalogue.texts)])
-    own_length = float((lengths**2).sum() / lengths.sum())
-    flops = 6 * weights + 12 * size.layers * size.width * own_length
+    mean_length = float((lengths**2).sum() / lengths.sum())
+    flops = 6 * weights + 12 * size.layers * size.width * mean_length
     reached = flops * clock.figures()["useful_tokens_per_second"] / 1e12
     return {
         "mean_text_tokens": float(lengths.mean()),
@@ -179,7 +182,7 @@ def _rates(
 
 
 def peak_tflops(options: argparse.Namespace, device: torch.device) -> float | None:
-    """Return the peak that was given, or that of the device's name; None for a CPU or an unknown GPU."""
+    """Return the given peak or that of the device by its name; None for a CPU or an unknown GPU."""
     if options.peak_tflops is not None:
         return float(options.peak_tflops)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -187,7 +190,7 @@ def peak_tflops(options: argparse.Namespace, device: torch.device) -> float | No
 
 
 def matmul_tflops(side: int, device: torch.device) -> float:
-    """Return the rate of square bfloat16 products."""
+    """Return the rate of square bfloat16 products in TFLOP/s."""
     left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = []
     for _ in range(10):
@@ -203,7 +206,7 @@ def matmul_tflops(side: int, device: torch.device) -> float:
 
 
 def write_encoder(folder: Path, size: Size) -> Path:
-    """Save a BERT of random weights that knows the made-up words."""
+    """Save a randomly initialised BERT whose vocabulary contains the synthetic words."""
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(_word, range(WORDS))]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
@@ -224,16 +227,16 @@ def _word(number: int) -> str:
 
 
 def made_catalogue(items: int) -> Catalogue:
-    """Items of 16 to 160 words."""
+    """Return items with texts of 16 to 160 tokens."""
     rng = np.random.default_rng(0)
-    # Two tokens more at the ends of a text.
+    # The tokenizer adds one token at each end of a text.
     lengths = rng.integers(SHORTEST_MADE - 2, LONGEST_MADE - 1, items)
     texts = [" ".join(map(_word, rng.integers(WORDS, size=length))) for length in lengths]
     return Catalogue.build([f"item-{n}" for n in range(items)], [""] * items, texts)
 
 
 def made_histories(size: Size, steps: int) -> Sequences:
-    """Users of as many events each, for so many steps."""
+    """Return users with equally long histories, enough for this number of steps."""
     rng = np.random.default_rng(1)
     users = steps * size.users_per_step
     count = users * EVENTS
@@ -250,25 +253,13 @@ def made_histories(size: Size, steps: int) -> Sequences:
 
 
 def made_trainer(model: Recommender, histories: Sequences, size: Size, items_per_step: int) -> Trainer:
-    """Return the loop that a full fine-tune runs, with the default settings but for the text items."""
+    """Return the training loop of a full fine-tune, with default settings except for the text items."""
     counts = np.bincount(histories.item_index, minlength=size.items).astype(np.float32)
     model.items.trained.copy_(torch.from_numpy(counts > 0))
-    training = TrainingSettings()
-    loop = LoopSettings(
-        epochs=1,
-        learning_rate=training.learning_rate,
-        text_learning_rate=training.text_learning_rate,
-        text_items_per_step=items_per_step,
-        text_epochs=1,
-        weight_decay=training.weight_decay,
-        warmup_share=training.warmup_share,
-        gradient_clip=training.gradient_clip,
-        gradient_accumulation=1,
-        seed=0,
-        averaging=training.weight_averaging,
-    )
-    batches = UserBatches(histories, model.settings.max_events, size.users_per_step, seed=0)
-    return Trainer(model, Objective(model, LossWeights(liking=0.0), counts), batches, loop)
+    training = TrainingSettings(epochs=1, text_epochs=1, text_items_per_step=items_per_step)
+    batches = UserBatches(histories, model.settings.max_events, size.users_per_step, training.seed)
+    weights = LossWeights(liking=0.0, rating=training.rating_weight)
+    return Trainer(model, Objective(model, weights, counts, training), batches, training)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -276,14 +267,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.text_training", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--items", type=int, default=1_024, help="texts re-encoded with gradient in a step")
-    parser.add_argument("--compile", action="store_true", help="as RECSYS_TRAINING__COMPILE=true does")
-    parser.add_argument("--warmup", type=int, default=5, help="steps")
-    parser.add_argument("--windows", type=int, default=5)
-    parser.add_argument("--window", type=int, default=4, help="steps")
+    parser.add_argument("--items", type=int, default=1_024, help="texts encoded with gradient per step")
+    parser.add_argument("--compile", action="store_true", help="like RECSYS_TRAINING__COMPILE=true")
+    parser.add_argument("--warmup", type=int, default=5, help="steps before the first window")
+    parser.add_argument("--windows", type=int, default=5, help="number of windows")
+    parser.add_argument("--window", type=int, default=4, help="steps per window")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--peak-tflops", type=float, help="of the device; default: by its name")
-    parser.add_argument("--small", action="store_true", help="a tiny encoder, to try this on a CPU")
+    parser.add_argument("--peak-tflops", type=float, help="peak of the device; default: known by its name")
+    parser.add_argument("--small", action="store_true", help="use a tiny encoder, to try this on a CPU")
     parser.add_argument("--json", type=Path, help="file for the figures")
     return parser.parse_args(arguments)
 

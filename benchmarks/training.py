@@ -1,17 +1,17 @@
-"""How fast ours trains, against RecTools' SASRec and against one BERT pass per (user, item) pair.
+"""Compare training speed with RecTools' SASRec and with one BERT pass per (user, item) pair.
 
     make bench-peers
     python -m benchmarks.training --json F
 
-Both models have the same width (of the feed-forward part too), depth, heads and length, the same data
-(MovieLens-100K, leave-one-out), the same threads, and train with the full softmax. `ratio` is the peer's
-median epoch over ours, each epoch without validation. `seconds_to_peer_quality` is the training time after
-which ours first has the peer's best validation NDCG@10, `peer_fit_seconds` the peer's until it has it itself.
-Ours trains on every event, the peer on each user's latest ones.
+Both models have the same width (also in the feed-forward part), depth, heads and length, the same data
+(MovieLens-100K, leave-one-out) and the same threads, and train with the full softmax. `ratio` is the peer's
+median epoch divided by ours, each without validation. `seconds_to_peer_quality` is our training time until we
+first reach the peer's best validation NDCG@10; `peer_fit_seconds` is the peer's own time until then. Ours
+trains on every event, the peer on each user's latest ones.
 
-The literal approach is a pass of `BertForSequenceClassification`, forward and backward, over the texts of a
-user's latest items and of one item, padded to 128 tokens: one training signal each. `literal_ratio` is its
-time for a signal over ours.
+The literal approach passes the texts of a user's latest items and of one item, padded to 128 tokens, through
+`BertForSequenceClassification`, forward and backward, for one training signal. `literal_ratio` is its time
+per signal divided by ours.
 """
 
 import argparse
@@ -40,7 +40,7 @@ LITERAL_TOKENS, LITERAL_BATCH, LITERAL_STEPS = 128, 16, 6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Run the benchmark and print its figures."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     home = Path(tempfile.mkdtemp(prefix="recsys-training-"))
@@ -118,7 +118,7 @@ def _seconds_until(epochs: list[dict[str, Any]], goal: float, clock: str) -> flo
 
 
 def _literal(dataset: Dataset, split: Protocol, epoch_seconds: float) -> dict[str, Any]:
-    """Time a step of a pairwise classifier on the same base encoder, and say what an epoch would take."""
+    """Time a training step of a pairwise classifier on the same base encoder."""
     base = find_base_encoder(ModelSettings().base_encoder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -152,7 +152,7 @@ def _literal(dataset: Dataset, split: Protocol, epoch_seconds: float) -> dict[st
 
 
 def _text(dataset: Dataset, home: Path) -> dict[str, Any]:
-    """Count tokens of a first and of a second nightly encoding of the same catalogue."""
+    """Count the tokens that a first and a second encoding of the same catalogue compute."""
     counts = []
     for _ in range(2):
         model = Recommender.build(

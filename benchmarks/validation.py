@@ -1,12 +1,12 @@
-"""All row rules and the quarantine of one bad row in a hundred, against one scan of the window.
+"""Compare all row rules and the quarantine of one bad row in a hundred with one scan of the window.
 
     python -m benchmarks.validation --rows 5000000 --json F
 
-`seconds` is what `validate_window` does for the rules: judge all rows, have Great Expectations validate what
-was noted, move the bad rows. `expectations_seconds` is what it does for the table expectations, and the Data
-Docs. The import of Great Expectations is left out. `scan_seconds` is one parallel scan that evaluates the
-predicates of all rules that look at one row at a time. The rules that compare rows (duplicates,
-contradictions, rates, impressions) no single scan can evaluate: they count on our side only.
+`seconds` is the time of `validate_window` for the rules: evaluate them on all rows, run Great Expectations on
+the recorded violations, move the bad rows. `expectations_seconds` is its time for the table expectations and
+the Data Docs. The import of Great Expectations is not included. `scan_seconds` is the time of one parallel
+scan that evaluates the predicates of all rules that look at one row at a time. A single scan cannot evaluate
+the rules that compare rows (duplicates, contradictions, rates, impressions): they are only in `seconds`.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from recsys.warehouse.windows import Window, open_window
 
 _ROUNDS = 3
 _BAD_SHARE = 0.01
-# Copies of good rows, each with one thing wrong; contradictions come in pairs, the bot's minute at once.
+# Copies of good rows with one error each. Contradictions come in pairs; the bot's events are in one minute.
 _BAD_ROWS = """
 INSERT INTO feedback (event_id, user_id, item_id, event_type, value, comment, occurred_at)
 SELECT
@@ -58,7 +58,7 @@ SELECT
     END
 FROM (SELECT n, n % 10 AS kind FROM generate_series(1, :bad) AS n) AS numbered
 """
-# A dislike takes user and item of the like before it.
+# Give each dislike the user and item of the like at the same time.
 _MAKE_CONTRADICTORY = """
 UPDATE feedback AS dislike
 SET user_id = liked.user_id, item_id = liked.item_id
@@ -71,10 +71,10 @@ WHERE dislike.event_type = 'dislike' AND liked.event_type = 'like' AND liked.eve
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.validation")
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--users", type=int, help="default: one for 50 events")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--rows", type=int, default=5_000_000, help="number of events")
+    parser.add_argument("--users", type=int, help="number of users; default: one per 50 events")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     options = parser.parse_args(arguments)
     logging.getLogger("recsys").setLevel(logging.ERROR)
     users = options.users or max(options.rows // 50, 1)
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         vacuum(url)
         window = open_window(engine, "benchmark", "one")
         settings = Settings(warehouse_url=url, home=root / "home", pseudonym_key=PSEUDONYM_KEY)
-        # The bot has too few rows at small sizes.
+        # With few rows the bot would stay below the default limit.
         limits = {"max_events_per_minute": min(600, bad // 20)}
         settings = settings.model_copy(update={"validation": settings.validation.model_copy(update=limits)})
         scans = [_scan(engine, window, settings) for _ in range(_ROUNDS)]
@@ -119,7 +119,7 @@ def _scan(engine: sa.Engine, window: Window, settings: Settings) -> float:
 
 
 def _validate(engine: sa.Engine, window: Window, settings: Settings, docs: Path) -> tuple[float, float]:
-    """Do what `validate_window` does; return seconds for rules and quarantine, and for everything else."""
+    """Run the steps of `validate_window`; return the seconds for rules and quarantine, and for the rest."""
     from recsys.validation.expectations import WindowExpectations
 
     rules, limits = row_rules(), settings.validation
@@ -144,7 +144,7 @@ def _validate(engine: sa.Engine, window: Window, settings: Settings, docs: Path)
 
 
 def _quarantine_reasons(engine: sa.Engine) -> dict[str, int]:
-    """Return how many rows in quarantine broke each rule."""
+    """Return the number of rows in quarantine by broken rule."""
     query = (
         "SELECT reason, count(*) FROM quarantine, unnest(reasons) AS reason GROUP BY reason ORDER BY reason"
     )

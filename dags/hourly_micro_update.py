@@ -1,24 +1,23 @@
-"""Every hour: teach the champion the fresh feedback without letting it forget."""
+"""Every hour: train the champion on fresh feedback without letting it forget."""
 
 from datetime import timedelta
 
 from airflow.sdk import TriggerRule, dag
 
-from recsys import pipeline as stages
 from recsys.airflow.approval_operator import AFTER_APPROVAL, ApprovePromotion
-from recsys.airflow.tasks import (
+from recsys.airflow.defaults import (
     CHAMPION,
     DEFAULT_ARGS,
-    GPU_QUEUE,
     INTERVAL_PARAMS,
-    MODEL_WRITER_POOL,
+    ON_GPU,
     START_DATE,
-    DataDocsLink,
+    WITH_DATA_DOCS,
     alert_of_failure,
     deadline,
     on_schedule,
-    stage,
 )
+from recsys.airflow.tasks import chain, stage
+from recsys.pipeline.order import HOURLY
 
 
 @dag(
@@ -34,27 +33,19 @@ from recsys.airflow.tasks import (
     tags=["recommender", "training"],
     doc_md=__doc__
     + """
-What the champion has not trained on yet is validated and snapshotted together with older feedback to
-replay and with guard users on whom forgetting is measured. The champion's copy learns it with a small
-learning rate, and replaces the champion when it is no worse on the newest events and has not
-forgotten. Too little fresh feedback, or no champion yet, ends the training as skipped; the feedback stays
-for the next run. Whoever gave feedback gets new recommendations every hour, from the champion as it is
-when nothing replaces it, and the stored analytics views are refreshed after them.
+Feedback that the champion has not trained on is validated and snapshotted, together with older feedback to
+replay and with guard users on whom forgetting is measured. A copy of the champion is trained on it with a
+small learning rate. It replaces the champion when it is not worse on the newest events and has not forgotten.
+With too little fresh feedback, or without a champion, training is skipped and the feedback waits for the next
+run. Users with new feedback get new recommendations every hour, also when the champion stays, and the stored
+analytics views are refreshed afterwards.
 """,
 )
 def hourly_micro_update() -> None:
-    window = stage(stages.open_window)()
-    valid = stage(stages.validate, links=[DataDocsLink()])(window)
-    snapshot = stage(stages.take_micro_snapshot)(valid)
-    candidate = stage(stages.micro_update, queue=GPU_QUEUE, pool=MODEL_WRITER_POOL)(snapshot)
-    evaluated = stage(stages.evaluate)(candidate)
-    challenger = stage(stages.register)(evaluated)
-    decision = stage(stages.gate)(challenger)
+    decision = chain(HOURLY.until_decision, validate=WITH_DATA_DOCS, micro_update=ON_GPU)
     answer = ApprovePromotion(task_id="approve", decided=decision, within=timedelta(minutes=45)).output
-    promoted = stage(stages.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
-    # Also when there was too little feedback to learn from, or the update was held.
-    refreshed = stage(stages.refresh_users, trigger_rule=TriggerRule.NONE_FAILED)(promoted)
-    refreshed >> stage(stages.refresh_analytics)()
+    promoted = stage(HOURLY.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
+    chain(HOURLY.afterwards, promoted, refresh_users={"trigger_rule": TriggerRule.NONE_FAILED})
 
 
 hourly_micro_update()

@@ -1,24 +1,23 @@
-"""Every night: learn from all feedback, and promote the new model if it is sound."""
+"""Every night: train on all feedback, and promote the new model if it passes the gate."""
 
 from datetime import timedelta
 
 from airflow.sdk import dag
 
-from recsys import pipeline as stages
 from recsys.airflow.approval_operator import AFTER_APPROVAL, ApprovePromotion
-from recsys.airflow.tasks import (
+from recsys.airflow.defaults import (
     CHAMPION,
     DEFAULT_ARGS,
-    GPU_QUEUE,
     INTERVAL_PARAMS,
-    MODEL_WRITER_POOL,
+    ON_GPU,
     START_DATE,
-    DataDocsLink,
+    WITH_DATA_DOCS,
     alert_of_failure,
     deadline,
     on_schedule,
-    stage,
 )
+from recsys.airflow.tasks import chain, stage
+from recsys.pipeline.order import NIGHTLY
 
 
 @dag(
@@ -34,30 +33,24 @@ from recsys.airflow.tasks import (
     tags=["recommender", "training"],
     doc_md=__doc__
     + """
-The window of new feedback is validated (rows that break a rule go to quarantine), all valid feedback
-is snapshotted to Parquet, the language-model recommender is fine-tuned on it, compared on the held-out
-latest feedback with the champion and the baselines, registered as `challenger`, and promoted when the
-gate says so and, where the settings want it, a person approves. A run without new feedback ends as skipped.
+The window of new feedback is validated: rows that break a rule go to quarantine. All valid feedback is
+snapshotted to Parquet, and the language-model recommender is fine-tuned on it. The candidate is compared with
+the champion and the baselines on the latest feedback, which is held out, and registered as `challenger`.
+It is promoted when the gate says so and, where the settings require it, a person approves. A run without new
+feedback is skipped.
 
-*When a task fails*: its message names the remedy. Clearing it is safe: windows, snapshots, training
-runs and registrations are found again, not made twice.
+*When a task fails*, its message names the remedy. Clearing it is safe: windows, snapshots, training runs and
+registrations are found again, not made twice.
 """,
 )
 def nightly_training() -> None:
-    window = stage(stages.open_window)()
-    valid = stage(stages.validate, links=[DataDocsLink()])(window)
-    snapshot = stage(stages.take_full_snapshot)(valid)
-    candidate = stage(
-        stages.fine_tune,
-        queue=GPU_QUEUE,
-        pool=MODEL_WRITER_POOL,
-        execution_timeout=timedelta(hours=8),
-    )(snapshot)
-    evaluated = stage(stages.evaluate)(candidate)
-    challenger = stage(stages.register)(evaluated)
-    decision = stage(stages.gate)(challenger)
+    decision = chain(
+        NIGHTLY.until_decision,
+        validate=WITH_DATA_DOCS,
+        fine_tune={**ON_GPU, "execution_timeout": timedelta(hours=8)},
+    )
     answer = ApprovePromotion(task_id="approve", decided=decision, within=timedelta(hours=8)).output
-    stage(stages.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
+    stage(NIGHTLY.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)
 
 
 nightly_training()

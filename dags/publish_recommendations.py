@@ -4,15 +4,9 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag
 
-from recsys import pipeline as stages
-from recsys.airflow.tasks import (
-    CHAMPION,
-    DEFAULT_ARGS,
-    START_DATE,
-    alert_of_failure,
-    deadline,
-    stage,
-)
+from recsys.airflow.defaults import CHAMPION, DEFAULT_ARGS, START_DATE, alert_of_failure, deadline
+from recsys.airflow.tasks import chain
+from recsys.pipeline.order import PUBLISH
 
 
 @dag(
@@ -29,19 +23,19 @@ from recsys.airflow.tasks import (
             "auto",
             enum=["auto", "all", "affected"],
             title="Users",
-            description="all, only those with feedback since the last publication, or as needed.",
+            description="all; affected: those with feedback since the last publication; auto: as needed.",
         )
     },
     tags=["recommender", "publishing"],
     doc_md=__doc__
     + """
-The top items of each user, without what the user has consumed and what is not available, replace the
-published ones together with the user and item vectors: a reader sees the old state or the new one,
-never half. Run it by hand with *Users* = `all` to score everybody anew.
+Each user's top items, without consumed and unavailable ones, replace the published lists together with the
+user and item vectors. A reader sees the old state or the new one, never half of it. Run it by hand with
+*Users* = `all` to score everybody again.
 """,
 )
 def publish_recommendations() -> None:
-    stage(stages.publish)() >> stage(stages.refresh_analytics)()
+    chain(PUBLISH)
 
 
 publish_recommendations()

@@ -4,15 +4,9 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag
 
-from recsys import pipeline as stages
-from recsys.airflow.tasks import (
-    CHAMPION,
-    DEFAULT_ARGS,
-    START_DATE,
-    alert_of_failure,
-    deadline,
-    stage,
-)
+from recsys.airflow.defaults import CHAMPION, DEFAULT_ARGS, START_DATE, alert_of_failure, deadline
+from recsys.airflow.tasks import chain
+from recsys.pipeline.order import ROLL_BACK
 
 
 @dag(
@@ -29,24 +23,24 @@ from recsys.airflow.tasks import (
             None,
             type=["null", "string"],
             title="Version",
-            description="Number of the version in the MLflow registry; empty: the champion before this one.",
+            description="Number of the version in the MLflow registry; empty: the previous champion.",
         ),
         "reason": Param(
             type="string",
             minLength=1,
             title="Reason",
-            description="Why; it is kept in the ledger.",
+            description="Why; the ledger keeps it.",
         ),
     },
     tags=["recommender", "registry"],
     doc_md=__doc__
     + """
-The ledger records who asked and why; the champion's recommendations and vectors are published again at
-once. The version rolled back from stays in the registry.
+The ledger records who asked and why. The recommendations and vectors of the restored champion are published
+at once. The version that was rolled back stays in the registry.
 """,
 )
 def roll_back_model() -> None:
-    stage(stages.roll_back, outlets=[CHAMPION])()
+    chain(ROLL_BACK, roll_back={"outlets": [CHAMPION]})
 
 
 roll_back_model()

@@ -4,15 +4,9 @@ from datetime import timedelta
 
 from airflow.sdk import dag
 
-from recsys import pipeline as stages
-from recsys.airflow.tasks import (
-    DEFAULT_ARGS,
-    START_DATE,
-    alert_of_failure,
-    deadline,
-    on_schedule,
-    stage,
-)
+from recsys.airflow.defaults import DEFAULT_ARGS, START_DATE, alert_of_failure, deadline, on_schedule
+from recsys.airflow.tasks import chain
+from recsys.pipeline.order import REGISTRY_UPKEEP, WAREHOUSE_UPKEEP
 
 
 @dag(
@@ -27,14 +21,14 @@ from recsys.airflow.tasks import (
     tags=["recommender", "warehouse"],
     doc_md=__doc__
     + """
-Makes the coming months' partitions, carries out erasure requests in tables and snapshots, removes what
-retention says, mends the MLflow alias from the ledger when a crash came between the two, and alerts on
-windows whose rows do not add up.
+Creates the partitions of the coming months, carries out erasure requests in tables and snapshots, removes
+what is past its retention, repairs the MLflow alias from the ledger after a crash between the two, and alerts
+on windows whose rows do not add up.
 """,
 )
 def warehouse_housekeeping() -> None:
-    stage(stages.keep_house)() >> stage(stages.refresh_analytics)()
-    stage(stages.reconcile_registry)() >> stage(stages.prune_registry)()
+    chain(WAREHOUSE_UPKEEP)
+    chain(REGISTRY_UPKEEP)
 
 
 warehouse_housekeeping()

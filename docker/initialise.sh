@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Before anything else starts: schemas, the pool, the first user. Safe to run again at every start.
+# Runs before the other services start: creates the schemas, the pool and the first user. Safe to repeat.
 set -euo pipefail
 
 airflow db migrate
 airflow pools set model_writer 1 "One writer of models at a time"
 recsys migrate
 
-# SimpleAuthManager reads its users' passwords from a file; the file is on a volume of its own.
+# SimpleAuthManager reads the passwords of its users from a file, which has its own volume.
 python - <<'PYTHON'
 import json
 import os

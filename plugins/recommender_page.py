@@ -1,7 +1,7 @@
-"""The page "Recommender" inside the Airflow UI: who serves users now, why, on which data; and Data Docs.
+"""The "Recommender" page in the Airflow UI: the champion, decisions and data; and Data Docs.
 
-Airflow loads plugins in every component, so this module imports next to nothing; the web application
-is built when the API server receives the first request for it.
+Airflow loads plugins in every component, so this module imports almost nothing. The web application is
+built when the API server receives the first request for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STATEMENT_TIMEOUT_MILLISECONDS = 3_000
 
 _QUERIES = {
     "champion": "select * from analytics.champion_history where current",
-    # One row for each model of the run in which the champion was evaluated last as a candidate.
+    # Metrics of all models in the latest run that evaluated the champion as a candidate.
     "metrics": """
         with latest as (
             select run_key, slice
@@ -60,7 +60,7 @@ _WINDOW_OF_RUN = {"windows": "select window_id from windows where run_key = %(ru
 
 
 class LazyApplication:
-    """An ASGI application that is built when it is first asked for something."""
+    """An ASGI application that is built on its first request."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle a request."""
@@ -77,7 +77,7 @@ class RecommenderPlugin(AirflowPlugin):
     external_views = [  # noqa: RUF012
         {
             "name": "Recommender",
-            # Relative, so that it also holds when Airflow is served under a path of its own.
+            # Relative, so that it works when Airflow is served under a path prefix.
             "href": f"{URL_PREFIX.lstrip('/')}/",
             "destination": "nav",
             "url_route": "recommender",
@@ -88,7 +88,7 @@ class RecommenderPlugin(AirflowPlugin):
 
 @cache
 def build_application() -> FastAPI:
-    """Return the page's web application; every endpoint asks for a signed-in Airflow user."""
+    """Return the page's web application; every endpoint requires a signed-in Airflow user."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
     from fastapi import Depends, FastAPI, HTTPException, Request
@@ -109,18 +109,18 @@ def build_application() -> FastAPI:
 
     @application.get("/data-docs", response_model=None)
     def docs_of_run(run: str) -> HTMLResponse | RedirectResponse:
-        status, content = ask_warehouse(_WINDOW_OF_RUN, run=run)
+        status, content = query_warehouse(_WINDOW_OF_RUN, run=run)
         if status != 200:
             return _respond("data_docs.html", status, **content)
         if not content["windows"]:
-            problem = f"Run {run} has opened no window of feedback: it had nothing to validate."
+            problem = f"Run {run} opened no window, so there was no feedback to validate."
             return _respond("data_docs.html", 404, problem=problem)
         return RedirectResponse(f"data-docs/{content['windows'][0]['window_id']}/")
 
     @application.get("/data-docs/{window_id:int}/")
     @application.get("/data-docs/{window_id:int}/index.html")
     def docs_of_window(window_id: int) -> HTMLResponse:
-        status, content = ask_warehouse(_DATA_DOCS_QUERIES, window_id=window_id)
+        status, content = query_warehouse(_DATA_DOCS_QUERIES, window_id=window_id)
         if status != 200:
             return _respond("data_docs.html", status, **content)
         if not content["windows"]:
@@ -132,7 +132,7 @@ def build_application() -> FastAPI:
     def docs_page(window_id: int, path: str) -> HTMLResponse:
         text = data_docs.read_page(_settings().data_docs, window_id, path)
         if text is None:
-            problem = "There is no such page: Data Docs are removed when their retention is over."
+            problem = "This page does not exist. Data Docs are removed after their retention period."
             return _respond("data_docs.html", 404, problem=problem)
         policy = data_docs.CONTENT_SECURITY_POLICY
         return HTMLResponse(text, headers=_HEADERS | {"Content-Security-Policy": policy})
@@ -146,8 +146,8 @@ def build_application() -> FastAPI:
 
 
 def read_state() -> tuple[int, dict[str, Any]]:
-    """Return the page's HTTP status and content: rows by name of query, or a `problem` in words."""
-    status, content = ask_warehouse(_QUERIES)
+    """Return the page's HTTP status and content: rows by query name, or a `problem` to show."""
+    status, content = query_warehouse(_QUERIES)
     if status != 200:
         return status, content
     models: dict[str, dict[str, Any]] = {}
@@ -156,8 +156,8 @@ def read_state() -> tuple[int, dict[str, Any]]:
     return 200, content | {"models": models}
 
 
-def ask_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, dict[str, Any]]:
-    """Return an HTTP status and the rows by name of query, or a `problem` in words."""
+def query_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, dict[str, Any]]:
+    """Return an HTTP status and the rows by query name, or a `problem` to show."""
     from sqlalchemy.exc import DBAPIError, ProgrammingError
 
     from recsys.errors import RecsysError
@@ -173,7 +173,7 @@ def ask_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, dict
                 for name, query in queries.items()
             }
     except ProgrammingError:
-        return 503, {"problem": "The warehouse has no analytics views yet: run `recsys migrate`."}
+        return 503, {"problem": "The warehouse has no analytics views yet. Run `recsys migrate`."}
     except DBAPIError as error:
         where = engine.url.render_as_string(hide_password=True)
         reason = str(error.orig).strip().splitlines()[0]
@@ -188,7 +188,7 @@ def _settings() -> Any:
 
 
 def _engine() -> sa.Engine:
-    """Return an engine for one short, read-only look at the warehouse."""
+    """Return an engine for short read-only queries."""
     import sqlalchemy as sa
 
     from recsys.warehouse.engine import warehouse_url
@@ -234,13 +234,13 @@ def _environment() -> Any:
 
 
 def _metric(name: str) -> str:
-    """Write the name of a metric as people do: NDCG@10."""
+    """Format the name of a metric: ndcg_at_10 becomes NDCG@10."""
     metric, at, k = name.partition("_at_")
     written = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "map": "MAP"}
     return f"{written.get(metric, metric.replace('_', ' '))}{'@' if at else ''}{k}"
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    """Write small figures in one line; distributions are on the pages of Great Expectations."""
+    """Format figures on one line, without distributions: the pages of Great Expectations show those."""
     figures = {name.replace("_", " "): value for name, value in values.items() if not isinstance(value, dict)}
     return ", ".join(f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in figures.items())

@@ -1,4 +1,4 @@
-"""Alerts to people: always the log, and a webhook when one is configured."""
+"""Send alerts to people: to the log, and to a webhook if one is configured."""
 
 import logging
 
@@ -10,14 +10,14 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def send_alert(settings: Settings, text: str) -> bool:
-    """Log an alert and post it as `{"text": ...}`, the form that chat webhooks take.
+    """Log an alert and post it to the webhook as `{"text": ...}`, the format of chat webhooks.
 
-    An alert reports trouble and must not add to it: a webhook that fails is logged, never raised.
+    A failing webhook is logged and never raised, so that an alert cannot make a run fail.
 
     Returns
     -------
     bool
-        Whether a webhook took the alert.
+        Whether a webhook accepted the alert.
     """
     logger.error("ALERT %s", text)
     if settings.alert_webhook is None:
@@ -30,7 +30,7 @@ def send_alert(settings: Settings, text: str) -> bool:
         )
         response.raise_for_status()
     except httpx.HTTPError as error:
-        # The address is a secret, so only the kind of failure is logged.
-        logger.error("The alert webhook did not take the alert: %s", type(error).__name__)
+        # The error would reveal the webhook's address, which is a secret.
+        logger.error("the alert webhook did not accept the alert: %s", type(error).__name__)
         return False
     return True

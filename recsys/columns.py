@@ -1,23 +1,21 @@
-"""The one home of column names, for Postgres tables, Parquet snapshots and evaluation files."""
+"""Column names of Postgres tables, Parquet snapshots and evaluation files."""
 
 
 class Columns:
-    """Names shared by the warehouse and the snapshots."""
+    """Column names that the warehouse and the snapshots share."""
 
     FEEDBACK_ID = "feedback_id"
-    """Log order: assigned on arrival, strictly increasing within a transaction."""
+    """Log order: assigned on arrival, increases within a transaction."""
     EVENT_ID = "event_id"
     USER_ID = "user_id"
     USER_KEY = "user_key"
-    """Keyed hash of the user id: the only name a user has outside the warehouse."""
+    """Keyed hash of the user id, which never leaves the warehouse itself."""
     ITEM_ID = "item_id"
     EVENT_TYPE = "event_type"
     VALUE = "value"
     COMMENT = "comment"
     IMPRESSION_ID = "impression_id"
     OCCURRED_AT = "occurred_at"
-    RECEIVED_AT = "received_at"
-    TRANSACTION_ID = "transaction_id"
     WEIGHT = "weight"
     PURPOSE = "purpose"
     TITLE = "title"
@@ -29,21 +27,21 @@ class Purpose:
     """Why an event is in a snapshot (column `purpose`)."""
 
     FULL = "full"
-    """Full snapshots: every event, trained on or held out by time."""
+    """Full snapshots: every event."""
     FRESH = "fresh"
-    """Micro snapshots: the parent model has not trained on it."""
+    """Micro snapshots: an event that the parent model has not trained on."""
     HISTORY = "history"
-    """Micro snapshots: an older event of a user who has fresh events."""
+    """Micro snapshots: an older event of a user with fresh events."""
     REPLAY = "replay"
-    """Micro snapshots: an event of a sampled other user, mixed in against forgetting."""
+    """Micro snapshots: an older event of another, sampled user, replayed against forgetting."""
     GUARD = "guard"
-    """Micro snapshots: an event of a guard user, on whom forgetting is measured; never trained on."""
-    PROBE = "probe"
-    """Micro snapshots: a fresh event of a guard user, on which candidates are compared; never trained on."""
+    """Micro snapshots: an older event of a guard user, to measure forgetting; never trained on."""
+    FRESH_GUARD = "probe"
+    """Micro snapshots: a fresh event of a guard user, to compare candidates; never trained on."""
 
 
-PURPOSES = (Purpose.FULL, Purpose.FRESH, Purpose.HISTORY, Purpose.REPLAY, Purpose.GUARD, Purpose.PROBE)
-"""Code of a purpose in arrays: its position here. Append only."""
+PURPOSES = (Purpose.FULL, Purpose.FRESH, Purpose.HISTORY, Purpose.REPLAY, Purpose.GUARD, Purpose.FRESH_GUARD)
+"""The code of a purpose in arrays is its position here. Append only."""
 
 SNAPSHOT_INTERACTION_COLUMNS = (
     Columns.FEEDBACK_ID,
@@ -56,4 +54,3 @@ SNAPSHOT_INTERACTION_COLUMNS = (
     Columns.WEIGHT,
     Columns.PURPOSE,
 )
-SNAPSHOT_ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.DESCRIPTION, Columns.ATTRIBUTES)

@@ -1,12 +1,12 @@
-"""Every exception of our own. Each says whether trying again can help.
+"""All exceptions that recsys raises. Each says whether a retry can help.
 
-Airflow tasks retry an error only when `retryable` is true: bad data, a wrong setting or too little
-memory will be the same in five minutes, a database that is restarting will not.
+An Airflow task is retried only if the error's `retryable` is true. A retry does not fix bad data, a wrong
+setting or too little memory, but it can succeed once a database has restarted.
 """
 
 
 class RecsysError(Exception):
-    """Base of all errors raised on purpose; the message names the value and the next step."""
+    """Base class of all our errors; the message names the value and the next step."""
 
     retryable = False
 
@@ -16,25 +16,29 @@ class ConfigurationError(RecsysError):
 
 
 class ServiceUnavailableError(RecsysError):
-    """Postgres, MLflow or another service cannot be reached now."""
+    """Postgres, MLflow or another service is not available now. A retry can help."""
 
     retryable = True
 
 
 class IngestError(RecsysError):
-    """A file cannot be read as the table it is meant for."""
+    """A file cannot be read as rows of its table."""
 
 
 class NothingToDoError(RecsysError):
-    """There is no work in this run, which ends as skipped with this message as the reason."""
+    """The run has no work; it ends as skipped with this message as the reason."""
+
+
+class StaleReferenceError(RecsysError):
+    """A task received from an earlier task what this release cannot use."""
 
 
 class WarehouseError(RecsysError):
-    """The warehouse does not hold what is asked for."""
+    """A requested row does not exist in the warehouse or is in the wrong state."""
 
 
 class ValidationFailedError(RecsysError):
-    """A table expectation failed: the window must not be trained on."""
+    """A table expectation failed; the window must not be trained on."""
 
 
 class SnapshotError(RecsysError):
@@ -42,15 +46,15 @@ class SnapshotError(RecsysError):
 
 
 class CheckpointError(RecsysError):
-    """A checkpoint cannot be loaded: missing file, other format version or other base encoder."""
+    """A checkpoint cannot be loaded: a file is missing, or the format version or base encoder differs."""
 
 
 class TrainingError(RecsysError):
-    """Training cannot produce a sound model from this data or these settings."""
+    """Training cannot produce a usable model from this data or these settings."""
 
 
 class EvaluationError(RecsysError):
-    """A model cannot be evaluated: no held-out feedback, scores of the wrong shape or not finite."""
+    """A model cannot be evaluated: no held-out feedback, or scores of the wrong shape or not finite."""
 
 
 class OffPolicyError(EvaluationError):
@@ -66,7 +70,7 @@ class PromotionConflictError(RecsysError):
 
 
 class PublicationConflictError(RecsysError):
-    """The champion kept changing while its recommendations were computed."""
+    """The champion kept changing while its recommendations were computed. A retry can help."""
 
     retryable = True
 

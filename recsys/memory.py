@@ -1,4 +1,4 @@
-"""Refuse what does not fit into memory before it is begun, with the figures and a way out."""
+"""Check that a job fits in memory before it starts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,36 +11,36 @@ _CGROUP = Path("/sys/fs/cgroup")
 _GIB = 1 << 30
 _FLOAT = 4
 CATALOGUE_ITEM_BYTES = 2_048
-"""Id, title, text, attributes and digest of an item as Python objects."""
+"""Size of an item's id, title, text, attributes and digest as Python objects."""
 
 
 def available_memory() -> int:
-    """Return the bytes that this process may still take, within a container's limit where there is one."""
+    """Return the bytes that this process can still allocate, within the limit of its container if any."""
     free: int = psutil.virtual_memory().available
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         used = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())["anon"]
-    except (OSError, ValueError, KeyError):  # no container, or one without a limit
+    except (OSError, ValueError, KeyError):  # not in a container, or no limit
         return free
     return max(0, min(free, limit - int(used)))
 
 
 def require_memory(what: str, parts: Mapping[str, int], remedy: str) -> None:
-    """Raise unless all parts fit at the same time.
+    """Raise an error unless all parts fit in memory together.
 
     Parameters
     ----------
     what
         Subject of the message.
     parts
-        Bytes by name.
+        Size of each part in bytes, by name.
     remedy
-        What to do, beside giving more memory.
+        What the user can do other than add memory.
 
     Raises
     ------
     ConfigurationError
-        With each part's size.
+        They do not fit; the message gives the size of each part.
     """
     needed, free = sum(parts.values()), available_memory()
     if needed > free:
@@ -52,25 +52,25 @@ def require_memory(what: str, parts: Mapping[str, int], remedy: str) -> None:
 
 
 def training_bytes(items: int, dim: int, text_width: int) -> dict[str, int]:
-    """Return the memory that fine-tuning takes for the items, by what takes it."""
+    """Return the bytes that fine-tuning needs for the items, by purpose."""
     return {
-        # Batches, their concatenation, and that in the catalogue's order.
+        # Batches, their concatenation, and a copy in catalogue order.
         "text vectors": 3 * _FLOAT * items * text_width,
-        # What items answer to requests, and while that is made about a phrase an item, as above.
+        # The answers, and while they are computed three copies as above, for about one phrase an item.
         "answers": 4 * _FLOAT * items * text_width,
-        # Ids, their gradient, two moments, the moving average and a work copy.
+        # Embeddings, gradient, two moments, moving average and a work copy.
         "id embeddings and optimizer": 6 * _FLOAT * items * dim,
         "item vectors": 3 * _FLOAT * items * dim,
     }
 
 
 def serving_bytes(items: int, dim: int, text_width: int) -> dict[str, int]:
-    """Return the memory that a model takes on a catalogue it is brought to, by what takes it."""
+    """Return the bytes that a model needs on another catalogue, by purpose."""
     return {
         "catalogue": CATALOGUE_ITEM_BYTES * items,
-        # Those of the checkpoint, those of the catalogue, and a normalised copy.
+        # Of the checkpoint, of the catalogue, and a normalised copy.
         "text vectors": 3 * _FLOAT * items * text_width,
-        # Those of the checkpoint and those of the catalogue.
+        # Of the checkpoint and of the catalogue.
         "answers": 2 * _FLOAT * items * text_width,
         "item vectors": 6 * _FLOAT * items * dim,
     }

@@ -1,4 +1,4 @@
-"""Fetches from a slow source in a thread, while the last that came is worked on."""
+"""Prefetch an iterator in a background thread."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,20 +9,21 @@ _Value = TypeVar("_Value")
 _END = object()
 
 
-def read_ahead(values: Iterable[_Value], depth: int = 2) -> "ReadAhead[_Value]":
-    """Return the values in their order; up to `depth` of the next ones are fetched meanwhile, from now on.
+def prefetch(values: Iterable[_Value], depth: int = 2) -> "Prefetch[_Value]":
+    """Iterate over `values` in order while a thread fetches up to `depth` values ahead, starting now.
 
-    Close it (`contextlib.closing`): that waits for what is being fetched and closes a source that can be.
+    Close the result (`contextlib.closing`). That waits for the value being fetched, then closes the source if
+    it has a `close` method.
     """
-    return ReadAhead(values, depth)
+    return Prefetch(values, depth)
 
 
-class ReadAhead(Iterator[_Value]):
-    """Values that a thread fetches. Errors of the source are raised where its next value would be."""
+class Prefetch(Iterator[_Value]):
+    """Iterator over prefetched values. An error of the source is raised in place of its next value."""
 
     def __init__(self, values: Iterable[_Value], depth: int) -> None:
         self._source = iter(values)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._pending: deque[Future[Any]] = deque()
         for _ in range(depth):
             self._fetch()
@@ -38,7 +39,7 @@ class ReadAhead(Iterator[_Value]):
         return value  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Fetch no more."""
+        """Stop fetching and close the source."""
         for future in self._pending:
             future.cancel()
         self._pending.clear()

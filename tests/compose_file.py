@@ -1,4 +1,4 @@
-"""What docker-compose.yaml and docker/Dockerfile say, for the tests that hold them to it."""
+"""Read docker-compose.yaml and docker/Dockerfile for the tests that check them."""
 
 import re
 import shlex
@@ -15,18 +15,18 @@ VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*
 
 
 def load_compose_file() -> dict[str, Any]:
-    """Return the file as YAML, anchors and merges resolved, variables not."""
+    """Return the parsed Compose file, with resolved anchors and merges but uninterpolated variables."""
     content: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
     return content
 
 
 def interpolate(text: str, values: Mapping[str, str]) -> str:
-    """Fill in `${NAME}`, `${NAME:-default}` and `${NAME:?message}` and turn `$$` into `$`, as Compose does.
+    """Replace `${NAME}`, `${NAME:-default}`, `${NAME:?message}` and `$$` like Compose does.
 
     Raises
     ------
     KeyError
-        When a variable that must be set is not.
+        A required variable is not set.
     """
 
     def value(found: re.Match[str]) -> str:
@@ -41,7 +41,7 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
 
 
 def dockerfile_environment() -> dict[str, str]:
-    """Return what the images set by `ENV`, of all stages."""
+    """Return the variables that the `ENV` instructions of all build stages set."""
     found = {}
     for line in DOCKERFILE.read_text().replace("\\\n", " ").splitlines():
         if line.startswith("ENV "):

@@ -4,15 +4,48 @@ import json
 import shutil
 import string
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from recsys.registry.lineage import Lineage
+from recsys.snapshot.reference import SnapshotRef, TrainedThrough
+from recsys.training.result import TrainingResult
+
 if TYPE_CHECKING:
+    from recsys.model.checkpoint import save_recommender
     from recsys.model.recommender import Recommender
 
+Kind = Literal["full", "micro"]
 ITEMS = [f"item{number}" for number in range(12)]
+
+
+def result_of_training(folder: Path, kind: Kind = "full") -> TrainingResult:
+    """The result of a training run that left its checkpoint in a folder."""
+    return TrainingResult(
+        checkpoint=str(folder / "checkpoint"),
+        history=str(folder / "history.jsonl"),
+        kind=kind,
+        snapshot_uri="somewhere",
+        snapshot_digest="d" * 64,
+        trained_through=TrainedThrough(17, datetime(2026, 1, 2, tzinfo=UTC)),
+        epochs=3,
+        best_epoch=2,
+        seconds=1.5,
+        metrics={},
+        stopped_because="patience",
+    )
+
+
+def lineage_of(snapshot: Path) -> Lineage:
+    """The lineage of a full fine-tune on a snapshot."""
+    return Lineage(
+        snapshot=SnapshotRef(str(snapshot), "d" * 64, "full", 100, 1),
+        window_ids=(1,),
+        data_docs="file:///data_docs/index.html",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +61,13 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_database(empty_mlflow: Path, tmp_path: Path) -> None:
-    """An MLflow database of the test's own, where the fixture `settings` looks for it."""
+    """A separate MLflow database for the test, in the place where the fixture `settings` expects it."""
     shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
 
 
 @pytest.fixture(scope="session")
 def base_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text encoder of the real kind with random weights: 16 wide, one layer, letters as tokens."""
+    """A small BERT encoder with random weights: width 16, one layer, letters as tokens."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
@@ -83,43 +116,29 @@ def recommender(base_encoder: Path) -> "Recommender":
 
 
 @pytest.fixture
-def make_training(tmp_path: Path, recommender: "Recommender") -> Callable[..., dict[str, Any]]:
+def make_training(tmp_path: Path, recommender: "Recommender") -> Callable[..., TrainingResult]:
     """Write a finished training of a run and return its result."""
     import torch
 
-    def make(run_key: str = "nightly:1", kind: str = "full", bias: float = 0.0) -> dict[str, Any]:
+    def make(run_key: str = "nightly:1", kind: Kind = "full", bias: float = 0.0) -> TrainingResult:
         folder = tmp_path / "trainings" / run_key.replace(":", "-")
         folder.mkdir(parents=True)
         model = recommender.clone()
         with torch.no_grad():
             model.items.ids.add_(bias)
-        model.save(folder / "checkpoint")
+        save_recommender(model, folder / "checkpoint")
         rows = [
             {"epoch": epoch, "loss": 1 / (1 + epoch), "validation_ndcg": 0.1 * epoch} for epoch in range(3)
         ]
         (folder / "history.jsonl").write_text(
             "".join(json.dumps(row) + "\n" for row in rows) + '{"epoch": 3, "l'
         )
-        return {
-            "checkpoint": str(folder / "checkpoint"),
-            "kind": kind,
-            "trained_through": {"transaction_id": 17, "occurred_before": "2026-01-02T00:00:00+00:00"},
-            "epochs": 3,
-            "best_epoch": 2,
-            "seconds": 1.5,
-            "stopped_because": "patience",
-        }
+        return result_of_training(folder, kind)
 
     return make
 
 
 @pytest.fixture
-def snapshot(tmp_path: Path) -> dict[str, Any]:
-    return {
-        "uri": str(tmp_path / "snapshots" / "full" / "1-abc"),
-        "digest": "d" * 64,
-        "kind": "full",
-        "rows": 100,
-        "window_id": 1,
-        "data_docs": "file:///data_docs/index.html",
-    }
+def lineage(tmp_path: Path) -> Lineage:
+    """A full snapshot, which is not there, with Data Docs."""
+    return lineage_of(tmp_path / "snapshots" / "full" / "1-abc")

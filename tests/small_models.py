@@ -1,12 +1,15 @@
-"""A tiny text encoder and a small world, both made in memory: models in tests train in seconds."""
+"""A tiny text encoder and a small world, both built in memory, so that models in tests train in seconds."""
 
 import itertools
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from recsys.model.explanation import Explanations, ListExplainer
+from recsys.model.recommender import Recommender
 from recsys.settings import EvaluationSettings, ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -32,7 +35,7 @@ HOUR = 3_600_000_000
 
 
 def write_tiny_encoder(folder: Path, layers: int = 3, words: list[str] | None = None, seed: int = 0) -> Path:
-    """Save a random BERT of 32 dimensions with a word-level vocabulary."""
+    """Save a random BERT with 32 dimensions and a word-level vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(words or WORDS)]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
@@ -52,7 +55,7 @@ def write_tiny_encoder(folder: Path, layers: int = 3, words: list[str] | None = 
 
 
 def small_settings(home: Path, encoder: Path | str, **training: object) -> Settings:
-    """Settings of a model that trains in seconds."""
+    """Return the settings of a model that trains in seconds."""
     defaults: dict[str, object] = {"epochs": 4, "batch_size": 16, "threads": 1, "text_items_per_step": 8}
     return Settings(
         home=home,
@@ -65,7 +68,7 @@ def small_settings(home: Path, encoder: Path | str, **training: object) -> Setti
 
 
 def theme_catalogue(per_theme: int = 12, extra: tuple[tuple[str, str], ...] = ()) -> Catalogue:
-    """Items whose titles are two words of their theme; `extra` are further (id, title) pairs."""
+    """Build items whose titles are two words of their theme; `extra` are more (id, title) pairs."""
     pairs = []
     for theme, words in THEMES.items():
         titles = [f"{a} and {b}" for a, b in itertools.combinations(words, 2)][:per_theme]
@@ -85,7 +88,7 @@ def theme_of(item_id: str) -> str:
 
 
 def histories(catalogue: Catalogue, *users: list[tuple[str, int, float]]) -> Sequences:
-    """Build histories of (item id, event type, value), one hour apart, one list a user."""
+    """Build histories from one list of (item id, event type, value) per user; events are an hour apart."""
     flat = [(u, *event) for u, events in enumerate(users) for event in events]
     return Sequences.build(
         user_keys=[f"user-{u}" for u in range(len(users))],
@@ -100,22 +103,21 @@ def histories(catalogue: Catalogue, *users: list[tuple[str, int, float]]) -> Seq
 
 
 def liked(*items: str) -> list[tuple[str, int, float]]:
-    """Events of liking these items."""
+    """Return events of liking these items."""
     return [(item, LIKE, float("nan")) for item in items]
 
 
 def disliked(*items: str) -> list[tuple[str, int, float]]:
-    """Events of disliking these items."""
+    """Return events of disliking these items."""
     return [(item, DISLIKE, float("nan")) for item in items]
 
 
 def theme_world(
     catalogue: Catalogue, users: int = 90, events: int = 9, seed: int = 0, left_out: tuple[str, ...] = ()
 ) -> Sequences:
-    """Users of one theme each, who like its items and, after one dislike, stay away from another theme.
+    """Build users who like the items of one theme in catalogue order, so that the order can be learned.
 
-    A user begins with a view or two of another theme, half of them dislikes it; what follows is the
-    liked theme, in the order of the catalogue (so that order can be learned).
+    The first event of most users is a dislike of an item of another theme, which they avoid from then on.
     """
     rng = np.random.default_rng(seed)
     by_theme = {
@@ -138,3 +140,9 @@ def theme_world(
         ]
         everyone.append([event for event in start if event[0] not in chosen] + later)
     return histories(catalogue, *everyone)
+
+
+def explain(model: Recommender, past: Sequences, items: NDArray[np.int32]) -> Explanations:
+    """Explain lists of items [users, k] to users with these histories."""
+    scorer = model.scorer()
+    return ListExplainer(scorer)(past, scorer.user_vectors(past), items)

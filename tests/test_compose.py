@@ -1,4 +1,4 @@
-"""No Docker here: everything the compose file names is looked up where it would come from."""
+"""Check the Compose file and the Dockerfile without Docker: all names in them must exist at their source."""
 
 import importlib.resources
 import json
@@ -30,18 +30,25 @@ from tests.compose_file import (
     load_compose_file,
 )
 
-# Airflow writes its configuration file when it is imported: not into the person's own home.
+# Airflow writes its configuration file when it is imported, by default into the user's home folder.
 os.environ.setdefault("AIRFLOW_HOME", str(REPOSITORY / ".pytest_cache" / "airflow"))
 _TEXT = COMPOSE_FILE.read_text()
 _COMPOSE = load_compose_file()
 _SERVICES: dict[str, Any] = _COMPOSE["services"]
+_PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+_PYTHON: str = _PROJECT["tool"]["mypy"]["python_version"]
 _SECRET = re.compile(r"PASSWORD|SECRET|KEY|TOKEN")
 
 
 def _stages() -> dict[str, str]:
-    """Return the build stages of the Dockerfile and what each is built from."""
+    """Return the build stages of the Dockerfile, each with its base."""
     found = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE)
     return {stage: base for base, stage in found}
+
+
+def _stage_text(stage: str) -> str:
+    """Return the instructions of one build stage."""
+    return DOCKERFILE.read_text().partition(f" AS {stage}\n")[2].partition("\nFROM ")[0]
 
 
 def _environments() -> Iterator[tuple[str, str, str]]:
@@ -53,7 +60,7 @@ def _environments() -> Iterator[tuple[str, str, str]]:
 
 
 def _commands() -> Iterator[tuple[str, list[str]]]:
-    """Return each command and health check as words, commands inside `sh -c` too."""
+    """Yield each command and health check as words, also commands inside `sh -c`."""
     for service, definition in _SERVICES.items():
         check = definition.get("healthcheck", {}).get("test", [])
         for words in (definition.get("command"), check[1:]):
@@ -76,7 +83,7 @@ def test_file_follows_the_compose_specification() -> None:
     jsonschema.Draft202012Validator(schema).validate(_COMPOSE)
 
 
-def test_specification_catches_a_misspelt_key() -> None:
+def test_specification_rejects_a_misspelt_key() -> None:
     vendored = importlib.resources.files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json"
     broken = {"services": {"postgres": {"image": "x", "helthcheck": {}}}}
 
@@ -84,7 +91,7 @@ def test_specification_catches_a_misspelt_key() -> None:
         jsonschema.Draft202012Validator(json.loads(vendored.read_text())).validate(broken)
 
 
-def test_every_part_of_the_production_shape_is_there() -> None:
+def test_all_services_of_the_deployment_are_defined() -> None:
     assert set(_SERVICES) == {
         "postgres",
         "redis",
@@ -110,7 +117,7 @@ def test_every_build_target_is_a_stage_of_the_dockerfile() -> None:
             assert re.fullmatch(r"[\w./-]+:[\w.-]+", definition["image"]), f"{service} has no pinned tag"
 
 
-def test_dockerfile_copies_only_what_exists_and_the_build_context_lets_through() -> None:
+def test_dockerfile_copies_only_files_that_exist_and_are_in_the_build_context() -> None:
     ignore = (DOCKERFILE.with_name("Dockerfile.dockerignore")).read_text().split()
     copied = re.findall(r"^COPY (.+) \S+$", DOCKERFILE.read_text(), flags=re.MULTILINE)
     sources = {source for line in copied for source in line.split()}
@@ -121,24 +128,48 @@ def test_dockerfile_copies_only_what_exists_and_the_build_context_lets_through()
 
 
 def test_dockerfile_installs_extras_that_exist() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    project = _PROJECT["project"]
     named = re.findall(
         r"""['"]\.\[([\w,]+)(?:\$\{OBJECT_STORE:\+,\$OBJECT_STORE\})?\]['"]""", DOCKERFILE.read_text()
     )
-    assert len(named) == DOCKERFILE.read_text().count("RUN pip install")
+    assert len(named) == DOCKERFILE.read_text().count(".[") == 2
     stores = ["s3", "gcs", "azure"]
     assert "s3, gcs or azure" in COMPOSE_FILE.read_text()
     for extra in {extra for names in named for extra in names.split(",")}.union(stores):
         assert extra in project["optional-dependencies"]
 
 
-def test_images_have_the_python_that_the_versions_are_pinned_for() -> None:
-    mypy = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]
-
-    assert _stages()["base"].startswith(f"python:{mypy['python_version']}-")
+def test_images_have_the_python_version_of_the_pinned_packages() -> None:
+    assert _stages()["base"].startswith(f"python:{_PYTHON}-")
 
 
-def test_only_the_workers_carry_torch() -> None:
+def test_wheel_is_built_with_the_build_backend_of_the_project() -> None:
+    (backend,) = _PROJECT["build-system"]["requires"]
+    installed = re.search(r"^RUN pip install .* (\w+)$", _stage_text("wheel"), flags=re.MULTILINE)
+
+    assert installed is not None
+    assert backend.startswith(installed[1])
+
+
+@pytest.mark.parametrize("target", ["orchestration", "worker"])
+def test_images_install_the_wheel_and_contain_no_source_code(target: str) -> None:
+    text = _stage_text(target)
+
+    assert "--mount=type=bind,from=wheel,source=/wheels,target=/wheels" in text
+    assert "pip install --no-deps --force-reinstall /wheels/*.whl" in text
+    assert not re.search(r"COPY (sql|dags|plugins|recsys)\b", text)
+
+
+@pytest.mark.parametrize("folder", ["dags", "plugins"])
+def test_airflow_loads_dags_and_plugins_from_the_installed_package(folder: str) -> None:
+    packaged = _PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["sources"][folder]
+
+    found = dockerfile_environment()[f"AIRFLOW__CORE__{folder.upper()}_FOLDER"]
+
+    assert found == f"/usr/local/lib/python{_PYTHON}/site-packages/{packaged}"
+
+
+def test_only_worker_images_contain_torch() -> None:
     worker = {
         service for service, d in _SERVICES.items() if d.get("build", {}).get("target") in {"worker", "gpu"}
     }
@@ -155,7 +186,7 @@ def _setting(name: str) -> Any:
 
 
 def test_every_recsys_variable_is_a_setting() -> None:
-    passwords = {"RECSYS_DATABASE_PASSWORD"}  # read by the script that creates the roles
+    passwords = {"RECSYS_DATABASE_PASSWORD"}  # used by the script that creates the roles
     names = {name for _, name, _ in _environments() if name.startswith("RECSYS_")} - passwords
     assert "RECSYS_WAREHOUSE_URL" in names
     for name in names:
@@ -182,7 +213,7 @@ def test_every_airflow_variable_is_an_option_of_the_pinned_airflow() -> None:
         assert (section, option) in options, name
 
 
-def test_every_mlflow_variable_is_one_that_the_server_reads() -> None:
+def test_mlflow_server_knows_every_mlflow_variable() -> None:
     import mlflow.environment_variables
     from mlflow.cli import cli
 
@@ -193,7 +224,7 @@ def test_every_mlflow_variable_is_one_that_the_server_reads() -> None:
             assert name in read or hasattr(mlflow.environment_variables, name), name
 
 
-def test_every_airflow_command_is_one_of_the_pinned_airflow() -> None:
+def test_pinned_airflow_knows_every_airflow_command() -> None:
     from airflow.cli.cli_parser import get_parser
 
     parser = get_parser()
@@ -201,10 +232,10 @@ def test_every_airflow_command_is_one_of_the_pinned_airflow() -> None:
     commands += _script_commands("initialise.sh", "airflow")
     assert len(commands) >= 9
     for words in commands:
-        parser.parse_args(words[1:])  # ends the test run with SystemExit for a wrong one
+        parser.parse_args(words[1:])  # raises SystemExit for an unknown command
 
 
-def test_a_wrong_airflow_command_would_be_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_airflow_parser_rejects_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     from airflow.cli.cli_parser import get_parser
 
     with pytest.raises(SystemExit):
@@ -223,7 +254,7 @@ def test_every_recsys_command_exists() -> None:
         assert words[1] in known
 
 
-def test_mlflow_command_is_understood_by_the_pinned_mlflow() -> None:
+def test_pinned_mlflow_accepts_the_server_command() -> None:
     from mlflow.cli import cli
 
     words = _SERVICES["mlflow"]["command"]
@@ -231,7 +262,7 @@ def test_mlflow_command_is_understood_by_the_pinned_mlflow() -> None:
     cli.commands["server"].make_context("server", words[2:], resilient_parsing=False)
 
 
-def test_other_programs_are_known_and_python_one_liners_compile() -> None:
+def test_all_other_programs_are_known_and_python_code_compiles() -> None:
     known = {
         "airflow",
         "bash",
@@ -248,7 +279,7 @@ def test_other_programs_are_known_and_python_one_liners_compile() -> None:
             compile(words[2], service, "exec")
 
 
-def test_health_check_of_the_workers_names_a_real_celery_app() -> None:
+def test_health_check_of_the_workers_names_an_existing_celery_app() -> None:
     from airflow.providers.celery.executors.celery_executor import app
     from celery.bin.celery import celery
 
@@ -259,12 +290,12 @@ def test_health_check_of_the_workers_names_a_real_celery_app() -> None:
     assert words[3] in celery.commands
 
 
-def test_every_server_is_watched() -> None:
+def test_every_server_has_a_health_check() -> None:
     for service, definition in _SERVICES.items():
         assert service == "airflow-init" or "healthcheck" in definition, service
 
 
-def test_no_service_waits_for_the_health_of_one_that_has_no_health_check() -> None:
+def test_services_only_wait_for_the_health_of_services_with_a_health_check() -> None:
     for service, definition in _SERVICES.items():
         for other, how in definition.get("depends_on", {}).items():
             assert how["condition"] != "service_healthy" or "healthcheck" in _SERVICES[other], service
@@ -281,17 +312,17 @@ def test_every_volume_and_mounted_file_exists() -> None:
 
 
 @pytest.mark.parametrize("script", ["initialise.sh", "postgres/create-databases.sh"])
-def test_scripts_are_sound_shell(script: str) -> None:
+def test_shell_scripts_have_no_syntax_errors(script: str) -> None:
     subprocess.run(["bash", "-n", REPOSITORY / "docker" / script], check=True)
 
 
-def test_roles_that_the_warehouse_grants_rights_to_are_made_by_the_superuser() -> None:
+def test_superuser_creates_the_roles_to_which_the_warehouse_grants_rights() -> None:
     script = (REPOSITORY / "docker" / "postgres" / "create-databases.sh").read_text()
 
     assert set(re.findall(r"create role (\w+) nologin", script)) == {WRITER, PIPELINE, ANALYST}
 
 
-def test_initialisation_makes_the_pool_that_the_dags_use() -> None:
+def test_initialisation_creates_the_pool_that_the_dags_use() -> None:
     pools = [
         words[3:5] for words in _script_commands("initialise.sh", "airflow") if words[1:3] == ["pools", "set"]
     ]
@@ -299,7 +330,7 @@ def test_initialisation_makes_the_pool_that_the_dags_use() -> None:
     assert pools == [[MODEL_WRITER_POOL, "1"]]
 
 
-def test_workers_serve_exactly_the_queues_that_the_dags_use() -> None:
+def test_workers_serve_exactly_the_queues_of_the_dags() -> None:
     from airflow.configuration import conf
     from airflow.dag_processing.dagbag import DagBag
 
@@ -318,7 +349,7 @@ def test_workers_serve_exactly_the_queues_that_the_dags_use() -> None:
     assert served == {ours if queue == default else queue for queue in used}
 
 
-def test_broker_does_not_give_out_again_what_may_still_run() -> None:
+def test_broker_does_not_redeliver_tasks_that_may_still_run() -> None:
     from airflow.dag_processing.dagbag import DagBag
 
     name = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
@@ -336,12 +367,12 @@ def test_gpu_worker_reserves_nvidia_devices() -> None:
     assert device["capabilities"] == ["gpu"]
 
 
-def test_variables_are_filled_in_as_compose_does() -> None:
+def test_variables_are_interpolated_like_compose_does() -> None:
     text = "${GIVEN:-8} ${EMPTY:-default} ${UNSET} $${HOSTNAME}"
 
     assert interpolate(text, {"GIVEN": "1", "EMPTY": ""}) == "1 default  ${HOSTNAME}"
-    with pytest.raises(KeyError, match="PASSWORD: make one"):
-        interpolate("${PASSWORD:?make one}", {"PASSWORD": ""})
+    with pytest.raises(KeyError, match="PASSWORD: generate one"):
+        interpolate("${PASSWORD:?generate one}", {"PASSWORD": ""})
 
 
 def test_no_secret_has_a_default() -> None:
@@ -350,10 +381,10 @@ def test_no_secret_has_a_default() -> None:
     assert len(secrets) >= 9
     for variable in found:
         if variable["name"] in secrets:
-            assert variable["kind"] == "?", f"{variable[0]} must refuse to be empty"
+            assert variable["kind"] == "?", f"{variable[0]} must be required"
 
 
-def test_no_secret_is_written_down() -> None:
+def test_files_contain_no_secret() -> None:
     for service, name, value in _environments():
         holds_secret = _SECRET.search(name) and not name.endswith("_PASSWORDS_FILE")
         if holds_secret or ("://" in value and "@" in value):
@@ -361,7 +392,7 @@ def test_no_secret_is_written_down() -> None:
             assert "${" in value, f"{service}: {name}"
 
 
-def test_example_environment_lists_every_variable_and_gives_none_a_value() -> None:
+def test_example_environment_lists_every_variable_without_a_value() -> None:
     listed = dict(
         line.split("=", 1)
         for line in (REPOSITORY / ".env.example").read_text().splitlines()
@@ -372,7 +403,7 @@ def test_example_environment_lists_every_variable_and_gives_none_a_value() -> No
     assert not any(listed.values())
 
 
-def test_nothing_is_published_beyond_this_host_unless_asked() -> None:
+def test_ports_are_published_on_this_host_only_by_default() -> None:
     for service, definition in _SERVICES.items():
         for port in definition.get("ports", []):
             assert port.startswith("${PUBLISH_ADDRESS:-127.0.0.1}:"), service

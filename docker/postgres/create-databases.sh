@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run by the Postgres image when its data folder is empty: a database and a role for each of the three.
+# The Postgres image runs this when its data folder is empty. Creates a database and a role for each service.
 set -euo pipefail
 
 create_database() {
@@ -17,8 +17,8 @@ create_database airflow "$AIRFLOW_DATABASE_PASSWORD"
 create_database mlflow "$MLFLOW_DATABASE_PASSWORD"
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname recsys <<'SQL'
 create extension if not exists vector;
--- What applications, pipelines and people get their rights from: `recsys migrate` grants these, but the owner
--- of the tables may not create roles.
+-- Roles from which applications, pipelines and people inherit their rights. `recsys migrate` grants rights to
+-- them, but the owner of the tables may not create roles.
 create role recsys_writer nologin;
 create role recsys_pipeline nologin;
 create role recsys_analyst nologin;

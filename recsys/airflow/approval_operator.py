@@ -1,7 +1,4 @@
-"""The DAG task that waits for a person.
-
-Beside `recsys.airflow.tasks` the only module of the package that imports Airflow.
-"""
+"""The DAG task that asks a person."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,28 +7,28 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOper
 from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowSkipException
 
-from recsys import pipeline as stages
-from recsys.airflow.tasks import current_run
 from recsys.alerts import send_alert
-from recsys.errors import NothingToDoError
+from recsys.pipeline.references import Decided
+from recsys.promotion.approval import body, subject
+from recsys.promotion.decision import ASK
 from recsys.settings import load_settings
 
 AFTER_APPROVAL = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
-"""Of the task after it: runs whether or not a person was asked, and is skipped with the gate."""
+"""Trigger rule of the task after it, which runs whether or not a person was asked and skips with the gate."""
 
 
 class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]
-    """Asks a person when the gate wants it, and is skipped when it does not.
+    """Ask a person when the gate wants it; skipped when it does not.
 
-    Returns `{"answer", "by", "at"}`. A rejection skips nothing downstream, because the task that carries
-    out decisions records it; no answer in time is an answer too.
+    Returns the fields of `recsys.promotion.decision.Response`. A rejection skips nothing downstream, because
+    the next task records it; no answer in time counts as an answer too.
 
     Parameters
     ----------
     decided
-        What the task `gate` returned.
+        Output of the task `gate`.
     within
-        Longest wait for the answer; a shorter one in the settings counts.
+        Longest wait for the answer; a shorter one in the settings takes precedence.
     """
 
     template_fields = (*ApprovalOperator.template_fields, "decided")
@@ -49,14 +46,16 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]
         self.decided = decided
 
     def execute(self, context: Any) -> Any:
-        """Ask and wait; skipped when no person needs to be asked."""
-        try:
-            question = stages.approve(current_run(), self.decided)
-        except NothingToDoError as nothing:
-            raise AirflowSkipException(str(nothing)) from nothing
-        self.subject, self.body = question["subject"], question["body"]
+        """Ask and wait; skip when nobody needs to be asked."""
+        decided = Decided.model_validate(self.decided)
+        if decided.decision.action != ASK:
+            raise AirflowSkipException(
+                f"nobody needs to be asked: the gate's decision is {decided.decision.action}"
+            )
+        self.subject = subject(decided.version, decided.decision)
+        self.body = body(decided.decision, decided.links)
         where = self.generate_link_to_ui_from_context(context=context)
-        send_alert(load_settings(), f"A person is asked: {self.subject} {where}")
+        send_alert(load_settings(), f"Approval needed: {self.subject} {where}")
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:

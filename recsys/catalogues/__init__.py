@@ -1,1 +1,1 @@
-"""Adapters that turn public data sets and a user's own files into items and feedback."""
+"""Adapters that convert public data sets to items and feedback."""

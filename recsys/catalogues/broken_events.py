@@ -1,4 +1,4 @@
-"""Events with one thing wrong each, which a demo or a test mixes into real feedback."""
+"""Invalid events with one error each, for the demo and tests to mix into real feedback."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,16 @@ _FAR_FUTURE = 4_102_444_800  # 2100-01-01
 
 
 def broken_events(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
-    """Return events that ingest accepts and validation must put into quarantine.
+    """Return events that ingest accepts and validation must quarantine.
 
     Parameters
     ----------
     ratings
-        Sound ratings, the first and last of which are taken as patterns.
+        Valid ratings; the first and the last are the templates.
     """
     if not ratings:
         return []
-    pattern, latest = ratings[0].event(), ratings[-1].event()
+    first, last = ratings[0].event(), ratings[-1].event()
     changes: dict[str, dict[str, Any]] = {
         "unknown-item": {"item_id": "no-such-item"},
         "unknown-event-type": {"event_type": "teleported"},
@@ -30,5 +30,5 @@ def broken_events(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
         "comment-of-100-kB": {"event_type": "comment", "value": None, "comment": "很好看! 🎬 " * 6_500},
         "comment-of-control-characters": {"event_type": "comment", "value": None, "comment": "\x01\x02\x03"},
     }
-    broken = [latest | change | {"event_id": f"broken-{name}"} for name, change in changes.items()]
-    return [*broken, pattern | {"event_id": "broken-duplicate-of-another-event"}]
+    broken = [last | change | {"event_id": f"broken-{name}"} for name, change in changes.items()]
+    return [*broken, first | {"event_id": "broken-duplicate-of-another-event"}]

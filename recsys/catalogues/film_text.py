@@ -1,4 +1,4 @@
-"""Titles, years and genres of films as item text."""
+"""Convert titles, years and genres of films to item text."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Film:
 
     @classmethod
     def parse(cls, item_id: str, title: str, genres: list[str], year: str = "") -> "Film":
-        """Build a film from MovieLens' way of writing titles, such as `Matrix, The (1999)`."""
+        """Build a film from a title as MovieLens writes it, such as `Matrix, The (1999)`."""
         found = _YEAR.search(title)
         if found:
             title = title[: found.start()]
@@ -59,7 +59,7 @@ class Film:
 
 
 def natural_title(title: str) -> str:
-    """Return a title as people say it: `Matrix, The` is `The Matrix`."""
+    """Move a trailing article to the front: `Matrix, The` becomes `The Matrix`."""
     if two := _OTHER_TITLE.match(title):
         return f"{natural_title(two['title'])} ({natural_title(two['other'])})"
     match = _TRAILING_ARTICLE.match(title)

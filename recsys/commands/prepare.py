@@ -1,4 +1,4 @@
-"""Work that is done once at each start of the stack: `python -m recsys.commands.prepare STEP`."""
+"""Preparation steps at each start of the embedded stack: `python -m recsys.commands.prepare STEP`."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ _READ_COMMENT = """
 
 
 def migrate_warehouse() -> None:
-    """Bring the warehouse's schema and views up to date."""
+    """Migrate the warehouse and its analytics views to the newest version."""
     from recsys.warehouse.analytics import install_analytics
     from recsys.warehouse.engine import connect
     from recsys.warehouse.migrate import upgrade_warehouse
@@ -28,26 +28,26 @@ def migrate_warehouse() -> None:
 
 
 def migrate_airflow_database() -> None:
-    """Run `airflow db migrate` unless this database has seen it with this version: it takes many seconds."""
+    """Run `airflow db migrate`, which takes many seconds, unless this version has migrated this database."""
     url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("postgresql+psycopg2", "postgresql", 1)
-    mark = f"migrated by apache-airflow {version('apache-airflow')}"
+    comment = f"migrated by apache-airflow {version('apache-airflow')}"
     connection = psycopg2.connect(url)
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
             cursor.execute(_READ_COMMENT)
             found = cursor.fetchone()
-            if found is not None and found[0] == mark:
+            if found is not None and found[0] == comment:
                 return
             subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True)
             name = sql.Identifier(connection.info.dbname)
-            cursor.execute(sql.SQL("comment on database {} is {}").format(name, sql.Literal(mark)))
+            cursor.execute(sql.SQL("comment on database {} is {}").format(name, sql.Literal(comment)))
     finally:
         connection.close()
 
 
 def create_pools() -> None:
-    """Create the pool that lets one task at a time write models."""
+    """Create the pool that allows one task at a time to write models."""
     from recsys.local.airflow_client import AirflowClient
 
     with AirflowClient.for_home(load_settings().home) as airflow:

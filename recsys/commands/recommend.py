@@ -7,31 +7,32 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recsys.commands.engine import warehouse_engine
 from recsys.settings import load_settings
 
 
 def recommend(
-    user: Annotated[str, typer.Argument(metavar="USER", help="user id", show_default=False)],
-    k: Annotated[int, typer.Option(min=1, help="items to show")] = 10,
+    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)],
+    k: Annotated[int, typer.Option(min=1, help="Number of items to show.")] = 10,
     request: Annotated[
         str,
         typer.Option(
-            help="what the user asks for, in words: the champion ranks anew; default: the published list"
+            help="What the user asks for, in natural language. The champion ranks items for it. "
+            "Default: show the published list."
         ),
     ] = "",
 ) -> None:
-    """Show what a user is recommended, with titles, scores and reasons."""
+    """Show a user's recommendations with titles, scores and reasons."""
     from recsys.publishing.read import published_recommendations, requested_recommendations
-    from recsys.warehouse.engine import connect
 
     settings = load_settings()
-    engine = connect(settings.require_warehouse_url())
-    if request.strip():
-        found = requested_recommendations(engine, settings, user, request, k)
-        origin = f'for the request "{request}"'
-    else:
-        found = published_recommendations(engine, user, k)
-        origin = f"published {found.published_at:%Y-%m-%d %H:%M:%S %Z}"
+    with warehouse_engine(settings) as engine:
+        if request.strip():
+            found = requested_recommendations(engine, settings, user, request, k)
+            origin = f'for the request "{request}"'
+        else:
+            found = published_recommendations(engine, user, k)
+            origin = f"published {found.published_at:%Y-%m-%d %H:%M:%S %Z}"
     table = Table(
         title=f"{escape(user)}: version {escape(found.model_version)}, {escape(origin)}",
         title_justify="left",

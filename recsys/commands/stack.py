@@ -1,4 +1,4 @@
-"""The commands that start, show and stop the embedded stack: `recsys up`, `status`, `down`."""
+"""`recsys up`, `recsys status`, `recsys down`: start, show and stop the embedded stack."""
 
 from typing import Annotated
 
@@ -22,19 +22,20 @@ _COLOURS = {
     ComponentPhase.FAILED: "red",
 }
 
-_PORT = "default: last time's, the usual one, or any that is free."
+_PORT = "default: the last used port, the usual one, or any free port."
 
 
 def up(
     schedules: Annotated[
-        bool, typer.Option(help="Run DAGs on their schedules, or only by hand and when the champion changes.")
+        bool,
+        typer.Option(
+            help="Run DAGs on their schedules; otherwise only when triggered by a user or a new champion."
+        ),
     ] = True,
-    airflow_port: Annotated[
-        int | None, typer.Option(help=f"Insist on this port for Airflow; {_PORT}")
-    ] = None,
-    mlflow_port: Annotated[int | None, typer.Option(help=f"Insist on this port for MLflow; {_PORT}")] = None,
+    airflow_port: Annotated[int | None, typer.Option(help=f"Required port for Airflow; {_PORT}")] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help=f"Required port for MLflow; {_PORT}")] = None,
 ) -> None:
-    """Start Postgres, MLflow and Airflow on this machine, and say where to open them."""
+    """Start Postgres, MLflow and Airflow on this machine and print their addresses."""
     from recsys.local.packages import require_packages
 
     require_packages()
@@ -45,10 +46,12 @@ def up(
     before = stack_state(home)
     if before.supervisor_pid is not None:
         console.print(
-            "The stack is starting already." if before.phase is StackPhase.STARTING else "It is up already."
+            "The stack is already starting."
+            if before.phase is StackPhase.STARTING
+            else "The stack is already up."
         )
     elif before.phase is StackPhase.DEGRADED:
-        console.print("Ending what a killed stack has left behind.")
+        console.print("Stopping processes that a killed stack left running.")
     try:
         with StackProgress(console) as progress:
             state = start_stack(
@@ -60,14 +63,14 @@ def up(
             )
     except KeyboardInterrupt:
         stopped = stack_state(home).phase is StackPhase.STOPPED
-        ending = "everything that had been started has been stopped." if stopped else "the stack runs on."
-        console.print(f"[yellow]Interrupted:[/] {ending}")
+        outcome = "all components have been stopped." if stopped else "the stack is still running."
+        console.print(f"[yellow]Interrupted:[/] {outcome}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     print_addresses(state, console)
 
 
 def status() -> None:
-    """Show every component; exit code 0: healthy, 1: not, 3: stopped."""
+    """Show every component. Exit codes: 0 healthy, 1 not healthy, 3 stopped."""
     from recsys.local.stack import stack_state
 
     console = Console()
@@ -86,7 +89,7 @@ def status() -> None:
 
 
 def down() -> None:
-    """Stop every process of the stack; data, logs and ports are kept."""
+    """Stop every process of the stack. Data, logs and ports are kept."""
     from recsys.local.stack import stack_state, stop_stack
 
     console = Console()
@@ -97,16 +100,16 @@ def down() -> None:
         return
     with StackProgress(console, shown=before) as progress:
         progress.show(stop_stack(home, progress.show))
-    console.print("Stopped. Data are kept; `recsys up` starts it again.")
+    console.print("Stopped. The data is kept; `recsys up` starts the stack again.")
 
 
 class StackProgress:
-    """Shows the components while they change: a live table on a terminal, a line a change elsewhere.
+    """Progress display of the components: a live table on a terminal, otherwise one line per change.
 
     Parameters
     ----------
     shown
-        A state that is known already: only what differs from it is worth a line.
+        State that was displayed before; only differences from it are printed.
     """
 
     def __init__(self, console: Console, shown: StackState | None = None) -> None:
@@ -123,7 +126,7 @@ class StackProgress:
         self._live.stop()
 
     def show(self, state: StackState) -> None:
-        """Show a new state."""
+        """Display a new state."""
         if self._console.is_terminal:
             self._live.update(_table(state))
             return
@@ -131,11 +134,11 @@ class StackProgress:
             if self._shown.get(component.name) is not component.phase:
                 self._shown[component.name] = component.phase
                 if component.phase is not ComponentPhase.WAITING:
-                    self._console.print(f"{component.name}: {_described(component)}")
+                    self._console.print(f"{component.name}: {_description(component)}")
 
 
 def print_addresses(state: StackState, console: Console) -> None:
-    """Print where to open the stack and with which credentials."""
+    """Print the addresses of the stack and the credentials."""
     from recsys.local.home import StackHome
 
     home = StackHome(load_settings().home)
@@ -149,7 +152,7 @@ def print_addresses(state: StackState, console: Console) -> None:
         f"  Settings   {home.env_file}",
         f"  Logs       {home.logs}",
     ]
-    # Whole lines, however narrow the terminal: they are there to be copied.
+    # No line breaks on a narrow terminal: users copy these lines.
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
@@ -161,7 +164,7 @@ def _table(state: StackState) -> Table:
         colour = _COLOURS.get(component.phase, "dim")
         table.add_row(
             component.name,
-            f"[{colour}]{escape(_described(component))}[/]",
+            f"[{colour}]{escape(_description(component))}[/]",
             str(component.pid or ""),
             str(component.restarts or ""),
             escape(component.address),
@@ -170,7 +173,7 @@ def _table(state: StackState) -> Table:
     return table
 
 
-def _described(component: ComponentState) -> str:
+def _description(component: ComponentState) -> str:
     seconds = component.seconds_to_healthy
-    took = f" ({seconds:.0f} s)" if component.is_well and seconds is not None else ""
+    took = f" ({seconds:.0f} s)" if component.is_ready and seconds is not None else ""
     return f"{component.phase}{took}" + (f", {component.detail}" if component.detail else "")

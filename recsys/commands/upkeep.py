@@ -1,39 +1,65 @@
-"""`recsys after-restore` and `recsys rotate-keys`."""
+"""`recsys forget`, `recsys rotate-keys` and `recsys after-restore`."""
+
+from typing import Annotated
 
 import typer
 
+from recsys.commands.engine import warehouse_engine
+from recsys.settings import load_settings
 
-def after_restore() -> None:
-    """After restoring a dump: let new feedback follow the restored one, and grant roles their rights."""
-    from recsys.settings import load_settings
-    from recsys.upkeep.restore import continue_after_restore
-    from recsys.warehouse.engine import connect
 
-    engine = connect(load_settings().require_warehouse_url())
-    report = continue_after_restore(engine)
-    engine.dispose()
-    typer.echo(f"New feedback gets transaction ids from {report.first_new_id} on (offset {report.offset}).")
-    if report.rows_moved:
-        typer.echo(f"{report.rows_moved} rows written since the restore were moved to the next window.")
-    if report.roles_missing:
-        typer.echo(f"Roles that an administrator must make: {', '.join(report.roles_missing)}.")
+def forget(
+    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)],
+) -> None:
+    """Erase a user from tables, recommendations, vectors, snapshots and evaluations; print a receipt.
+
+    This cannot be undone. From now on no training uses the user's data. Models already trained on it are
+    replaced by the next full fine-tune. The receipt counts the removed rows and does not name the user.
+    """
+    from recsys.upkeep.erasure import erase_everywhere, request_erasure
+
+    settings = load_settings()
+    with warehouse_engine(settings) as engine:
+        request_id = request_erasure(engine, user)
+        receipts = {receipt.request_id: receipt for receipt in erase_everywhere(engine, settings)}
+    if request_id in receipts:
+        typer.echo(receipts[request_id].model_dump_json(indent=2))
+    else:
+        typer.echo(
+            "The user is removed from all tables, but the request is still open because a snapshot is being "
+            "written, a fine-tune keeps events on disk, or MLflow is unavailable. Housekeeping completes the "
+            "request within a day; running this command again may do it sooner."
+        )
 
 
 def rotate_keys() -> None:
-    """Give users new names outside the warehouse, from a new RECSYS_PSEUDONYM_KEY; pause the DAGs before.
+    """Replace the keyed hashes of all users after RECSYS_PSEUDONYM_KEY has changed.
 
-    Set the new key everywhere first. Snapshots, which have the old names, are removed, so nightly_training
-    has to run next.
+    Before you run it, pause the DAGs and set the new key on every machine. The command deletes all
+    snapshots, because they contain the old hashes. Run nightly_training afterwards.
     """
-    from recsys.settings import load_settings
     from recsys.upkeep.key_rotation import rotate_user_keys
-    from recsys.warehouse.engine import connect
 
     settings = load_settings()
-    engine = connect(settings.require_warehouse_url())
-    report = rotate_user_keys(engine, settings)
-    engine.dispose()
+    with warehouse_engine(settings) as engine:
+        report = rotate_user_keys(engine, settings)
     typer.echo(
-        f"{report.users} users have new names; {report.snapshots_removed} snapshots with the old ones were "
-        "removed. Run nightly_training next."
+        f"Gave {report.users} users new hashes and deleted {report.snapshots_removed} snapshots with old "
+        "hashes. Run nightly_training next."
     )
+
+
+def after_restore() -> None:
+    """Prepare a warehouse restored from a dump: continue its transaction ids and grant role privileges.
+
+    Run it once after pg_restore, before the DAGs start. Running it again changes nothing.
+    """
+    from recsys.upkeep.restore import continue_after_restore
+
+    with warehouse_engine(load_settings()) as engine:
+        report = continue_after_restore(engine)
+    typer.echo(f"New feedback gets transaction ids from {report.first_new_id} (offset {report.offset}).")
+    if report.rows_moved:
+        typer.echo(f"Moved {report.rows_moved} rows written since the restore to the next window.")
+    if report.roles_missing:
+        typer.echo(f"An administrator must create these roles: {', '.join(report.roles_missing)}.")

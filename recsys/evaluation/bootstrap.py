@@ -1,8 +1,8 @@
-"""Bootstrap over users: how far a mean would move with other users of the same kind.
+"""Bootstrap over users: confidence intervals of means and of paired differences.
 
-Users are drawn with replacement (Efron, 1979) within their stratum, intervals are percentiles. All
-columns share the draws, so that the difference of two columns is a paired comparison. Columns of
-different evaluations may not be compared this way, since their users differ.
+Users are drawn with replacement (Efron, 1979) within their stratum; intervals are percentiles. All columns
+share the draws, so the difference of two columns is a paired comparison. Columns of different evaluations
+must not be compared this way because their users differ.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-_CHUNK_DRAWS = 1 << 18  # keeps the weights of a chunk in the processor's cache
+POWER = 0.8
+"""Power of the smallest detectable difference, as in most planned experiments."""
+
+_CHUNK_DRAWS = 1 << 18  # the weights of a chunk fit into the processor's cache
 _EXACT_USERS = 500
 _WEIGHT_BITS = 16
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, or a difference of means, with the limits of its confidence interval.
+    """A mean, or a mean paired difference, with its confidence interval.
 
     Attributes
     ----------
     p_value
-        Two-sided, of the mean being 0; NaN where it was not asked for.
+        Two-sided, for the hypothesis that the mean is 0; NaN when unknown.
     detectable
-        Smallest true difference that would be found with the wanted power; NaN likewise.
+        Smallest true difference that would be found with probability `POWER`; NaN when unknown.
     """
 
     value: float
@@ -34,11 +37,6 @@ class Interval:
     high: float
     p_value: float = float("nan")
     detectable: float = float("nan")
-
-    @property
-    def difference(self) -> float:
-        """The value, by the name it has in a paired comparison."""
-        return self.value
 
 
 def bootstrap_means(
@@ -49,20 +47,20 @@ def bootstrap_means(
 ) -> NDArray[np.float64]:
     """Return [resamples, columns] means over users drawn with replacement.
 
-    Up to 500 users are drawn one by one. Of more users each gets a Poisson(1) number of draws, which
-    is what drawing one by one comes to for many users (Hanley and MacGibbon, 2006), at a tenth of the
-    time; columns are centred within strata, so that the number of draws in all does not matter.
+    Up to 500 users are drawn one by one. With more users, each gets a Poisson(1) number of draws: the same
+    distribution for many users (Hanley and MacGibbon, 2006) in a tenth of the time. Columns are centred
+    within strata, so the total number of draws does not matter.
 
     Parameters
     ----------
     values
-        [users, columns]; all columns are averaged with the same draws.
+        [users, columns]; all columns share the draws.
     resamples
-        How often to draw as many users as there are.
+        Number of resamples, each of as many users as there are.
     seed
         The same seed gives the same means.
     strata
-        [users] users are replaced by others of their stratum only; default: by anybody.
+        [users] stratum of each user; users are drawn within strata. Default: one stratum.
     """
     users = len(values)
     columns = np.ascontiguousarray(values, dtype=np.float64)
@@ -90,7 +88,7 @@ def _one_by_one(
     rows = max(1, _CHUNK_DRAWS // max(users, 1))
     for first in range(0, len(means), rows):
         count = min(rows, len(means) - first)
-        # How often each user is drawn in each resample: one bincount over draws shifted by row.
+        # Counts how often each resample draws each user: one bincount over draws shifted by row.
         draws = (generator.random((count, users)) * size).astype(np.int64) + start
         draws += np.arange(count)[:, None] * users
         weights = np.bincount(draws.ravel(), minlength=count * users).reshape(count, users)
@@ -118,7 +116,7 @@ def _poisson(
 
 
 def _poisson_table() -> NDArray[np.float32]:
-    """Return [2 ** 16] Poisson(1) numbers, as often as they are likely: a uniform index draws one."""
+    """Return [2 ** 16] Poisson(1) quantiles: a uniform random index draws a Poisson(1) number."""
     count = 1 << _WEIGHT_BITS
     chances = np.exp(-1) / np.cumprod(np.concatenate([[1.0], np.arange(1.0, 10.0)]))
     middle = (np.arange(count) + 0.5) / count
@@ -131,11 +129,10 @@ def mean_intervals(
     confidence: float,
     seed: int = 0,
     strata: NDArray[np.int64] | None = None,
-    power: float = 0.8,
 ) -> list[Interval]:
     """Return the mean of each column of `values` [users, columns] with its interval.
 
-    No users, or a column with NaN, gives NaN limits.
+    The limits are NaN without users and for a column with NaN.
     """
     if len(values) == 0:
         return [Interval(np.nan, np.nan, np.nan)] * values.shape[1]
@@ -145,7 +142,7 @@ def mean_intervals(
     below = ((means <= 0).sum(axis=0) + 1) / (resamples + 1)
     above = ((means >= 0).sum(axis=0) + 1) / (resamples + 1)
     p_values = np.where(np.isnan(lows), np.nan, np.minimum(1.0, 2 * np.minimum(below, above)))
-    detectable = minimum_detectable(means.std(axis=0), confidence, power)
+    detectable = minimum_detectable(means.std(axis=0), confidence)
     return [
         Interval(*(float(part) for part in parts))
         for parts in zip(values.mean(axis=0), lows, highs, p_values, detectable, strict=True)
@@ -159,38 +156,35 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
     strata: NDArray[np.int64] | None = None,
-    power: float = 0.8,
 ) -> Interval:
     """Return the mean of a - b over users with its interval.
 
     Parameters
     ----------
     a, b
-        [users] metric of the same users in the same order.
+        [users] a metric of the same users in the same order.
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"paired values must be two arrays [users], not {first.shape} and {second.shape}")
-    return mean_intervals((first - second)[:, None], resamples, confidence, seed, strata, power)[0]
+    return mean_intervals((first - second)[:, None], resamples, confidence, seed, strata)[0]
 
 
-def minimum_detectable(
-    standard_error: NDArray[np.float64], confidence: float, power: float
-) -> NDArray[np.float64]:
-    """Return the smallest true difference that a two-sided test finds with this power.
+def minimum_detectable(standard_error: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
+    """Return the smallest true difference that a two-sided test finds with probability `POWER`.
 
     Parameters
     ----------
     standard_error
-        Of the difference, any shape.
+        Standard error of the difference, any shape.
     """
-    return np.asarray(standard_error * (ndtri((1 + confidence) / 2) + ndtri(power)))
+    return np.asarray(standard_error * (ndtri((1 + confidence) / 2) + ndtri(POWER)))
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """Return p-values adjusted for being many (Holm, 1979): the chance of one false finding among them.
+    """Return p-values corrected for multiple testing by Holm's method (Holm, 1979).
 
-    NaN stays NaN and does not count.
+    NaN stays NaN and does not count as a test.
     """
     given = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(len(given), np.nan)

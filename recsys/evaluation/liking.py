@@ -1,18 +1,19 @@
-"""Does the liking head mean what it says: calibration and discrimination on held-out likes and dislikes."""
+"""Calibration and discrimination of the liking head on held-out likes and dislikes."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy.special import expit
 
+from recsys.evaluation.json_files import read_json, write_json
 from recsys.snapshot.sequences import Sequences
 
-FILE = "liking.json"
+_FILE = "liking.json"
 _BINS = 10
 _MAX_EVENTS = 20_000
 _BATCH = 512
@@ -20,28 +21,28 @@ _BATCH = 512
 
 @runtime_checkable
 class LikingModel(Protocol):
-    """What is asked of a recommender."""
+    """A model that predicts likes."""
 
     def liking(self, histories: Sequences, items: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Return [users] log odds that each likes the one item."""
+        """Return [users] log odds that each user likes the one item."""
         ...
 
 
 @dataclass(frozen=True)
 class Liking:
-    """How well the predicted probability of a like fits.
+    """How well the predicted probabilities of a like fit the outcomes.
 
     Attributes
     ----------
     events, liked_share
         Held-out likes and dislikes, and the share of likes.
     auc
-        Chance that a liked event scores above a disliked one; None without both.
+        Probability that a liked event scores above a disliked one; None without both.
     ece
-        Expected calibration error (Naeini et al., 2015): mean distance of prediction and outcome over
-        ten equally wide bins.
+        Expected calibration error (Naeini et al., 2015): mean distance between prediction and outcome over
+        ten bins of equal width.
     predicted, observed, counts
-        [bins] of the reliability plot; bins without events are not there.
+        [bins] of the reliability plot; empty bins are left out.
     """
 
     events: int
@@ -54,7 +55,7 @@ class Liking:
 
 
 def held_out_opinions(sequences: Sequences, since: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return positions of likes and dislikes from `since` (microseconds) on; a sample when there are many."""
+    """Return positions of likes and dislikes from `since` (microseconds) on; at most 20,000, sampled."""
     positions = np.flatnonzero((sequences.sentiment != 0) & (sequences.occurred_at >= since))
     if len(positions) > _MAX_EVENTS:
         positions = np.sort(np.random.default_rng(seed).choice(positions, _MAX_EVENTS, replace=False))
@@ -62,7 +63,7 @@ def held_out_opinions(sequences: Sequences, since: int, seed: int = 0) -> NDArra
 
 
 def evaluate_liking(model: LikingModel, sequences: Sequences, positions: NDArray[np.int64]) -> Liking | None:
-    """Predict each event's liking from what its user did before; None without events or with NaN."""
+    """Predict each like or dislike from the user's earlier events; None without events or with NaN."""
     if len(positions) == 0:
         return None
     logits = np.concatenate(
@@ -77,7 +78,7 @@ def evaluate_liking(model: LikingModel, sequences: Sequences, positions: NDArray
 
 
 def liking_quality(probability: NDArray[np.float64], liked: NDArray[np.bool_]) -> Liking:
-    """Compare predicted probabilities [events] with what happened [events]."""
+    """Compare predicted probabilities [events] with outcomes [events]."""
     bins = np.minimum((probability * _BINS).astype(np.int64), _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
     full = counts > 0
@@ -95,7 +96,7 @@ def liking_quality(probability: NDArray[np.float64], liked: NDArray[np.bool_]) -
 
 
 def area_under_curve(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float | None:
-    """Return the area under the ROC curve by ranks, ties counting half (Mann and Whitney, 1947)."""
+    """Return the area under the ROC curve by ranks; ties count half (Mann and Whitney, 1947)."""
     count, others = int(positive.sum()), int((~positive).sum())
     if count == 0 or others == 0:
         return None
@@ -103,24 +104,15 @@ def area_under_curve(score: NDArray[np.float64], positive: NDArray[np.bool_]) ->
     return float((ranks - count * (count + 1) / 2) / (count * others))
 
 
+_ADAPTER = TypeAdapter(dict[str, Liking])
+
+
 def save_liking(liking: dict[str, Liking], folder: Path) -> None:
     """Write `liking.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    values: dict[str, Any] = {name: vars(each) for name, each in liking.items()}
-    (folder / FILE).write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    write_json(folder / _FILE, _ADAPTER, liking)
 
 
 def load_liking(folder: Path) -> dict[str, Liking]:
-    """Read what `save_liking` wrote; empty when nothing was."""
-    path = folder / FILE
-    if not path.is_file():
-        return {}
-    read: dict[str, dict[str, Any]] = json.loads(path.read_text())
-    return {name: _liking(values) for name, values in read.items()}
-
-
-def _liking(values: dict[str, Any]) -> Liking:
-    parts: dict[str, Any] = {
-        key: tuple(part) if isinstance(part, list) else part for key, part in values.items()
-    }
-    return Liking(**parts)
+    """Read what `save_liking` wrote; empty when there is no file."""
+    path = folder / _FILE
+    return read_json(path, _ADAPTER) if path.is_file() else {}

@@ -1,38 +1,38 @@
-"""The outcome of an evaluation: metrics per user, from which every figure follows.
+"""The result of an evaluation: metrics per user, from which every figure is computed.
 
-It is saved under keyed hashes of users only.
+Saved files name users by their keyed hashes only.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from recsys.errors import EvaluationError
 from recsys.evaluation.bootstrap import Interval, mean_intervals, paired_bootstrap
+from recsys.evaluation.json_files import Number, read_json, write_json
 from recsys.evaluation.ranking.metrics import metric_names
 from recsys.settings import EvaluationSettings
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
-FORMAT_VERSION = 2
+_SUMMARY, _PER_USER = "summary.json", "per_user.parquet"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One mean over users with its interval, as stored in table `model_evaluations`."""
+    """A mean over users with its interval; a row of table `model_evaluations`."""
 
     scorer: str
     slice: str
     metric: str
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
     users: int
 
 
@@ -45,10 +45,10 @@ class SliceResult:
     user_keys
         [users] keyed hashes.
     cases
-        [users] how many cases the user's means are over.
+        [users] number of cases of the user.
     values
-        [users, scorers, metrics]; NaN for a scorer that failed and for metrics that were not asked for. What
-        a user's list is like (novelty, diversity) is the same in every slice that the user is in.
+        [users, scorers, metrics]; NaN for a scorer that failed and for metrics that were not computed.
+        Metrics of a user's list (novelty, diversity) are the same in all slices of the user.
     """
 
     user_keys: NDArray[np.object_]
@@ -58,26 +58,26 @@ class SliceResult:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Scorers compared on identical users, cases and candidates.
+    """Scorers compared on identical users, cases and catalogue.
 
     Attributes
     ----------
     k
-        Length of the list that is judged.
+        Length of the evaluated lists.
     scorers
         Names in the order of `SliceResult.values`.
     slices
-        Results by name of slice; users without cases in a slice are not in it.
+        Results by slice name; the first slice holds all cases. A slice holds only users with cases in it.
     coverage
-        Share of the available items that are in at least one user's top k, by scorer; NaN if it failed.
-    impossible
-        Why nothing could be compared; None when something was.
+        Share of the available items in at least one user's top k, by scorer; NaN for a scorer that failed.
     failures
-        Why a scorer has no metrics, by scorer.
+        Reason why a scorer has no metrics, by scorer.
     champion_version
-        Version that the candidate is compared with; promotion expects it to be champion still.
+        Version that the candidate is compared with; promotion requires that it is still champion.
     figures
         Means with intervals of every scorer, slice and metric.
+    impossible
+        Reason why no comparison was possible; None when there was one.
     """
 
     k: int
@@ -93,7 +93,7 @@ class Evaluation:
     def of_nothing(
         cls, k: int, scorers: tuple[str, ...], why: str, champion_version: str | None
     ) -> "Evaluation":
-        """Return the evaluation of a candidate that cannot be compared, with the reason."""
+        """Return an evaluation without users, for a candidate that cannot be compared."""
         empty = SliceResult(
             np.zeros(0, dtype=object),
             np.zeros(0, dtype=np.int64),
@@ -123,7 +123,7 @@ class Evaluation:
         return int(self.slices[self.main_slice].cases.sum())
 
     def per_user(self, scorer: str, metric: str, slice_name: str | None = None) -> NDArray[np.float64]:
-        """Return [users] a metric of a scorer, in the same order for all scorers."""
+        """Return [users] a scorer's metric; the order of users is the same for all scorers."""
         result = self.slices[slice_name or self.main_slice]
         return result.values[:, self.scorers.index(scorer), self.metrics.index(metric)]
 
@@ -141,9 +141,9 @@ class Evaluation:
         slice_name: str | None = None,
         shift: float = 0.0,
     ) -> Interval:
-        """Return scorer - other by paired bootstrap over users, stratified by how many cases they have.
+        """Return scorer - other by paired bootstrap over users, stratified by their number of cases.
 
-        `shift` is added to the difference, to ask whether it lies above -shift.
+        `shift` is added to the difference, to test whether the difference is above -shift.
         """
         return paired_bootstrap(
             self.per_user(scorer, metric, slice_name) + shift,
@@ -151,11 +151,10 @@ class Evaluation:
             settings.bootstrap_resamples,
             settings.confidence,
             strata=self._strata(slice_name),
-            power=settings.power,
         )
 
     def compare_all(self, scorer: str, other: str, settings: EvaluationSettings) -> dict[str, Interval]:
-        """Return scorer - other in every metric, with the same draws of users."""
+        """Return scorer - other in every metric; all metrics share the draws."""
         values = self.slices[self.main_slice].values
         difference = values[:, self.scorers.index(scorer)] - values[:, self.scorers.index(other)]
         intervals = mean_intervals(
@@ -163,7 +162,6 @@ class Evaluation:
             settings.bootstrap_resamples,
             settings.confidence,
             strata=self._strata(None),
-            power=settings.power,
         )
         return dict(zip(self.metrics, intervals, strict=True))
 
@@ -172,31 +170,6 @@ class Evaluation:
         if len(counts) == 0:
             return None
         return np.asarray(np.searchsorted(np.unique(np.quantile(counts, [1 / 3, 2 / 3])), counts))
-
-    def figure(self, scorer: str, metric: str) -> float:
-        """Return a figure of the main slice by name; NaN when there is none."""
-        for figure in self.figures:
-            if (figure.scorer, figure.metric, figure.slice) == (scorer, metric, self.main_slice):
-                return figure.value
-        return float("nan")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready summary without users."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "k": self.k,
-            "users": self.users,
-            "cases": self.cases,
-            "scorers": list(self.scorers),
-            "slices": list(self.slices),
-            "champion_version": self.champion_version,
-            "impossible": self.impossible,
-            "coverage": {name: _json_number(value) for name, value in self.coverage.items()},
-            "failures": self.failures,
-            "figures": [
-                {name: _json_number(value) for name, value in vars(figure).items()} for figure in self.figures
-            ],
-        }
 
     def save(self, folder: Path) -> Path:
         """Write `per_user.parquet` and `summary.json`, the latter last; return the folder."""
@@ -212,10 +185,20 @@ class Evaluation:
                 for position, metric in enumerate(self.metrics):
                     columns[f"{scorer}.{metric}"] = pa.array(result.values[:, number, position])
             parts.append(pa.table(columns))
-        pq.write_table(pa.concat_tables(parts), folder / "per_user.parquet", compression="zstd")
-        summary = folder / "summary.json.partial"
-        summary.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        summary.rename(folder / "summary.json")
+        pq.write_table(pa.concat_tables(parts), folder / _PER_USER, compression="zstd")
+        summary = _Summary(
+            k=self.k,
+            users=self.users,
+            cases=self.cases,
+            scorers=self.scorers,
+            slices=tuple(self.slices),
+            champion_version=self.champion_version,
+            impossible=self.impossible,
+            coverage=self.coverage,
+            failures=self.failures,
+            figures=self.figures,
+        )
+        write_json(folder / _SUMMARY, _ADAPTER, summary)
         return folder
 
     @classmethod
@@ -225,46 +208,49 @@ class Evaluation:
         Raises
         ------
         EvaluationError
-            When the folder holds no complete evaluation.
+            The folder holds no complete evaluation.
         """
+        summary = read_json(folder / _SUMMARY, _ADAPTER)
+        scorers, metrics = summary.scorers, metric_names(summary.k)
         try:
-            summary = json.loads((folder / "summary.json").read_text())
-            table = pq.read_table(folder / "per_user.parquet")
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise EvaluationError(
-                f"{folder} holds no complete evaluation ({error}); evaluate again"
-            ) from error
-        if summary["format_version"] != FORMAT_VERSION:
-            raise EvaluationError(
-                f"{folder} has format {summary['format_version']}, not {FORMAT_VERSION}; evaluate again"
-            )
-        scorers, metrics = tuple(summary["scorers"]), metric_names(summary["k"])
+            table = pq.read_table(folder / _PER_USER)
+            columns = [table[f"{scorer}.{metric}"].to_numpy() for scorer in scorers for metric in metrics]
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise EvaluationError(f"{folder / _PER_USER} cannot be read ({error}); evaluate again") from error
         names = np.asarray(table["slice"].to_pylist(), dtype=object)
         keys = np.asarray(table["user_key"].to_pylist(), dtype=object)
         counts = table["cases"].to_numpy()
-        columns = [table[f"{scorer}.{metric}"].to_numpy() for scorer in scorers for metric in metrics]
         values = np.stack(columns, axis=1).reshape(len(names), len(scorers), len(metrics))
         slices = {
             name: SliceResult(keys[names == name], counts[names == name], values[names == name])
-            for name in summary["slices"]
+            for name in summary.slices
         }
         return cls(
-            k=summary["k"],
+            k=summary.k,
             scorers=scorers,
             slices=slices,
-            coverage={name: _number(value) for name, value in summary["coverage"].items()},
-            failures=summary["failures"],
-            champion_version=summary["champion_version"],
-            impossible=summary["impossible"],
-            figures=tuple(
-                Figure(**{name: _number(value) for name, value in row.items()}) for row in summary["figures"]
-            ),
+            coverage=summary.coverage,
+            failures=summary.failures,
+            champion_version=summary.champion_version,
+            impossible=summary.impossible,
+            figures=summary.figures,
         )
 
 
-def _json_number(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+@dataclass(frozen=True)
+class _Summary:
+    """Contents of `summary.json`: an evaluation without its users."""
+
+    k: int
+    users: int
+    cases: int
+    scorers: tuple[str, ...]
+    slices: tuple[str, ...]
+    champion_version: str | None
+    impossible: str | None
+    coverage: dict[str, Number]
+    failures: dict[str, str]
+    figures: tuple[Figure, ...]
 
 
-def _number(value: Any) -> Any:
-    return float("nan") if value is None else value
+_ADAPTER = TypeAdapter(_Summary)

@@ -1,4 +1,4 @@
-"""Keep the figures of an evaluation where SQL can ask for them."""
+"""Store the figures of an evaluation in the warehouse, for SQL."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,12 @@ from recsys.warehouse.tables import model_evaluations
 def store_evaluation(
     engine: sa.Engine, run_key: str, evaluation: Evaluation, versions: Mapping[str, str | None]
 ) -> int:
-    """Write every figure into table `model_evaluations`; a retry overwrites its own rows.
+    """Write every figure to table `model_evaluations`; a retry overwrites its own rows.
 
     Parameters
     ----------
     versions
-        Model version by scorer; scorers that are not in it, such as baselines, have none.
+        Model version by scorer; other scorers, such as baselines, have none.
 
     Returns
     -------

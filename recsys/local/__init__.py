@@ -1,1 +1,1 @@
-"""The embedded stack for one machine: Postgres, MLflow and Airflow under one supervisor."""
+"""Embedded stack for one machine: Postgres, MLflow and Airflow under one supervisor."""

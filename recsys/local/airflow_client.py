@@ -1,4 +1,4 @@
-"""Airflow's public REST API, as far as the demo and the tests through the real scheduler need it."""
+"""Client for the parts of Airflow's public REST API that the demo needs."""
 
 import time
 from collections.abc import Callable
@@ -17,13 +17,14 @@ from recsys.local.state import StackState
 FINAL_RUN_STATES = frozenset({"success", "failed"})
 _POLL_SECONDS = 1.0
 _ANSWER_SECONDS = 120.0
-"""A machine that trains on all its cores answers late."""
+"""Long, because a machine that trains on all its cores responds slowly."""
 _PAGE = 100
+_LATEST_RUNS = 10
 
 
 @dataclass(frozen=True)
 class DagRun:
-    """One run of a DAG and the states of its tasks; a mapped task is named `task[index]`."""
+    """One DAG run and the states of its tasks; a mapped task is named `task[index]`."""
 
     dag_id: str
     run_id: str
@@ -36,32 +37,38 @@ class DagRun:
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """Seconds since the run started, or its duration when it has ended."""
         if self.started_at is None:
             return 0.0
         return ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds()
 
 
 class AirflowClient:
-    """Talks to an Airflow API server that uses SimpleAuthManager.
+    """Client of an Airflow API server that uses SimpleAuthManager.
 
     Parameters
     ----------
     url
-        For example `http://127.0.0.1:8080`.
+        Address of the server, for example `http://127.0.0.1:8080`.
     user, password
-        Of a person who may trigger DAGs.
+        Credentials of a user who may trigger DAGs.
     """
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
         self._credentials = {"username": user, "password": password}
-        # A loopback server is not behind the proxy that the environment may name.
+        # A loopback server is not behind a proxy that the environment may set.
         self._http = httpx.Client(base_url=url, timeout=_ANSWER_SECONDS, trust_env=False)
 
     @classmethod
     def for_home(cls, home: Path) -> Self:
-        """Return a client of the stack in a home folder."""
+        """Return a client of the stack in a home folder.
+
+        Raises
+        ------
+        StackError
+            No stack was started there.
+        """
         stack = StackHome(home)
         url = StackState.read(stack.state_file).airflow_url
         if not url:
@@ -82,17 +89,18 @@ class AirflowClient:
         self.close()
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Create a pool; one that exists keeps the slots that a person gave it."""
+        """Create a pool; an existing pool keeps its number of slots."""
         body = {"name": name, "slots": slots, "description": description}
         self._ask("POST", "/pools", accept=(201, 409), json=body)
 
-    def pool_slots(self, name: str) -> int:
-        """Return the number of tasks that a pool lets run at once."""
-        slots: int = self._ask("GET", f"/pools/{name}").json()["slots"]
-        return slots
-
     def wait_for_dag(self, dag_id: str, timeout: float = 120.0) -> None:
-        """Wait until a DAG file has been read; raise StackError with the import errors if it cannot be."""
+        """Wait until Airflow has loaded a DAG.
+
+        Raises
+        ------
+        StackError
+            The DAG is not loaded after `timeout` seconds; the message contains the import errors.
+        """
         deadline = time.monotonic() + timeout
         while self._ask("GET", f"/dags/{dag_id}", accept=(200, 404)).status_code != 200:
             if time.monotonic() > deadline:
@@ -103,30 +111,32 @@ class AirflowClient:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def unpause(self, dag_id: str) -> None:
-        """Let a DAG's runs start."""
-        self._ask("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-
-    def trigger_dag(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run by hand and return its id; `conf` holds values of the DAG's params."""
-        body = {"logical_date": None, "conf": conf or {}}
+    def trigger_dag(self, dag_id: str) -> str:
+        """Start a manual run and return its id."""
+        body: dict[str, Any] = {"logical_date": None, "conf": {}}
         return str(self._ask("POST", f"/dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
-        """Return one run with the states of its tasks."""
+        """Return a run with the states of its tasks."""
         found = self._ask("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()
         return _dag_run(found, self.task_states(dag_id, run_id))
 
-    def runs(self, dag_id: str, run_type: str | None = None, limit: int = 10) -> list[DagRun]:
+    def runs(self, dag_id: str, run_type: str | None = None) -> list[DagRun]:
         """Return the latest runs, newest first; `run_type` is manual, scheduled, asset_triggered, ..."""
-        params: dict[str, Any] = {"order_by": "-run_after", "limit": limit}
+        params: dict[str, Any] = {"order_by": "-run_after", "limit": _LATEST_RUNS}
         if run_type is not None:
             params["run_type"] = run_type
         found = self._ask("GET", f"/dags/{dag_id}/dagRuns", params=params).json()
         return [_dag_run(run) for run in found["dag_runs"]]
 
     def wait_for_asset_run(self, dag_id: str, since: datetime, timeout: float = 60.0) -> str:
-        """Wait for a run that an asset has triggered since a moment, and return the id of the newest one."""
+        """Wait for a run that an asset triggered after `since`, and return the id of the newest one.
+
+        Raises
+        ------
+        StackError
+            There is no such run after `timeout` seconds.
+        """
         deadline = time.monotonic() + timeout
         while True:
             for run in self.runs(dag_id, run_type="asset_triggered"):
@@ -137,7 +147,7 @@ class AirflowClient:
             time.sleep(_POLL_SECONDS)
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Return the state of each task of a run, in the order in which they started."""
+        """Return the state of each task of a run, in the order in which the tasks started."""
         return {_task_name(task): task["state"] or "none" for task in self._task_instances(dag_id, run_id)}
 
     def wait_for_run(
@@ -154,12 +164,12 @@ class AirflowClient:
         timeout
             Seconds.
         on_progress
-            Called with the run about once a second, and at its end.
+            Called with the run about once a second, and when it has ended.
 
         Raises
         ------
         StackError
-            When the run has not ended in time. A failed run is returned.
+            The run has not ended in time. A failed run is returned, not raised.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -175,30 +185,8 @@ class AirflowClient:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def question(self, dag_id: str, run_id: str, task_id: str, timeout: float = 120.0) -> dict[str, Any]:
-        """Wait until a task asks a person, and return what it asks: subject, body, options, ..."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
-        deadline = time.monotonic() + timeout
-        while self.task_states(dag_id, run_id).get(task_id) != "awaiting_input":
-            if time.monotonic() > deadline:
-                raise StackError(f"{task_id} of {dag_id} run {run_id} asks nothing after {timeout:.0f} s")
-            time.sleep(_POLL_SECONDS)
-        found: dict[str, Any] = self._ask("GET", path).json()
-        return found
-
-    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
-        """Answer the question of a task as the signed-in person."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
-        self._ask("PATCH", path, json={"chosen_options": [option]})
-
-    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
-        """Return the buttons of a task by name."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
-        found: dict[str, str | None] = self._ask("GET", path).json()["extra_links"]
-        return found
-
     def failed_logs(self, dag_id: str, run_id: str, lines: int = 60) -> str:
-        """Return the last log lines of the tasks that failed in a run."""
+        """Return the last log lines of the failed tasks of a run."""
         found = []
         for task in self._task_instances(dag_id, run_id):
             if task["state"] == "failed":
@@ -207,7 +195,7 @@ class AirflowClient:
         return "\n".join(found)
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1, map_index: int = -1) -> str:
-        """Return the log of one attempt of a task as plain text."""
+        """Return the log of one try of a task as plain text."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         params = {"map_index": map_index, "full_content": True}
         answer = self._ask("GET", path, params=params, headers={"Accept": "application/json"})
@@ -232,7 +220,7 @@ class AirflowClient:
                 answer = self._http.request(method, f"/api/v2{path}", **request)
         except httpx.TransportError as error:
             raise ServiceUnavailableError(
-                f"Airflow's API server at {self.url} does not answer ({error!r}); see `recsys status`"
+                f"Airflow's API server at {self.url} does not respond ({error!r}); see `recsys status`"
             ) from error
         if answer.status_code not in accept:
             raise StackError(f"Airflow answers {answer.status_code} to {method} {path}: {answer.text[:500]}")
@@ -241,7 +229,7 @@ class AirflowClient:
     def _log_in(self) -> None:
         answer = self._http.post("/auth/token", json=self._credentials)
         if answer.status_code != 201:
-            raise StackError(f"Airflow at {self.url} refuses our password: {answer.text[:200]}")
+            raise StackError(f"Airflow at {self.url} rejects the password: {answer.text[:200]}")
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
 
@@ -268,7 +256,7 @@ def _task_name(task: dict[str, Any]) -> str:
 
 
 def _log_line(entry: Any) -> str:
-    """Write one structured log entry as a line, its traceback below it."""
+    """Format a structured log entry as one line, followed by its traceback."""
     if isinstance(entry, str):
         return entry
     words = [str(entry.get("timestamp") or ""), str(entry.get("level") or "").upper(), str(entry["event"])]

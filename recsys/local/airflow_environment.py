@@ -1,19 +1,18 @@
-"""The environment that makes Airflow run as part of the embedded stack."""
+"""Environment variables that configure Airflow for the embedded stack."""
 
 import json
-import os
-from pathlib import Path
+from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from recsys.errors import StackError
 from recsys.local.home import StackHome
 from recsys.local.ports import LOOPBACK
+from recsys.resources import resource_folder
 
 CONNECTION_VARIABLE = "AIRFLOW_CONN_RECSYS_WAREHOUSE"
 
-# What a person may set otherwise before `recsys up`.
+# Users may override these in the environment of `recsys up`.
 _DEFAULTS = {
-    # LocalExecutor starts this many workers at once; one machine trains one model at a time.
+    # LocalExecutor starts this many worker processes; one machine trains one model at a time.
     "AIRFLOW__CORE__PARALLELISM": "4",
     "AIRFLOW__API__WORKERS": "1",
     "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
@@ -23,28 +22,31 @@ _DEFAULTS = {
 }
 
 
-def airflow_environment(home: StackHome, port: int, database_url: str, warehouse_url: str) -> dict[str, str]:
-    """Return the `AIRFLOW*` variables of every Airflow process of the stack.
+def airflow_environment(
+    home: StackHome, port: int, database_url: str, warehouse_url: str, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the `AIRFLOW*` variables that every Airflow process of the stack needs.
 
     Parameters
     ----------
     home
-        Where Airflow keeps its files.
+        Home folder of the stack, with Airflow's folder and secrets.
     port
         Loopback port of the API server.
     database_url
         SQLAlchemy URL of Airflow's metadata database.
     warehouse_url
-        SQLAlchemy URL behind the Airflow connection `recsys_warehouse`.
+        SQLAlchemy URL of the Airflow connection `recsys_warehouse`.
+    environment
+        Environment of `recsys up`, which overrides a few defaults.
     """
     secret = home.secrets()
-    repository = repository_folder()
     url = f"http://{LOOPBACK}:{port}"
     ours = {
         "AIRFLOW_HOME": str(home.airflow),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(repository / "dags"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(repository / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(resource_folder("dags")),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(resource_folder("plugins")),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
         "AIRFLOW__CORE__FERNET_KEY": secret.airflow_fernet_key,
@@ -68,12 +70,12 @@ def airflow_environment(home: StackHome, port: int, database_url: str, warehouse
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "false",
         CONNECTION_VARIABLE: connection_json(warehouse_url),
     }
-    defaults = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}
+    defaults = {name: environment.get(name, value) for name, value in _DEFAULTS.items()}
     return {**defaults, **ours}
 
 
 def connection_json(url: str) -> str:
-    """Turn a SQLAlchemy URL of Postgres into an Airflow connection; a socket folder becomes its host."""
+    """Convert a SQLAlchemy URL of Postgres to an Airflow connection; a socket folder becomes its host."""
     parts = urlsplit(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     connection = {
@@ -86,11 +88,3 @@ def connection_json(url: str) -> str:
         "extra": options,
     }
     return json.dumps({name: value for name, value in connection.items() if value})
-
-
-def repository_folder() -> Path:
-    """Return the checkout that this package is installed from, where `dags` and `plugins` lie."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / "dags").is_dir():
-        raise StackError(f"{folder} has no folder `dags`: run the stack from a checkout (`make install`)")
-    return folder

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know about one program of the stack."""
+"""Description of one program of the stack for the supervisor."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,30 +11,31 @@ def _always(_: datetime) -> bool:
 
 @dataclass(frozen=True)
 class Component:
-    """One program: how to start it, how to know that it is well, how to end it.
+    """One program: how to start it, check its health and stop it.
 
     Attributes
     ----------
     name
-        Also the name of its log file.
+        Name of the component and of its log file.
     command
-        Returns the command line; called before each start, so that it can prepare what the program needs.
+        Returns the command line. The supervisor calls it before each start, so it can also prepare files.
     environment
-        All its environment variables; the supervisor adds the stack's mark.
+        All environment variables of the program. The supervisor adds the variables that mark its processes.
     needs
         Names of components that must be healthy, or done, before this one starts.
     is_healthy
-        Whether the program, started at the given moment, does its job; may raise, may take seconds.
+        Returns whether the program works; gets the time at which it was started. It may raise and may take
+        seconds.
     once
-        It runs to its end once, and that is its job.
+        The program runs once and exits, like a migration; exit code 0 means it is done.
     stop_order
-        Components with a higher number are ended first.
+        Components with a higher number are stopped first.
     stop
-        Ends the program cleanly; default: SIGTERM to its group.
+        Stops the program cleanly; default: SIGTERM to its process group.
     start_seconds
-        How long it may take until it is healthy.
+        Seconds until a program that is not healthy has failed to start.
     address
-        What people connect to.
+        URL or path to which users connect.
     """
 
     name: str

@@ -1,10 +1,9 @@
-"""The programs of the embedded stack: Postgres, MLflow and Airflow on loopback ports."""
+"""Programs of the embedded stack: Postgres, MLflow and Airflow on loopback ports."""
 
 import json
-import os
 import sys
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,40 +21,47 @@ _HEALTH_TIMEOUT_SECONDS = 5.0
 
 
 def real_stack(
-    home: StackHome, *, schedules: bool, airflow_port: int | None = None, mlflow_port: int | None = None
+    home: StackHome,
+    environment: Mapping[str, str],
+    *,
+    schedules: bool,
+    airflow_port: int | None = None,
+    mlflow_port: int | None = None,
 ) -> tuple[list[Component], StackState]:
-    """Prepare the home folder and describe the components of the stack.
+    """Prepare the home folder and return the components of the stack and its initial state.
 
     Parameters
     ----------
     home
-        Gets secrets, ports and `recsys.env` when it has none.
+        Home folder. Secrets, ports and `recsys.env` are created when missing.
+    environment
+        Environment variables that the programs inherit. `RECSYS_WAREHOUSE_URL` and `RECSYS_PSEUDONYM_KEY`
+        replace the embedded warehouse and the generated key.
     schedules
-        False: DAGs run only by hand or by an asset.
+        False: DAGs run only when a user or an asset triggers them.
     airflow_port, mlflow_port
-        Insist on a port; default: the one used last time, the usual one, or any.
+        Required port; default: the port used last time, the usual one, or any free port.
 
     Raises
     ------
     StackError
-        When a port insisted on is taken.
+        A required port is in use.
     """
     secret = home.secrets()
     home.write_airflow_passwords()
     chosen = _choose_ports(home, {AIRFLOW: airflow_port, MLFLOW: mlflow_port})
     airflow_url, mlflow_url = (f"http://{ports.LOOPBACK}:{chosen[name]}" for name in (AIRFLOW, MLFLOW))
     postgres = PostgresServer(home.postgres_data, _POSTGRES_SETTINGS, home.log_file("postgres"))
-    # A person's own warehouse stands in for the embedded one.
-    warehouse_url = os.environ.get("RECSYS_WAREHOUSE_URL") or postgres.url(WAREHOUSE)
+    warehouse_url = environment.get("RECSYS_WAREHOUSE_URL") or postgres.url(WAREHOUSE)
     values = {
         "RECSYS_WAREHOUSE_URL": warehouse_url,
         "RECSYS_MLFLOW_TRACKING_URI": mlflow_url,
-        "RECSYS_PSEUDONYM_KEY": os.environ.get("RECSYS_PSEUDONYM_KEY") or secret.pseudonym_key,
+        "RECSYS_PSEUDONYM_KEY": environment.get("RECSYS_PSEUDONYM_KEY") or secret.pseudonym_key,
         "RECSYS_SCHEDULES": str(schedules).lower(),
     }
     home.write_env_file(values)
     common = {
-        **os.environ,
+        **environment,
         **values,
         "RECSYS_HOME": str(home.path),
         "MLFLOW_TRACKING_URI": mlflow_url,
@@ -63,15 +69,15 @@ def real_stack(
         "DO_NOT_TRACK": "true",
         "GIT_PYTHON_REFRESH": "quiet",
         "PYTHONUNBUFFERED": "1",
-        # Otherwise a process title is written over the environment, and with it over the stack's mark.
+        # Otherwise setproctitle overwrites the environment block, and the variables that mark our processes.
         "SPT_NOENV": "1",
     }
     airflow = {
         **common,
-        **airflow_environment(home, chosen[AIRFLOW], postgres.url(AIRFLOW), warehouse_url),
+        **airflow_environment(home, chosen[AIRFLOW], postgres.url(AIRFLOW), warehouse_url, environment),
     }
     components = [
-        _postgres(postgres),
+        _postgres(postgres, environment),
         _once("warehouse", ["-m", "recsys.commands.prepare", "warehouse"], common, ("postgres",)),
         _mlflow(home, postgres.url(MLFLOW), chosen[MLFLOW], mlflow_url, common),
         _once(
@@ -91,7 +97,7 @@ def real_stack(
     return components, state
 
 
-# For one person on one machine: little memory, few connections beyond what Airflow and MLflow hold open.
+# One user on one machine: little memory, and few connections beyond those of Airflow and MLflow.
 _POSTGRES_SETTINGS = {
     "shared_buffers": "128MB",
     "max_connections": "200",
@@ -101,29 +107,30 @@ _POSTGRES_SETTINGS = {
 }
 
 
-def _choose_ports(home: StackHome, asked: dict[str, int | None]) -> dict[str, int]:
+def _choose_ports(home: StackHome, required: dict[str, int | None]) -> dict[str, int]:
     usual = {AIRFLOW: USUAL_AIRFLOW_PORT, MLFLOW: USUAL_MLFLOW_PORT}
     remembered = home.remembered_ports()
     chosen: dict[str, int] = {}
-    for name, port in asked.items():
+    for name, port in required.items():
         if port is None:
             chosen[name] = ports.choose_port(remembered.get(name), usual[name])
         elif ports.is_free(port):
             chosen[name] = port
         else:
             raise StackError(
-                f"port {port} is in use by {ports.holder_of(port)}: end that, name another port with "
-                f"--{name}-port, or leave the option out to get a free one"
+                f"port {port} is in use by {ports.port_owner(port)}: stop it, choose another port with "
+                f"--{name}-port, or omit the option to get a free port"
             )
     home.remember_ports(chosen)
     return chosen
 
 
-def _postgres(server: PostgresServer) -> Component:
+def _postgres(server: PostgresServer, environment: Mapping[str, str]) -> Component:
     def command() -> Sequence[str]:
         server.prepare()
         return server.command()
 
+    # Start times of the servers in which the databases were created or found.
     databases_since: set[datetime] = set()
 
     def is_healthy(started_at: datetime) -> bool:
@@ -138,7 +145,7 @@ def _postgres(server: PostgresServer) -> Component:
     return Component(
         name="postgres",
         command=command,
-        environment=dict(os.environ),
+        environment=environment,
         is_healthy=is_healthy,
         stop_order=0,
         stop=server.stop,
@@ -158,13 +165,13 @@ def _once(name: str, words: Sequence[str], environment: dict[str, str], needs: t
 
 def _mlflow(home: StackHome, database: str, port: int, url: str, environment: dict[str, str]) -> Component:
     command = [
-        *(sys.executable, "-m", "recsys.local.mlflow_server", "--port", str(port)),
+        *(sys.executable, "-m", "recsys.commands.serve_mlflow", "--port", str(port)),
         *("--backend-store-uri", database, "--artifacts-destination", home.mlflow_artifacts.as_uri()),
     ]
     return Component(
         name="mlflow",
         command=lambda: command,
-        # Its job runners are for features of MLflow that we do not use, and cost processes and memory.
+        # We do not use the MLflow features that need job runners, and these cost processes and memory.
         environment={**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         needs=("postgres",),
         is_healthy=lambda _: _get(f"{url}/health") == b"OK",
@@ -187,22 +194,21 @@ def _airflow(environment: dict[str, str], url: str) -> list[Component]:
             address=url if name == "api-server" else "",
         )
 
-    def beats(job: str) -> Callable[[datetime], bool]:
+    def has_heartbeat(job: str) -> Callable[[datetime], bool]:
         def is_healthy(started_at: datetime) -> bool:
             found: dict[str, Any] = json.loads(_get(f"{url}/api/v2/monitor/health"))[job]
-            beat = found[f"latest_{job}_heartbeat"]
-            # The last heart-beat of the process before this one does not count.
-            return found["status"] == "healthy" and datetime.fromisoformat(beat) >= started_at
+            latest = datetime.fromisoformat(found[f"latest_{job}_heartbeat"])
+            # An older heartbeat is one of the previous process.
+            return found["status"] == "healthy" and latest >= started_at
 
         return is_healthy
 
-    # The API server reads task logs from the disk they share: no log servers, which would listen on all
-    # addresses.
+    # No log servers, because they would listen on all addresses: the API server reads the log files itself.
     return [
         service("api-server", is_healthy=lambda _: bool(_get(f"{url}/api/v2/version")), order=2),
-        service("scheduler", "--skip-serve-logs", is_healthy=beats("scheduler"), order=3),
-        service("dag-processor", is_healthy=beats("dag_processor"), order=3),
-        service("triggerer", "--skip-serve-logs", is_healthy=beats("triggerer"), order=3),
+        service("scheduler", "--skip-serve-logs", is_healthy=has_heartbeat("scheduler"), order=3),
+        service("dag-processor", is_healthy=has_heartbeat("dag_processor"), order=3),
+        service("triggerer", "--skip-serve-logs", is_healthy=has_heartbeat("triggerer"), order=3),
     ]
 
 

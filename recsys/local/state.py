@@ -1,4 +1,4 @@
-"""What the stack is doing now, as the supervisor writes it down and everybody else reads it."""
+"""State of the stack: the supervisor writes it to a file, all commands read it."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 
 class StackPhase(StrEnum):
-    """Where the whole stack is in its life."""
+    """Life-cycle phase of the whole stack."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -18,7 +18,7 @@ class StackPhase(StrEnum):
 
 
 class ComponentPhase(StrEnum):
-    """Where one component is in its life; `done` is for those that run once."""
+    """Life-cycle phase of one component; `done` is for components that run once."""
 
     WAITING = "waiting"
     STARTING = "starting"
@@ -31,7 +31,7 @@ class ComponentPhase(StrEnum):
 
 
 class ComponentState(BaseModel):
-    """One component."""
+    """State of one component."""
 
     name: str
     phase: ComponentPhase = ComponentPhase.WAITING
@@ -43,13 +43,13 @@ class ComponentState(BaseModel):
     detail: str = ""
 
     @property
-    def is_well(self) -> bool:
-        """Whether it does what it is for."""
+    def is_ready(self) -> bool:
+        """Whether the component is healthy, or done if it runs once."""
         return self.phase in (ComponentPhase.HEALTHY, ComponentPhase.DONE)
 
 
 class StackState(BaseModel):
-    """The stack: its phase, its components and where to find them. Holds no secrets."""
+    """State of the stack: phase, components and addresses. Contains no secrets."""
 
     phase: StackPhase
     message: str = ""
@@ -62,14 +62,14 @@ class StackState(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "StackState":
-        """Read the state file; none yet means stopped."""
+        """Read the state file; without a file the stack is stopped."""
         try:
             return cls.model_validate_json(path.read_text())
         except FileNotFoundError:
             return cls(phase=StackPhase.STOPPED)
 
     def write(self, path: Path) -> None:
-        """Replace the state file in one step, so that a reader never sees half of it."""
+        """Replace the state file atomically, so that no reader sees an incomplete one."""
         temporary = path.with_name(f".{path.name}.new")
         temporary.write_text(self.model_dump_json(indent=2))
         temporary.replace(path)

@@ -1,9 +1,5 @@
-"""The process that starts the components of a stack, restarts those that crash, and ends them all.
+"""Supervisor: starts the components of a stack, restarts those that crash, and stops them all."""
 
-`python -m recsys.local.supervisor --home FOLDER` is started detached by `recsys up`; it ends on SIGTERM.
-"""
-
-import argparse
 import contextlib
 import logging
 import os
@@ -22,7 +18,7 @@ from typing import IO, Any
 from recsys.errors import StackError
 from recsys.local.component import Component
 from recsys.local.home import StackHome
-from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, end_processes, marked_processes
+from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, marked_processes, stop_processes
 from recsys.local.state import ComponentPhase, ComponentState, StackPhase, StackState
 
 logger = logging.getLogger(__name__)
@@ -35,7 +31,7 @@ _LOG_LINES_IN_MESSAGE = 12
 
 
 class _Runner:
-    """One component, its process and its state."""
+    """One component with its process and its state."""
 
     def __init__(self, component: Component, log_file: Path) -> None:
         self.component = component
@@ -57,18 +53,20 @@ class _Runner:
 
 
 class Supervisor:
-    """Runs components until asked to stop.
+    """Runs components until it is asked to stop.
 
     Parameters
     ----------
     home
-        Where state and logs go; the caller holds its lock.
+        Home folder for state and logs; the caller holds its lock.
     components
-        In the order in which they are shown.
+        Components in the order in which they are displayed.
     state
-        Addresses that belong to the stack as a whole.
-    poll_seconds, health_seconds
-        How often processes and the health of those that are well are looked at.
+        Initial state with the addresses of the whole stack.
+    poll_seconds
+        Seconds between checks for processes that exited.
+    health_seconds
+        Seconds between health checks of a healthy component.
     """
 
     def __init__(
@@ -93,39 +91,39 @@ class Supervisor:
         self._written = ""
 
     def run(self, lock: IO[Any]) -> None:
-        """Start everything and watch it until SIGTERM or SIGINT, then end everything.
+        """Start all components and watch them until SIGTERM or SIGINT, then stop them.
 
-        It also ends when somebody removes the home folder: nobody could find it any more.
+        It also stops when the home folder is removed, because no command could find the stack any more.
 
         Parameters
         ----------
         lock
-            Of the home.
+            Lock of the home folder.
 
         Raises
         ------
         StackError
-            When a component cannot be started; everything has been ended by then.
+            A component cannot be started. All components are stopped before it is raised.
         """
         self.handle_signals()
         self._set_phase(StackPhase.STARTING)
         try:
             while not self._stop.is_set():
-                if not self.home.holds(lock):
-                    logger.error("%s was removed: ending everything", self.home.path)
-                    self._end_everything()
+                if not self.home.is_current(lock):
+                    logger.error("%s was removed: stopping all components", self.home.path)
+                    self._stop_all()
                     return
                 self._step()
                 self._stop.wait(self._poll_seconds)
         except Exception as error:
-            self._end_everything()
+            self._stop_all()
             self._set_phase(StackPhase.FAILED, str(error))
             raise
-        self._end_everything()
+        self._stop_all()
         self._set_phase(StackPhase.STOPPED)
 
     def handle_signals(self) -> None:
-        """End cleanly on SIGTERM and SIGINT; a closed terminal is no reason to end."""
+        """Stop cleanly on SIGTERM and SIGINT; ignore a closed terminal."""
 
         def request_stop(_number: int, _frame: FrameType | None) -> None:
             self._stop.set()
@@ -135,33 +133,33 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _step(self) -> None:
-        well = {runner.component.name for runner in self._runners if runner.state.is_well}
+        ready = {runner.component.name for runner in self._runners if runner.state.is_ready}
         for runner in self._runners:
             if runner.process is not None:
                 code = runner.process.poll()
                 if code is None:
-                    self._look_after(runner)
+                    self._check_health(runner)
                 else:
                     self._handle_exit(runner, code)
             elif runner.state.phase in (ComponentPhase.WAITING, ComponentPhase.RESTARTING):
                 due = time.monotonic() >= runner.start_not_before
-                if due and well.issuperset(runner.component.needs):
+                if due and ready.issuperset(runner.component.needs):
                     self._start(runner)
-        if all(runner.state.is_well for runner in self._runners):
+        if all(runner.state.is_ready for runner in self._runners):
             if self._state.seconds_to_healthy is None:
                 self._state.seconds_to_healthy = round(time.monotonic() - self._began, 1)
                 logger.info("healthy after %.1f s", self._state.seconds_to_healthy)
             self._set_phase(StackPhase.HEALTHY)
         elif self._state.seconds_to_healthy is not None:
-            ill = [runner.state.name for runner in self._runners if not runner.state.is_well]
-            self._set_phase(StackPhase.DEGRADED, f"not well: {', '.join(ill)}")
+            unhealthy = [runner.state.name for runner in self._runners if not runner.state.is_ready]
+            self._set_phase(StackPhase.DEGRADED, f"not healthy: {', '.join(unhealthy)}")
         self._write_state()
 
     def _start(self, runner: _Runner) -> None:
         component, log_file = runner.component, runner.state.log_file
         if log_file.exists() and log_file.stat().st_size > _LARGEST_LOG_BYTES:
             log_file.replace(log_file.with_suffix(".log.1"))
-        mark = {STACK_VARIABLE: self.stack_id, COMPONENT_VARIABLE: component.name}
+        marks = {STACK_VARIABLE: self.stack_id, COMPONENT_VARIABLE: component.name}
         command = list(component.command())
         runner.started, runner.started_at = time.monotonic(), datetime.now(UTC)
         with log_file.open("ab") as log:
@@ -170,7 +168,7 @@ class Supervisor:
             runner.process = subprocess.Popen(
                 command,
                 cwd=self.home.path,
-                env={**component.environment, **mark},
+                env={**component.environment, **marks},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -181,8 +179,8 @@ class Supervisor:
         runner.state.detail = ""
         runner.check, runner.next_check = None, 0.0
 
-    def _look_after(self, runner: _Runner) -> None:
-        """Take in the last health check and begin the next; checks run beside, they may take seconds."""
+    def _check_health(self, runner: _Runner) -> None:
+        """Evaluate the last health check and start the next one in a thread, because it may take seconds."""
         if runner.component.once:
             return
         now = time.monotonic()
@@ -198,13 +196,17 @@ class Supervisor:
                     runner.back_off = 1.0
                 runner.state.phase = ComponentPhase.HEALTHY
             elif phase is ComponentPhase.HEALTHY:
-                logger.warning("%s does not answer well", runner.component.name)
+                logger.warning("%s is not healthy any more", runner.component.name)
                 runner.state.phase = ComponentPhase.UNHEALTHY
             runner.next_check = now + (self._health_seconds if healthy else min(0.3, self._health_seconds))
         if runner.check is None and now >= runner.next_check:
             runner.check = self._checks.submit(runner.component.is_healthy, runner.started_at)
-        late = now - runner.started > runner.component.start_seconds
-        if late and runner.state.phase is ComponentPhase.STARTING and self._state.seconds_to_healthy is None:
+        is_late = now - runner.started > runner.component.start_seconds
+        if (
+            is_late
+            and runner.state.phase is ComponentPhase.STARTING
+            and self._state.seconds_to_healthy is None
+        ):
             runner.state.phase = ComponentPhase.FAILED
             raise StackError(
                 f"{runner.component.name} is not healthy after {runner.component.start_seconds:.0f} s; "
@@ -214,20 +216,20 @@ class Supervisor:
     def _handle_exit(self, runner: _Runner, code: int) -> None:
         component, runner.process = runner.component, None
         runner.state.pid = None
-        end_processes(lambda: marked_processes(self.stack_id, component.name), grace_seconds=0)
+        stop_processes(lambda: marked_processes(self.stack_id, component.name), grace_seconds=0)
         if component.once and code == 0:
             runner.state.phase = ComponentPhase.DONE
             runner.state.seconds_to_healthy = round(time.monotonic() - runner.started, 1)
             logger.info("%s is done", component.name)
             return
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        logger.error("%s ended with %s", component.name, how)
-        runner.state.detail = f"ended with {how}"
+        reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        logger.error("%s ended with %s", component.name, reason)
+        runner.state.detail = f"ended with {reason}"
         still_starting = self._state.seconds_to_healthy is None
         if component.once or (still_starting and runner.state.restarts >= 1):
             runner.state.phase = ComponentPhase.FAILED
             raise StackError(
-                f"{component.name} ended with {how}; {runner.state.log_file} ends with:\n"
+                f"{component.name} ended with {reason}; {runner.state.log_file} ends with:\n"
                 f"{runner.last_log_lines()}"
             )
         runner.state.phase = ComponentPhase.RESTARTING
@@ -235,24 +237,24 @@ class Supervisor:
         runner.start_not_before = time.monotonic() + runner.back_off
         runner.back_off = min(2 * runner.back_off, _LONGEST_BACK_OFF_SECONDS)
 
-    def _end_everything(self) -> None:
+    def _stop_all(self) -> None:
         self._set_phase(StackPhase.STOPPING)
         self._checks.shutdown(wait=False, cancel_futures=True)
         with_own_stop = [runner for runner in self._runners if runner.component.stop is not None]
         for order in sorted({runner.component.stop_order for runner in self._runners}, reverse=True):
-            wave = [r for r in self._runners if r.component.stop_order == order and r not in with_own_stop]
-            _end_groups([runner.process for runner in wave if runner.process is not None])
-            for runner in wave:
+            group = [r for r in self._runners if r.component.stop_order == order and r not in with_own_stop]
+            _stop_process_groups([runner.process for runner in group if runner.process is not None])
+            for runner in group:
                 self._mark_stopped(runner)
-        spare = {runner.component.name for runner in with_own_stop}
-        killed = end_processes(lambda: marked_processes(self.stack_id, spare=spare), grace_seconds=0)
+        exclude = {runner.component.name for runner in with_own_stop}
+        killed = stop_processes(lambda: marked_processes(self.stack_id, exclude=exclude), grace_seconds=0)
         if killed:
-            logger.info("killed %d processes that had left their group or did not listen", killed)
+            logger.info("killed %d processes that had left their group or ignored SIGTERM", killed)
         for runner in with_own_stop:
             if runner.component.stop is not None:
                 runner.component.stop()
             self._mark_stopped(runner)
-        end_processes(lambda: marked_processes(self.stack_id), grace_seconds=0)
+        stop_processes(lambda: marked_processes(self.stack_id), grace_seconds=0)
 
     def _mark_stopped(self, runner: _Runner) -> None:
         if runner.process is not None:
@@ -275,8 +277,8 @@ class Supervisor:
                 self._written = now
 
 
-def _end_groups(leaders: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End process groups together: SIGTERM, a moment of grace, SIGKILL for who is left."""
+def _stop_process_groups(leaders: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Stop process groups together: SIGTERM, and SIGKILL after the grace period."""
     for leader in leaders:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, signal.SIGTERM)
@@ -289,7 +291,7 @@ def _end_groups(leaders: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def supervise(home: StackHome, make_supervisor: Callable[[], Supervisor]) -> int:
-    """Run a supervisor unless this home has one already; return the exit code of the process."""
+    """Run a supervisor unless this home folder has one already; return the exit code of the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     home.create()
     lock = home.lock()
@@ -307,31 +309,3 @@ def supervise(home: StackHome, make_supervisor: Callable[[], Supervisor]) -> int
                 failed.write(home.state_file)
             return 1
     return 0
-
-
-def main() -> int:
-    """Entry point of the supervisor process of the real stack."""
-    parser = argparse.ArgumentParser(prog="python -m recsys.local.supervisor", description=__doc__)
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--no-schedules", action="store_true")
-    parser.add_argument("--airflow-port", type=int)
-    parser.add_argument("--mlflow-port", type=int)
-    options = parser.parse_args()
-    from recsys.local.components import real_stack
-
-    home = StackHome(options.home)
-
-    def make_supervisor() -> Supervisor:
-        components, state = real_stack(
-            home,
-            schedules=not options.no_schedules,
-            airflow_port=options.airflow_port,
-            mlflow_port=options.mlflow_port,
-        )
-        return Supervisor(home, components, state)
-
-    return supervise(home, make_supervisor)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

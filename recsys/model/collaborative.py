@@ -2,7 +2,7 @@
 
 EASE (Steck, 2019, "Embarrassingly Shallow Autoencoders for Sparse Data") is the item-to-item matrix
 that best reconstructs what users consumed, with a zero diagonal and a quadratic penalty. One matrix
-inversion fits it; it is hard to beat on warm items and says nothing about new ones.
+inversion fits it. It is hard to beat on warm items and knows nothing about new ones.
 """
 
 import logging
@@ -20,22 +20,25 @@ from recsys.snapshot.sequences import Sequences, parts_of
 _log = logging.getLogger(__name__)
 
 DISLIKE_SIGN = -0.5
-"""What a disliked or low-rated item counts in a history: it pushes its neighbours down."""
+"""Weight of a disliked or low-rated item in a history: it lowers the scores of its neighbours."""
+NEIGHBOURS = 300
+"""Weights that a recommender keeps for each item. Keeping all would make the matrix dense: 12,000 items
+would take half a gigabyte in every checkpoint."""
 _BLOCK_ITEMS = 512
 
 
 def fit_memory_bytes(n_items: int) -> int:
-    """Peak memory of fitting EASE: the Gram matrix and its inverse in float32, with one work copy."""
+    """Return the peak memory of fitting EASE in bytes: Gram matrix, inverse and a work copy, in float32."""
     return 3 * 4 * n_items * n_items
 
 
 def interaction_matrix(
     histories: Sequences, n_items: int, *, negative: float = 0.0, max_events: int | None = None
 ) -> scipy.sparse.csr_matrix:
-    """Build the sparse [users, items] matrix: 1 for consumed, `negative` for disliked items.
+    """Build the sparse matrix [users, items]: 1 for consumed and `negative` for disliked items.
 
-    An item met more than once counts once, with its latest sentiment. With `max_events` only the
-    latest events of a user are read.
+    An item with several events counts once, with its latest sentiment. `max_events` limits the events of
+    each user to the latest ones.
     """
     users = len(histories.offsets) - 1
     lengths = np.diff(histories.offsets)
@@ -47,7 +50,7 @@ def interaction_matrix(
         keep &= np.arange(histories.offsets[0], histories.offsets[-1]) >= ends - max_events
     values = np.where(histories.sentiment < 0, negative, 1.0).astype(np.float32)
     rows, columns, values = rows[keep], columns[keep], values[keep]
-    # np.unique keeps the first of equal keys; reversed, that is the latest event.
+    # np.unique keeps the first of equal keys; in reversed order that is the latest event.
     _, latest = np.unique((rows * n_items + columns)[::-1], return_index=True)
     chosen = len(rows) - 1 - latest
     matrix = scipy.sparse.csr_matrix(
@@ -58,7 +61,7 @@ def interaction_matrix(
 
 
 def _gram_matrix(parts: Sequence[Sequences], n_items: int) -> NDArray[np.float32]:
-    """Return [items, items]: how many users consumed both."""
+    """Return how many users consumed both items, [items, items]."""
     gram = np.zeros((n_items, n_items), dtype=np.float32)
     for part in parts:
         _add_blocks(gram, _co_occurrences(part, n_items))
@@ -71,25 +74,25 @@ def _co_occurrences(histories: Sequences, n_items: int) -> scipy.sparse.csr_matr
 
 
 def _add_blocks(dense: NDArray[np.float32], added: scipy.sparse.csr_matrix) -> None:
-    for start in range(0, len(dense), _BLOCK_ITEMS):  # no second dense matrix of all items
+    for start in range(0, len(dense), _BLOCK_ITEMS):  # avoids a second dense matrix of all items
         dense[start : start + _BLOCK_ITEMS] += added[start : start + _BLOCK_ITEMS].toarray()
 
 
 @dataclass(frozen=True)
 class CoOccurrences:
-    """How many users consumed both of two items: all that EASE has to know of the feedback.
+    """Number of users who consumed both of two items; EASE needs nothing else from the feedback.
 
     Attributes
     ----------
     counts
-        [items, items] upper triangle with the diagonal, which is how many users consumed an item.
+        [items, items] upper triangle. The diagonal is the number of users who consumed the item.
     """
 
     counts: scipy.sparse.csr_matrix
 
     @classmethod
     def of(cls, gram: NDArray[np.float32]) -> "CoOccurrences":
-        """Take the upper triangle of a symmetric matrix [items, items], block by block."""
+        """Build the counts from a symmetric matrix [items, items]."""
         blocks = [
             scipy.sparse.csr_matrix(np.triu(gram[start : start + _BLOCK_ITEMS], start))
             for start in range(0, len(gram), _BLOCK_ITEMS)
@@ -97,7 +100,7 @@ class CoOccurrences:
         return cls(scipy.sparse.vstack(blocks, format="csr"))
 
     def changed(self, before: Sequences, after: Sequences) -> "CoOccurrences":
-        """Return the counts after the events of some users, the same in both, became `after`."""
+        """Return the counts after some users' events changed from `before` to `after`."""
         n_items = self.counts.shape[0]
         change = _co_occurrences(after, n_items) - _co_occurrences(before, n_items)
         counts = (self.counts + scipy.sparse.triu(change, format="csr")).maximum(0).tocsr()
@@ -105,7 +108,7 @@ class CoOccurrences:
         return CoOccurrences(counts.astype(np.float32))
 
     def aligned(self, positions: NDArray[np.int64], n_items: int) -> "CoOccurrences":
-        """Move item i to `positions[i]` in a catalogue of `n_items`; a negative position drops it."""
+        """Move item i to `positions[i]` in a catalogue of `n_items`; a negative position drops the item."""
         moved = _moved(self.counts, positions, n_items).tocoo()
         rows, columns = np.minimum(moved.row, moved.col), np.maximum(moved.row, moved.col)
         return CoOccurrences(scipy.sparse.csr_matrix((moved.data, (rows, columns)), shape=moved.shape))
@@ -131,12 +134,21 @@ def _moved(
 
 @dataclass(frozen=True)
 class EASE:
-    """Item-to-item weights; `weights[i, j]` is what having consumed i adds to the score of j."""
+    """Item-to-item weights of collaborative filtering.
+
+    Attributes
+    ----------
+    weights
+        [items, items] `weights[i, j]` is what having consumed i adds to the score of j.
+    negative
+        Weight of a disliked item in a history.
+    co_occurrences
+        The counts that the weights were solved from. None if the weights are never updated.
+    """
 
     weights: scipy.sparse.csr_matrix
     negative: float = 1.0
     co_occurrences: CoOccurrences | None = None
-    """What it was solved from; None where it is only asked, never updated."""
 
     @classmethod
     def fit(
@@ -155,25 +167,25 @@ class EASE:
         Parameters
         ----------
         sequences
-            Training events, whole or some users at a time; their item indices are below `n_items`.
+            Training events of all users, or parts with some of the users; item indices are below `n_items`.
         n_items
             Size of the catalogue.
         regularisation
-            The quadratic penalty, lambda of the paper.
+            The quadratic penalty, lambda in the paper.
         neighbours
-            Keep only this many weights of the greatest magnitude for each item; all when None.
+            Number of weights to keep for each item, those with the greatest magnitude; None keeps all.
         negative
-            What a disliked item counts when scoring. As a baseline 1 is strongest on ML-100K: there a
-            low rating is interest too. Below 0, a dislike pushes its like down.
+            Weight of a disliked item when scoring. As a baseline 1 is best on ML-100K, where a low rating
+            also shows interest. Below 0, a dislike lowers the scores of similar items.
         keep_counts
-            Keep what an update starts from, `co_occurrences`.
+            Keep `co_occurrences`, so that `updated` works.
         max_memory_bytes
-            Refuse, before it is spent, to use more than this.
+            Limit of the memory, checked before any is allocated.
 
         Raises
         ------
         ConfigurationError
-            When the catalogue is too large for the closed form.
+            The catalogue is too large for the closed form, or the penalty is not above 0.
         """
         needed = fit_memory_bytes(n_items)
         if needed > max_memory_bytes:
@@ -191,10 +203,10 @@ class EASE:
     def updated(
         self, before: Sequences, after: Sequences, regularisation: float, *, neighbours: int | None = None
     ) -> "EASE":
-        """Return the weights after the events of some users, the same in both, became `after`.
+        """Return the weights after some users' events changed from `before` to `after`.
 
-        Without `co_occurrences` there is nothing to update from, and the weights stay; also when the counts
-        do not fit together, because `before` was never counted (someone gave consent since, say).
+        The weights stay as they are without `co_occurrences`, and when the counts are inconsistent because
+        `before` was never counted, for example because a user gave consent later.
         """
         if self.co_occurrences is None:
             return self
@@ -202,7 +214,7 @@ class EASE:
         try:
             weights = _solve(counts.gram(), regularisation, neighbours)
         except scipy.linalg.LinAlgError as error:
-            _log.warning("collaborative filtering stays as it is until the next full fine-tune: %s", error)
+            _log.warning("collaborative filtering is not updated until the next full fine-tune: %s", error)
             return self
         return EASE(weights, self.negative, counts)
 
@@ -217,7 +229,7 @@ class EASE:
         return np.asarray((matrix @ self.weights).todense(), dtype=np.float32)
 
     def aligned(self, positions: NDArray[np.int64], n_items: int) -> "EASE":
-        """Move item i to `positions[i]` in a catalogue of `n_items`; a negative position drops it."""
+        """Move item i to `positions[i]` in a catalogue of `n_items`; a negative position drops the item."""
         counts = self.co_occurrences
         return replace(
             self,
@@ -229,7 +241,7 @@ class EASE:
 def _solve(
     gram: NDArray[np.float32], regularisation: float, neighbours: int | None
 ) -> scipy.sparse.csr_matrix:
-    """Return the weights [items, items] for the Gram matrix [items, items], whose memory is used."""
+    """Solve for the weights [items, items]; overwrites the Gram matrix [items, items]."""
     n_items = len(gram)
     seen = np.flatnonzero(gram.diagonal() > 0)
     if len(seen) == 0:
@@ -253,13 +265,13 @@ def _solve(
 
 @dataclass(frozen=True)
 class Popularity:
-    """The logarithm of how often an item was consumed: the prior for users nothing is known of."""
+    """Logarithm of how often an item was consumed: the prior for users without history."""
 
     counts: NDArray[np.float32]
 
     @classmethod
     def fit(cls, sequences: Sequences | Sequence[Sequences], n_items: int) -> "Popularity":
-        """Count the non-negative events of each item; they may come whole or some users at a time."""
+        """Count the non-negative events of each item, of all users or of parts with some of the users."""
         counts = np.zeros(n_items, dtype=np.int64)
         for part in parts_of(sequences):
             wanted = part.item_index[(part.sentiment >= 0) & (part.item_index >= 0)]

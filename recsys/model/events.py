@@ -1,4 +1,4 @@
-"""Users' events as padded tensors: the input of the user encoder."""
+"""Batches of users' events as padded tensors, the input of the user encoder."""
 
 from dataclasses import dataclass, fields
 
@@ -7,43 +7,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.model.transfer import to_device
+from recsys.model.device import to_device
 from recsys.snapshot.sequences import Sequences
 
 GAP_BUCKETS = 32
-"""Buckets of the time since a user's previous event: powers of two of seconds; 0: none or the same second."""
+"""Buckets of the time since a user's previous event, in powers of two of seconds. Bucket 0 is the first event
+or one in the same second."""
 
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events [users, length], padded at the right; `lengths` [users] says how many are real."""
+    """Events [users, length], padded on the right.
+
+    Attributes
+    ----------
+    item, event_type, sentiment, gap, weight
+        [users, length] columns of the events; `gap` is a bucket of `time_gaps`.
+    value
+        [users, length] scaled to 0..1; NaN for an event without a value.
+    lengths
+        [users] number of real events.
+    """
 
     item: Tensor
     event_type: Tensor
     sentiment: Tensor
     value: Tensor
-    """Scaled to 0..1; NaN: none."""
     gap: Tensor
     weight: Tensor
     lengths: Tensor
 
     @property
     def mask(self) -> Tensor:
-        """[users, length]: the event is real."""
+        """Whether a position [users, length] holds a real event."""
         return torch.arange(self.item.shape[1], device=self.item.device)[None, :] < self.lengths[:, None]
 
     def to(self, device: torch.device) -> "EventBatch":
-        """Copy to a device."""
+        """Copy the batch to a device."""
         return EventBatch(**{f.name: to_device(getattr(self, f.name), device) for f in fields(self)})
 
     def inputs(self) -> "EventBatch":
-        """Drop the last column: in training the last event is a target only."""
+        """Return the batch without its last column: in training the last event is only a target."""
         columns = {f.name: getattr(self, f.name)[:, :-1] for f in fields(self) if f.name != "lengths"}
         return EventBatch(**columns, lengths=(self.lengths - 1).clamp(min=0))
 
 
 def time_gaps(sequences: Sequences) -> NDArray[np.int64]:
-    """Return the gap bucket [events] of each event."""
+    """Return the bucket [events] of the time since the user's previous event; see `GAP_BUCKETS`."""
     gap = np.zeros(sequences.events, dtype=np.int64)
     if sequences.events > 1:
         seconds = np.maximum(np.diff(sequences.occurred_at), 0) / 1e6
@@ -55,12 +65,12 @@ def time_gaps(sequences: Sequences) -> NDArray[np.int64]:
 def collate(
     sequences: Sequences, gaps: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> EventBatch:
-    """Cut the event ranges `starts[i]:ends[i]` into one padded batch.
+    """Build a padded batch of the event ranges `starts[i]:ends[i]`.
 
     Parameters
     ----------
     sequences, gaps
-        All events and their `time_gaps`.
+        All events, and their `time_gaps`.
     starts, ends
         [users] positions in the event arrays.
     """

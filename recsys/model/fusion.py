@@ -1,8 +1,8 @@
-"""Join the parts of a recommender's score: neural, liking, collaborative filtering, popularity, request.
+"""Combine the parts of a score: neural, liking, collaborative filtering, popularity and request.
 
-Each part but the last is standardised per user over the catalogue, so that the weights mean the same for
-every user; the weights are fitted on validation cases. How far a request tells items apart depends on the
-request, and is learned with it: it is not standardised away.
+Each part except the request is standardised per user over the catalogue, so that a weight means the same
+for every user. The weights are fitted on validation cases. The request part is not standardised: how much it
+separates items depends on the request, and its scale is learned.
 """
 
 from collections.abc import Mapping
@@ -17,22 +17,21 @@ LIKING = "liking"
 COLLABORATIVE = "collaborative"
 POPULARITY = "popularity"
 REQUEST = "request"
-"""Only where somebody asked for something in words."""
-PARTS = (NEURAL, LIKING, COLLABORATIVE, POPULARITY)
+"""Exists only for users with a request in words."""
 
 DEFAULT_WEIGHTS = {NEURAL: 1.0, LIKING: 0.1, COLLABORATIVE: 0.2, POPULARITY: 0.05}
 REQUEST_WEIGHTS = DEFAULT_WEIGHTS | {REQUEST: 0.5}
-"""Where there is a request; its part comes in logits, of which the others' unit is about two."""
+"""For users with a request. That part is in logits; two logits are about one unit of the other parts."""
 _PRIOR_USERS = 10.0
-"""So many users' worth of trust in the default weights: a few cases do not overthrow them."""
+"""Users that the default weights count as, so that a few cases do not outweigh them."""
 _LARGEST = 10.0
 
 
 def standardise(scores: NDArray[np.float32], known: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-    """Return scores [users, items] with mean 0 and deviation 1 for each user.
+    """Return scores [users, items] with mean 0 and standard deviation 1 for each user.
 
-    With `known` [items], only these are counted and the others get 0: nothing is known of a new item's
-    popularity, which is not the same as being unpopular.
+    With `known` [items], mean and deviation are those of the known items and all others get 0: the popularity
+    of a new item is unknown, which is not the same as unpopular.
     """
     counted = scores if known is None or known.all() else scores[:, known]
     if counted.shape[1] == 0:
@@ -52,7 +51,7 @@ class Fusion:
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
     def join(self, parts: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the weighted sum [users, items] of standardised parts; absent parts count nothing."""
+        """Return the weighted sum [users, items] of standardised parts; absent parts count as 0."""
         return np.asarray(
             sum(self.weights.get(name, 0.0) * part for name, part in parts.items()), dtype=np.float32
         )
@@ -68,32 +67,32 @@ def fit_fusion(
     prior: Mapping[str, float] = DEFAULT_WEIGHTS,
     k: int = 10,
 ) -> tuple["Fusion", float]:
-    """Choose the weights under which the targets are likeliest (a conditional logit), users counting alike.
+    """Fit the weights by maximum likelihood of the targets (a conditional logit); each user counts once.
 
-    The likelihood looks at the whole ranking, so it is far less noisy on some hundred cases than a
-    search on NDCG@k itself.
+    The likelihood depends on the whole ranking, so on a few hundred cases it is far less noisy than a
+    search for the best NDCG@k.
 
     Parameters
     ----------
     parts
-        Standardised scores [cases, items] by name, the neural part among them.
+        Standardised scores [cases, items] by name, including the neural part.
     targets
         [cases] the item that was consumed next.
     excluded
-        [cases, items] items that may not be recommended: consumed before.
+        [cases, items] items that may not be recommended because they were consumed before.
     users
-        [cases] whose case it is.
+        [cases] user of each case.
     least
-        Weights may not be fitted below these.
+        Lower bounds of weights, by name.
     prior
-        Weights that few cases do not overthrow.
+        Weights that the fit is regularised towards.
     k
         Cut-off of the reported metric.
 
     Returns
     -------
     tuple of Fusion, float
-        The weights, and the mean over users of the NDCG@k that they give on the cases.
+        The weights, and their NDCG@k on the cases, mean over users.
     """
     names = list(parts)
     _, owner = np.unique(users.astype(str), return_inverse=True)
@@ -132,18 +131,18 @@ def fit_fusion(
 def target_ranks(
     scores: NDArray[np.float32], targets: NDArray[np.int64], excluded: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Return the rank [cases], from 1, of each target among the items that are not excluded.
+    """Return the rank [cases] of each target among the items that are not excluded; the best rank is 1.
 
-    Equal scores rank before the target: a constant score is worth nothing. NaN counts as worst.
+    Items with the same score rank before the target, so a constant score is worth nothing. NaN ranks last.
     """
     own = np.take_along_axis(scores, targets[:, None], axis=1)
     ahead = (scores >= own) & ~excluded
-    # An excluded target is not among those ahead: count it itself.
+    # `ahead` contains the target itself, unless the target is excluded.
     ranks = ahead.sum(axis=1) + np.take_along_axis(excluded, targets[:, None], axis=1)[:, 0]
     worst = np.int64(scores.shape[1])
     return np.where(np.isfinite(own[:, 0]), ranks.astype(np.int64), worst)
 
 
 def ndcg_of_ranks(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """Return NDCG@k [cases] of single targets at these ranks."""
+    """Return NDCG@k [cases] of single targets with these ranks [cases]."""
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)

@@ -1,4 +1,4 @@
-"""Items to vectors: projected text plus a gated id embedding."""
+"""Item vectors: projected text plus a gated id embedding."""
 
 import torch
 from torch import Tensor, nn
@@ -7,17 +7,17 @@ from recsys.settings import ModelSettings
 
 
 class ItemEncoder(nn.Module):
-    """Join what an item says of itself with what its consumption says of it.
+    """Combine an item's text with what was learned from its events.
 
-    The id is a residual that is dropped at random in training, so the text alone must do: an item never
-    met in training has no id part at all and is still recommendable.
+    The id vector is a residual. Training drops it at random, so that the text alone must suffice: an item
+    that was never trained has no id vector and can still be recommended.
 
     Attributes
     ----------
     ids
-        [items, dim] id embeddings.
+        [items, dim] id vectors.
     trained
-        [items] the item was met in training; the id part of the others is left out.
+        [items] whether the item was in the training data; only then its id vector is used.
     """
 
     trained: Tensor
@@ -28,14 +28,14 @@ class ItemEncoder(nn.Module):
         self.text_norm = nn.LayerNorm(text_width, elementwise_affine=False)
         self.projection = nn.Linear(text_width, settings.dim)
         self.norm = nn.LayerNorm(settings.dim)
-        # Small, so that logits start near zero and the id part is not drowned.
+        # Small, so that logits start near zero and do not dwarf the id vectors.
         nn.init.constant_(self.norm.weight, 0.1)
         self.gate = nn.Parameter(torch.zeros(settings.dim))
         self.ids = nn.Parameter(torch.randn(n_items, settings.dim) * 0.02)
         self.register_buffer("trained", torch.zeros(n_items, dtype=torch.bool), persistent=False)
 
     def forward(
-        self, text_vectors: Tensor, items: Tensor | None = None, lent_by: Tensor | None = None
+        self, text_vectors: Tensor, items: Tensor | None = None, proxies: Tensor | None = None
     ) -> Tensor:
         """Return item vectors [items, dim].
 
@@ -44,25 +44,25 @@ class ItemEncoder(nn.Module):
         text_vectors
             [items, text width]
         items
-            [items] positions of these items in the catalogue; all of it when None.
-        lent_by
-            [items] positions of the items whose id part is lent to those never met in training.
+            [items] positions of these items in the catalogue; None for the whole catalogue.
+        proxies
+            [items] proxy of each item. An untrained item uses the id vector of its proxy.
         """
-        if lent_by is not None:
-            items = torch.where(self.trained, torch.arange(len(lent_by), device=lent_by.device), lent_by)
+        if proxies is not None:
+            items = torch.where(self.trained, torch.arange(len(proxies), device=proxies.device), proxies)
         ids, use = (self.ids, self.trained) if items is None else (self.ids[items], self.trained[items])
         if self.training and self.id_dropout > 0:
             use = use & (torch.rand(use.shape, device=use.device) >= self.id_dropout)
         return self.from_text(text_vectors) + 2 * torch.sigmoid(self.gate) * ids * use.unsqueeze(-1)
 
     @torch.no_grad()
-    def meet(self, items: Tensor, lent_by: Tensor) -> None:
-        """Mark items [n] as met in training; those that were not begin with the id part lent to them."""
+    def start_training(self, items: Tensor, proxies: Tensor) -> None:
+        """Mark items [n] as trained; a new item starts with the id vector of its proxy."""
         new = items[~self.trained[items]]
-        self.ids[new] = self.ids[lent_by[new]]
+        self.ids[new] = self.ids[proxies[new]]
         self.trained[items] = True
 
     def from_text(self, text_vectors: Tensor) -> Tensor:
-        """Return what the text alone gives, [items, dim]."""
+        """Return item vectors [items, dim] from the text alone."""
         result: Tensor = self.norm(self.projection(self.text_norm(text_vectors)))
         return result

@@ -1,4 +1,4 @@
-"""Texts one after the other in one row, each attending to itself alone: nothing is computed on padding."""
+"""Pack texts one after the other into one row without padding; each text attends only to itself."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,30 +9,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.model.transfer import to_device
+from recsys.model.device import to_device
 
 _FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
-"""Of a text, by type of model: those whose tokens meet in attention only and that are told positions."""
+"""Position id of a text's first token, by model type. Only these models can be packed: tokens interact in
+attention only, and position ids can be passed in."""
 _NAME = "recsys_packed"
 
 
 def packs(transformer: nn.Module) -> bool:
-    """Return whether a model's texts can be packed."""
+    """Return whether texts can be packed for this model."""
     return getattr(transformer.config, "model_type", None) in _FIRST_POSITION
 
 
 @contextmanager
 def packed_attention(transformer: Any, lengths: NDArray[np.int64], longest: int) -> Iterator[dict[str, Any]]:
-    """Let a model on a GPU attend within texts of these lengths; yield what to call it with beside the ids.
+    """Make a model on a GPU attend within each text; yield the keyword arguments to call it with.
 
     Parameters
     ----------
     transformer
-        For which `packs` holds.
+        A model for which `packs` is true.
     lengths
         [texts] in tokens.
     longest
-        Length that no text exceeds.
+        Upper bound of the lengths, in tokens.
     """
     from transformers import AttentionInterface
 
@@ -48,7 +49,7 @@ def packed_attention(transformer: Any, lengths: NDArray[np.int64], longest: int)
         yield {
             "position_ids": position_ids,
             "token_type_ids": torch.zeros_like(position_ids),
-            # The names under which transformers hands such things through to the attention.
+            # transformers passes arguments with these names on to the attention function.
             "cu_seq_lens_q": starts,
             "max_length_q": longest,
         }
@@ -67,12 +68,10 @@ def _attend(
     max_length_q: int,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Return [1, tokens, heads, width of a head] for parts [1, heads, tokens, width of a head]."""
+    """Attend within texts: [1, heads, tokens, head width] to [1, tokens, heads, head width]."""
     from torch.nn.attention.varlen import varlen_attn
 
-    own_query, own_key, own_value = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
-    mixed = varlen_attn(
-        own_query, own_key, own_value, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
-    )
-    assert isinstance(mixed, Tensor)  # a tuple only for who asks for more
+    query, key, value = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
+    mixed = varlen_attn(query, key, value, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q)
+    assert isinstance(mixed, Tensor)  # it returns a tuple only with further arguments
     return mixed.unsqueeze(0), None

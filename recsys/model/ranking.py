@@ -1,4 +1,4 @@
-"""From scores to a ranked list: leave out what was consumed, keep the best k."""
+"""Turn scores into a ranked list: mask consumed items and keep the best k."""
 
 from typing import TYPE_CHECKING
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NO_ITEM = -1
-"""Index that `top_k` gives where fewer than k items can be recommended."""
+"""Index in the places that `top_k` cannot fill because fewer than k items can be recommended."""
 
 
 def mask_consumed(scores: NDArray[np.float32], histories: Sequences) -> NDArray[np.float32]:
     """Set the score of every item in a user's history to minus infinity.
 
-    Disliked items count as consumed: they were seen.
+    Disliked items count as consumed, because the user has seen them.
 
     Parameters
     ----------
     scores
-        [users, items]; changed in place, because a second copy may not fit.
+        [users, items]; changed in place, because a copy may not fit in memory.
     histories
         Events of the same users, in the same order.
 
@@ -39,22 +39,22 @@ def mask_consumed(scores: NDArray[np.float32], histories: Sequences) -> NDArray[
 def top_k(scores: "NDArray[np.float32] | Tensor", k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the indices [users, k] and scores [users, k] of the best items, best first.
 
-    Equal scores are ordered by item index, so that two runs give the same list. Where a user has fewer
-    than k items with a finite score, the rest is `NO_ITEM` with a score of minus infinity. A score that
-    is not a number comes first, without an item: whoever looks at the first place sees it.
+    Items with equal scores are ordered by index, so that two runs give the same list. If a user has fewer
+    than k items with a finite score, the other places are `NO_ITEM` with a score of minus infinity. A NaN
+    score comes first, with `NO_ITEM`, so that callers find it in the first place.
     """
-    import torch  # here, so that reading what is published does not load it
+    import torch  # imported here, because reading published lists must not load it
 
     if not isinstance(scores, torch.Tensor):
         scores = torch.from_numpy(np.require(scores, requirements=["C", "W"]))
     users, items = scores.shape
     width = min(k, items)
-    # One more than asked for shows whether the cut goes through equal scores.
+    # One item more than needed shows whether the cut separates equal scores.
     found = torch.topk(scores, min(k + 1, items), dim=1)
     values, places = found.values.cpu().numpy(), found.indices.cpu().numpy()
     if width < items:
-        cut_through = (values[:, -1] == values[:, -2]) & np.isfinite(values[:, [0, -1]]).all(axis=1)
-        for user in np.flatnonzero(cut_through):
+        tied_at_cut = (values[:, -1] == values[:, -2]) & np.isfinite(values[:, [0, -1]]).all(axis=1)
+        for user in np.flatnonzero(tied_at_cut):
             row = scores[user].cpu().numpy()
             candidates = np.flatnonzero(row >= values[user, -1])
             places[user, :width] = candidates[np.argsort(-row[candidates], kind="stable")[:width]]

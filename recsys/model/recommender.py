@@ -1,4 +1,4 @@
-"""The recommender: item vectors, user vectors and the score that joins them with collaborative filtering."""
+"""The recommender: item vectors, user vectors, and everything their scores are computed from."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.memory import require_memory, serving_bytes, training_bytes
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
+from recsys.model.cold_items import find_proxies
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.comments import CommentReader
 from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.model.fusion import REQUEST_WEIGHTS, Fusion
 from recsys.model.heads import FeedbackHead
 from recsys.model.item_encoder import ItemEncoder
-from recsys.model.newcomers import find_stand_ins
 from recsys.model.requests import RequestMatcher
-from recsys.model.scoring import Scorer
+from recsys.model.scoring import CatalogueScorer
 from recsys.model.text_cache import text_digest
 from recsys.model.text_encoder import TextEncoder
 from recsys.model.user_encoder import UserEncoder
@@ -32,17 +32,26 @@ USERS_PER_BATCH = 512
 
 
 class Recommender(nn.Module):
-    """Scores every item of a catalogue for users given by their events.
+    """Scores every item of a catalogue for users, given the users' events.
 
-    Build one with `Recommender.build`, or load one with `Recommender.load`; then `with_catalogue`
-    brings it to the catalogue at hand. `item_index` in histories always refers to `self.catalogue`.
+    Build one with `Recommender.build`, or read a checkpoint with `recsys.model.checkpoint`. Then call
+    `with_catalogue` to move it to the current catalogue. `item_index` in histories always refers to
+    `self.catalogue`.
+
+    Attributes
+    ----------
+    text_vectors
+        [items, text width] vectors of the items' texts.
+    proxies
+        [items] position of each item's proxy; see `recsys.model.cold_items`.
+    request_vectors
+        [items, text width] vectors that requests are matched with. None after loading a checkpoint that was
+        written before models answered requests.
     """
 
     text_vectors: Tensor
-    stand_ins: Tensor
-    """[items] position of the item that stands in for a newcomer; its own for all others."""
-    answers: Tensor | None
-    """[items, text width] what each item answers to requests; None: not known yet, of an older checkpoint."""
+    proxies: Tensor
+    request_vectors: Tensor | None
 
     def __init__(
         self,
@@ -67,10 +76,10 @@ class Recommender(nn.Module):
         self.users = UserEncoder(settings, len(event_types))
         self.feedback = FeedbackHead(settings)
         self.requests = RequestMatcher(encoder, settings)
-        self.comments = CommentReader(encoder, settings)
+        self.comments = CommentReader(encoder)
         self.register_buffer("text_vectors", text_vectors, persistent=False)
-        self.register_buffer("stand_ins", torch.arange(len(catalogue)), persistent=False)
-        self.register_buffer("answers", None, persistent=False)
+        self.register_buffer("proxies", torch.arange(len(catalogue)), persistent=False)
+        self.register_buffer("request_vectors", None, persistent=False)
         self.text_digests = [text_digest(text) for text in catalogue.texts]
         self.text: TextEncoder | None = None
         self.text_state: dict[str, Tensor] = {}
@@ -90,24 +99,23 @@ class Recommender(nn.Module):
         cache_folder: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Recommender":
-        """Make an untrained recommender on a pre-trained text encoder; encodes the catalogue once.
+        """Build an untrained recommender on a pre-trained text encoder; encodes the catalogue once.
 
         Parameters
         ----------
         settings, catalogue, event_types
-            What to build for.
+            The architecture, the items and the kinds of events.
         device
-            Where to encode the catalogue, and where the model will be; default: the CPU.
+            Device of the model, which also encodes the catalogue; default: the CPU.
         cache_folder
-            Where outputs of frozen layers are kept for later runs: an unchanged text passes through
-            them once.
+            Folder for the outputs of frozen layers. Later runs read unchanged texts from it.
         progress
-            Called with the texts encoded so far and their number.
+            Called with the number of texts encoded so far and their total number.
 
         Raises
         ------
         ConfigurationError
-            When the base encoder cannot be found, or the catalogue is empty or does not fit into memory.
+            The base encoder cannot be found, or the catalogue is empty or does not fit in memory.
         """
         text = TextEncoder(find_base_encoder(settings.base_encoder), settings)
         identity = EncoderIdentity(settings.base_encoder, text.base.sha256, text.width)
@@ -122,34 +130,21 @@ class Recommender(nn.Module):
         model = cls(settings, catalogue, event_types, identity, vectors).to(device)
         model.text = text
         model.requests.centre_on(catalogue, cache_folder / "phrases" if cache_folder else None)
-        model.answers = model.requests.answers(catalogue)
+        model.request_vectors = model.requests.item_vectors(catalogue)
         return model
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", *, to_update: bool = False) -> "Recommender":
-        """Read a checkpoint; see `recsys.model.checkpoint`."""
-        from recsys.model.checkpoint import load_recommender
-
-        return load_recommender(Path(folder), device, to_update=to_update)
-
-    def save(self, folder: str | Path, **manifest: object) -> None:
-        """Write a checkpoint, with further entries for its manifest; see `recsys.model.checkpoint`."""
-        from recsys.model.checkpoint import save_recommender
-
-        save_recommender(self, Path(folder), manifest)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.items.ids.device
 
     def text_encoder(self) -> TextEncoder:
-        """Return the text encoder, loaded when first needed.
+        """Return the text encoder; the first call loads it.
 
         Raises
         ------
         CheckpointError
-            When the base encoder found now is not the one the model was trained with.
+            The base encoder found now is not the one the model was trained with.
         """
         if self.text is None:
             base = find_base_encoder(self.encoder.name)
@@ -160,10 +155,10 @@ class Recommender(nn.Module):
         return self.text
 
     def with_catalogue(self, catalogue: Catalogue) -> "Recommender":
-        """Return the same recommender on another catalogue, matched by item id.
+        """Return the same recommender on another catalogue; items are matched by id.
 
-        Items that are new, or whose text changed, are encoded; items that are gone are forgotten. What
-        was learned of an item stays with it.
+        New items and items with a changed text are encoded, removed items are dropped, and all other items
+        keep what was learned about them.
         """
         own = self.catalogue.index
         source = np.fromiter((own.get(i, -1) for i in catalogue.item_ids), np.int64, len(catalogue))
@@ -183,7 +178,7 @@ class Recommender(nn.Module):
             {n: v for n, v in self.state_dict().items() if n != "items.ids" and not n.startswith("text.")},
             strict=False,
         )
-        moved.answers = self._moved_answers(catalogue, source, changed)
+        moved.request_vectors = self._moved_request_vectors(catalogue, source, changed)
         kept = torch.from_numpy(source >= 0)
         rows = torch.from_numpy(source[source >= 0])
         with torch.no_grad():
@@ -197,56 +192,56 @@ class Recommender(nn.Module):
         moved.popularity = self.popularity.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
-        moved.seat_newcomers()
+        moved.update_proxies()
         return moved.train(self.training)
 
-    def _moved_answers(
+    def _moved_request_vectors(
         self, catalogue: Catalogue, source: NDArray[np.int64], changed: list[int]
     ) -> Tensor | None:
-        if self.answers is None:
-            return None  # an older checkpoint's are encoded when somebody asks
-        answers = self.answers[torch.from_numpy(source.clip(min=0))].clone()
+        if self.request_vectors is None:
+            return None  # an older checkpoint: `match_requests` encodes them when the first request comes
+        vectors = self.request_vectors[torch.from_numpy(source.clip(min=0))].clone()
         if changed:
-            answers[changed] = self.requests.answers(catalogue.take(changed))
-        return answers
+            vectors[changed] = self.requests.item_vectors(catalogue.take(changed))
+        return vectors
 
     @torch.no_grad()
     def match_requests(self, requests: list[str]) -> Tensor:
-        """Return how well each item answers each request: logits [requests, items].
+        """Return how well each item matches each request: logits [requests, items].
 
         Raises
         ------
         CheckpointError
-            When it is not known what the items answer.
+            The checkpoint holds no request vectors and no item texts to encode them from.
         """
-        if self.answers is None and any(self.catalogue.texts):
-            self.answers = self.requests.answers(self.catalogue)
-        if self.answers is None:
+        if self.request_vectors is None and any(self.catalogue.texts):
+            self.request_vectors = self.requests.item_vectors(self.catalogue)
+        if self.request_vectors is None:
             raise CheckpointError(
-                "the checkpoint was written before models answered requests: bring it to its catalogue with "
+                "the checkpoint was written before models answered requests: move it to its catalogue with "
                 "with_catalogue, or run a full fine-tune"
             )
-        result: Tensor = self.requests(self.requests.encode_requests(requests), self.answers)
+        result: Tensor = self.requests(self.requests.encode_requests(requests), self.request_vectors)
         return result
 
     @torch.no_grad()
-    def seat_newcomers(self) -> None:
-        """Find out which items stand in for newcomers, after weights, counts or texts changed."""
+    def update_proxies(self) -> None:
+        """Choose the proxies of cold items again; call it after weights, counts or texts changed."""
         parts = self.items.from_text(self.text_vectors)
         counts = torch.from_numpy(self.popularity.counts).to(self.device)
-        self.stand_ins.copy_(find_stand_ins(parts, counts))
+        self.proxies.copy_(find_proxies(parts, counts))
 
     def clone(self) -> "Recommender":
-        """Return an independent copy of the weights that shares text encoder, catalogue and answers."""
-        shared = (self.text, self.catalogue, self.event_types, self.collaborative, self.answers)
+        """Copy the weights; share the text encoder, the catalogue and the request vectors."""
+        shared = (self.text, self.catalogue, self.event_types, self.collaborative, self.request_vectors)
         return copy.deepcopy(self, {id(o): o for o in shared})
 
     def read_comments(self, histories: Sequences) -> Sequences:
-        """Return the events with what comments say where nothing else does; scores see them like this."""
+        """Fill in value and sentiment from comments where an event has neither; scores use these events."""
         return self.comments.read(histories)
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Return predicted values (0 to 1) and sentiments [texts]; None: it has not learned to read."""
+        """Return predicted values (0 to 1) and sentiments [texts]; None if the reader is untrained."""
         return self.comments.opinions(texts) if self.comments.reads else None
 
     @torch.no_grad()
@@ -255,34 +250,34 @@ class Recommender(nn.Module):
         return self.item_table().cpu().numpy()
 
     def item_table(self) -> Tensor:
-        """Return the vectors [items, dim] of the whole catalogue; newcomers with an id part lent to them."""
+        """Return all item vectors [items, dim]; an untrained item uses the id vector of its proxy."""
         training = self.items.training
         self.items.eval()
         try:
-            table: Tensor = self.items(self.text_vectors, lent_by=self.stand_ins)
+            table: Tensor = self.items(self.text_vectors, proxies=self.proxies)
         finally:
             self.items.train(training)
         return table
 
     def encode_events(self, events: EventBatch, item_table: Tensor) -> Tensor:
-        """Return user vectors [users, length + 1, dim] before and after each event."""
+        """Return user vectors [users, length + 1, dim]: before the first event and after each event."""
         result: Tensor = self.users(events, nn.functional.embedding(events.item, item_table))
         return result
 
     @torch.no_grad()
     def user_vectors(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return user vectors [users, dim] after their latest events.
+        """Return user vectors [users, dim] after the users' latest events.
 
         Parameters
         ----------
         histories
-            Any length; the latest `max_events` events of a user are read. None at all is fine.
+            Any length, also empty; the latest `max_events` events of each user are read.
         """
         return self.encode_users(histories, self.item_table()).cpu().numpy()
 
     @torch.no_grad()
     def encode_users(self, histories: Sequences, item_table: Tensor) -> Tensor:
-        """Return `user_vectors` for whoever has the item table at hand."""
+        """Return user vectors [users, dim] for a given item table [items, dim]; see `user_vectors`."""
         self._check_items(histories)
         histories = self.read_comments(histories)
         training = self.training
@@ -304,44 +299,36 @@ class Recommender(nn.Module):
     def _check_items(self, histories: Sequences) -> None:
         if histories.events and int(histories.item_index.max()) >= len(self.catalogue):
             raise CheckpointError(
-                f"histories name item {int(histories.item_index.max())} of a catalogue of "
-                f"{len(self.catalogue)} items; bring the recommender to the histories' catalogue first with "
+                f"the histories refer to item {int(histories.item_index.max())}, but the catalogue has "
+                f"{len(self.catalogue)} items; move the recommender to the histories' catalogue with "
                 "with_catalogue"
             )
 
     def serving_bytes(self, items: int) -> dict[str, int]:
-        """Return the memory that this model takes on a catalogue of so many items, by what takes it."""
+        """Return the memory in bytes that this model needs for a catalogue of `items`, by purpose."""
         return serving_bytes(items, self.settings.dim, self.encoder.width)
 
-    def scorer(self) -> Scorer:
-        """Return what scores batch after batch of users with the model as it is now."""
-        return Scorer(self)
+    def scorer(self) -> CatalogueScorer:
+        """Return a scorer of the current weights for many batches of users."""
+        return CatalogueScorer(self)
 
     def score(self, histories: Sequences, requests: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Return the fused score [users, items]; consumed items are not masked (see `ranking`).
+        """Return fused scores [users, items]; consumed items are not masked (see `ranking`).
 
         Parameters
         ----------
         histories
-            Of the users.
+            Events of the users.
         requests
-            [users] in natural language; an empty string is no request.
+            [users] requests in natural language; an empty string is no request.
         """
         scorer = self.scorer()
         return scorer.score(scorer.user_vectors(histories), histories, requests).cpu().numpy()
 
-    def contributions(
-        self, histories: Sequences, requests: Sequence[str] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return what each part adds to the fused score, [users, items] by name."""
-        scorer = self.scorer()
-        parts = scorer.contributions(scorer.user_vectors(histories), histories, requests)
-        return {name: part.cpu().numpy() for name, part in parts.items()}
-
     def parts(
         self, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the parts [users, items] of the score by name, before they are weighted."""
+        """Return the parts of the score by name, [users, items] each, before they are weighted."""
         scorer = self.scorer()
         parts = scorer.parts(scorer.user_vectors(histories), histories, requests)
         return {name: part.cpu().numpy() for name, part in parts.items()}

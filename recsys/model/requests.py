@@ -1,8 +1,8 @@
-"""Requests in words: how well each item answers what somebody asks for.
+"""Match items with requests in natural language.
 
-An item answers with its phrases: its title, its description and the values of its attributes, tags among
-them. Request and phrases are encoded by the base encoder as it came, so that what it knows of words that no
-item has is kept, and vectors of phrases stay what they are while the text encoder is trained.
+A request is matched with an item's phrases: its title, its description and the values of its attributes,
+including tags. Requests and phrases are encoded by the untrained base encoder. It keeps what it knows about
+words that no item has, and the phrases' vectors do not change while the text encoder is trained.
 """
 
 from collections.abc import Mapping
@@ -18,46 +18,48 @@ from recsys.snapshot.item_text import item_description
 from recsys.snapshot.sequences import Catalogue
 
 SCALE = 5.0
-"""Of an untrained matcher: a fitted one on films is near it."""
-_BLOCK = 1 << 16
+"""Scale of an untrained matcher; on films the fitted scale is close to it."""
+_BLOCK_PHRASES = 1 << 16
 
 
-def item_requests(catalogue: Catalogue) -> list[list[str]]:
-    """Return for each item the requests that it answers: attributes' values, description and, last, title."""
+def item_phrases(catalogue: Catalogue) -> list[list[str]]:
+    """Return the phrases of each item: its attributes' values, then its description, then its title."""
     result = []
     for title, text, attributes in zip(catalogue.titles, catalogue.texts, catalogue.attributes, strict=True):
-        requests = [*phrases(attributes), item_description(text, title, attributes), title]
-        result.append([text for text in dict.fromkeys(requests) if text.strip()])
+        phrases = [*attribute_phrases(attributes), item_description(text, title, attributes), title]
+        result.append([phrase for phrase in dict.fromkeys(phrases) if phrase.strip()])
     return result
 
 
-def phrases(value: object) -> list[str]:
+def attribute_phrases(value: object) -> list[str]:
     """Return the texts in an attribute's value, or in all attributes of an item."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list | tuple):
-        return [text for part in value for text in phrases(part)]
+        return [text for part in value for text in attribute_phrases(part)]
     if isinstance(value, Mapping):
-        return [text for part in value.values() for text in phrases(part)]
-    return []  # numbers and flags say nothing without their key
+        return [text for part in value.values() for text in attribute_phrases(part)]
+    return []  # numbers and flags mean nothing without their key
 
 
 class RequestMatcher(nn.Module):
-    """Scores items for requests: the logits of a softmax over the catalogue.
+    """Score items for requests: the logits of a softmax over the catalogue.
 
-    The answer of an item is the sum of its phrases' vectors over the square root of their number: one phrase
-    that fits is enough, and many phrases are no merit. A request is turned by a learned matrix, which
-    begins at the identity, and multiplied with the answers. So an untrained matcher is a cosine between
-    texts, and what is learned (`recsys.training.requests`) is which of the encoder's likenesses matter here.
+    An item's request vector is the sum of its phrases' vectors divided by the square root of their number.
+    One matching phrase is enough, and an item gains nothing by having many phrases. A request's vector is
+    multiplied by a learned matrix, which starts as the identity, and then by the items' request vectors.
+    An untrained matcher therefore computes cosines between texts. Training (`recsys.training.requests`)
+    learns which of the encoder's similarities matter for this catalogue.
 
     Attributes
     ----------
     centre
-        [width] mean of the catalogue's phrases, which says nothing of any of them.
+        [width] mean vector of the catalogue's phrases. It is subtracted, because what all phrases have in
+        common separates none of them.
     turn
-        [width, width] what is learned, less the identity.
+        [width, width] the learned matrix minus the identity.
     scale
-        Of the logits.
+        Scale of the logits.
     """
 
     centre: Tensor
@@ -66,7 +68,7 @@ class RequestMatcher(nn.Module):
 
     def __init__(self, identity: EncoderIdentity, settings: ModelSettings) -> None:
         super().__init__()
-        # Buffers: they are fitted on their own, after the rest, and not moved by its training.
+        # Buffers, because they are fitted after the other weights, whose training must not change them.
         self.register_buffer("centre", torch.zeros(identity.width))
         self.register_buffer("turn", torch.zeros(identity.width, identity.width))
         self.register_buffer("scale", torch.tensor(SCALE))
@@ -74,17 +76,17 @@ class RequestMatcher(nn.Module):
         self.max_tokens = settings.max_text_tokens
 
     def encode_requests(self, requests: list[str]) -> Tensor:
-        """Return vectors [requests, width] of what people ask for; nothing of them is written anywhere.
+        """Return the vectors [requests, width] of requests; requests are never written to disk or logs.
 
         Raises
         ------
         ConfigurationError, CheckpointError
-            When the base encoder cannot be found, or is not the one the model was trained with.
+            The base encoder cannot be found, or is not the one the model was trained with.
         """
         return self._centred(_unit(self._encoder("requests"), requests))
 
     def encode_phrases(self, phrases: list[str]) -> Tensor:
-        """Return vectors [phrases, width] of what items say; see `encode_requests`."""
+        """Return the vectors [phrases, width] of items' phrases; see `encode_requests`."""
         return self._centred(_unit(self._encoder("phrases"), phrases))
 
     def _encoder(self, purpose: str) -> TextEncoder:
@@ -95,17 +97,17 @@ class RequestMatcher(nn.Module):
 
     @torch.no_grad()
     def centre_on(self, catalogue: Catalogue, cache_folder: Path | None = None) -> None:
-        """Take the mean of a catalogue's phrases for the centre; their encoded texts are kept in a folder."""
-        phrases = sorted({phrase for own in item_requests(catalogue) for phrase in own})
+        """Set the centre to the mean of a catalogue's phrases; `cache_folder` keeps their encoded texts."""
+        phrases = sorted({phrase for own in item_phrases(catalogue) for phrase in own})
         if phrases:
             encoder = self._encoder("phrases")
             with encoder.cached_in(cache_folder, phrases):
                 self.centre.copy_(_unit(encoder, phrases).mean(0))
 
     @torch.no_grad()
-    def answers(self, catalogue: Catalogue) -> Tensor:
-        """Return answers [items, width]; zeros for an item that says nothing."""
-        by_item = item_requests(catalogue)
+    def item_vectors(self, catalogue: Catalogue) -> Tensor:
+        """Return the request vectors [items, width] of a catalogue; zeros for an item without phrases."""
+        by_item = item_phrases(catalogue)
         phrases = sorted({phrase for own in by_item for phrase in own})
         result = torch.zeros(len(catalogue), len(self.centre), device=self.centre.device)
         if not phrases:
@@ -116,14 +118,14 @@ class RequestMatcher(nn.Module):
         items = torch.repeat_interleave(torch.arange(len(by_item)), counts).to(result.device)
         of_items = torch.tensor([row[phrase] for own in by_item for phrase in own], device=result.device)
         weights = counts.clamp(min=1).rsqrt().to(result.device)
-        for start in range(0, len(items), _BLOCK):
-            part = slice(start, start + _BLOCK)
+        for start in range(0, len(items), _BLOCK_PHRASES):
+            part = slice(start, start + _BLOCK_PHRASES)
             result.index_add_(0, items[part], vectors[of_items[part]])
         return result * weights[:, None]
 
-    def forward(self, requests: Tensor, answers: Tensor) -> Tensor:
-        """Return logits [n, items] of requests [n, width] for answers [items, width]."""
-        result: Tensor = self.scale * ((requests + requests @ self.turn) @ answers.T)
+    def forward(self, requests: Tensor, request_vectors: Tensor) -> Tensor:
+        """Return logits [n, items] for requests [n, width] and the items' request vectors [items, width]."""
+        result: Tensor = self.scale * ((requests + requests @ self.turn) @ request_vectors.T)
         return result
 
 

@@ -1,7 +1,7 @@
-"""The fused score of all items for many users: what concerns items is computed once."""
+"""Score all items for many users; everything that depends on items only is computed once."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,65 +9,99 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ConfigurationError
-from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, REQUEST, standardise
-from recsys.snapshot.sequences import Sequences
+from recsys.model.collaborative import EASE, Popularity
+from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, REQUEST, Fusion, standardise
+from recsys.model.heads import FeedbackHead
+from recsys.model.item_encoder import ItemEncoder
+from recsys.settings import ModelSettings
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Catalogue, Sequences
 
-if TYPE_CHECKING:
-    from recsys.model.recommender import Recommender
+
+class ScoredModel(Protocol):
+    """What scores and their explanations read from a recommender."""
+
+    settings: ModelSettings
+    catalogue: Catalogue
+    event_types: EventTypes
+    items: ItemEncoder
+    feedback: FeedbackHead
+    proxies: Tensor
+    popularity: Popularity
+    collaborative: EASE | None
+    fusion: Fusion
+    request_fusion: Fusion
+
+    def item_table(self) -> Tensor:
+        """Return the vectors [items, dim] of the whole catalogue."""
+        ...
+
+    def encode_users(self, histories: Sequences, item_table: Tensor) -> Tensor:
+        """Return user vectors [users, dim]."""
+        ...
+
+    def read_comments(self, histories: Sequences) -> Sequences:
+        """Return the events with the opinions that their comments express."""
+        ...
+
+    def match_requests(self, requests: list[str]) -> Tensor:
+        """Return how well each item matches each request: logits [requests, items]."""
+        ...
 
 
-class Scorer:
-    """Scores the catalogue of a recommender as it is now; make another one when the model changes.
+class CatalogueScorer:
+    """Scores the whole catalogue with the current weights; make a new one when the model changes.
 
-    The neural part and the liking head multiply a vector q of the user's with the item's vector v.
-    Standardised over the catalogue that is still a product, because the mean of q·v over the items is
-    q·mean(v) and its variance qᵀ·Cov(v)·q. Popularity is the same for every user: one more column. So
-    the weighted sum of these parts is a single product of [users, dim + 1] with [items, dim + 1]. Only
-    collaborative filtering, which small catalogues have, and the match with a request are added on top.
+    The neural part and the liking head are products of a user's query vector q and the item's vector v.
+    After standardising over the catalogue they are still products, because the mean of q·v over the items
+    is q·mean(v) and its variance is qᵀ·Cov(v)·q. Popularity is the same for every user and is one more
+    column. The weighted sum of these parts is therefore one product of [users, dim + 1] with
+    [items, dim + 1]. Only collaborative filtering (small catalogues have it) and the match with a request
+    are added to it.
 
     Attributes
     ----------
     item_vectors
         [items, dim], as published.
     items
-        [items, dim + 1] item vectors less their mean, and standardised popularity.
+        [items, dim + 1] item vectors minus their mean, and standardised popularity.
     """
 
     @torch.no_grad()
-    def __init__(self, model: "Recommender") -> None:
+    def __init__(self, model: ScoredModel) -> None:
         self.model = model
         self.table = model.item_table().float()
         self.item_vectors: NDArray[np.float32] = self.table.cpu().numpy()
-        self._stand_ins = model.stand_ins.cpu().numpy()
-        self._known = model.items.trained.cpu().numpy()[self._stand_ins]
+        self._proxies = model.proxies.cpu().numpy()
+        self._known = model.items.trained.cpu().numpy()[self._proxies]
         popularity = model.popularity.score(Sequences.empty(["anyone"]))
-        # A newcomer has its stand-in's popularity until its own is greater.
-        popularity = standardise(np.maximum(popularity, popularity[:, self._stand_ins]), self._known)
+        # A cold item has its proxy's popularity until its own is greater.
+        popularity = standardise(np.maximum(popularity, popularity[:, self._proxies]), self._known)
         centred = self.table - self.table.mean(0)
         self._covariance = (centred.T @ centred / len(centred)).double()
-        # Fresh memory for each block of users would cost as much time as the product itself.
+        # Allocating memory for each block of users would take as long as the product itself.
         self._scores = torch.empty(0, len(centred), device=centred.device)
         self.items = torch.cat([centred, torch.from_numpy(popularity).T.to(centred)], 1)
 
     def user_vectors(self, histories: Sequences) -> Tensor:
-        """Return [users, dim]; see `Recommender.user_vectors`."""
+        """Return user vectors [users, dim]; see `Recommender.user_vectors`."""
         return self.model.encode_users(histories, self.table)
 
     @torch.no_grad()
     def score(self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None) -> Tensor:
-        """Return the fused scores [users, items], valid until the next call: its memory is used again.
+        """Return fused scores [users, items]; the next call overwrites them.
 
         Parameters
         ----------
         users
             [users, dim] from `user_vectors`.
         histories, requests
-            Of the same users; an empty string is no request.
+            Events and requests of the same users; an empty string is no request.
 
         Raises
         ------
         ConfigurationError
-            When there are more or fewer requests than users.
+            The numbers of requests and users differ.
         """
         if requests is not None and len(requests) != len(users):
             raise ConfigurationError(f"{len(requests)} requests were given for {len(users)} users")
@@ -77,43 +111,35 @@ class Scorer:
         torch.mm(self.fused_queries(users, requests), self.items.T, out=scores)
         if self.model.collaborative is not None:
             weight = self._weight(COLLABORATIVE, users, requests)
-            scores += weight * self._collaborative(histories)
-        if asked := asking(requests):
-            scores[asked] += self.model.request_fusion.weights.get(REQUEST, 0.0) * self._matches(
-                asked, requests
-            )
+            scores += weight * self._collaborative(self.model.collaborative, histories)
+        if rows := rows_with_request(requests):
+            weight_of_match = self.model.request_fusion.weights.get(REQUEST, 0.0)
+            scores[rows] += weight_of_match * self._matches(rows, requests)
         return scores
 
     @torch.no_grad()
     def parts(
         self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Return the parts [users, items] of the score by name; that of requests only where there is one."""
+        """Return the parts of the score by name, [users, items]; `request` only if there is a request."""
         parts = {name: query @ self.items.T for name, query in self._queries(users).items()}
         if self.model.collaborative is not None:
-            parts[COLLABORATIVE] = self._collaborative(histories)
-        if asked := asking(requests):
+            parts[COLLABORATIVE] = self._collaborative(self.model.collaborative, histories)
+        if rows := rows_with_request(requests):
             parts[REQUEST] = torch.zeros(len(users), len(self.items), device=users.device)
-            parts[REQUEST][asked] = self._matches(asked, requests)
+            parts[REQUEST][rows] = self._matches(rows, requests)
         return parts
-
-    def contributions(
-        self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Return what each part adds to the fused score, [users, items] by name."""
-        parts = self.parts(users, histories, requests)
-        return {name: self._weight(name, users, requests) * part for name, part in parts.items()}
 
     @torch.no_grad()
     def fused_queries(self, users: Tensor, requests: Sequence[str] | None = None) -> Tensor:
-        """Return [users, dim + 1], whose product with `items` is the score less collaborative filtering."""
+        """Return queries [users, dim + 1]; times `items` they give all parts that are products, weighted."""
         fused = torch.zeros(len(users), self.items.shape[1], device=users.device)
         for name, query in self._queries(users).items():
             fused += self._weight(name, users, requests) * query
         return fused
 
     def _queries(self, users: Tensor) -> dict[str, Tensor]:
-        """Return for each part [users, dim + 1], whose product with `items` is the standardised part."""
+        """Return a query [users, dim + 1] for each part; times `items` it gives the standardised part."""
         products = {NEURAL: users, LIKING: self.model.feedback.query(users)}
         queries = {name: _with_column(self._standardised(query), 0.0) for name, query in products.items()}
         return queries | {POPULARITY: _with_column(torch.zeros_like(users), 1.0)}
@@ -121,30 +147,29 @@ class Scorer:
     def _standardised(self, query: Tensor) -> Tensor:
         exact = query.double()
         deviation = ((exact @ self._covariance) * exact).sum(1, keepdim=True).clamp(min=0).sqrt()
-        # As `standardise` does: scores that are all equal say nothing.
+        # Equal scores for all items carry no information, as in `standardise`.
         return torch.where(deviation > 1e-6, query / deviation, torch.zeros_like(exact)).float()
 
-    def _collaborative(self, histories: Sequences) -> Tensor:
-        assert self.model.collaborative is not None
-        scores = self.model.collaborative.score(self.model.read_comments(histories))
-        newcomers = np.flatnonzero(self._stand_ins != np.arange(len(self._stand_ins)))
-        scores[:, newcomers] = scores[:, self._stand_ins[newcomers]]
+    def _collaborative(self, collaborative: EASE, histories: Sequences) -> Tensor:
+        scores = collaborative.score(self.model.read_comments(histories))
+        cold = np.flatnonzero(self._proxies != np.arange(len(self._proxies)))
+        scores[:, cold] = scores[:, self._proxies[cold]]
         return torch.from_numpy(standardise(scores, self._known)).to(self.table)
 
-    def _matches(self, asked: list[int], requests: Sequence[str] | None) -> Tensor:
+    def _matches(self, rows: list[int], requests: Sequence[str] | None) -> Tensor:
         assert requests is not None
-        return self.model.match_requests([requests[row] for row in asked])
+        return self.model.match_requests([requests[row] for row in rows])
 
     def _weight(self, part: str, users: Tensor, requests: Sequence[str] | None) -> Tensor:
-        """Return [users, 1] the part's weight: another where something was asked for."""
+        """Return the part's weight [users, 1]; users with a request have other weights."""
         plain = self.model.fusion.weights.get(part, 0.0)
-        asked = self.model.request_fusion.weights.get(part, 0.0)
-        weights = [asked if request.strip() else plain for request in requests or [""] * len(users)]
+        with_request = self.model.request_fusion.weights.get(part, 0.0)
+        weights = [with_request if request.strip() else plain for request in requests or [""] * len(users)]
         return torch.tensor(weights, device=users.device, dtype=torch.float32)[:, None]
 
 
-def asking(requests: Sequence[str] | None) -> list[int]:
-    """Return the rows of those who ask for something."""
+def rows_with_request(requests: Sequence[str] | None) -> list[int]:
+    """Return the rows whose request is not blank."""
     return [row for row, request in enumerate(requests or []) if request.strip()]
 
 

@@ -1,4 +1,4 @@
-"""What the frozen layers of a text encoder gave for a text, kept by the text's content hash."""
+"""Cache the outputs of a text encoder's frozen layers by the text's content hash."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ _KEY_BYTES = 16
 
 
 def text_digest(text: str) -> str:
-    """Return the content hash by which a text's vectors are kept."""
+    """Return the content hash of a text, the key of everything that is cached for it."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[: 2 * _KEY_BYTES]
 
 
 class FrozenOutputCache:
-    """Half-precision outputs [tokens, width] by text digest, in memory and, when asked, in one file.
+    """Half-precision outputs [tokens, width] by text digest, in memory and optionally in one file.
 
     Parameters
     ----------
     max_bytes
-        What does not fit is not kept, and computed anew each time.
+        Size limit. Outputs that do not fit are not cached and are computed again each time.
     """
 
     def __init__(self, max_bytes: int = 1 << 30) -> None:
@@ -35,11 +35,11 @@ class FrozenOutputCache:
         return len(self._outputs)
 
     def get(self, digest: str) -> Tensor | None:
-        """Return the kept output or None."""
+        """Return the cached output [tokens, width], or None."""
         return self._outputs.get(digest)
 
     def put(self, digest: str, output: Tensor) -> None:
-        """Keep an output, unless memory is used up or half precision cannot hold it."""
+        """Cache an output, unless the cache is full or half precision cannot represent it."""
         half = output.detach().to("cpu", torch.float16)
         size = half.numel() * half.element_size()
         if digest in self._outputs or self._bytes + size > self.max_bytes or not half.isfinite().all():
@@ -48,13 +48,13 @@ class FrozenOutputCache:
         self._bytes += size
 
     def load(self, path: Path, wanted: Sequence[str]) -> None:
-        """Read the outputs of the wanted digests from a file, when there is one."""
+        """Read the outputs of the wanted digests from a file, if it exists."""
         if not path.is_file():
             return
         try:
             stored = safetensors.torch.load_file(path)
         except (OSError, safetensors.SafetensorError):
-            return  # a cache that cannot be read is computed anew
+            return  # an unreadable cache is computed again
         lengths = stored["lengths"].tolist()
         keys = stored["digests"].numpy().tobytes()
         parts = torch.split(stored["outputs"], lengths)
@@ -65,7 +65,7 @@ class FrozenOutputCache:
                 self.put(name, part.clone())
 
     def save(self, path: Path) -> None:
-        """Write all outputs to a file, whole or not at all."""
+        """Write all outputs to a file atomically."""
         if not self._outputs:
             return
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Text to vectors by a pre-trained transformer, of which all, some or no weights are trained."""
+"""Encode texts with a pre-trained transformer; all, some or none of its weights are trained."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,36 +19,46 @@ from recsys.model.base_encoder import (
     find_base_encoder,
     load_transformer,
 )
+from recsys.model.device import to_device
 from recsys.model.packing import packed_attention, packs
 from recsys.model.text_cache import FrozenOutputCache, text_digest
-from recsys.model.transfer import to_device
 from recsys.settings import ModelSettings
 
 TOKENS_PER_BATCH = 2_048
-"""On a CPU larger batches are slower (caches); on a GPU they are larger by `GPU_BATCH_FACTOR`."""
+"""Tokens in a batch on a CPU. Larger batches are slower there, because they do not fit in its caches."""
 GPU_BATCH_FACTOR = 16
-LEAST_BATCH = 16
-MOST_PADDING = 1.08
-"""A batch of at least `LEAST_BATCH` texts ends before it computes this many times its real tokens."""
+"""How many times more tokens a batch has on a GPU."""
+MIN_BATCH = 16
+MAX_PADDING = 1.08
+"""A batch of at least `MIN_BATCH` texts ends before it computes this many times its real tokens."""
 _UNTRAINED_CACHE_BYTES = 256 << 20
-_KEPT_TOKENS = 1 << 24
-_KEPT_TOKENS_A_TEXT = 50
-"""What a kept text takes besides its tokens, counted in tokens."""
+_CACHED_TOKENS = 1 << 24
+_TOKENS_PER_CACHED_TEXT = 50
+"""Memory of a cached text besides its tokens, counted in tokens."""
 
 
 class TextEncoder(nn.Module):
     """Any Hugging Face encoder with mean pooling over its last layer.
 
-    `settings.fine_tuning` says what is trained: nothing (`frozen`), the last
-    `settings.trainable_top_layers` layers (`top_layers`), low-rank adapters (`lora`) or all (`full`).
-    With `frozen` and `top_layers` the outputs of the frozen layers are cached by content hash, so that
-    a text passes through them once in its life (the idea of IISAN).
+    `settings.fine_tuning` selects what is trained: nothing (`frozen`), the last
+    `settings.trainable_top_layers` layers (`top_layers`), low-rank adapters (`lora`) or all weights (`full`).
+    With `frozen` and `top_layers`, the outputs of the frozen layers are cached by content hash, so that each
+    text passes through them once (the idea of IISAN, Fu et al., 2024).
 
-    The base stays in evaluation mode while training: vectors with and without gradient are mixed in
-    one step and must mean the same.
+    The transformer stays in evaluation mode while training: one step mixes vectors with and without gradient,
+    and both must be computed alike.
 
-    On a GPU the pass with gradient is in bfloat16, from weights that stay in float32, and where the model
-    allows it (`recsys.model.packing`) without padding. All else is in float32.
+    On a GPU the pass with gradient runs in bfloat16, from weights that stay in float32, and without padding
+    if the model allows it (`recsys.model.packing`). Everything else is in float32.
+
+    Attributes
+    ----------
+    width
+        Length of a text's vector.
+    useful_tokens, computed_tokens
+        Tokens passed through the transformer so far, without and with padding.
+    frozen_tokens
+        Tokens passed through the frozen layers so far, because their outputs were not cached.
     """
 
     def __init__(self, base: BaseEncoder, settings: ModelSettings, cache: FrozenOutputCache | None = None):
@@ -59,11 +69,10 @@ class TextEncoder(nn.Module):
         self.useful_tokens = 0
         self.computed_tokens = 0
         self.frozen_tokens = 0
-        """Tokens that passed through frozen layers, because no earlier output of theirs was at hand."""
         self._tokenizer, self.transformer = load_transformer(base)
         config = self.transformer.config
         limit = getattr(config, "max_position_embeddings", None) or settings.max_text_tokens
-        # RoBERTa-like models keep two positions for padding.
+        # RoBERTa-like models reserve two positions for padding.
         self.max_tokens = min(settings.max_text_tokens, int(limit) - 2 if limit > 4 else int(limit))
         self._pad = _padding_token(self._tokenizer)
         self.transformer.requires_grad_(False)
@@ -74,8 +83,8 @@ class TextEncoder(nn.Module):
         self._in_tuple = False
         self._compiled = False
         self._rounded: dict[str, Tensor] | None = None
-        self._kept_tokens: dict[str, NDArray[np.int32]] = {}
-        self._room_for_tokens = _KEPT_TOKENS
+        self._cached_tokens: dict[str, NDArray[np.int32]] = {}
+        self._token_budget = _CACHED_TOKENS
         for number, layer in enumerate(self.layers[: self._frozen_layers]):
             layer.forward = partial(self._frozen_layer, layer.forward, number)
         self.eval()
@@ -83,7 +92,7 @@ class TextEncoder(nn.Module):
             self.width = int(self._pool([np.array([self._pad], dtype=np.int32)]).shape[-1])
 
     def _choose_trained(self, settings: ModelSettings) -> int:
-        """Mark what is trained and return how many of the first layers never change."""
+        """Mark the weights that are trained and return the number of frozen first layers."""
         if self.mode == "frozen":
             return len(self.layers)
         if self.mode == "full":
@@ -108,9 +117,9 @@ class TextEncoder(nn.Module):
     def _frozen_layer(
         self, original: Callable[..., Any], number: int, hidden: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        """Stand in for a frozen layer: pass cached outputs through, or run it and note its output.
+        """Replace a frozen layer: pass cached outputs through, or run the layer and capture its output.
 
-        The rest of the model runs as it is, so masks and position biases are made by its own code.
+        The rest of the model runs unchanged, so that its own code computes masks and position biases.
         """
         if self._resume is not None:
             return (self._resume,) if self._in_tuple else self._resume
@@ -121,19 +130,14 @@ class TextEncoder(nn.Module):
         return output
 
     def train(self, mode: bool = True) -> "TextEncoder":
-        """Keep the base in evaluation mode (see the class)."""
+        """Set the mode; the transformer stays in evaluation mode (see the class)."""
         super().train(mode)
         self.transformer.eval()
         return self
 
-    @property
-    def trainable(self) -> bool:
-        """Whether any weight is trained."""
-        return self.mode != "frozen" and any(p.requires_grad for p in self.transformer.parameters())
-
     @contextmanager
     def cached_in(self, folder: Path | None, texts: Sequence[str]) -> Iterator[None]:
-        """Read the frozen outputs of texts from a folder before, and write what was added after."""
+        """Read the frozen outputs of these texts from a folder, and write new outputs at the end."""
         if folder is None or not self.caches:
             yield
             return
@@ -146,33 +150,33 @@ class TextEncoder(nn.Module):
 
     @property
     def caches(self) -> bool:
-        """Whether frozen outputs are cached at all."""
+        """Whether there are frozen layers, whose outputs are cached."""
         return self._frozen_layers > 0
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Return the weights that differ from the base: those trained here."""
+        """Return the trained weights, which differ from the base encoder's."""
         return {n: p.detach() for n, p in self.transformer.named_parameters() if p.requires_grad}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Put weights of `trained_state` back.
+        """Load weights that `trained_state` returned.
 
         Raises
         ------
         CheckpointError
-            When the weights are those of another mode or another encoder.
+            The weights belong to another fine-tuning mode or another encoder.
         """
         own = {n: p for n, p in self.transformer.named_parameters() if p.requires_grad}
         if own.keys() != state.keys() or any(own[n].shape != state[n].shape for n in own):
             raise CheckpointError(
-                f"the checkpoint's {len(state)} text weights do not fit the {len(own)} that the mode "
-                f"{self.mode!r} trains in {self.base.name!r}"
+                f"the checkpoint has {len(state)} text weights, which do not fit the {len(own)} weights that "
+                f"the mode {self.mode!r} trains in {self.base.name!r}"
             )
         with torch.no_grad():
             for name, value in state.items():
                 own[name].copy_(value)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return token ids, cut to the longest allowed text; an empty text is one padding token."""
+        """Return the token ids of texts; long texts are cut, and an empty text is one padding token."""
         if not texts:
             return []
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
@@ -182,20 +186,26 @@ class TextEncoder(nn.Module):
         return [list(row) or [self._pad] for row in ids]
 
     def compile_layers(self) -> None:
-        """Have the trained layers compiled when the first gradient is asked for; it takes a minute."""
+        """Compile the trained layers when the first gradient is computed; this takes about a minute."""
         self._compiled = True
         for layer in self.layers[self._frozen_layers :]:
             layer.compile(dynamic=True)
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Tensor:
-        """Return vectors [texts, width] without gradient, equal texts encoded once."""
-        # Compiled layers are for the pass with gradient; another compilation would not pay here.
+        """Return vectors [texts, width] without gradient; equal texts are encoded once.
+
+        Parameters
+        ----------
+        progress
+            Called with the number of texts encoded so far and their total number.
+        """
+        # Only the pass with gradient uses compiled layers; a second compilation would not pay off.
         with torch.compiler.set_stance("force_eager") if self._compiled else nullcontext():
             return self._encode(texts, progress)
 
     def encode_with_gradient(self, texts: Sequence[str]) -> Tensor:
-        """Return vectors [texts, width] through which the trained weights get gradients."""
+        """Return vectors [texts, width] with gradients for the trained weights."""
         if self.device.type == "cpu":
             return self._encode(texts, None)
         self._rounded = {n: p.to(torch.bfloat16) for n, p in self.transformer.named_parameters()}
@@ -224,31 +234,31 @@ class TextEncoder(nn.Module):
         return torch.cat(parts).index_select(0, to_device(position[torch.tensor(rows)], self.device))
 
     def _tokens(self, digests: list[str], texts: list[str]) -> list[NDArray[np.int32]]:
-        """Return token ids; those of texts that come again in training are kept."""
-        found = [self._kept_tokens.get(digest) for digest in digests]
+        """Return token ids; cached if the encoder is trained, because texts then come more than once."""
+        found = [self._cached_tokens.get(digest) for digest in digests]
         missing = [i for i, ids in enumerate(found) if ids is None]
         for i, ids in zip(missing, self.tokenize([texts[i] for i in missing]), strict=True):
-            own = found[i] = np.array(ids, dtype=np.int32)
-            size = len(own) + _KEPT_TOKENS_A_TEXT
-            if self.mode != "frozen" and size <= self._room_for_tokens:
-                self._kept_tokens[digests[i]] = own
-                self._room_for_tokens -= size
+            array = found[i] = np.array(ids, dtype=np.int32)
+            size = len(array) + _TOKENS_PER_CACHED_TEXT
+            if self.mode != "frozen" and size <= self._token_budget:
+                self._cached_tokens[digests[i]] = array
+                self._token_budget -= size
         return [ids for ids in found if ids is not None]
 
     @property
     def _packs(self) -> bool:
-        """Whether texts lie one after the other now, without padding."""
+        """Whether the current pass packs texts without padding."""
         return self._rounded is not None and torch.is_grad_enabled() and packs(self.transformer)
 
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
-        """Cut texts, sorted by length, into batches of limited tokens and limited padding."""
+        """Yield batches of texts of similar length, with limited tokens and limited padding."""
         budget = TOKENS_PER_BATCH * (1 if self.device.type == "cpu" else GPU_BATCH_FACTOR)
         packed = self._packs
         batch: list[int] = []
         useful = 0
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):
             computed = useful + lengths[i] if packed else (len(batch) + 1) * lengths[i]
-            wasteful = len(batch) >= LEAST_BATCH and computed > MOST_PADDING * (useful + lengths[i])
+            wasteful = len(batch) >= MIN_BATCH and computed > MAX_PADDING * (useful + lengths[i])
             if batch and (computed > budget or wasteful):
                 yield batch
                 batch, useful = [], 0
@@ -258,23 +268,23 @@ class TextEncoder(nn.Module):
             yield batch
 
     def _encode_batch(self, digests: list[str], tokens: list[NDArray[np.int32]]) -> Tensor:
-        """Return pooled vectors [batch, width], from cached frozen outputs where all are at hand."""
+        """Return pooled vectors [batch, width], using cached outputs of the frozen layers."""
         if not self.caches:
             return self._pool(tokens)
-        kept = [self.cache.get(digest) for digest in digests]
-        missing = [i for i, output in enumerate(kept) if output is None]
+        cached = [self.cache.get(digest) for digest in digests]
+        missing = [i for i, output in enumerate(cached) if output is None]
         whole = self.mode == "frozen"
         if missing:
             self.frozen_tokens += sum(len(tokens[i]) for i in missing)
             with torch.no_grad():
                 pooled = self._pool([tokens[i] for i in missing])
-            # Copied from a GPU at once, and rounded alike, whether it was cached or not.
+            # One copy from the GPU for the whole batch. New outputs are rounded like cached ones.
             outputs = (pooled[:, None] if whole else self._captured_layer()).to("cpu", torch.float16)
             for row, i in enumerate(missing):
-                output = kept[i] = outputs[row, : 1 if whole else len(tokens[i])].clone()
+                output = cached[i] = outputs[row, : 1 if whole else len(tokens[i])].clone()
                 self.cache.put(digests[i], output)
             self._captured = None
-        found = [output for output in kept if output is not None]
+        found = [output for output in cached if output is not None]
         if whole:
             return torch.cat(found).to(self.device, torch.float32)
         return self._pool(tokens, found)
@@ -284,7 +294,7 @@ class TextEncoder(nn.Module):
         return self._captured.detach()
 
     def _pool(self, tokens: list[NDArray[np.int32]], frozen_outputs: list[Tensor] | None = None) -> Tensor:
-        """Run the transformer on one batch and average its last layer over each text's tokens."""
+        """Run the transformer on a batch and average its last layer over each text's tokens."""
         lengths = np.array([len(ids) for ids in tokens])
         self.useful_tokens += int(lengths.sum())
         if self._packs:
@@ -295,9 +305,9 @@ class TextEncoder(nn.Module):
         self.computed_tokens += ids.size
         if frozen_outputs is not None:
             self._resume = self._moved(nn.utils.rnn.pad_sequence(frozen_outputs, batch_first=True))
-        own = to_device(mask, self.device)
-        hidden = self._run(input_ids=to_device(ids, self.device), attention_mask=own.long())
-        weights = own.unsqueeze(-1).to(hidden.dtype)
+        real = to_device(mask, self.device)
+        hidden = self._run(input_ids=to_device(ids, self.device), attention_mask=real.long())
+        weights = real.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1)
 
     def _pool_packed(
@@ -306,24 +316,24 @@ class TextEncoder(nn.Module):
         lengths: NDArray[np.int64],
         frozen_outputs: list[Tensor] | None,
     ) -> Tensor:
-        """Do what `_pool` does with the texts one after the other."""
+        """Do the same as `_pool` with packed texts."""
         self.computed_tokens += int(lengths.sum())
         if frozen_outputs is not None:
             self._resume = self._moved(torch.cat(frozen_outputs)[None])
         ids = to_device(np.concatenate(tokens).astype(np.int64), self.device)
-        with packed_attention(self.transformer, lengths, self.max_tokens) as places:
-            hidden = self._run(input_ids=ids[None], **places)
+        with packed_attention(self.transformer, lengths, self.max_tokens) as arguments:
+            hidden = self._run(input_ids=ids[None], **arguments)
         owner = to_device(np.repeat(np.arange(len(lengths)), lengths), self.device)
         sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden[0])
         return sums / to_device(lengths.astype(np.float32), self.device)[:, None]
 
     def _moved(self, outputs: Tensor) -> Tensor:
-        """Return frozen outputs as the layers after them take them."""
+        """Copy frozen outputs to the device, in the number format of the layers that follow."""
         half = self._rounded is not None and torch.is_grad_enabled()
         return to_device(outputs, self.device).to(torch.bfloat16 if half else torch.float32)
 
     def _run(self, **inputs: Any) -> Tensor:
-        """Return the transformer's last layer in float32."""
+        """Return the output of the transformer's last layer in float32."""
         try:
             if self._rounded is not None and torch.is_grad_enabled():
                 output = torch.func.functional_call(self.transformer, self._rounded, (), inputs)
@@ -336,18 +346,18 @@ class TextEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         device: torch.device = next(self.transformer.parameters()).device
         return device
 
 
 @lru_cache(maxsize=4)
 def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) -> TextEncoder:  # noqa: ARG001
-    """Load the base encoder as it came, once a process and for all models on it.
+    """Load the untrained base encoder, once per process for all models that use it.
 
-    A model that trains its text encoder still reads comments and requests with the untrained one: what was
-    learned about them then holds while item texts move. Each purpose has a cache of its own: vectors of
-    comments must not get into one that is written to disk.
+    Comments and requests are always read with the untrained encoder, so that what was learned about them
+    stays valid while the text encoder is trained. Each purpose has a separate cache, because vectors of
+    comments must never be in a cache that is written to disk.
     """
     base = find_base_encoder(identity.name)
     check_encoder(identity, base.sha256)
@@ -356,7 +366,7 @@ def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) 
 
 
 def _padding_token(tokenizer: Any) -> int:
-    """Return an id to pad with; padding is masked, so any will do where the tokenizer has none."""
+    """Return a padding token id; any token works if the tokenizer has none, because padding is masked."""
     for name in ("pad_token_id", "eos_token_id", "unk_token_id"):
         token = getattr(tokenizer, name, None)
         if token is not None:
@@ -365,11 +375,11 @@ def _padding_token(tokenizer: Any) -> int:
 
 
 def _find_layers(transformer: nn.Module) -> nn.ModuleList:
-    """Return the stack of transformer layers: the longest list of modules."""
+    """Return the stack of transformer layers, which is the longest list of modules."""
     lists = [module for module in transformer.modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not lists:
         raise ConfigurationError(
-            f"{type(transformer).__name__} has no list of layers, so it is not known which to train; choose "
-            "another base encoder with RECSYS_MODEL__BASE_ENCODER"
+            f"{type(transformer).__name__} has no list of layers, so the layers to train cannot be found; "
+            "choose another base encoder with RECSYS_MODEL__BASE_ENCODER"
         )
     return max(lists, key=len)

@@ -1,4 +1,4 @@
-"""A user's events to vectors: a causal transformer in the manner of SASRec (Kang and McAuley, 2018)."""
+"""Encode users' events: a causal transformer similar to SASRec (Kang and McAuley, 2018)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,14 @@ from recsys.model.events import GAP_BUCKETS, EventBatch
 from recsys.settings import ModelSettings
 
 NEGATIVE_SIGN = -0.5
+"""Initial factor of the item vector of a negative event."""
 SIGN_SPEED = 10.0
-"""Kept smaller by this factor, the signs move faster: with ratings even a low one may mean interest."""
+"""The factors are stored divided by this number, so that they change faster in training: even a low rating
+can show interest."""
 
 
 class Block(nn.Module):
-    """Pre-norm causal self-attention and feed-forward."""
+    """Transformer block: causal self-attention and a feed-forward part, normalised before each."""
 
     def __init__(self, dim: int, heads: int, dropout: float, feed_forward: int) -> None:
         super().__init__()
@@ -27,11 +29,11 @@ class Block(nn.Module):
         self.contract = nn.Linear(feed_forward * dim, dim)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return [users, length, dim]; position t sees positions up to t."""
+        """Return [users, length, dim] for [users, length, dim]; position t attends to positions up to t."""
         users, length, dim = hidden.shape
         parts = self.query_key_value(self.attention_norm(hidden))
         query, key, value = parts.view(users, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        # Without dropout on the attention weights, a fused kernel never writes them out.
+        # No dropout on the attention weights, so that a fused kernel never has to store them.
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         mixed = self.attention_out(mixed.transpose(1, 2).reshape(users, length, dim))
         hidden = hidden + functional.dropout(mixed, self.dropout, self.training)
@@ -40,13 +42,13 @@ class Block(nn.Module):
 
 
 class UserEncoder(nn.Module):
-    """Events to a user vector after each of them.
+    """Compute a user vector after each event.
 
-    An event is its item's vector plus embeddings of its type, sentiment, value, time gap and position.
-    The item's vector is multiplied by a learned number for each sentiment, which begins below zero for
-    negative events: a dislike points away from its item before anything is learned of it.
-    A learned start vector stands before the first event, so that a user without history has a vector.
-    Padding is at the right, where causal attention cannot see it.
+    An event is its item's vector plus embeddings of its type, sentiment, value, time gap and position. The
+    item's vector is multiplied by a learned factor for each sentiment. The factor of negative events starts
+    below zero, so that a dislike points away from its item from the beginning. A learned start vector
+    precedes the first event, so that a user without history has a vector. Padding is on the right, where
+    causal attention cannot see it.
     """
 
     def __init__(self, settings: ModelSettings, n_event_types: int) -> None:
@@ -71,12 +73,12 @@ class UserEncoder(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, events: EventBatch, event_items: Tensor) -> Tensor:
-        """Return user vectors [users, length + 1, dim]: before any event, after one, after two...
+        """Return user vectors [users, length + 1, dim]: before the first event and after each event.
 
         Parameters
         ----------
         events
-            At most `max_events` events a user.
+            At most `max_events` events per user.
         event_items
             [users, length, dim] vectors of the events' items.
         """

@@ -1,26 +1,37 @@
-"""What stages have in common: the run they belong to, references, the way to the warehouse."""
+"""The context of a stage: the run it belongs to, the settings, the warehouse and the clock."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from recsys.errors import NothingToDoError
-from recsys.settings import Settings, load_settings
+from recsys.settings import Settings
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from recsys.promotion.ledger import Champion
 
-Reference = dict[str, Any]
-"""Ids, URIs and figures; fits an XCom."""
-
 
 @dataclass(frozen=True)
 class Run:
-    """The DAG run that a stage belongs to."""
+    """A run of a DAG; the same for every retry and every cleared task of it.
+
+    Attributes
+    ----------
+    key
+        Names the run, also where its results are stored.
+    interval
+        The past interval that the run covers; None: everything committed by now.
+    asked_by
+        The person who triggered the run, if any.
+    airflow_url
+        Address of the Airflow UI for links, if one is configured.
+    """
 
     dag_id: str
     key: str
@@ -28,22 +39,46 @@ class Run:
     params: dict[str, Any] = field(default_factory=dict)
     asked_by: str | None = None
     airflow_url: str | None = None
-    """Address of the Airflow UI where it is configured, for links."""
 
 
-def connect() -> tuple[Settings, sa.Engine]:
-    """Return the settings and an engine on the warehouse."""
-    from recsys.warehouse import engine
-
-    settings = load_settings()
-    return settings, engine.connect(settings.require_warehouse_url())
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
-def require_champion(engine: sa.Engine, why: str) -> Champion:
-    """Return the champion; without one there is nothing to do."""
-    from recsys.promotion.ledger import champion
+@dataclass(frozen=True)
+class Context:
+    """All that a stage may use besides the references it receives."""
 
-    current = champion(engine)
-    if current is None:
-        raise NothingToDoError(f"there is no champion yet {why}; run nightly_training first")
-    return current
+    run: Run
+    settings: Settings
+    engine: sa.Engine
+    clock: Callable[[], datetime] = _utc_now
+
+    def require_champion(self, purpose: str) -> Champion:
+        """Return the champion; raise NothingToDoError when there is none for this purpose."""
+        from recsys.promotion.ledger import champion
+
+        current = champion(self.engine)
+        if current is None:
+            raise NothingToDoError(f"there is no champion yet {purpose}; run nightly_training first")
+        return current
+
+
+@contextmanager
+def open_context(run: Run, settings: Settings) -> Iterator[Context]:
+    """Connect to the warehouse for one run or one of its tasks; disconnect at the end.
+
+    Raises
+    ------
+    ConfigurationError
+        No warehouse is configured, or it refuses the connection.
+    ServiceUnavailableError
+        No Postgres answers.
+    """
+    from recsys.warehouse.engine import connect
+
+    engine = connect(settings.require_warehouse_url())
+    try:
+        yield Context(run, settings, engine)
+    finally:
+        engine.dispose()

@@ -1,30 +1,32 @@
-"""What keeps warehouse and registry in order."""
+"""Daily upkeep of warehouse and registry."""
 
 from __future__ import annotations
 
-from recsys.pipeline.context import Reference, Run, connect
+from typing import TYPE_CHECKING
+
+from recsys.pipeline.context import Context
+
+if TYPE_CHECKING:
+    from recsys.upkeep.housekeeping import HousekeepingReport
+    from recsys.upkeep.prune import PruneReport
 
 
-def keep_house(run: Run) -> Reference:
-    """Make partitions, carry out erasure requests, apply retention, look for rows that do not add up."""
+def keep_house(context: Context) -> HousekeepingReport:
+    """Make partitions, carry out erasure requests, apply retention, find rows that do not add up."""
     from recsys.upkeep.housekeeping import keep_house as keep_warehouse
 
-    settings, engine = connect()
-    report = keep_warehouse(engine, settings)
-    return report.to_dict()
+    return keep_warehouse(context.engine, context.settings)
 
 
-def reconcile_registry(run: Run) -> Reference:
-    """Make the MLflow alias follow the ledger, should a crash have come between the two."""
+def reconcile_registry(context: Context) -> str | None:
+    """Make the MLflow alias follow the ledger after a crash between the two; return the champion."""
     from recsys.promotion.promote import reconcile_alias
 
-    settings, engine = connect()
-    return {"champion": reconcile_alias(engine, settings)}
+    return reconcile_alias(context.engine, context.settings)
 
 
-def prune_registry(run: Run) -> Reference:
+def prune_registry(context: Context) -> PruneReport:
     """Remove model versions past their retention, with their files."""
     from recsys.upkeep.prune import prune_versions
 
-    settings, engine = connect()
-    return prune_versions(engine, settings).to_dict()
+    return prune_versions(context.engine, context.settings)

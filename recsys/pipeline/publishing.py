@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from recsys.errors import NothingToDoError
-from recsys.pipeline.context import Reference, Run, connect
+from recsys.pipeline.context import Context
+from recsys.pipeline.references import NewChampion
+
+if TYPE_CHECKING:
+    from recsys.publishing.publish import PublishSummary
 
 
-def publish(run: Run) -> Reference:
+def publish(context: Context) -> PublishSummary:
     """Score users with the champion and swap their recommendations in one transaction."""
     from recsys.publishing.publish import publish as publish_champion
 
-    settings, engine = connect()
-    summary = publish_champion(engine, settings, scope=run.params.get("scope", "auto"), run_key=run.key)
-    return summary.to_dict()
+    run = context.run
+    return publish_champion(
+        context.engine, context.settings, scope=run.params.get("scope", "auto"), run_key=run.key
+    )
 
 
-def refresh_users(run: Run, promoted: Reference) -> Reference:
-    """Publish for users with fresh feedback although the champion stays: what they did counts at once.
+def refresh_users(context: Context, promoted: NewChampion | None = None) -> PublishSummary:
+    """Publish for users with fresh feedback, from the champion as it is.
 
-    `promoted` is empty when the run promoted nothing; otherwise the new champion is published elsewhere.
+    Parameters
+    ----------
+    promoted
+        None when the run promoted nothing. A new champion is published by `publish_recommendations`.
+
+    Raises
+    ------
+    NothingToDoError
+        There is a new champion.
     """
-    if promoted:
+    if promoted is not None:
         raise NothingToDoError(
-            f"version {promoted['version']} is champion now: publish_recommendations follows"
+            f"version {promoted.version} is champion now: publish_recommendations publishes it"
         )
-    return publish(run)
+    return publish(context)
 
 
-def refresh_analytics(run: Run) -> Reference:
-    """Refresh the analytics views."""
+def refresh_analytics(context: Context) -> None:
+    """Refresh the stored analytics views."""
     from recsys.warehouse.analytics import refresh_analytics as refresh
 
-    _, engine = connect()
-    refresh(engine)
-    return {}
+    refresh(context.engine)

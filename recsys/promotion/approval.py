@@ -1,74 +1,50 @@
-"""What a person is asked before a promotion, and what becomes of the answer."""
+"""Approval of promotions by a person: the question, and the decision that follows from the answer."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-from recsys.promotion.gate import (
+from recsys.promotion.decision import (
     ASK,
     FAIL,
     HOLD,
     INCONCLUSIVE,
+    NOT_APPLICABLE,
     PASS,
     PROMOTE,
     REJECT,
     Check,
     Decision,
+    Response,
     Verdict,
 )
+from recsys.promotion.outcome import change_outcome
 from recsys.settings import ApprovalSettings
 
-Answer = Literal["approve", "reject", "none"]
-
-_TOLD = {PASS: "yes", FAIL: "**no**", INCONCLUSIVE: "not shown", "not_applicable": "does not apply"}
-
-
-@dataclass(frozen=True)
-class Response:
-    """A person's answer; `none` when nobody answered in time."""
-
-    answer: Answer
-    by: str | None = None
-    at: str | None = None
-    """ISO 8601."""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Response":
-        """Read what the approval task returned."""
-        return cls(values["answer"], values.get("by"), values.get("at"))
+_PASSED = {PASS: "yes", FAIL: "**no**", INCONCLUSIVE: "not shown", NOT_APPLICABLE: "does not apply"}
 
 
 def ask_if_configured(
     decision: Decision, kind: Literal["full", "micro"], settings: ApprovalSettings
 ) -> Decision:
-    """Turn a promotion into a question to a person when the settings want one for this kind of model."""
+    """Turn a promotion into a question when the settings require approval for this kind of model."""
     if decision.action != PROMOTE or settings.required_for not in (kind, "all"):
         return decision
-    return replace(decision, action=ASK)
+    return change_outcome(decision, ASK, decision.reason)
 
 
 def answered(decision: Decision, response: Response) -> Decision:
-    """Return what to carry out once a person has answered, or has not in time.
+    """Return the decision that follows from a person's answer, or from none in time.
 
-    Approved, the candidate is promoted over the champion that it was compared with; should another one
-    have become champion while the question was open, the promotion is refused later.
+    An approved candidate is promoted over the champion that it was compared with. If another version has
+    become champion in the meantime, the promotion fails later.
     """
     if response.answer == "none":
-        return replace(
-            decision,
-            action=HOLD,
-            reason="approval_timed_out",
-            explanation=f"Nobody answered in time. {decision.explanation}",
-            checks=(*decision.checks, _check(INCONCLUSIVE, "Nobody answered in time.")),
-        )
-    approved = response.answer == "approve"
-    sentence = f"{'Approved' if approved else 'Rejected'} by {response.by} at {response.at}."
-    return replace(
-        decision,
-        action=PROMOTE if approved else REJECT,
-        reason="approved_by_person" if approved else "rejected_by_person",
-        explanation=f"{sentence} {decision.explanation}",
-        checks=(*decision.checks, _check(PASS if approved else FAIL, sentence)),
-    )
+        why = "nobody answered in time."
+        return change_outcome(decision, HOLD, "approval_timed_out", why, _check(INCONCLUSIVE, why))
+    if response.answer == "approve":
+        why = f"approved by {response.by} at {response.at}."
+        return change_outcome(decision, PROMOTE, "approved_by_person", why, _check(PASS, why))
+    why = f"refused by {response.by} at {response.at}."
+    return change_outcome(decision, REJECT, "rejected_by_person", why, _check(FAIL, why))
 
 
 def subject(version: str, decision: Decision) -> str:
@@ -78,7 +54,7 @@ def subject(version: str, decision: Decision) -> str:
 
 
 def body(decision: Decision, links: dict[str, str]) -> str:
-    """Return the evidence in Markdown: the gate's reason, its checks, and where to read more."""
+    """Return the evidence in Markdown: the gate's finding, its checks and links."""
     lines = [
         decision.explanation,
         "",
@@ -88,12 +64,15 @@ def body(decision: Decision, links: dict[str, str]) -> str:
     for check in decision.checks:
         interval = "" if check.low is None else f"{_figure(check.low)} to {_figure(check.high)}"
         lines.append(
-            f"| {check.name.replace('_', ' ')} | {_TOLD[check.verdict]} | {_figure(check.observed)} "
+            f"| {check.name.replace('_', ' ')} | {_PASSED[check.verdict]} | {_figure(check.observed)} "
             f"| {interval} | {_figure(check.threshold)} |"
         )
     if links:
         lines += ["", ", ".join(f"[{name}]({address})" for name, address in links.items())]
-    lines += ["", "Approve: it is promoted and published. Reject, or no answer in time: nothing changes."]
+    lines += [
+        "",
+        "Approve: it is promoted and published. Reject, or no answer in time: nothing changes.",
+    ]
     return "\n".join(lines)
 
 
@@ -102,5 +81,5 @@ def _check(verdict: Verdict, sentence: str) -> Check:
 
 
 def _figure(value: float | None) -> str:
-    # What is 0 but for rounding is 0.
+    # Rounds -2e-17 to 0.
     return "" if value is None else f"{round(value, 9) + 0.0:.4g}"

@@ -1,4 +1,4 @@
-"""Two model versions side by side: what they are, what they were measured at, where they differ."""
+"""Compare two model versions: origin, metrics, lineage and settings."""
 
 import tempfile
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from recsys.settings import Settings
 from recsys.warehouse.tables import model_evaluations, snapshots
 
 _LONGEST_LINEAGE = 50
-# Tags that say what a version is; the rest are digests, decisions and figures shown elsewhere.
+# Tags that describe a version's origin; the others are digests, decisions and figures shown elsewhere.
 _ORIGIN = {
     "kind": "recsys.kind",
     "parent": PARENT,
@@ -35,18 +35,20 @@ _ORIGIN = {
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Both versions on the same users and events.
+class PairedMetrics:
+    """Metrics of both versions on the same users and events.
 
     Attributes
     ----------
+    source
+        The evaluation that they come from, in words.
     first, second
         Mean of each metric over users.
     difference
         Second - first with its interval, by paired bootstrap over users.
     """
 
-    where: str
+    source: str
     users: int
     first: dict[str, float]
     second: dict[str, float]
@@ -55,21 +57,23 @@ class Meeting:
 
 @dataclass(frozen=True)
 class VersionComparison:
-    """What `compare_versions` found.
+    """Two model versions side by side.
 
     Attributes
     ----------
+    versions
+        Both version numbers; every pair below is in this order.
     origin
-        What each of the two is, by name.
+        Tags that describe the origin, by name.
     metrics
-        Each version's own evaluation as a candidate, by slice and metric: not the same feedback, so no
-        difference is formed.
+        Each version's evaluation as a candidate, by slice and metric. They are on different feedback, so
+        their difference has no meaning.
     lineage
-        From the version to the full fine-tune it goes back to.
+        Version, parent, ... back to the full fine-tune.
     settings
-        Training settings in which they differ.
-    meeting
-        None when the two were never evaluated on the same feedback.
+        Training settings that differ.
+    paired
+        Metrics on the same feedback; None when the two were never evaluated on the same feedback.
     """
 
     versions: tuple[str, str]
@@ -77,7 +81,7 @@ class VersionComparison:
     metrics: dict[tuple[str, str], tuple[float | None, float | None]]
     lineage: tuple[tuple[str, ...], tuple[str, ...]]
     settings: dict[str, tuple[str, str]]
-    meeting: Meeting | None
+    paired: PairedMetrics | None
 
 
 def compare_versions(
@@ -88,20 +92,20 @@ def compare_versions(
     Parameters
     ----------
     evaluate
-        When they never met, evaluate both now, on what the newest full snapshot holds out and neither
-        has trained on; takes as long as the evaluation of a nightly run.
+        If the two were never evaluated on the same feedback, evaluate both now on the events of the newest
+        full snapshot that neither has trained on. It takes as long as the evaluation of a nightly run.
 
     Raises
     ------
     RegistryError
         A version is unknown, or there is no snapshot to evaluate both on.
     NothingToDoError
-        No feedback is left that neither of the two has trained on.
+        The two together have trained on all feedback.
     """
     one, two = load_version(settings, first), load_version(settings, second)
-    meeting = _met(settings, one, two)
-    if meeting is None and evaluate:
-        meeting = _meet(engine, settings, one, two)
+    paired = _stored_comparison(settings, one, two)
+    if paired is None and evaluate:
+        paired = _evaluate_both(engine, settings, one, two)
     own = [_metrics(engine, version) for version in (one, two)]
     parameters = [_parameters(settings, version) for version in (one, two)]
     return VersionComparison(
@@ -110,17 +114,19 @@ def compare_versions(
         {key: (own[0].get(key), own[1].get(key)) for key in sorted({*own[0], *own[1]})},
         (_lineage(settings, one), _lineage(settings, two)),
         _differences(*parameters),
-        meeting,
+        paired,
     )
 
 
-def _met(settings: Settings, one: RegisteredVersion, two: RegisteredVersion) -> Meeting | None:
-    """Return the evaluation of one as the candidate that the other, as champion, was compared with."""
+def _stored_comparison(
+    settings: Settings, one: RegisteredVersion, two: RegisteredVersion
+) -> PairedMetrics | None:
+    """Read the evaluation of one version that has the other as champion; None without one."""
     for candidate, opponent in ((two, one), (one, two)):
         evaluation = _evaluation(settings, candidate)
         if evaluation is not None and evaluation.champion_version == opponent.version:
             names = (CHAMPION, CANDIDATE) if candidate is two else (CANDIDATE, CHAMPION)
-            return _meeting(settings, evaluation, names, f"the evaluation of version {candidate.version}")
+            return _paired(settings, evaluation, names, f"the evaluation of version {candidate.version}")
     return None
 
 
@@ -134,12 +140,12 @@ def _evaluation(settings: Settings, version: RegisteredVersion) -> Evaluation | 
         except ServiceUnavailableError:
             raise
         except (RegistryError, EvaluationError, OSError):
-            return None  # of an older release, or pruned
+            return None  # written by an older release, or pruned
 
 
-def _meet(
+def _evaluate_both(
     engine: sa.Engine, settings: Settings, one: RegisteredVersion, two: RegisteredVersion
-) -> Meeting | None:
+) -> PairedMetrics | None:
     from recsys.evaluation.compare import compare_candidate
     from recsys.snapshot.read import read_snapshot
 
@@ -157,17 +163,17 @@ def _meet(
             settings.evaluation,
             Path(folder),
         )
-    return _meeting(settings, compared.held_out, (CHAMPION, CANDIDATE), f"snapshot {uri}")
+    return _paired(settings, compared.held_out, (CHAMPION, CANDIDATE), f"snapshot {uri}")
 
 
-def _meeting(
-    settings: Settings, evaluation: Evaluation, names: tuple[str, str], where: str
-) -> Meeting | None:
+def _paired(
+    settings: Settings, evaluation: Evaluation, names: tuple[str, str], source: str
+) -> PairedMetrics | None:
     first, second = names
     if {first, second} & set(evaluation.failures) or evaluation.users == 0:
         return None
-    return Meeting(
-        where,
+    return PairedMetrics(
+        source,
         evaluation.users,
         {metric: evaluation.mean(first, metric) for metric in evaluation.metrics},
         {metric: evaluation.mean(second, metric) for metric in evaluation.metrics},

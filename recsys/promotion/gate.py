@@ -1,57 +1,52 @@
-"""The promotion gate: from the evidence of an evaluation to a decision with named reasons.
+"""The promotion gate: decide on a candidate from the evidence of an evaluation.
 
-Pure functions. A check compares one observed figure, with its interval where it has one, to one
-threshold (`recsys.promotion.checks`). What a check that fails or cannot tell does is a table here,
-which settings override by the check's name; the strictest consequence decides. "Shown to be worse"
-rejects, "not shown to be good enough" holds: the difference between a bad model and too little data.
+Pure functions. `recsys.promotion.checks` and `recsys.promotion.guardrails` make the checks. `RULES` gives the
+action for a check that fails or is inconclusive; settings override it by the check's name. The strictest
+action decides. A candidate that is shown to be worse is rejected, a candidate that is not shown to be good
+enough is held: a bad model is not the same as too little data.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from recsys.errors import ConfigurationError
 from recsys.evaluation.liking import Liking
 from recsys.evaluation.off_policy.compare import OffPolicyComparison
 from recsys.evaluation.result import CHAMPION, Evaluation
 from recsys.promotion.checks import (
-    FAIL,
-    INCONCLUSIVE,
-    NOT_APPLICABLE,
-    PASS,
-    Check,
-    Verdict,
     against_champion,
     better_than_popularity,
-    catalogue_coverage,
     comparison_possible,
     enough_users,
-    forgetting,
     has_champion,
+    scores_are_finite,
+)
+from recsys.promotion.decision import (
+    ASK,
+    FAIL,
+    HOLD,
+    INCONCLUSIVE,
+    PASS,
+    PROMOTE,
+    REJECT,
+    Action,
+    Check,
+    Decision,
+)
+from recsys.promotion.guardrails import (
+    catalogue_coverage,
+    forgetting,
     liking_checks,
     list_checks,
     off_policy_value,
     on_slices,
-    scores_are_finite,
 )
+from recsys.promotion.outcome import OUTCOMES
 from recsys.settings import GateAction, Settings
-
-__all__ = [
-    "ASK", "FAIL", "HOLD", "INCONCLUSIVE", "NOT_APPLICABLE", "PASS", "PROMOTE", "REJECT", "Action", "Check",
-    "Decision", "Verdict", "decide",
-]  # fmt: skip
-
-Action = Literal["promote", "hold", "reject", "ask"]
-
-PROMOTE: Action = "promote"
-HOLD: Action = "hold"
-REJECT: Action = "reject"
-ASK: Action = "ask"
-"""A person decides: approve promotes over `expected_champion`, refuse rejects, no answer in time holds."""
 
 
 class Rule(NamedTuple):
-    """What follows from a check: reason and action when it fails, and when it cannot tell."""
+    """Reason and action for a check that fails, and for one that is inconclusive."""
 
     failed: str
     on_fail: GateAction
@@ -78,45 +73,10 @@ RULES: dict[str, Rule] = {
     "liking_auc": Rule("liking_worse", "hold"),
     "better_than_champion": Rule("", "ignore", "not_shown_better_than_champion"),
 }
-"""By the name of the check, strictest reasons first; settings override the actions."""
+"""By check name, the most important reasons first; settings override the actions."""
 
+_STALE = "not_better_and_not_fresher"
 _STRICTEST_FIRST: tuple[Action, ...] = (REJECT, HOLD, ASK)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do with a candidate, and why.
-
-    Attributes
-    ----------
-    action
-        `promote`, `hold` (the champion stays; later feedback may decide otherwise), `reject`, or `ask`
-        (a person; nothing changes until there is an answer).
-    reason
-        A stable name for machines.
-    explanation
-        One sentence for people.
-    checks
-        Everything that was looked at.
-    expected_champion
-        The version that the candidate was compared with; None when there was no champion.
-    """
-
-    action: Action
-    reason: str
-    explanation: str
-    checks: tuple[Check, ...]
-    expected_champion: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self) | {"checks": [check.to_dict() for check in self.checks]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Decision":
-        """Read what `to_dict` wrote."""
-        checks = tuple(Check(**check) for check in values["checks"])
-        return cls(**{**values, "checks": checks})
 
 
 def decide(
@@ -128,25 +88,25 @@ def decide(
     off_policy: OffPolicyComparison | None = None,
     liking: Mapping[str, Liking] | None = None,
 ) -> Decision:
-    """Decide on a candidate from its evaluation beside the champion and the baselines.
+    """Decide on a candidate from its evaluation with the champion and the baselines.
 
     Parameters
     ----------
     kind
         `full`: nightly; must also beat popularity. `micro`: hourly; must not have forgotten.
     evaluation
-        Held-out feedback ranked by `CANDIDATE`, `CHAMPION` if there is one, and baselines.
+        Held-out feedback ranked by `CANDIDATE`, by `CHAMPION` if there is one, and by baselines.
     settings
         Margins and actions in `settings.gate`, resamples and confidence in `settings.evaluation`.
     guard
-        The guard users' cases ranked by candidate and champion; for micro-updates.
+        Past events of guard users ranked by candidate and champion; micro-updates only.
     fresher
-        The candidate has trained on newer feedback than the champion, which makes a non-inferior
-        candidate worth promoting unless `gate.require_superiority` is set.
+        Whether the candidate has trained on newer feedback than the champion. A fresher candidate is
+        promoted when it is non-inferior, unless `gate.require_superiority` is set.
     off_policy
-        What both would have earned on slates that were shown.
+        Estimated rewards of both on logged slates.
     liking
-        Calibration and AUC of the liking head by scorer.
+        Calibration and AUC of the liking head, by scorer.
 
     Raises
     ------
@@ -157,7 +117,7 @@ def decide(
     checks = [comparison_possible(evaluation)]
     if checks[0].verdict == PASS:
         checks += [scores_are_finite(evaluation, guard), enough_users(evaluation, settings)]
-    # Without these there is nothing to compute the others from: no setting can let them pass.
+    # The other checks cannot be computed without these, so no setting can ignore them.
     for check in checks:
         if check.verdict == FAIL:
             rule = RULES[check.name]
@@ -174,14 +134,14 @@ def _rules(kind: str, settings: Settings, fresher: bool) -> dict[str, Rule]:
     unknown = (set(gate.on_fail) | set(gate.on_inconclusive)) - set(RULES)
     if unknown:
         raise ConfigurationError(
-            f"RECSYS_GATE__ON_FAIL or RECSYS_GATE__ON_INCONCLUSIVE names {sorted(unknown)}; checks are "
-            f"called {', '.join(RULES)}"
+            f"RECSYS_GATE__ON_FAIL or RECSYS_GATE__ON_INCONCLUSIVE names {sorted(unknown)}; the checks are "
+            f"{', '.join(RULES)}"
         )
     rules = dict(RULES)
     if kind == "full" and gate.require_superiority:
         rules["better_than_champion"] = rules["better_than_champion"]._replace(on_inconclusive="hold")
     elif not fresher:
-        rules["better_than_champion"] = Rule("", "ignore", "not_better_and_not_fresher", "hold")
+        rules["better_than_champion"] = Rule("", "ignore", _STALE, "hold")
     return {
         name: rule._replace(
             on_fail=gate.on_fail.get(name, rule.on_fail),
@@ -216,17 +176,21 @@ def _decide_against_champion(
     objection = _strictest(rules, checks)
     if objection is not None:
         action, reason, check = objection
-        return _decision(action, reason, checks, check, evaluation)
+        remark = "It has trained on no newer feedback." if reason == _STALE else ""
+        return _decision(action, reason, checks, check, evaluation, remark=remark)
     by_name = {check.name: check for check in checks}
-    better = by_name["better_than_champion"]
+    not_worse, better = by_name["not_worse_than_champion"], by_name["better_than_champion"]
     if better.verdict == PASS:
-        return _decision(PROMOTE, "better_than_champion", checks, better, evaluation)
-    not_worse = by_name["not_worse_than_champion"]
-    return _decision(PROMOTE, "non_inferior_and_fresher", checks, not_worse, evaluation)
+        reason, check = "better_than_champion", better
+    elif not_worse.verdict == PASS:
+        reason, check = "non_inferior_and_fresher", not_worse
+    else:
+        reason, check = "champion_comparison_ignored", not_worse
+    return _decision(PROMOTE, reason, checks, check, evaluation, remark=_ignored(rules, checks))
 
 
 def _strictest(rules: Mapping[str, Rule], checks: Sequence[Check]) -> tuple[Action, str, Check] | None:
-    """Return the strictest consequence of the checks; failed ones come before unclear ones."""
+    """Return the strictest action of the checks; failed checks come before inconclusive ones."""
     by_name = {check.name: check for check in checks}
     failed = [(n, r.on_fail, r.failed, FAIL) for n, r in rules.items()]
     unclear = [(n, r.on_inconclusive, r.unclear, INCONCLUSIVE) for n, r in rules.items()]
@@ -238,6 +202,21 @@ def _strictest(rules: Mapping[str, Rule], checks: Sequence[Check]) -> tuple[Acti
     return None
 
 
+def _ignored(rules: Mapping[str, Rule], checks: Sequence[Check]) -> str:
+    """Return the checks that would have stopped a promotion if they were not ignored, as a sentence."""
+    names = [
+        f"{check.name} ({'failed' if check.verdict == FAIL else 'inconclusive'})"
+        for check in checks
+        # Not being better never stops a fresher candidate, so it is not an ignored objection.
+        if check.name != "better_than_champion"
+        and (
+            (check.verdict == FAIL and rules[check.name].on_fail == "ignore")
+            or (check.verdict == INCONCLUSIVE and rules[check.name].on_inconclusive == "ignore")
+        )
+    ]
+    return f"Ignored: {', '.join(names)}." if names else ""
+
+
 def _decide_without_champion(
     kind: str, rules: Mapping[str, Rule], evaluation: Evaluation, settings: Settings, checks: list[Check]
 ) -> Decision:
@@ -246,24 +225,30 @@ def _decide_without_champion(
         return _decision(HOLD, RULES[check.name].failed, [*checks, check], check, evaluation)
     popularity = better_than_popularity(evaluation, settings)
     checks.append(popularity)
-    # A system without any champion serves nobody: the first model needs to look better only.
-    if popularity.verdict == INCONCLUSIVE and (popularity.observed or 0.0) > 0:
-        objection = None
-    else:
-        objection = _strictest(rules, [popularity])
+    # Without a champion nobody gets recommendations, so the first model only has to look better.
+    looks_better = popularity.verdict == INCONCLUSIVE and (popularity.observed or 0.0) > 0
+    objection = None if looks_better else _strictest(rules, [popularity])
     if objection is not None:
         action, reason, check = objection
         return _decision(action, reason, checks, check, evaluation)
-    reason = "champion_unusable" if CHAMPION in evaluation.failures else "first_champion"
-    decision = _decision(PROMOTE, reason, checks, popularity, evaluation)
-    if popularity.verdict == INCONCLUSIVE:
-        # Otherwise the reason would read as one against what was decided.
-        enough = "No champion could be served instead, so looking better is enough."
-        decision = replace(decision, explanation=f"{decision.explanation} {enough}")
-    return decision
+    reason, prefix = "first_champion", "first champion, "
+    if CHAMPION in evaluation.failures:
+        reason, prefix = "champion_unusable", "the champion's scores are not finite, and the candidate is "
+    remark = _ignored(rules, [popularity])
+    if looks_better:
+        remark = "There is no other model to recommend, so a higher NDCG is enough."
+    return _decision(PROMOTE, reason, checks, popularity, evaluation, prefix=prefix, remark=remark)
 
 
 def _decision(
-    action: Action, reason: str, checks: Sequence[Check], deciding: Check, evaluation: Evaluation
+    action: Action,
+    reason: str,
+    checks: Sequence[Check],
+    deciding: Check,
+    evaluation: Evaluation,
+    *,
+    prefix: str = "",
+    remark: str = "",
 ) -> Decision:
-    return Decision(action, reason, deciding.explanation, tuple(checks), evaluation.champion_version)
+    explanation = f"{OUTCOMES[action]}: {prefix}{deciding.explanation} {remark}".rstrip()
+    return Decision(action, reason, explanation, tuple(checks), evaluation.champion_version)

@@ -1,8 +1,8 @@
-"""The promotion ledger: the append-only truth about who is champion, since when, and why.
+"""The promotion ledger: the append-only record of which version is champion, since when and why.
 
-Changes of champion are numbered 1, 2, ... A new change takes the last number plus one, and the
-number is unique, so of two promotions that start from the same champion only one can be written:
-compare-and-swap without locks.
+Changes of champion have sequence numbers 1, 2, ... A change takes the last number plus one, and numbers are
+unique. Of two promotions that start from the same champion only one can be written: compare-and-swap
+without locks.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ LedgerAction = Literal["promote", "hold", "reject", "roll_back"]
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that is served."""
+    """The version that is served, and its last change in the ledger."""
 
     model_version: str
     sequence: int
@@ -33,7 +33,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One decision, as recorded."""
+    """A recorded decision."""
 
     ledger_id: int
     decided_at: datetime
@@ -54,12 +54,6 @@ def champion(engine: sa.Engine) -> Champion | None:
         return _champion(connection)
 
 
-def champion_at(engine: sa.Engine, moment: datetime) -> Champion | None:
-    """Return the version that was champion at a moment."""
-    with engine.connect() as connection:
-        return _champion(connection, promotion_ledger.c.decided_at <= moment)
-
-
 def history(engine: sa.Engine, limit: int = 50) -> list[LedgerEntry]:
     """Return the latest decisions, newest first."""
     statement = sa.select(promotion_ledger).order_by(promotion_ledger.c.ledger_id.desc()).limit(limit)
@@ -68,7 +62,7 @@ def history(engine: sa.Engine, limit: int = 50) -> list[LedgerEntry]:
 
 
 def latest_champions(engine: sa.Engine, count: int) -> list[str]:
-    """Return the versions that were champion most recently, the present one first, each once."""
+    """Return the latest distinct champions, the current one first."""
     ledger = promotion_ledger.c
     statement = (
         sa.select(ledger.model_version)
@@ -82,7 +76,7 @@ def latest_champions(engine: sa.Engine, count: int) -> list[str]:
 
 
 def was_champion(engine: sa.Engine, version: str) -> bool:
-    """Return whether a version has been champion at any time."""
+    """Return whether a version is or was champion."""
     ledger = promotion_ledger.c
     statement = sa.select(ledger.ledger_id).where(
         ledger.model_version == version, ledger.champion_sequence.is_not(None)
@@ -92,9 +86,9 @@ def was_champion(engine: sa.Engine, version: str) -> bool:
 
 
 def replaced_by(engine: sa.Engine, version: str) -> str | None:
-    """Return the champion that `version` replaced when it was last promoted, None if there was none.
+    """Return the champion that `version` replaced when it was last promoted; None without one.
 
-    Rollbacks do not count: rolling back twice goes back two versions, not forth again.
+    Rollbacks do not count, so two rollbacks go back two versions.
     """
     ledger = promotion_ledger.c
     statement = (
@@ -119,7 +113,7 @@ def record_decision(
     actor: str,
     run_key: str | None = None,
 ) -> LedgerEntry:
-    """Record a decision that does not change the champion; a retry of the run finds its first one."""
+    """Record a decision that keeps the champion; a retry finds the entry of the first attempt."""
     with engine.begin() as connection:
         if (earlier := _decision_of_run(connection, run_key, version, action)) is not None:
             return earlier
@@ -155,20 +149,20 @@ def change_champion(
     Parameters
     ----------
     expected_champion
-        The version that the decision was taken against; None: there is no champion yet.
+        The champion that the decision is based on; None: no champion yet.
     run_key
-        The run that decides. A retry finds the entry of its first attempt, also when the champion has
-        changed since: a decision is carried out once. None for a person at the command line.
+        The run that decides. A retry finds the entry of its first attempt even if the champion has changed
+        since: a decision is carried out once. None for a person at the command line.
 
     Returns
     -------
     LedgerEntry
-        The new entry, or the earlier one when there is nothing left to do.
+        The new entry, or the earlier one when nothing is left to do.
 
     Raises
     ------
     PromotionConflictError
-        When another version has become champion in the meantime. Nothing is changed.
+        Another version has become champion in the meantime. Nothing is changed.
     """
     try:
         with engine.begin() as connection:
@@ -192,7 +186,7 @@ def change_champion(
                 run_key=run_key,
             )
     except IntegrityError as error:
-        # Someone wrote the same number, or the same run, between our read and our write.
+        # Another process wrote the same sequence number or run between this read and this write.
         with engine.connect() as connection:
             if (earlier := _decision_of_run(connection, run_key, version, action)) is not None:
                 return earlier
@@ -210,7 +204,7 @@ def promote(
     actor: str,
     run_key: str | None = None,
 ) -> LedgerEntry:
-    """Write a promotion; see `change_champion`. The MLflow alias is moved by `recsys.promotion.promote`."""
+    """Record a promotion; see `change_champion`. `recsys.promotion.promote` moves the MLflow alias."""
     return change_champion(
         engine,
         action="promote",
@@ -225,18 +219,18 @@ def promote(
 
 
 def decision_of_run(engine: sa.Engine, run_key: str) -> LedgerEntry | None:
-    """Return what a run has decided, or None when it has not decided yet."""
+    """Return the decision of a run; None before it has decided."""
     statement = sa.select(promotion_ledger).where(promotion_ledger.c.run_key == run_key)
     with engine.connect() as connection:
         row = connection.execute(statement).first()
     return None if row is None else _entry(row)
 
 
-def _champion(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Champion | None:
+def _champion(connection: sa.Connection) -> Champion | None:
     ledger = promotion_ledger.c
     row = connection.execute(
         sa.select(promotion_ledger)
-        .where(ledger.champion_sequence.is_not(None), *conditions)
+        .where(ledger.champion_sequence.is_not(None))
         .order_by(ledger.champion_sequence.desc())
         .limit(1)
     ).first()

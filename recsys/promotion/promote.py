@@ -1,7 +1,7 @@
-"""Carry out decisions: first the ledger, which is the truth, then the MLflow alias that follows it.
+"""Carry out decisions: write the ledger first, then move the MLflow alias to match it.
 
-A crash between the two leaves an alias that is out of date and no half promotion: the next
-promotion, retry or `reconcile_alias` mends it.
+The ledger is the truth. A crash between the two leaves an outdated alias; the next promotion, a retry or
+`reconcile_alias` repairs it.
 """
 
 import json
@@ -10,12 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
+from pydantic_core import to_jsonable_python
 
 from recsys.errors import RegistryError
 from recsys.promotion import ledger
-from recsys.promotion.gate import Decision
+from recsys.promotion.decision import Decision
 from recsys.promotion.ledger import LedgerEntry
-from recsys.promotion.lock import registry_turn
+from recsys.promotion.outcome import state
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
@@ -25,6 +26,7 @@ from recsys.registry.versions import (
     tag_version,
 )
 from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def promote(
     actor: str,
     run_key: str | None = None,
 ) -> LedgerEntry:
-    """Make a version champion; safe to repeat.
+    """Make a version champion; a retry is safe.
 
     Raises
     ------
@@ -50,9 +52,9 @@ def promote(
     RegistryError
         The version is unknown. Nothing is changed.
     ServiceUnavailableError
-        MLflow is away. Nothing is changed, or the ledger only: then `reconcile_alias` ends the job.
+        MLflow does not answer. Nothing is changed, or only the ledger: `reconcile_alias` moves the alias.
     """
-    with registry_turn(engine):
+    with hold_lock(engine, MODEL_REGISTRY):
         load_version(settings, version)
         entry = ledger.promote(
             engine,
@@ -77,11 +79,12 @@ def carry_out(
     actor: str,
     run_key: str | None = None,
 ) -> LedgerEntry:
-    """Do what the gate decided and record it in the ledger and on the model version."""
-    checks = [check.to_dict() for check in decision.checks]
+    """Carry out a decision and record it in the ledger and on the model version."""
+    decision = state(decision)
+    checks = to_jsonable_python(decision.checks)
     if decision.action == "ask":
         raise RegistryError(
-            f"version {version} waits for a person's answer; there is nothing to carry out yet"
+            f"version {version} waits for approval; there is nothing to carry out before the answer"
         )
     if decision.action == "promote":
         entry = promote(
@@ -106,7 +109,7 @@ def carry_out(
             actor=actor,
             run_key=run_key,
         )
-    describe_version(settings, version, f"{decision.action}: {decision.explanation}")
+    describe_version(settings, version, decision.explanation)
     tag_version(
         settings,
         version,
@@ -121,13 +124,13 @@ def carry_out(
 
 
 def reconcile_alias(engine: sa.Engine, settings: Settings) -> str | None:
-    """Make the alias `champion` name the ledger's champion; return its version, None without one."""
-    with registry_turn(engine):
+    """Move the alias `champion` to the ledger's champion; return its version, None without one."""
+    with hold_lock(engine, MODEL_REGISTRY):
         return follow_ledger(engine, settings)
 
 
 def follow_ledger(engine: sa.Engine, settings: Settings) -> str | None:
-    """Do what `reconcile_alias` does for a caller who has the registry's turn."""
+    """Do the work of `reconcile_alias` for a caller who holds the lock `MODEL_REGISTRY`."""
     current = ledger.champion(engine)
     client = mlflow_client(settings)
     name = settings.registered_model
@@ -141,11 +144,11 @@ def follow_ledger(engine: sa.Engine, settings: Settings) -> str | None:
         named = str(aliases[CHAMPION_ALIAS]) if CHAMPION_ALIAS in aliases else None
         if current is None:
             if named is not None:
-                logger.warning("version %s had the alias champion without a promotion; removed", named)
+                logger.warning("removed the alias champion from version %s, which was never promoted", named)
                 client.delete_registered_model_alias(name, CHAMPION_ALIAS)
             return None
         if named != current.model_version:
-            logger.info("alias champion moves from version %s to %s", named, current.model_version)
+            logger.info("moving the alias champion from version %s to %s", named, current.model_version)
             client.set_registered_model_alias(name, CHAMPION_ALIAS, current.model_version)
         if str(aliases.get(CHALLENGER_ALIAS)) == current.model_version:
             client.delete_registered_model_alias(name, CHALLENGER_ALIAS)

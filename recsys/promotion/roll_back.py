@@ -1,14 +1,14 @@
-"""Go back to an earlier champion, for a reason that the ledger keeps."""
+"""Roll back to an earlier champion and record the reason in the ledger."""
 
 import sqlalchemy as sa
 
 from recsys.errors import RegistryError
 from recsys.promotion import ledger
 from recsys.promotion.ledger import LedgerEntry
-from recsys.promotion.lock import registry_turn
 from recsys.promotion.promote import follow_ledger
 from recsys.registry.versions import download_checkpoint
 from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
 
 REASON = "rolled_back"
 
@@ -22,29 +22,29 @@ def roll_back(
     to: str | None = None,
     run_key: str | None = None,
 ) -> LedgerEntry:
-    """Make an earlier champion the champion again; publishing then follows the ledger.
+    """Make an earlier champion the champion again; publishing follows the ledger.
 
     Parameters
     ----------
     reason
-        Why, in the person's words.
+        The person's reason.
     actor
-        Who asked for it.
+        The person who asked for it.
     to
-        A version that has been champion; None: the one that the champion replaced. Going back twice
-        goes back two versions.
+        A version that has been champion; None: the version that the champion replaced. Two rollbacks go
+        back two versions.
     run_key
-        The run that does it; a retry finds the entry of its first attempt.
+        The run that rolls back; a retry finds the entry of its first attempt.
 
     Raises
     ------
     RegistryError
-        There is nothing to go back to, or the version is unknown, was never champion or its files are
-        not those that were registered. Nothing is changed.
+        There is no earlier champion, or the version is unknown, was never champion, or its files have
+        changed since registration. Nothing is changed.
     PromotionConflictError
-        Another version has become champion at the same moment. Nothing is changed.
+        Another version has become champion in the meantime. Nothing is changed.
     """
-    with registry_turn(engine):
+    with hold_lock(engine, MODEL_REGISTRY):
         if run_key is not None and (done := ledger.decision_of_run(engine, run_key)) is not None:
             follow_ledger(engine, settings)
             return done
@@ -56,22 +56,20 @@ def _roll_back(
 ) -> LedgerEntry:
     current = ledger.champion(engine)
     if current is None:
-        raise RegistryError("there is no champion yet, so nothing to roll back; run nightly_training first")
+        raise RegistryError("there is no champion to roll back; run nightly_training first")
     if not reason.strip():
-        raise RegistryError("a rollback needs a reason: others will read it in the ledger")
+        raise RegistryError("a rollback needs a reason, which the ledger shows to others")
     target = to or ledger.replaced_by(engine, current.model_version)
     if target is None:
-        raise RegistryError(
-            f"version {current.model_version} is the first champion: there is no earlier one to go back to"
-        )
+        raise RegistryError(f"version {current.model_version} is the first champion: there is no earlier one")
     if target == current.model_version:
-        raise RegistryError(f"version {target} is champion already")
+        raise RegistryError(f"version {target} is already champion")
     if not ledger.was_champion(engine, target):
         raise RegistryError(
-            f"version {target} has never been champion; `recsys history` lists those that have, and "
-            f"`recsys promote {target}` makes it champion for the first time"
+            f"version {target} has never been champion; `recsys history` lists earlier champions, and "
+            f"`recsys promote {target}` promotes it"
         )
-    # Before anything changes: going back to files that are broken would leave nothing to publish.
+    # Broken files must stop the rollback before it changes anything: they could not be published.
     download_checkpoint(settings, target)
     entry = ledger.change_champion(
         engine,

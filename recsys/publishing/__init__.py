@@ -1,1 +1,1 @@
-"""Batch scoring and the swap of recommendations and vectors into Postgres."""
+"""Batch scoring, and publishing recommendations and vectors to Postgres in one transaction."""

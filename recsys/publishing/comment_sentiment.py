@@ -1,4 +1,7 @@
-"""What the champion reads in the comments on each item: averages over enough people to hide each of them."""
+"""Average sentiment of the comments on each item, predicted by the champion.
+
+An average is stored only when enough people commented, so that nobody's comment can be inferred.
+"""
 
 import logging
 from typing import Protocol
@@ -14,37 +17,46 @@ from recsys.warehouse.statements import read_statement
 
 logger = logging.getLogger(__name__)
 
-LEAST_PEOPLE = 5
-"""Who commented on an item, below which nothing is said of it: an average of few shows what one wrote."""
+MIN_PEOPLE = 5
+"""Commenters an item needs: an average over fewer people would reveal what one of them wrote."""
+_COMMENTS_PER_ITEM = 20
+"""Latest comments read per item; more would take time and hardly change the average."""
 
 
-class ReadsComments(Protocol):
-    """What is asked of a recommender."""
+class CommentReader(Protocol):
+    """A recommender that predicts opinions from comments."""
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Return values (0 to 1) and sentiments (-1, 0, 1) [texts]; None: it has not learned to read."""
+        """Return values (0 to 1) and sentiments (-1, 0, 1), each [texts]; None if not trained for it."""
         ...
 
 
 def stage_comment_sentiment(
     connection: sa.Connection,
-    model: ReadsComments,
+    model: CommentReader,
     settings: PublishingSettings,
     *,
     through_transaction_id: int,
 ) -> int:
-    """Read the latest comments on items, one a person, and stage averages; return how many items have one.
+    """Stage the average predicted sentiment per item; return the number of items.
 
-    Comments are scrubbed as those are that the model has learned from, and are kept nowhere.
+    Reads each person's latest comment on an item. Comments are scrubbed in the same way as in training and
+    are not stored. When `PublishingSettings.comments_read` does not suffice, items with the most comments
+    come first.
+
+    Parameters
+    ----------
+    through_transaction_id
+        Comments below it (exclusive) are validated and may be read.
     """
-    if settings.comments_per_item < LEAST_PEOPLE:
+    if settings.comments_read == 0:
         return 0
     rows = connection.execute(
-        sa.text(read_statement("select_item_comments")),
+        sa.text(read_statement("publishing/select_item_comments")),
         {
             "through_transaction_id": through_transaction_id,
-            "least_people": LEAST_PEOPLE,
-            "per_item": settings.comments_per_item,
+            "least_people": MIN_PEOPLE,
+            "per_item": _COMMENTS_PER_ITEM,
             "most": settings.comments_read,
         },
     ).all()
@@ -57,7 +69,8 @@ def stage_comment_sentiment(
     items, item = np.unique([row.item_id for row in rows], return_inverse=True)
     counts = np.bincount(item)
     value, sentiment = (np.bincount(item, opinion) / counts for opinion in opinions)
-    enough = np.flatnonzero(counts >= LEAST_PEOPLE)  # the limit on all comments may have cut an item's
+    # The limit on all comments may have cut off some of an item's.
+    enough = np.flatnonzero(counts >= MIN_PEOPLE)
     connection.execute(
         sa.text(
             "insert into staged_comment_sentiment (item_id, comments, average_value, average_sentiment)"

@@ -1,4 +1,4 @@
-"""Users' histories out of the warehouse, in batches: what the model reads and what is consumed."""
+"""Read users' histories from the warehouse in batches: events for the model, and consumed items."""
 
 import io
 import json
@@ -17,8 +17,7 @@ from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.sequences import Sequences
-from recsys.warehouse.literals import render_literals
-from recsys.warehouse.statements import read_statement
+from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.tables import items
 
 _TYPES = {
@@ -32,7 +31,7 @@ _TYPES = {
     "comment": pa.string(),
 }
 _PARSE = csv.ParseOptions(newlines_in_values=True)
-# Postgres writes an empty string as "" and null as nothing.
+# Postgres writes an empty string as "" and null as an empty field.
 _CONVERT = csv.ConvertOptions(
     column_types=_TYPES,
     strings_can_be_null=False,
@@ -44,18 +43,18 @@ _CONVERT = csv.ConvertOptions(
 
 @dataclass(frozen=True, eq=False)
 class UserBatch:
-    """Some of the staged users, in order.
+    """Consecutive staged users.
 
     Attributes
     ----------
     first
         Position of the first user among the staged ones.
     histories
-        [users] the latest events that the model may read; users without any are there too.
+        [users] latest events that the model may read; users without events are included.
     consumed_user, consumed_item
-        [events] user of the batch and position in the catalogue, of all feedback ever given.
+        [events] position of the user in the batch and of the item in the catalogue, for all feedback.
     seeds
-        [users] what their lists are drawn with; None: lists are not drawn.
+        [users] random seeds for drawing lists; None if no lists are drawn.
     """
 
     first: int
@@ -66,22 +65,24 @@ class UserBatch:
 
 
 def read_horizon(connection: sa.Connection) -> int:
-    """Return the transaction id below which feedback is validated and may be read by the model."""
-    horizon: int = connection.execute(sa.text(read_statement("compute_publication_horizon"))).scalar_one()
+    """Return the transaction id below which feedback is validated, so that the model may read it."""
+    horizon: int = connection.execute(
+        sa.text(read_statement("publishing/compute_publication_horizon"))
+    ).scalar_one()
     connection.commit()
     return horizon
 
 
 def count_items(connection: sa.Connection) -> int:
-    """Return how many items the catalogue has."""
+    """Return the number of items in the warehouse."""
     count: int = connection.execute(sa.select(sa.func.count()).select_from(items)).scalar_one()
     connection.commit()
     return count
 
 
 def read_catalogue(connection: sa.Connection) -> Catalogue:
-    """Read all items, also those that may not be recommended, ordered by id."""
-    rows = connection.exec_driver_sql(read_statement("select_items")).all()
+    """Read all items ordered by id, including unavailable ones."""
+    rows = connection.exec_driver_sql(read_statement("snapshot/select_items")).all()
     connection.commit()
     return Catalogue.build(
         item_ids=[row.item_id for row in rows],
@@ -103,10 +104,9 @@ def read_histories(
     through_transaction_id: int,
     publication_seed: int | None = None,
 ) -> Iterator[UserBatch]:
-    """Yield the staged users' histories, one short read for each batch.
+    """Yield the histories of the staged users, with one short read per batch.
 
-    No transaction stays open between batches, so that scoring for an hour does not hold back
-    Postgres' vacuum.
+    No transaction stays open between batches, so that an hour of scoring does not hold back vacuum.
 
     Parameters
     ----------
@@ -115,18 +115,18 @@ def read_histories(
     users, batch_users
         Number of staged users, and of users in a batch.
     max_events
-        Latest events of a user for the model; all of them count as consumed.
+        Number of latest events per user for the model; all events count as consumed.
     through_transaction_id
-        The model reads feedback below it (exclusive).
+        The model reads feedback with lower transaction ids.
     publication_seed
-        From 0 to 2^63; None: lists are not to be drawn.
+        From `publication_seed`; None if no lists are drawn.
     """
     for first in range(0, users, batch_users):
         last = min(first + batch_users, users)
         events = _copy(
             connection,
             render_literals(
-                read_statement("select_user_events"),
+                read_statement("publishing/select_user_events"),
                 {"lower": first, "upper": last, "through_transaction_id": through_transaction_id},
             ),
         )
@@ -168,33 +168,35 @@ def _comments(
     through_transaction_id: int,
     feedback_id: pa.ChunkedArray,
 ) -> pa.ChunkedArray:
-    """Return for each event its comment, scrubbed, where nothing else tells an opinion; elsewhere null."""
+    """Return [events] scrubbed comments; null where the event expresses an opinion without its comment."""
     found = _copy(
         connection,
         render_literals(
-            read_statement("select_user_comments"),
+            read_statement("publishing/select_user_comments"),
             {"lower": first, "upper": last, "through_transaction_id": through_transaction_id},
         ),
     ).combine_chunks()
-    place = pc.index_in(feedback_id, value_set=found["feedback_id"])
-    return scrub_comments(found["comment"].combine_chunks()).take(place)
+    position = pc.index_in(feedback_id, value_set=found["feedback_id"])
+    return scrub_comments(found["comment"].combine_chunks()).take(position)
 
 
 def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:
-    statement = render_literals(read_statement("select_staged_user_keys"), {"lower": first, "upper": last})
+    statement = render_literals(
+        read_statement("publishing/select_staged_user_keys"), {"lower": first, "upper": last}
+    )
     return list(connection.exec_driver_sql(statement).scalars())
 
 
 def _seeds(connection: sa.Connection, first: int, last: int, publication_seed: int) -> NDArray[np.int64]:
     statement = render_literals(
-        read_statement("select_staged_user_seeds"),
+        read_statement("publishing/select_staged_user_seeds"),
         {"lower": first, "upper": last, "publication_seed": publication_seed},
     )
     return np.array(connection.exec_driver_sql(statement).scalars().all(), dtype=np.int64)
 
 
 def _lookup(column: pa.ChunkedArray, index: dict[str, int]) -> NDArray[np.int64]:
-    """Return [rows] positions of a dictionary-encoded column's values; -1 for an unknown one."""
+    """Return [rows] the positions of a dictionary-encoded column's values; -1 for unknown values."""
     if len(column) == 0:
         return np.zeros(0, dtype=np.int64)
     encoded = column.combine_chunks()

@@ -1,9 +1,9 @@
-"""Publish the champion: score users, then swap lists and vectors into place in one transaction."""
+"""Publish the champion: score users, then replace lists and vectors in one transaction."""
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -32,16 +32,18 @@ from recsys.warehouse.tables import publications
 logger = logging.getLogger(__name__)
 
 Scope = Literal["all", "affected"]
+BATCH_USERS = 1_024
+"""Users read and staged at a time; `BatchScorer` bounds memory by splitting a batch into blocks."""
 _ATTEMPTS = 2
 _SWAP = (
-    "delete_stale_lists",
-    "delete_stale_user_vectors",
-    "delete_stale_item_vectors",
-    "delete_stale_comment_sentiment",
-    "merge_into_recommendation_lists",
-    "merge_into_user_vectors",
-    "merge_into_item_vectors",
-    "merge_into_comment_sentiment",
+    "publishing/delete_stale_lists",
+    "publishing/delete_stale_user_vectors",
+    "publishing/delete_stale_item_vectors",
+    "publishing/delete_stale_comment_sentiment",
+    "publishing/merge_into_recommendation_lists",
+    "publishing/merge_into_user_vectors",
+    "publishing/merge_into_item_vectors",
+    "publishing/merge_into_comment_sentiment",
 )
 
 
@@ -56,10 +58,6 @@ class PublishSummary:
     items: int
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
-
 
 def publish(
     engine: sa.Engine,
@@ -69,27 +67,27 @@ def publish(
     run_key: str,
     load: Callable[[Settings, str], Servable] = load_servable,
 ) -> PublishSummary:
-    """Score users with the champion and swap what they see.
+    """Score users with the champion and replace what they see.
 
-    Readers see the old lists and vectors or the new ones, never a mixture, and nothing changes when
-    this is killed before the end. Publishers take turns.
+    Readers see either the old lists and vectors or the new ones, never a mixture. If the process is killed
+    before the end, nothing changes. Only one publication runs at a time; others wait.
 
     Parameters
     ----------
     scope
-        `all`: every user; lists of users who are gone disappear. `affected`: users with feedback that
-        the last publication had not read, new users, and those whose list shows an item that is no
-        longer available; the other users keep the lists they have. `auto`: `affected` when the champion
-        is the published version or a micro-update of it, otherwise `all`.
+        `all`: every user; lists of deleted users are removed. `affected`: users with feedback newer than
+        the last publication, new users, and users whose list shows an unavailable item; other users keep
+        their lists. `auto`: `affected` if the champion is the published version or a micro-update of it,
+        otherwise `all`.
     run_key
-        The run; calling again with a key that was published returns that publication.
+        Identifies the run. If a publication with this key exists, it is returned.
     load
-        How to get a model version; by default its checkpoint comes from MLflow.
+        Loads a model version; by default from MLflow.
 
     Raises
     ------
     NothingToDoError
-        There is no champion, no item, or nobody is affected.
+        There is no champion or no item, or no user is affected.
     PublicationConflictError
         The champion changed twice while users were being scored.
     ConfigurationError
@@ -101,7 +99,7 @@ def publish(
             sa.select(publications).where(publications.c.run_key == run_key)
         ).first()
         if recorded is not None:
-            logger.info("run %s was published before", run_key)
+            logger.info("run %s is already published", run_key)
             return _summary(recorded, started)
         for _ in range(_ATTEMPTS):
             champion = ledger.champion(engine)
@@ -120,9 +118,9 @@ def publish(
                 summary = _summary(publication, started)
                 logger.info("published %s", summary)
                 return summary
-            logger.warning("version %s lost its place as champion while scoring", champion.model_version)
+            logger.warning("version %s was replaced as champion during scoring", champion.model_version)
             empty_staging(connection)
-    raise PublicationConflictError("the champion changed twice while users were being scored; publish again")
+    raise PublicationConflictError("the champion changed twice during scoring; publish again")
 
 
 def _last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
@@ -131,7 +129,7 @@ def _last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
 
 
 def _continues(champion: Champion, servable: Servable, last: sa.Row[Any]) -> bool:
-    """Whether users who gave no new feedback may keep the lists that are published."""
+    """Return whether users without new feedback may keep their published lists."""
     if champion.model_version == last.model_version:
         return True
     micro_update = servable.kind == "micro" and servable.parent == last.model_version
@@ -147,7 +145,7 @@ def _stage(
     everyone: bool,
     run_key: str,
 ) -> int:
-    """Fill the staging tables; return the transaction id below which feedback was read."""
+    """Fill the staging tables; return the transaction id up to which feedback was read (exclusive)."""
     through = read_horizon(connection)
     items = count_items(connection)
     if items == 0:
@@ -155,7 +153,7 @@ def _stage(
     require_memory(
         f"publishing {items} items with version {champion.model_version}",
         servable.model.serving_bytes(items),
-        "take items that are no longer needed out of the table items",
+        "remove items that are no longer needed from the table items",
     )
     catalogue = read_catalogue(connection)
     since = 0 if last is None else last.through_transaction_id
@@ -174,16 +172,15 @@ def _stage(
     stage_items(connection, catalogue, scorer.scorer.item_vectors)
     if everyone:
         stage_comment_sentiment(connection, model, settings.publishing, through_transaction_id=through)
-    exploration = settings.publishing.exploration
     batches = read_histories(
         connection,
         catalogue,
         model.event_types,
         users=users,
-        batch_users=settings.publishing.batch_users,
+        batch_users=BATCH_USERS,
         max_events=model.settings.max_events,
         through_transaction_id=through,
-        publication_seed=publication_seed(exploration.seed, run_key) if exploration.share else None,
+        publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
     )
     for batch in score_batches(scorer, batches, users=users):
         stage_lists(connection, batch, catalogue)
@@ -199,7 +196,7 @@ def _swap(
     everyone: bool,
     through: int,
 ) -> sa.Row[Any] | None:
-    """Put what is staged in place, unless another version became champion meanwhile."""
+    """Replace published lists and vectors with the staged ones, unless the champion has changed."""
     with connection.begin() as transaction:
         if ledger.champion(engine) != champion:
             transaction.rollback()
@@ -211,11 +208,13 @@ def _swap(
             "everyone": everyone,
             "through_transaction_id": through,
         }
-        publication = connection.execute(sa.text(read_statement("insert_publication")), parameters).one()
+        publication = connection.execute(
+            sa.text(read_statement("publishing/insert_publication")), parameters
+        ).one()
         parameters["publication_id"] = publication.publication_id
         for name in _SWAP:
             connection.execute(sa.text(read_statement(name)), parameters)
-        # The swap itself takes a while. A change after this line starts a publication of its own.
+        # The swap takes a while, so check again. A later change triggers its own publication.
         if ledger.champion(engine) != champion:
             transaction.rollback()
             return None

@@ -1,4 +1,4 @@
-"""One user's recommendations: those that are published, or new ones for a request in words."""
+"""Read one user's published recommendations, or rank items for a natural-language request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from recsys.warehouse.tables import users
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One place of a list."""
+    """One recommended item."""
 
     rank: int
     item_id: str
@@ -31,7 +31,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class RecommendationList:
-    """What one user is recommended, by which version; `published_at` is None for one made on request."""
+    """Recommendations for one user; `published_at` is None if they were made for a request."""
 
     model_version: str
     published_at: datetime | None
@@ -39,16 +39,16 @@ class RecommendationList:
 
 
 def published_recommendations(engine: sa.Engine, user_id: str, k: int) -> RecommendationList:
-    """Return the k best of a user's published list.
+    """Return the first k items of a user's published list.
 
     Raises
     ------
     WarehouseError
-        The warehouse does not know the user, or nothing was published for them yet.
+        The user is unknown, or nothing is published for them yet.
     """
     with engine.connect() as connection:
         rows = connection.execute(
-            sa.text(read_statement("select_recommendations")), {"user_id": user_id, "k": k}
+            sa.text(read_statement("publishing/select_recommendations")), {"user_id": user_id, "k": k}
         ).all()
         known = connection.execute(sa.select(users.c.user_id).where(users.c.user_id == user_id)).first()
     if known is None:
@@ -75,18 +75,18 @@ def requested_recommendations(
     k: int,
     load: Callable[[Settings, str], Servable] = load_servable,
 ) -> RecommendationList:
-    """Ask the champion for k items that suit a user and a request in words; nothing is published.
+    """Let the champion rank k items for a user and a natural-language request; publish nothing.
 
     Raises
     ------
     WarehouseError
-        The warehouse does not know the user.
+        The user is unknown.
     NothingToDoError
         There is no champion.
     """
     champion = ledger.champion(engine)
     if champion is None:
-        raise NothingToDoError("there is no champion to ask yet; run nightly_training first")
+        raise NothingToDoError("there is no champion yet; run nightly_training first")
     with staging_session(engine) as connection:
         if not stage_user(connection, user_id):
             raise _unknown(user_id)
@@ -104,20 +104,20 @@ def requested_recommendations(
         )
     publishing = settings.publishing.model_copy(update={"k": k})
     scored = BatchScorer(model, publishing, servable.explain).score(batch, [request])
-    places = zip(scored.items[0].tolist(), scored.scores[0].tolist(), strict=True)
+    ranked = zip(scored.items[0].tolist(), scored.scores[0].tolist(), strict=True)
     reasons = scored.reasons[0] or [""] * k
     return RecommendationList(
         champion.model_version,
         None,
         [
             Recommendation(
-                place + 1,
+                position + 1,
                 catalogue.item_ids[item],
                 catalogue.titles[item] or catalogue.item_ids[item],
                 score,
-                reasons[place],
+                reasons[position],
             )
-            for place, (item, score) in enumerate(places)
+            for position, (item, score) in enumerate(ranked)
             if item != NO_ITEM
         ],
     )

@@ -1,4 +1,4 @@
-"""Batch scoring: from histories to ranked lists with reasons, batch after batch in constant memory."""
+"""Batch scoring: turn histories into ranked lists with reasons, in constant memory."""
 
 import json
 import logging
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SCORES_IN_MEMORY = 1 << 24
-"""Scores [users, items] that exist at a time: 64 MiB, whatever the numbers of users and items."""
+"""Largest number of scores [users, items] held at a time: 64 MiB, for any number of users and items."""
 BLOCK_USERS = 256
+"""Largest number of users scored at a time; fewer in large catalogues, see `SCORES_IN_MEMORY`."""
 _PROGRESS_SECONDS = 10.0
 
 
-class Scorer(Protocol):
-    """What publishing asks of a recommender's scores; see `recsys.model.scoring`."""
+class ServingScorer(Protocol):
+    """The methods of a scorer of `recsys.model.scoring` that publishing calls."""
 
     item_vectors: NDArray[np.float32]
 
@@ -41,56 +42,56 @@ class Scorer(Protocol):
         ...
 
     def score(self, users: "Tensor", histories: Sequences, requests: list[str] | None = None) -> "Tensor":
-        """Return fused scores [users, items], which the caller may change; valid until the next call.
+        """Return fused scores [users, items]. The caller may change them; the next call overwrites them.
 
-        Requests [users] are in natural language; an empty one is none.
+        Requests [users] are in natural language; an empty string means no request.
         """
         ...
 
 
 class ServingModel(Protocol):
-    """What publishing asks of a recommender."""
+    """The methods of `recsys.model.recommender.Recommender` that publishing calls."""
 
     settings: ModelSettings
     event_types: EventTypes
     catalogue: Catalogue
 
     def with_catalogue(self, catalogue: Catalogue) -> "ServingModel":
-        """Return the same recommender on the warehouse's items of now."""
+        """Return the same recommender for another catalogue."""
         ...
 
     def serving_bytes(self, items: int) -> dict[str, int]:
-        """Return the memory that `with_catalogue` and scores take with so many items, by what takes it."""
+        """Return the memory in bytes, by part, that serving this many items needs."""
         ...
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Return predicted values and sentiments [texts]; None: it has not learned to read comments."""
+        """Return predicted values and sentiments, each [texts]; None if not trained for it."""
         ...
 
-    def scorer(self) -> Scorer:
-        """Return what scores with the recommender as it is now."""
+    def scorer(self) -> ServingScorer:
+        """Return a scorer for the recommender's current weights and catalogue."""
         ...
 
 
 Explain = Callable[[Sequences, "Tensor", NDArray[np.int32]], list[list[str]]]
-"""From histories, user vectors and items [users, k] to one plain sentence for each item."""
-Explainer = Callable[[Any], Explain]
-"""From a scorer to what explains its lists."""
+"""Takes histories, user vectors and items [users, k]; returns one sentence per item."""
+ExplainFactory = Callable[[Any], Explain]
+"""Takes a scorer; returns the function that explains its lists."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredBatch:
-    """Recommendations of consecutive staged users.
+    """Recommendations for consecutive staged users.
 
     Attributes
     ----------
     first
         Position of the first user among the staged ones.
     items, scores, propensities
-        [users, k] in the order to show; `NO_ITEM` where a user has fewer. A propensity is the probability
-        with which the policy shows the item at this place: 1 unless lists are drawn.
+        [users, k] in display order; `NO_ITEM` where a user has fewer items. A propensity is the probability
+        that the policy shows the item at this position: 1 unless lists are drawn.
     reasons
-        [users] lists of sentences, one for each item.
+        [users] lists of sentences, one per item.
     user_vectors
         [users, dim]
     """
@@ -103,7 +104,7 @@ class ScoredBatch:
     user_vectors: NDArray[np.float32]
 
     def lists(self) -> Iterator[tuple[list[int], list[float], list[float], str]]:
-        """Yield for each user items, scores, propensities and the reasons as JSON, without empty places."""
+        """Yield each user's items, scores, propensities and reasons (JSON), without empty positions."""
         lengths = (self.items != NO_ITEM).sum(axis=1).tolist()
         rows = zip(
             self.items.tolist(), self.scores.tolist(), self.propensities.tolist(), self.reasons, strict=True
@@ -118,22 +119,24 @@ class ScoredBatch:
 
 
 class BatchScorer:
-    """Ranks the catalogue for users, without consumed and unavailable items.
+    """Ranks the catalogue for users, leaving out consumed and unavailable items.
 
-    Users are scored in blocks, so that the scores of few of them exist at a time.
+    Users are scored in blocks to bound memory.
 
     Parameters
     ----------
     model
-        On the warehouse's catalogue; it must not change from here on.
+        Must have the warehouse's catalogue, and must not change afterwards.
     settings
-        Length and diversity of the lists, and how those with seeds are drawn.
+        Length, diversity and exploration of the lists.
     explain
-        None gives lists without reasons.
+        None leaves reasons empty.
     """
 
-    def __init__(self, model: ServingModel, settings: PublishingSettings, explain: Explainer | None) -> None:
-        import torch  # here, so that reading what is published does not load it
+    def __init__(
+        self, model: ServingModel, settings: PublishingSettings, explain: ExplainFactory | None
+    ) -> None:
+        import torch  # imported here because reading published lists must not load torch
 
         self.settings = settings
         self.scorer = model.scorer()
@@ -143,12 +146,12 @@ class BatchScorer:
         self._block_users = max(1, min(BLOCK_USERS, SCORES_IN_MEMORY // len(model.catalogue)))
 
     def score(self, batch: UserBatch, requests: list[str] | None = None) -> ScoredBatch:
-        """Return the lists of a batch of users.
+        """Return recommendations for a batch of users.
 
         Raises
         ------
         RegistryError
-            The model gives scores that are not numbers.
+            The model returns NaN or infinite scores.
         """
         histories = batch.histories
         vectors = self.scorer.user_vectors(histories)
@@ -180,14 +183,14 @@ class BatchScorer:
         return ScoredBatch(batch.first, items, best, propensities, reasons, vectors.cpu().numpy())
 
     def _best(self, scores: "Tensor", count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return items and scores [users, count] as ranked; what comes first does not depend on `count`."""
+        """Return ranked items and scores, each [users, count]. A larger count only appends items."""
         diversity = self.settings.diversity
         items, best = top_k(scores, POOL_FACTOR * self.settings.k if diversity else count)
-        # What is not a number comes first.
+        # NaN and positive infinity sort first.
         if np.isnan(best[:, 0]).any() or np.isposinf(best[:, 0]).any():
             raise RegistryError(
-                "the champion gives scores that are not numbers; roll back to an earlier version with "
-                "`recsys rollback` or the DAG roll_back_model"
+                "the champion returns scores that are not finite numbers; roll back to an earlier version "
+                "with `recsys rollback` or the DAG roll_back_model"
             )
         if not diversity:
             return items, best
@@ -195,7 +198,7 @@ class BatchScorer:
 
 
 def score_batches(scorer: BatchScorer, batches: Iterable[UserBatch], *, users: int) -> Iterator[ScoredBatch]:
-    """Yield the lists of batch after batch; `users` is how many there are in all, for the log."""
+    """Yield recommendations batch by batch; `users` is the total number, for progress in the log."""
     started = reported = time.monotonic()
     done = 0
     for batch in batches:
@@ -204,4 +207,4 @@ def score_batches(scorer: BatchScorer, batches: Iterable[UserBatch], *, users: i
         if time.monotonic() - reported > _PROGRESS_SECONDS or done == users:
             reported = time.monotonic()
             rate = done / max(reported - started, 1e-9)
-            logger.info("scored %d of %d users (%.0f a second)", done, users, rate)
+            logger.info("scored %d of %d users (%.0f per second)", done, users, rate)

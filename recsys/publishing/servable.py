@@ -1,20 +1,30 @@
-"""A model version ready to score: its checkpoint from MLflow, its lineage and its reasons."""
+"""Load a model version from MLflow for publishing."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from recsys.publishing.score import Explain, Explainer, ServingModel
+from recsys.publishing.score import Explain, ExplainFactory, ServingModel
 from recsys.settings import Settings
 
 
 @dataclass(frozen=True)
 class Servable:
-    """The model, how it was trained (`full` or `micro`), the version it started from, its reasons."""
+    """A model version that is ready to score.
+
+    Attributes
+    ----------
+    kind
+        How it was trained: `full` or `micro`.
+    parent
+        The version its training started from.
+    explain
+        Creates the function that explains its lists; None leaves reasons empty.
+    """
 
     model: ServingModel
     kind: str
     parent: str | None
-    explain: Explainer | None
+    explain: ExplainFactory | None
 
 
 def load_servable(settings: Settings, model_version: str) -> Servable:
@@ -23,22 +33,22 @@ def load_servable(settings: Settings, model_version: str) -> Servable:
     Raises
     ------
     RegistryError
-        The version is unknown or its files are not those that were registered.
+        The version is unknown, or its files differ from those that were registered.
     CheckpointError
         This code cannot read the checkpoint.
     """
-    # torch and mlflow load here, not for those who only read what is published.
-    from recsys.model.recommender import Recommender
+    # Imported here because reading published lists must not load torch and mlflow.
+    from recsys.model.checkpoint import load_recommender
     from recsys.registry.versions import download_checkpoint, load_version
 
     tags = load_version(settings, model_version).tags
-    model = Recommender.load(download_checkpoint(settings, model_version))
-    return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), sentences)
+    model = load_recommender(download_checkpoint(settings, model_version))
+    return Servable(model, tags["recsys.kind"], tags.get("recsys.parent_version"), explain_in_sentences)
 
 
-def sentences(scorer: Any) -> Explain:
-    """Explain lists in one plain sentence for each item."""
-    from recsys.model.explanation import Explainer as Explanations
+def explain_in_sentences(scorer: Any) -> Explain:
+    """Return the function that explains a scorer's lists with one sentence per item."""
+    from recsys.model.explanation import ListExplainer
 
-    explanations = Explanations(scorer)
-    return lambda histories, users, items: explanations(histories, users, items).sentences()
+    explainer = ListExplainer(scorer)
+    return lambda histories, users, items: explainer(histories, users, items).sentences()

@@ -1,7 +1,7 @@
-"""One publisher's session: the lock that makes publishers take turns, and its temporary tables.
+"""A publisher's database session: its advisory lock and its temporary staging tables.
 
-Lock and tables belong to the database session. A publisher that is killed loses both, so nothing has
-to be cleaned up and nothing that readers see has changed.
+The lock and the tables belong to the session. When a publisher is killed, Postgres drops both, so there is
+nothing to clean up and readers have seen no change.
 """
 
 import csv
@@ -18,32 +18,31 @@ from numpy.typing import NDArray
 
 from recsys.publishing.score import ScoredBatch
 from recsys.snapshot.catalogue import Catalogue
+from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 from recsys.warehouse.statements import read_statement
 
 logger = logging.getLogger(__name__)
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended('publish recommendations', 0))"
 _LOCK_POLL_SECONDS = 0.2
-_COPY_BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_BINARY_TRAILER = b"\xff\xff"
 
 
 @contextmanager
 def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Wait for other publishers, then yield a session with empty staging tables."""
+    """Wait until no other publisher runs, then yield a session with empty staging tables."""
     with staging_session(engine) as connection:
         waiting = False
         while not connection.scalar(sa.text(_LOCK)):
             connection.rollback()
             if not waiting:
-                logger.info("waiting for another publication to end")
+                logger.info("waiting for another publication to finish")
             waiting = True
             time.sleep(_LOCK_POLL_SECONDS)
         connection.commit()
         try:
             yield connection
         finally:
-            # The server ends a session a moment after its client: let the next publisher in at once.
+            # The server notices the end of a session with a delay; unlock now for the next publisher.
             with suppress(sa.exc.SQLAlchemyError):
                 connection.rollback()
                 connection.exec_driver_sql("select pg_advisory_unlock_all()")
@@ -51,20 +50,20 @@ def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def staging_session(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yield a session with empty staging tables, for someone who publishes nothing."""
+    """Yield a session with empty staging tables but without the lock, for readers."""
     connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
     try:
-        connection.exec_driver_sql(read_statement("create_publication_staging"))
+        connection.exec_driver_sql(read_statement("publishing/create_publication_staging"))
         connection.commit()
         yield connection
     finally:
-        # Ends the session, and with it the lock and the tables; a pooled one would keep both.
+        # End the session and with it the lock and the tables; a pooled connection would keep both.
         connection.invalidate()
         connection.close()
 
 
 def empty_staging(connection: sa.Connection) -> None:
-    """Start over in the same session."""
+    """Empty the staging tables for another attempt in the same session."""
     connection.exec_driver_sql(
         "truncate staged_users, staged_lists, staged_user_vectors, staged_item_vectors, staged_items,"
         " staged_comment_sentiment"
@@ -73,9 +72,9 @@ def empty_staging(connection: sa.Connection) -> None:
 
 
 def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_id: int) -> int:
-    """Number the users to score and return how many they are."""
+    """Stage and number the users to score; return how many there are."""
     result = connection.execute(
-        sa.text(read_statement("stage_users")),
+        sa.text(read_statement("publishing/stage_users")),
         {"everyone": everyone, "since_transaction_id": since_transaction_id},
     )
     connection.exec_driver_sql("analyze staged_users")
@@ -84,8 +83,8 @@ def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_
 
 
 def stage_user(connection: sa.Connection, user_id: str) -> int:
-    """Stage one user; return 0 when the warehouse does not know them."""
-    result = connection.execute(sa.text(read_statement("stage_user")), {"user_id": user_id})
+    """Stage one user; return 0 if the user is unknown."""
+    result = connection.execute(sa.text(read_statement("publishing/stage_user")), {"user_id": user_id})
     connection.commit()
     return result.rowcount
 
@@ -99,10 +98,10 @@ def stage_items(connection: sa.Connection, catalogue: Catalogue, vectors: NDArra
 
 
 def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: NDArray[np.float32]) -> None:
-    """Write vectors [rows, dim] of the positions from `first` on, in Postgres' binary format.
+    """Write vectors [rows, dim] for positions from `first` on, in Postgres' binary COPY format.
 
-    Text would cost ten times more than the vectors themselves: every row is a record of fixed size, so
-    numpy lays out the whole message at once.
+    The text format would cost about ten times as much. In binary all rows have the same size, so numpy can
+    build the whole message at once.
     """
     rows, dim = vectors.shape
     record = np.zeros(
@@ -123,12 +122,12 @@ def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: ND
     record["vector_bytes"] = 4 + 4 * dim
     record["dim"] = dim
     record["values"] = vectors
-    message = io.BytesIO(_COPY_BINARY_HEADER + record.tobytes() + _COPY_BINARY_TRAILER)
+    message = io.BytesIO(COPY_BINARY_HEADER + record.tobytes() + COPY_BINARY_TRAILER)
     _copy_from(connection, f"{table} (position, vector) from stdin (format binary)", message)
 
 
 def stage_lists(connection: sa.Connection, batch: ScoredBatch, catalogue: Catalogue) -> None:
-    """Write the recommendations of a batch to the staging table."""
+    """Write the recommendations of a batch to the staging tables."""
     text = io.StringIO()
     csv.writer(text).writerows(
         (

@@ -2,5 +2,5 @@
 
 import os
 
-# MLflow reads it when it is first imported, which any module of this room may cause.
+# MLflow reads this at its first import, which any module of this package may trigger.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -1,4 +1,4 @@
-"""One way to reach MLflow: quickly refused when it is away, and quiet."""
+"""Connect to MLflow: fail fast when it does not answer, and keep it quiet."""
 
 import logging
 import os
@@ -26,18 +26,18 @@ _DEFAULTS = {
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     "TQDM_DISABLE": "1",
 }
-_LATER = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR", "IO_ERROR"}
+_TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR", "IO_ERROR"}
 
 
 def mlflow_client(settings: Settings) -> MlflowClient:
-    """Return a client of the configured MLflow after checking that a server answers.
+    """Return a client of the configured MLflow after a check that the server answers.
 
     Raises
     ------
     ConfigurationError
         No tracking URI is set.
     ServiceUnavailableError
-        Nothing answers there now.
+        The server does not answer.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -46,7 +46,7 @@ def mlflow_client(settings: Settings) -> MlflowClient:
     uri = settings.require_tracking_uri()
     if uri.startswith(("http://", "https://")):
         _ping(uri)
-    # The fluent API, which logs models, takes the place from this process-wide setting.
+    # The fluent API, which logs models, reads this process-wide setting.
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     with mlflow_errors(settings, "connect to the registry"):
@@ -55,26 +55,26 @@ def mlflow_client(settings: Settings) -> MlflowClient:
 
 @contextmanager
 def mlflow_errors(settings: Settings, action: str) -> Iterator[None]:
-    """Turn MLflow's errors into ours; `action` completes "MLflow could not ..."."""
+    """Convert errors of MLflow to ours; `action` completes "MLflow could not ..."."""
     uri = settings.mlflow_tracking_uri
     try:
         yield
     except (requests.ConnectionError, requests.Timeout, sqlalchemy.exc.OperationalError) as error:
         raise ServiceUnavailableError(f"MLflow at {uri} could not {action}: {error}") from error
     except MlflowException as error:
-        # Older and newer servers differ in how they tell that they are away; the code is the best hint.
-        if error.error_code in _LATER:
+        # Server versions report an outage in different ways; the error code is the best hint.
+        if error.error_code in _TRANSIENT:
             raise ServiceUnavailableError(f"MLflow at {uri} could not {action}: {error.message}") from error
         raise RegistryError(f"MLflow at {uri} could not {action}: {error.message}") from error
 
 
 def is_missing(error: MlflowException) -> bool:
-    """Return whether MLflow says that something does not exist."""
+    """Return whether an error means that something does not exist."""
     return bool(error.error_code == ErrorCode.Name(1001) or error.error_code == "RESOURCE_DOES_NOT_EXIST")
 
 
 def quoted(value: str) -> str:
-    """Return a string literal of MLflow's filter language."""
+    """Return a value as a string literal of MLflow's filter language."""
     if "'" not in value:
         return f"'{value}'"
     if '"' not in value:
@@ -87,7 +87,7 @@ def _ping(uri: str) -> None:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PING_SECONDS):  # noqa: S310
             return
     except urllib.error.HTTPError as error:
-        # It answers; whether it lets us in shows with the first request.
+        # The server answers; the first request shows whether it grants access.
         if error.code < 500:
             return
         raise ServiceUnavailableError(f"MLflow at {uri} answers with status {error.code}") from error

@@ -1,7 +1,7 @@
-"""Removes users from the per-user figures of evaluations, on disk and among MLflow's artifacts.
+"""Remove users from the per-user figures of evaluations, on disk and in MLflow's artifacts.
 
-Every Parquet file of an evaluation that has a column of user keys is rewritten; figures that were
-computed with the user stay, they tell nothing about one person.
+Every Parquet file of an evaluation with a column of user keys is rewritten. Aggregate figures stay: they
+reveal nothing about one person.
 """
 
 import logging
@@ -30,17 +30,17 @@ _RUNS_PER_PAGE = 500
 def erase_from_evaluations(settings: Settings, user_keys: Collection[str] | None) -> dict[str, int]:
     """Remove users from all per-user figures; return the rows removed by user key.
 
-    Killed at any point, another call completes the work.
+    After a crash at any point, another call completes the work.
 
     Parameters
     ----------
     user_keys
-        Keyed hashes; None: everybody, for a change of the key that names them.
+        Keyed hashes; None: all users, when the key of the hashes changes.
 
     Raises
     ------
     ServiceUnavailableError
-        MLflow is away; files on disk are done.
+        MLflow does not answer; files on disk are done.
     """
     removed: Counter[str] = Counter()
     for path in settings.runs.glob(f"*/*/{_FOLDER}/**/*.parquet"):
@@ -56,7 +56,7 @@ def erase_from_evaluations(settings: Settings, user_keys: Collection[str] | None
 def erase_from_evaluation(
     settings: Settings, run_id: str, folder: Path, user_keys: Collection[str]
 ) -> dict[str, int]:
-    """Remove users from the figures of one evaluation, in its folder and in its MLflow run."""
+    """Remove users from one evaluation, in its folder and in its MLflow run; return rows by user key."""
     removed: Counter[str] = Counter()
     for path in folder.rglob("*.parquet"):
         removed.update(_erase(path, user_keys))
@@ -67,7 +67,7 @@ def erase_from_evaluation(
 
 
 def users_of_evaluation(folder: Path) -> set[str]:
-    """Return the keyed hashes of all users in the figures of an evaluation."""
+    """Return the keyed hashes of all users in the files of an evaluation."""
     keys: set[str] = set()
     for path in folder.rglob("*.parquet"):
         if Columns.USER_KEY in pq.read_schema(path).names:
@@ -76,7 +76,7 @@ def users_of_evaluation(folder: Path) -> set[str]:
 
 
 def remove_figures_by_user(client: MlflowClient, run_id: str) -> None:
-    """Remove the files with figures by user from an MLflow run; reports and plots stay."""
+    """Remove the files with per-user figures from an MLflow run; reports and plots stay."""
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
     for path in _parquet_artifacts(client, run_id, EVALUATION_ARTIFACTS):
         repository.delete_artifacts(path)
@@ -116,19 +116,19 @@ def _parquet_artifacts(client: MlflowClient, run_id: str, folder: str) -> Iterat
 
 
 def _erase(path: Path, user_keys: Collection[str] | None) -> Counter[str]:
-    """Rewrite a file without the users; count their rows."""
+    """Rewrite a file without the users; return the rows removed by user key."""
     if Columns.USER_KEY not in pq.read_schema(path).names:
         return Counter()
     table = pq.read_table(path)
     keys = table[Columns.USER_KEY].cast(pa.string())
-    theirs = (
+    selected = (
         pa.array([True] * len(keys))
         if user_keys is None
         else pc.is_in(keys, value_set=pa.array(sorted(user_keys), pa.string()))
     )
-    gone = Counter(keys.filter(theirs).to_pylist())
+    gone = Counter(keys.filter(selected).to_pylist())
     if gone:
         partial = path.with_name(f".{path.name}.partial")
-        pq.write_table(table.filter(pc.invert(theirs)), partial, compression="zstd")
+        pq.write_table(table.filter(pc.invert(selected)), partial, compression="zstd")
         partial.rename(path)
     return gone

@@ -1,14 +1,12 @@
 """The recommender as an MLflow pyfunc: logged as this file ("models from code"), never pickled.
 
-Input, one row a user: `history`, a list of events `{item_id, event_type, value?, occurred_at}`, and
-optionally `request`, a wish in natural language. Parameters: `k` and `exclude_consumed`. Items that
-the model does not know are left out of the history; anything else that is wrong is refused with the
-row and the reason.
+Input, one row per user: `history`, a list of events `{item_id, event_type, value?, occurred_at}`, and
+optionally `request`, a request in natural language. Parameters: `k` and `exclude_consumed`. Items that the
+model does not know are left out of the history. Any other error is reported with the row and the reason.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
+from recsys.model.checkpoint import load_recommender
 from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences, microseconds
@@ -29,7 +28,7 @@ _DEFAULT_K = 10
 
 
 def signature() -> ModelSignature:
-    """Return what the model takes and gives."""
+    """Return the schema of the model's input, output and parameters."""
     event = Object(
         [
             Property("item_id", DataType.string),
@@ -59,7 +58,7 @@ def signature() -> ModelSignature:
 
 
 def input_example(recommender: Recommender) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return a payload that this model accepts: one user who liked its first item."""
+    """Return an example payload: one user who liked the model's first item."""
     types = recommender.event_types
     kind = int(np.argmax(types.weight))
     event = {
@@ -79,7 +78,7 @@ class RecommenderModel(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoint that was logged with the model."""
-        self.recommender = Recommender.load(Path(context.artifacts[CHECKPOINT]))
+        self.recommender = load_recommender(context.artifacts[CHECKPOINT])
 
     def predict(
         self,
@@ -87,7 +86,7 @@ class RecommenderModel(PythonModel):  # type: ignore[misc]
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return `item_ids`, `titles` and `scores`, best first, one row a user."""
+        """Return `item_ids`, `titles` and `scores`, best first, one row per user."""
         return recommend(self.recommender, model_input, params or {})
 
 
@@ -97,7 +96,7 @@ def recommend(recommender: Recommender, users: pd.DataFrame, params: Mapping[str
     Raises
     ------
     MlflowException
-        With the row and the reason when the payload is wrong; an HTTP server answers 400.
+        The payload is wrong; the message gives the row and the reason. An HTTP server answers 400.
     """
     k = params.get("k", _DEFAULT_K)
     if not 1 <= k <= len(recommender.catalogue):

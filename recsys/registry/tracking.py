@@ -1,7 +1,7 @@
-"""One MLflow run for each training run, found again by its run key and never doubled.
+"""Track trainings and evaluations in MLflow: one MLflow run per training run, found by its run key.
 
-Everything logged here is written so that a retry repeats it without harm: the same parameters, the
-same metric points (time and step included), the same artifact paths.
+A retry logs the same parameters, the same metric points (with the same time and step) and the same artifact
+paths, so it changes nothing.
 """
 
 import json
@@ -22,67 +22,67 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from recsys.evaluation.result import Evaluation
 from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
+from recsys.registry.lineage import Lineage
 from recsys.settings import Settings
+from recsys.snapshot.reference import SnapshotRef
+from recsys.training.result import TrainingResult
 
 logger = logging.getLogger(__name__)
 
 RUN_KEY = "recsys.run_key"
-# Without it the MLflow UI opens the experiment as one of generative AI, with empty pages.
+# Without it the MLflow UI shows the experiment as generative AI, with empty pages.
 _SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 EVALUATION_ARTIFACTS = "evaluation"
 _METRICS_PER_CALL = 900  # MLflow takes at most 1,000
 _DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
 
 
-def track_training(
-    settings: Settings, run_key: str, training: Mapping[str, Any], snapshot: Mapping[str, Any]
-) -> str:
-    """Log a finished training: parameters, curves, the snapshot as dataset.
+def track_training(settings: Settings, run_key: str, training: TrainingResult, lineage: Lineage) -> str:
+    """Log a finished training: parameters, curves, and the snapshot as a dataset.
 
     Parameters
     ----------
     run_key
-        Names the training run; the same key finds the same MLflow run.
+        Key of the training run; the same key finds the same MLflow run.
     training
-        Contents of the training's `result.json`; `history.jsonl` lies beside its checkpoint.
-    snapshot
-        Reference of the snapshot: uri, digest, kind, window_id, and `parent`, `data_docs` and
-        `data_docs_url` if any.
+        Its curves are read from `training.history`.
+    lineage
+        Becomes tags, and the snapshot becomes the run's dataset.
 
     Returns
     -------
     Id of the MLflow run.
     """
-    kind = str(training["kind"])
+    kind, snapshot = training.kind, lineage.snapshot
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"log the training of {run_key}"):
         run_id = find_or_create_run(client, settings, run_key, kind)
         started = client.get_run(run_id).info.start_time
         tags = {
             "recsys.kind": kind,
-            "recsys.window_id": snapshot["window_id"],
-            "recsys.snapshot_uri": snapshot["uri"],
-            "recsys.snapshot_digest": snapshot["digest"],
-            "recsys.parent_version": snapshot.get("parent"),
-            "recsys.data_docs": snapshot.get("data_docs"),
-            "recsys.data_docs_url": snapshot.get("data_docs_url"),
-            "recsys.stopped_because": training.get("stopped_because"),
+            "recsys.window_id": snapshot.window_id,
+            "recsys.snapshot_uri": snapshot.uri,
+            "recsys.snapshot_digest": snapshot.digest,
+            "recsys.parent_version": lineage.parent,
+            "recsys.data_docs": lineage.data_docs,
+            "recsys.data_docs_url": lineage.data_docs_url,
+            "recsys.stopped_because": training.stopped_because,
         }
         client.log_batch(
             run_id,
             params=[Param(name, value) for name, value in parameters(settings, kind).items()],
             tags=[RunTag(name, str(value)) for name, value in tags.items() if value is not None],
         )
-        figures = {name: training.get(name) for name in ("seconds", "epochs", "best_epoch")}
+        figures = {name: getattr(training, name) for name in ("seconds", "epochs", "best_epoch")}
         _log_metrics(client, run_id, _points({f"training/{n}": v for n, v in figures.items()}, started))
-        _log_metrics(client, run_id, _curves(Path(training["checkpoint"]).parent / "history.jsonl", started))
+        _log_metrics(client, run_id, _curves(Path(training.history), started))
         _log_dataset(client, run_id, snapshot)
         client.set_terminated(run_id, "FINISHED")
     return run_id
 
 
 def track_evaluation(settings: Settings, run_id: str, evaluation: Evaluation, folder: Path) -> None:
-    """Log the figures of an evaluation as metrics and its folder (report, plots) as artifacts."""
+    """Log the figures of an evaluation as metrics, and its folder (report, plots) as artifacts."""
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"log the evaluation to run {run_id}"):
         started = client.get_run(run_id).info.start_time
@@ -92,7 +92,7 @@ def track_evaluation(settings: Settings, run_id: str, evaluation: Evaluation, fo
 
 
 def web_addresses(settings: Settings, version: str, run_id: str) -> dict[str, str]:
-    """Return the addresses of a version and its run in the MLflow UI by name; none without a server."""
+    """Return links to a version and its run in the MLflow UI by name; empty without a server."""
     uri = settings.require_tracking_uri()
     if not uri.startswith(("http://", "https://")):
         return {}
@@ -109,7 +109,7 @@ def web_addresses(settings: Settings, version: str, run_id: str) -> dict[str, st
 
 
 def find_or_create_run(client: MlflowClient, settings: Settings, run_key: str, kind: str) -> str:
-    """Return the id of the run with this key, made when there is none."""
+    """Return the id of the run with this key; create the run if there is none."""
     experiment_id = experiment(client, settings)
     found = client.search_runs(
         [experiment_id], f"tags.`{RUN_KEY}` = {quoted(run_key)}", max_results=1, order_by=["start_time ASC"]
@@ -121,7 +121,7 @@ def find_or_create_run(client: MlflowClient, settings: Settings, run_key: str, k
 
 
 def experiment(client: MlflowClient, settings: Settings) -> str:
-    """Return the id of the experiment named like the registered model, made when there is none."""
+    """Return the id of the experiment named after the registered model; create it if there is none."""
     name = settings.registered_model
     found = client.get_experiment_by_name(name)
     if found is not None:
@@ -139,7 +139,7 @@ def experiment(client: MlflowClient, settings: Settings) -> str:
 
 
 def parameters(settings: Settings, kind: str) -> dict[str, str]:
-    """Return the settings that shape a training, flat; no secrets are among them."""
+    """Return the settings of a training as a flat dict; it holds no secrets."""
     sections: dict[str, Any] = {"model": settings.model, "evaluation": settings.evaluation}
     sections["training"] = settings.training
     if kind == "micro":
@@ -166,7 +166,7 @@ def _curves(path: Path, started: int) -> list[Metric]:
     for number, line in enumerate(path.read_text().splitlines()):
         try:
             row = json.loads(line)
-        except ValueError:  # the last line of a training that was killed while writing
+        except ValueError:  # the training was killed while it wrote its last line
             continue
         step = int(row.pop("epoch", number))
         points += _points({f"curve/{name}": value for name, value in row.items()}, started, step)
@@ -179,15 +179,15 @@ def _log_metrics(client: MlflowClient, run_id: str, points: Iterable[Metric]) ->
         client.log_batch(run_id, metrics=batch[start : start + _METRICS_PER_CALL])
 
 
-def _log_dataset(client: MlflowClient, run_id: str, snapshot: Mapping[str, Any]) -> None:
+def _log_dataset(client: MlflowClient, run_id: str, snapshot: SnapshotRef) -> None:
     with warnings.catch_warnings():
-        # It lists a local folder twice among the possible sources, and warns.
+        # MLflow finds a local folder twice among the possible sources, and warns.
         warnings.simplefilter("ignore", UserWarning)
-        source = resolve_dataset_source(str(snapshot["uri"]), [FileSystemDatasetSource])
+        source = resolve_dataset_source(snapshot.uri, [FileSystemDatasetSource])
     dataset = MetaDataset(
         source,
-        name=f"{snapshot['kind']} snapshot of window {snapshot['window_id']}",
-        digest=str(snapshot["digest"])[:_DATASET_DIGEST_LENGTH],
+        name=f"{snapshot.kind} snapshot of window {snapshot.window_id}",
+        digest=snapshot.digest[:_DATASET_DIGEST_LENGTH],
     )
     tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
     client.log_inputs(run_id, [DatasetInput(Dataset(**dataset.to_dict()), tags=tags)])

@@ -1,1 +1,1 @@
-"""Users whose preferences are known, so that estimates and policies can be held against the truth."""
+"""Simulated users with known preferences, to check estimators and to compare policies in a closed loop."""

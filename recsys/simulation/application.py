@@ -1,6 +1,6 @@
-"""The application between simulated users and the recommender: it brings both what they know of each other.
+"""The application between simulated users and the recommender.
 
-It does what a real one does: registers users, loads items as they arrive, and reads what is published.
+Like a real application it registers users, loads items as they arrive, and reads published recommendations.
 """
 
 from collections.abc import Iterable
@@ -20,22 +20,22 @@ from recsys.warehouse.statements import read_statement
 
 
 class Application:
-    """What it loads and reads, in any of the systems.
+    """Loads users and items into a warehouse and reads published slates from it.
 
     Parameters
     ----------
     world
-        Its users and items.
+        The users and items.
     films
-        What the items are about, where that is known.
+        Descriptions of items; items without one get their id as title.
     folder
-        For the files that are loaded.
+        Where the loaded files are written.
     """
 
     def __init__(self, world: World, films: Iterable[Film], folder: Path) -> None:
         self._world = world
         self._films = {film.item_id: film for film in films}
-        self._position = {item: place for place, item in enumerate(world.item_ids.tolist())}
+        self._position = {item: position for position, item in enumerate(world.item_ids.tolist())}
         self._folder = folder
 
     def register_users(self, engine: sa.Engine) -> None:
@@ -46,7 +46,7 @@ class Application:
         ingest_file(engine, "users", path)
 
     def add_items(self, engine: sa.Engine, day: int) -> None:
-        """Load the items that arrive on a day, if any do."""
+        """Load the items that arrive on a day, if any."""
         arriving = self._world.item_ids[self._world.arrival_day == day].tolist()
         if arriving:
             path = self._folder / f"items-{day}.jsonl"
@@ -56,28 +56,30 @@ class Application:
     def published(
         self, engine: sa.Engine, visitors: NDArray[np.int64], positions: int
     ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.object_]]:
-        """Read slates and propensities [visitors, positions], and the model versions [visitors].
+        """Read slates and propensities, each [visitors, positions], and model versions [visitors].
 
         Raises
         ------
         SimulationError
             Nothing is published for a visitor.
         """
-        names = self._world.user_ids[visitors].tolist()
+        user_ids = self._world.user_ids[visitors].tolist()
         with engine.connect() as connection:
             rows = connection.execute(
-                sa.text(read_statement("select_slates")), {"user_ids": names, "positions": positions}
+                sa.text(read_statement("simulation/select_slates")),
+                {"user_ids": user_ids, "positions": positions},
             ).all()
         found = {row.user_id: row for row in rows}
-        slates = np.full((len(names), positions), NO_ITEM, dtype=np.int32)
-        propensities = np.full((len(names), positions), np.nan)
-        for place, name in enumerate(names):
-            if name not in found:
+        slates = np.full((len(user_ids), positions), NO_ITEM, dtype=np.int32)
+        propensities = np.full((len(user_ids), positions), np.nan)
+        for row, user_id in enumerate(user_ids):
+            if user_id not in found:
                 raise SimulationError(
-                    f"nothing is published for user {name}: there are too few items for everybody; "
-                    "simulate more --items or fewer --days"
+                    f"nothing is published for user {user_id} because there are too few items; "
+                    "use more --items or fewer --days"
                 )
-            row = found[name]
-            slates[place, : len(row.item_ids)] = [self._position[item] for item in row.item_ids]
-            propensities[place, : len(row.item_ids)] = row.propensities
-        return slates, propensities, np.array([found[name].model_version for name in names], dtype=object)
+            published = found[user_id]
+            slates[row, : len(published.item_ids)] = [self._position[item] for item in published.item_ids]
+            propensities[row, : len(published.item_ids)] = published.propensities
+        versions = np.array([found[user_id].model_version for user_id in user_ids], dtype=object)
+        return slates, propensities, versions

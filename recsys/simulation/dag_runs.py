@@ -1,118 +1,69 @@
-"""The DAGs without their scheduler: the same stages in the same order, on a system of their own."""
+"""Nights and hours as the DAGs run them, in this process and on a system of the simulation."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from recsys import pipeline as stages
 from recsys.errors import NothingToDoError, ValidationFailedError
-from recsys.pipeline import Reference, Run
+from recsys.pipeline.order import HOURLY, NIGHTLY, PUBLISH, Learning, Stage
+from recsys.pipeline.run import OnStage, Outcome, run_learning, run_stages
+from recsys.simulation.system import System
 
 logger = logging.getLogger(__name__)
 
-Stage = Callable[[Run, Reference], Reference]
-OnStage = Callable[[str], None]
 
-NIGHTLY: tuple[Stage, ...] = (
-    stages.validate,
-    stages.take_full_snapshot,
-    stages.fine_tune,
-    stages.evaluate,
-    stages.register,
-    stages.gate,
-)
-HOURLY: tuple[Stage, ...] = (
-    stages.validate,
-    stages.take_micro_snapshot,
-    stages.micro_update,
-    stages.evaluate,
-    stages.register,
-    stages.gate,
-)
-"""Between `open_window` and `promote`; a test holds both against the DAG files."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to: `promote`, `hold`, `reject`, `skip` or, where validation stops it, `fail`."""
-
-    action: str
-    explanation: str
-    version: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {"action": self.action, "version": self.version, "explanation": self.explanation}
-
-
-def run_nightly(key: str, on_stage: OnStage) -> Outcome:
+def run_nightly(system: System, key: str, on_stage: OnStage) -> Outcome:
     """Learn from all feedback and promote the new model if the gate says so; publish for everybody.
 
-    The DAGs publish for everybody when the champion changes; here also when it stays, so that all
-    policies show lists of the same age in the morning.
+    The DAGs publish for everybody only when the champion changes. Here they always do, so that all policies
+    show lists of the same age in the morning.
     """
-    outcome = _learn(Run("nightly_training", f"nightly_training/{key}"), NIGHTLY, on_stage)
-    _publish_everybody(key, on_stage)
+    outcome = _learn(system, NIGHTLY, key, on_stage)
+    _publish(system, key, on_stage, "all")
     return outcome
 
 
-def run_hourly(key: str, on_stage: OnStage) -> Outcome:
-    """Teach the champion the fresh feedback, and publish for whoever gave some, promoted or not."""
-    outcome = _learn(Run("hourly_micro_update", f"hourly_micro_update/{key}"), HOURLY, on_stage)
-    _publish_affected(key, on_stage)
+def run_hourly(system: System, key: str, on_stage: OnStage) -> Outcome:
+    """Train on the fresh feedback, and publish for its users whether or not the update is promoted."""
+    outcome = _learn(system, HOURLY, key, on_stage)
+    _publish(system, key, on_stage, "auto")
     return outcome
 
 
-def read_nightly(key: str, on_stage: OnStage) -> None:
-    """Learn nothing, but let the champion read what everybody did, and publish for everybody."""
-    _validate(Run("nightly_training", f"nightly_training/{key}"), on_stage)
-    _publish_everybody(key, on_stage)
+def read_nightly(system: System, key: str, on_stage: OnStage) -> None:
+    """Validate new feedback without training, and publish for everybody."""
+    _validate(system, NIGHTLY, key, on_stage)
+    _publish(system, key, on_stage, "all")
 
 
-def read_hourly(key: str, on_stage: OnStage) -> None:
-    """Learn nothing, but let the champion read what happened, and publish for whoever gave feedback."""
-    _validate(Run("hourly_micro_update", f"hourly_micro_update/{key}"), on_stage)
-    _publish_affected(key, on_stage)
+def read_hourly(system: System, key: str, on_stage: OnStage) -> None:
+    """Validate new feedback without training, and publish for its users."""
+    _validate(system, HOURLY, key, on_stage)
+    _publish(system, key, on_stage, "auto")
 
 
-def _validate(run: Run, on_stage: OnStage) -> None:
-    # Models read the histories that have been validated.
-    on_stage("validate")
-    try:
-        stages.validate(run, stages.open_window(run))
-    except ValidationFailedError as failed:
-        logger.warning("%s", failed)
+def _learn(system: System, learning: Learning, key: str, on_stage: OnStage) -> Outcome:
+    with system.context(learning.dag_id, key) as context:
+        return run_learning(learning, context, on_stage)
 
 
-def _publish_everybody(key: str, on_stage: OnStage) -> None:
-    on_stage("publish")
-    stages.publish(Run("publish_recommendations", f"publish_recommendations/{key}", params={"scope": "all"}))
+def _validate(system: System, learning: Learning, key: str, on_stage: OnStage) -> None:
+    # Models read only validated histories.
+    until_validated = _through(learning.until_decision, "validate")
+    with system.context(learning.dag_id, key) as context:
+        try:
+            run_stages(until_validated, context, on_stage)
+        except ValidationFailedError as failed:
+            logger.warning("%s", failed)
 
 
-def _publish_affected(key: str, on_stage: OnStage) -> None:
-    on_stage("publish")
-    try:
-        stages.publish(Run("publish_recommendations", f"publish_recommendations/{key}"))
-    except NothingToDoError as nothing:
-        logger.info("%s", nothing)
+def _publish(system: System, key: str, on_stage: OnStage, scope: str) -> None:
+    publish = PUBLISH[0]
+    with system.context("publish_recommendations", key, scope=scope) as context:
+        try:
+            run_stages([publish], context, on_stage)
+        except NothingToDoError as nothing:
+            logger.info("%s", nothing)
 
 
-def _learn(run: Run, steps: tuple[Stage, ...], on_stage: OnStage) -> Outcome:
-    decided: Reference = {}
-    try:
-        on_stage("open_window")
-        reference = stages.open_window(run)
-        for step in steps:
-            on_stage(step.__name__)
-            reference = step(run, reference)
-        decided = reference
-        on_stage("promote")
-        stages.promote(run, decided, {})
-    except NothingToDoError as nothing:
-        # So says `promote` as well, of a candidate that is held or rejected.
-        action = decided["decision"]["action"] if decided else "skip"
-        return Outcome(action, str(nothing), decided.get("version"))
-    except ValidationFailedError as failed:
-        return Outcome("fail", str(failed))
-    return Outcome("promote", decided["decision"]["explanation"], decided["version"])
+def _through(stages: tuple[Stage, ...], name: str) -> tuple[Stage, ...]:
+    """Return the stages up to the named one."""
+    return stages[: [stage.__name__ for stage in stages].index(name) + 1]

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from recsys.catalogues.movielens import MovieLens
 from recsys.errors import SimulationError
+from recsys.pipeline.run import Outcome
 from recsys.simulation.application import Application
 from recsys.simulation.dag_runs import (
-    Outcome,
     read_hourly,
     read_nightly,
     run_hourly,
     run_nightly,
 )
-from recsys.simulation.slates import Luck, SlateLog, answer_slates
+from recsys.simulation.slates import Luck, SlateLog, simulate_reactions
 from recsys.simulation.system import System, Systems
 from recsys.simulation.world import World, WorldSettings, fit_world
 
@@ -208,14 +208,14 @@ class Simulation:
         users = generator.permutation(np.repeat(np.arange(world.users), settings.history_slates))
         there = np.flatnonzero(world.available(0))
         positions = min(settings.positions, len(there))
-        with system.current() as engine:
+        with system.engine() as engine:
             self._application.register_users(engine)
             self._application.add_items(engine, 0)
             # In parts, so that nobody clicks twice what they have had.
             parts = np.array_split(users, settings.history_slates)
             for number, part in enumerate(parts):
                 order = generator.random((len(part), len(there))).argsort(axis=1)[:, :positions]
-                log = answer_slates(
+                log = simulate_reactions(
                     world,
                     part,
                     there[order].astype(np.int32),
@@ -230,7 +230,7 @@ class Simulation:
                 log.load(engine, self._folder)
                 _consume(consumed, log)
             self._tell(f"{len(users):,} slates of random items shown, {consumed.sum():,} clicks")
-            outcome = run_nightly("before the first day", self._on_stage("before the first day"))
+        outcome = run_nightly(system, "before the first day", self._on_stage("before the first day"))
         if outcome.action != "promote":
             raise SimulationError(
                 f"the first model is not promoted ({outcome.action}): {outcome.explanation}; simulate more "
@@ -243,26 +243,27 @@ class Simulation:
         """Let a night and a day pass with one policy."""
         name = branch.policy.name
         on_stage = self._on_stage(f"day {day}, {name}")
-        with branch.system.current() as engine:
+        system = branch.system
+        with system.engine() as engine:
             self._application.add_items(engine, day)
             if day > 1:
                 if branch.policy.nightly:
-                    branch.nights.append(run_nightly(f"night {day}", on_stage))
+                    branch.nights.append(run_nightly(system, f"night {day}", on_stage))
                     self._tell_outcome(f"day {day}, {name}, night before", branch.nights[-1])
                 else:
-                    read_nightly(f"night {day}", on_stage)
+                    read_nightly(system, f"night {day}", on_stage)
             for hour in range(self.settings.hours):
                 on_stage(f"users react, hour {hour + 1} of {self.settings.hours}")
                 log = self._show(branch, world, engine, day, hour)
-                np.add.at(branch.rewards[day - 1], log.users, log.chances.sum(axis=1))
+                np.add.at(branch.rewards[day - 1], log.users, log.click_probabilities.sum(axis=1))
                 branch.clicks[day - 1] += log.clicks.sum()
                 _consume(branch.consumed, log)
                 key = f"day {day} hour {hour + 1}"
                 if branch.policy.hourly == "update":
-                    branch.hours.append(run_hourly(key, on_stage))
+                    branch.hours.append(run_hourly(system, key, on_stage))
                     self._tell_outcome(f"day {day}, {name}, hour {hour + 1}", branch.hours[-1])
                 elif branch.policy.hourly == "publish":
-                    read_hourly(key, on_stage)
+                    read_hourly(system, key, on_stage)
 
     def _show(self, branch: Branch, world: World, engine: sa.Engine, day: int, hour: int) -> SlateLog:
         """Show this hour's visitors what is published for them, and load what they do."""
@@ -273,7 +274,7 @@ class Simulation:
         hours = self.settings.hours
         # Of every item, whether shown or not: the luck of a policy must not depend on what it shows.
         luck = Luck.draw((len(visitors), world.items), self._generator("luck", day, hour))
-        log = answer_slates(
+        log = simulate_reactions(
             world,
             visitors,
             slates,

@@ -1,4 +1,4 @@
-"""What a simulation shows: reward per day of each policy as figures and as a picture."""
+"""Report of a simulation: the reward per day of each policy, as figures and as a plot."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from recsys.evaluation.bootstrap import bootstrap_means
 from recsys.simulation.loop import Simulated
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Plot
+    from matplotlib.figure import Figure
 
 _RESAMPLES = 4_000
 _CONFIDENCE = 0.95
@@ -18,7 +18,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Reward:
-    """Expected clicks for each slate, with the limits of an interval over users; None without slates."""
+    """Expected clicks per slate with a 95 % bootstrap interval over users; None if there were no slates."""
 
     value: float | None
     low: float | None
@@ -27,20 +27,20 @@ class Reward:
 
 @dataclass(frozen=True)
 class PolicyReport:
-    """What one policy earned.
+    """Rewards and training outcomes of one policy.
 
     Attributes
     ----------
     days
-        Reward of each day.
+        Reward per day.
     later
-        Of all days but the first, before which all policies have the same model.
+        Reward of all days after the first; on the first day all policies have the same model.
     gain
-        `later` less that of the first policy, on the same users; None for that one itself.
+        `later` minus that of the first policy, on the same users; None for the first policy.
     clicks
-        [days] observed clicks.
+        [days] number of observed clicks.
     nights, hours
-        How many training runs came to what.
+        Number of training runs by outcome.
     """
 
     days: tuple[Reward, ...]
@@ -52,11 +52,11 @@ class PolicyReport:
 
 
 def report(simulated: Simulated) -> dict[str, PolicyReport]:
-    """Return what each policy earned, by name."""
+    """Return a report per policy, by name."""
     branches = list(simulated.branches.values())
     rewards = np.stack([branch.rewards for branch in branches], axis=2)  # [days, users, policies]
     days = [_ratios(rewards[day], simulated.slates[day]) for day in range(len(rewards))]
-    # In a simulation of one day there is nothing later.
+    # A simulation of one day has no later days.
     first = 1 if len(rewards) > 1 else 0
     later = _ratios(rewards[first:].sum(axis=0), simulated.slates[first:].sum(axis=0))
     reports = {}
@@ -76,13 +76,13 @@ def to_json(reports: dict[str, PolicyReport], settings: dict[str, Any]) -> dict[
     """Return a JSON-ready dict."""
     return {
         "settings": settings,
-        "reward": "expected clicks for each slate",
+        "reward": "expected clicks per slate",
         "policies": {name: asdict(each) for name, each in reports.items()},
     }
 
 
-def plot(reports: dict[str, PolicyReport]) -> "Plot":
-    """Return reward over days, a line with its interval for each policy."""
+def plot(reports: dict[str, PolicyReport]) -> "Figure":
+    """Plot reward over days: a line with its interval per policy."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -93,7 +93,7 @@ def plot(reports: dict[str, PolicyReport]) -> "Plot":
         days, colour = np.arange(1, len(rewards) + 1), f"C{number}"
         axes.plot(days, rewards[:, 0], "o-", color=colour, label=name)
         axes.fill_between(days, rewards[:, 1], rewards[:, 2], color=colour, alpha=0.12)
-    axes.set(xlabel="day", ylabel="expected clicks for each slate", title="Reward per day")
+    axes.set(xlabel="day", ylabel="expected clicks per slate", title="Reward per day")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -103,7 +103,7 @@ def plot(reports: dict[str, PolicyReport]) -> "Plot":
 def _ratios(
     rewards: NDArray[np.float64], slates: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return [policies] rewards for each slate, and [resamples, policies] the same of other users.
+    """Return mean rewards per slate [policies], and the same for resampled users [resamples, policies].
 
     Parameters
     ----------

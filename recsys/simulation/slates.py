@@ -1,4 +1,4 @@
-"""Slates shown to simulated users, and what the users do: rows as applications insert them."""
+"""Slates shown to simulated users and their reactions, as rows that an application would insert."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from recsys.columns import Columns
-from recsys.evaluation.off_policy.slates import PlackettLuce
 from recsys.model.ranking import NO_ITEM
 from recsys.simulation.world import World
 
@@ -21,30 +20,30 @@ _SECONDS_TO_CLICK, _SECONDS_TO_RATE = 5, 600
 
 @dataclass(frozen=True, eq=False)
 class SlateLog:
-    """Slates in the order they were shown.
+    """Shown slates with the users' reactions, in the order shown.
 
     Attributes
     ----------
     world
-        Whose users and items the positions refer to.
+        Defines the user and item positions.
     users
-        [slates]
+        [slates] user positions.
     slates
-        [slates, positions] items; `NO_ITEM` where there was none left.
+        [slates, positions] items; `NO_ITEM` where no item was left.
     propensities
-        [slates, positions] probability of the item at its position; NaN where there is none.
+        [slates, positions] probability of the item at its position; NaN where there is no item.
     clicks
-        [slates, positions]
+        [slates, positions] whether the item was clicked.
     ratings
-        [slates, positions] stars of clicked items; NaN where none was given.
+        [slates, positions] stars given to clicked items; NaN where none were given.
     shown_at
         [slates] microseconds since 1970 UTC.
-    chances
-        [slates, positions] probability of each click: what the slates are truly worth.
+    click_probabilities
+        [slates, positions] true probability of each click; their sum is the reward of a slate.
     model_version
-        The policy that chose them, or [slates] the policy of each.
+        Model version that chose the slates, or [slates] one per slate.
     prefix
-        Of the ids of impressions and events; distinct for logs that go into one warehouse.
+        Prefix of impression and event ids; must be unique per log within a warehouse.
     """
 
     world: World
@@ -54,7 +53,7 @@ class SlateLog:
     clicks: NDArray[np.bool_]
     ratings: NDArray[np.float64]
     shown_at: NDArray[np.int64]
-    chances: NDArray[np.float64]
+    click_probabilities: NDArray[np.float64]
     model_version: str | NDArray[np.object_]
     prefix: str
 
@@ -62,7 +61,7 @@ class SlateLog:
         return len(self.users)
 
     def impressions(self) -> pa.Table:
-        """Return rows of table `impressions`."""
+        """Return rows for the table `impressions`."""
         shown = self.slates != NO_ITEM
         lengths = shown.sum(axis=1)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
@@ -83,7 +82,7 @@ class SlateLog:
         )
 
     def feedback(self) -> pa.Table:
-        """Return rows of table `feedback`: a click, and a rating where one was given."""
+        """Return rows for the table `feedback`: clicks, and ratings where given."""
         parts = []
         for kind, given, delay in (
             (CLICK, self.clicks, _SECONDS_TO_CLICK),
@@ -115,7 +114,7 @@ class SlateLog:
         return pa.concat_tables(parts).sort_by(Columns.OCCURRED_AT)
 
     def load(self, engine: sa.Engine, folder: Path) -> None:
-        """Load impressions and feedback into a warehouse, through the files that `recsys ingest` reads."""
+        """Load impressions and feedback into a warehouse from files, as `recsys ingest` does."""
         from recsys.warehouse.ingest import ingest_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,12 +129,12 @@ class SlateLog:
 
 @dataclass(frozen=True, eq=False)
 class Luck:
-    """What chance adds to the users' taste, for each place of each slate [slates, positions].
+    """Random numbers behind the users' reactions, each [slates, positions].
 
     Attributes
     ----------
     click, rate
-        Uniform numbers: a place is clicked, and a click is rated, when its number is below the chance.
+        Uniform numbers. A position is clicked, and a click is rated, if the number is below the probability.
     noise
         Standard normal numbers: the noise of a rating.
     """
@@ -146,13 +145,13 @@ class Luck:
 
     @classmethod
     def draw(cls, shape: tuple[int, int], generator: np.random.Generator) -> "Luck":
-        """Draw the luck of so many slates and places, or items."""
+        """Draw random numbers of a shape: [slates, positions] or [slates, items]."""
         return cls(generator.random(shape), generator.random(shape), generator.standard_normal(shape))
 
     def at(self, slates: NDArray[np.int32]) -> "Luck":
-        """Return the luck [slates, positions] of shown items, where this is that of all [slates, items].
+        """Select the numbers [slates, positions] of shown items from those of all [slates, items].
 
-        An item then has the same luck in whichever place it is shown.
+        An item then has the same luck at any position.
         """
         items = np.where(slates == NO_ITEM, 0, slates)
         return Luck(
@@ -160,52 +159,7 @@ class Luck:
         )
 
 
-def show_slates(
-    world: World,
-    users: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    policy: PlackettLuce,
-    *,
-    positions: int,
-    model_version: str,
-    start: datetime,
-    generator: np.random.Generator,
-    prefix: str,
-    every: timedelta = timedelta(seconds=1),
-) -> SlateLog:
-    """Show one slate to each of the users and let them click by the position-based model.
-
-    A user looks at a position with the probability of the position alone and clicks what is looked at
-    with the probability of the preference alone (Craswell et al., 2008).
-
-    Parameters
-    ----------
-    users
-        [slates]; a user may be there several times.
-    scores
-        [slates, items] of the logging policy; minus infinity for what may not be shown.
-    policy
-        Draws the slates; its propensities are logged.
-    start, every
-        When the first slate is shown, and the time between two.
-    prefix
-        Of the ids of impressions and events.
-    """
-    slates, propensities = policy.draw(scores, positions, generator)
-    return answer_slates(
-        world,
-        users,
-        slates,
-        propensities,
-        Luck.draw(slates.shape, generator),
-        model_version=model_version,
-        start=start,
-        prefix=prefix,
-        every=every,
-    )
-
-
-def answer_slates(
+def simulate_reactions(
     world: World,
     users: NDArray[np.int64],
     slates: NDArray[np.int32],
@@ -218,25 +172,34 @@ def answer_slates(
     every: timedelta = timedelta(seconds=1),
     consumed: NDArray[np.bool_] | None = None,
 ) -> SlateLog:
-    """Let users click and rate slates that somebody else chose; see `show_slates`.
+    """Let users click and rate the slates they are shown, by the position-based model.
+
+    A user examines a position with a probability that depends on the position alone, and clicks an examined
+    item with a probability that depends on the preference alone (Craswell et al., 2008).
 
     Parameters
     ----------
+    users
+        [slates]; a user may occur several times.
     slates, propensities
         [slates, positions]
     luck
-        The same luck and slates give the same answers.
+        The same luck and slates give the same reactions.
+    start, every
+        When the first slate is shown, and the time between slates.
+    prefix
+        Prefix of impression and event ids.
     consumed
-        [users, items]: nobody clicks again what they have had; default: nobody has had anything.
+        [users, items] items that a user has consumed and does not click again; None: no items.
     """
     shown = slates != NO_ITEM
     items = np.where(shown, slates, 0)
     if consumed is not None:
         shown = shown & ~consumed[users[:, None], items]
     preference = (world.interests[users][:, None, :] * world.traits[items]).sum(axis=2) + world.appeal[items]
-    chances = world.click_probability(preference) * world.examination(slates.shape[1])
-    chances = np.where(shown, chances, 0.0)
-    clicks = luck.click < chances
+    probabilities = world.click_probability(preference) * world.examination(slates.shape[1])
+    probabilities = np.where(shown, probabilities, 0.0)
+    clicks = luck.click < probabilities
     rated = clicks & (luck.rate < world.settings.rating_share)
     stars = 3.2 + preference + world.settings.rating_noise * luck.noise
     microseconds = int(start.timestamp()) * 1_000_000 + start.microsecond
@@ -249,7 +212,7 @@ def answer_slates(
         clicks=clicks,
         ratings=np.where(rated, np.clip(np.round(stars * 2) / 2, 0.5, 5.0), np.nan),
         shown_at=microseconds + step * np.arange(len(users), dtype=np.int64),
-        chances=chances,
+        click_probabilities=probabilities,
         model_version=model_version,
         prefix=prefix,
     )

@@ -1,119 +1,124 @@
-"""Systems that exist for a simulation only: warehouse, registry and folders of their own, and copies of them.
+"""Systems of a simulation: each a warehouse, a registry and a folder; and copies of them."""
 
-A stage reads its settings from the environment, so a system is made current by setting that. What would
-lead to a real warehouse, a real registry or a real person is overridden or taken away.
-"""
-
-import gc
-import os
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from recsys.errors import ConfigurationError, ServiceUnavailableError, SimulationError
 from recsys.local.postgres import PostgresServer
+from recsys.pipeline.context import Context, Run, open_context
+from recsys.settings import Settings
 from recsys.warehouse.engine import connect, warehouse_url
 
 _MAINTENANCE_DATABASE = "postgres"
 _POSTGRES_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """The cluster is thrown away with the simulation: nothing has to survive a power cut."""
 
-DEFAULTS = {
-    "RECSYS_MODEL__FINE_TUNING": "frozen",
-    "RECSYS_MODEL__DIM": "32",
-    "RECSYS_TRAINING__EPOCHS": "20",
-    "RECSYS_EVALUATION__BOOTSTRAP_RESAMPLES": "1000",
-    "RECSYS_GATE__MIN_EVALUATED_USERS": "10",
-    "RECSYS_GATE__NON_INFERIORITY_MARGIN": "0.5",
-    "RECSYS_GATE__FORGETTING_MARGIN": "1.0",
-    "RECSYS_GATE__COVERAGE_MARGIN": "0.5",
-    "RECSYS_GATE__ON_FAIL": '{"better_than_popularity": "ignore"}',
-    "RECSYS_GATE__ON_INCONCLUSIVE": '{"better_than_popularity": "ignore"}',
+_DEFAULTS: dict[str, Any] = {
+    "model": {"fine_tuning": "frozen", "dim": 32},
+    "training": {"epochs": 20},
+    "evaluation": {"bootstrap_resamples": 1000},
+    "gate": {
+        "min_evaluated_users": 10,
+        "non_inferiority_margin": 0.5,
+        "forgetting_margin": 1.0,
+        "coverage_margin": 0.5,
+        "on_fail": {"better_than_popularity": "ignore"},
+        "on_inconclusive": {"better_than_popularity": "ignore"},
+    },
 }
-"""Settings that suit a small world; the environment wins.
+"""Settings that suit a small world, where a person has not set them.
 
-A few hundred users cannot show 5 % of NDCG, and the lists of some dozens that are evaluated cover a catalogue
-more or less by chance. Nearly everybody comes every day, so that hardly a guard user is left to tell what was
-forgotten. And what they click are the champion's own lists, in which what is shown most is clicked most: of
-these clicks popularity tells more than of tastes.
+A few hundred users cannot show a difference of 5 % of NDCG, and the coverage of the few dozen lists that are
+evaluated is mostly chance. Nearly everybody visits every day, so hardly any guard user is left to measure
+forgetting. And users click on the champion's own lists, where popular items are shown most: of these clicks
+popularity predicts more than tastes do.
 """
 
-_NOT_SIMULATED = ("RECSYS_SNAPSHOT_ROOT", "RECSYS_WORK_ROOT", "RECSYS_ALERT_WEBHOOK")
+_SYSTEM = {
+    "pseudonym_key": "simulated users have no secrets",
+    "schedules": False,
+    # Nothing may lead to real data or real people.
+    "snapshot_root": None,
+    "work_root": None,
+    "alert_webhook": None,
+    # Simulated days end now, so feedback of the first day is days old when it arrives.
+    "validation": {"freshness_hours": {"warn_max": None}},
+    # There is nobody to answer.
+    "approval": {"required_for": "none"},
+}
+
+
+def simulation_settings(person: Settings, explore: float | None = None) -> Settings:
+    """Return the settings of simulated systems, without their home, warehouse and registry.
+
+    Parameters
+    ----------
+    person
+        What a person has set counts, unless it leads to a real system.
+    explore
+        Share of the lists that explore; None: as the person's settings say.
+    """
+    own = person.model_dump(exclude_unset=True)
+    values = _merged(_merged(_DEFAULTS, own), _SYSTEM)
+    if explore is not None:
+        values = _merged(values, {"publishing": {"exploration": {"share": explore}}})
+    return Settings.model_validate(values)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of both, those of `above` where both have one; sections are merged too."""
+    merged = dict(below)
+    for name, value in above.items():
+        nested = isinstance(value, Mapping) and isinstance(below.get(name), Mapping)
+        merged[name] = _merged(below[name], value) if nested else value
+    return merged
 
 
 @dataclass(frozen=True)
 class System:
-    """One warehouse with its registry and home folder.
+    """A warehouse with its registry and home folder."""
 
-    Attributes
-    ----------
-    home
-        Folder of snapshots, training runs and the registry.
-    url
-        SQLAlchemy URL of the warehouse.
-    explore
-        Share of the lists that are drawn; None: as the person's settings say.
-    """
-
-    home: Path
-    url: str
-    explore: float | None = None
+    settings: Settings
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What leads the stages here, over defaults and the person's own settings."""
-        own = {name: value for name, value in os.environ.items() if name in DEFAULTS}
-        if self.explore is not None:
-            own["RECSYS_PUBLISHING__EXPLORATION__SHARE"] = str(self.explore)
-        return {
-            **DEFAULTS,
-            **own,
-            "RECSYS_HOME": str(self.home),
-            "RECSYS_WAREHOUSE_URL": self.url,
-            "RECSYS_MLFLOW_TRACKING_URI": f"sqlite:///{self._registry}",
-            "RECSYS_PSEUDONYM_KEY": "users that are simulated have no secrets",
-            "RECSYS_SCHEDULES": "false",
-            # Simulated days end now, so feedback of the first is days old when it arrives.
-            "RECSYS_VALIDATION__FRESHNESS_HOURS__WARN_MAX": "inf",
-            # Nobody is there to answer.
-            "RECSYS_APPROVAL__REQUIRED_FOR": "none",
-        }
-
-    @property
-    def _registry(self) -> Path:
-        return self.home / "mlflow.db"
+    def url(self) -> str:
+        """SQLAlchemy URL of the warehouse."""
+        return self.settings.require_warehouse_url()
 
     @contextmanager
-    def current(self) -> Iterator[sa.Engine]:
-        """Let stages work here, and yield an engine on the warehouse."""
-        changed = self.environment
-        before = {name: os.environ.get(name) for name in (*changed, *_NOT_SIMULATED)}
-        for name in _NOT_SIMULATED:
-            os.environ.pop(name, None)
-        os.environ.update(changed)
+    def context(self, dag_id: str, key: str, **params: object) -> Iterator[Context]:
+        """Yield the context of one run of a DAG."""
+        with open_context(Run(dag_id, f"{dag_id}/{key}", params=params), self.settings) as context:
+            yield context
+
+    @contextmanager
+    def engine(self) -> Iterator[sa.Engine]:
+        """Yield an engine on the warehouse."""
         engine = connect(self.url)
         try:
             yield engine
         finally:
             engine.dispose()
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
     def copy_registry(self, source: "System") -> None:
         """Take over the models of another system; their files stay where they are and are shared."""
         with (
-            closing(sqlite3.connect(source._registry)) as original,
-            closing(sqlite3.connect(self._registry)) as copy,
+            closing(sqlite3.connect(_registry(source.settings.home))) as original,
+            closing(sqlite3.connect(_registry(self.settings.home))) as copy,
         ):
             original.backup(copy)
+
+
+def _registry(home: Path) -> Path:
+    return home / "mlflow.db"
 
 
 class Systems:
@@ -122,16 +127,16 @@ class Systems:
     Parameters
     ----------
     folder
-        Of the homes.
+        Folder of the systems' homes.
     postgres
         URL of a Postgres on which databases may be made.
-    explore
-        Of each system.
+    settings
+        Settings of each system, from `simulation_settings`.
     """
 
-    def __init__(self, folder: Path, postgres: str, explore: float | None = None) -> None:
+    def __init__(self, folder: Path, postgres: str, settings: Settings) -> None:
         self._folder = folder
-        self._explore = explore
+        self._settings = settings
         self._url = warehouse_url(postgres)
         self._maintenance = connect(postgres).execution_options(isolation_level="AUTOCOMMIT")
         # Several simulations may share a server.
@@ -145,14 +150,12 @@ class Systems:
 
         system = self._make(name, template=None)
         upgrade_warehouse(system.url)
-        with system.current() as engine:
+        with system.engine() as engine:
             install_analytics(engine)
         return system
 
     def copy(self, original: System, name: str) -> System:
         """Return a new system with everything that another one has by now."""
-        # Engines of stages that are done close their connections when they are collected.
-        gc.collect()
         system = self._make(name, template=sa.make_url(original.url).database)
         system.copy_registry(original)
         return system
@@ -173,11 +176,15 @@ class Systems:
             ) from error
         self._databases.append(database)
         url = self._url.set(database=database).render_as_string(hide_password=False)
-        return System(home, url, self._explore)
+        own = {
+            "home": home,
+            "warehouse_url": SecretStr(url),
+            "mlflow_tracking_uri": f"sqlite:///{_registry(home)}",
+        }
+        return System(self._settings.model_copy(update=own))
 
     def remove_databases(self) -> None:
         """Drop the databases that were made."""
-        gc.collect()
         with self._maintenance.connect() as connection:
             for database in self._databases:
                 with suppress(sa.exc.DBAPIError):
@@ -192,13 +199,11 @@ class Systems:
 
 
 @contextmanager
-def simulated_systems(
-    folder: Path, postgres: str | None = None, explore: float | None = None
-) -> Iterator[Systems]:
-    """Yield what makes systems, on the named Postgres or on one of their own that ends with them."""
+def simulated_systems(folder: Path, settings: Settings, postgres: str | None = None) -> Iterator[Systems]:
+    """Yield a maker of systems, on the named Postgres or on an embedded one that stops at the end."""
     if postgres is not None:
         try:
-            systems = Systems(folder, postgres, explore)
+            systems = Systems(folder, postgres, settings)
         except (ConfigurationError, ServiceUnavailableError) as error:
             raise SimulationError(f"--postgres cannot be used: {error}") from error
         try:
@@ -209,7 +214,6 @@ def simulated_systems(
     server = PostgresServer(folder / "postgres", _POSTGRES_SETTINGS)
     server.start()
     try:
-        yield Systems(folder, server.url(_MAINTENANCE_DATABASE), explore)
+        yield Systems(folder, server.url(_MAINTENANCE_DATABASE), settings)
     finally:
-        gc.collect()
         server.stop()

@@ -1,4 +1,4 @@
-"""Simulated users: what they like is fitted on real ratings, and therefore known."""
+"""Simulated users whose tastes are fitted on real ratings, so that the truth is known."""
 
 from dataclasses import dataclass, replace
 
@@ -16,30 +16,30 @@ from recsys.evaluation.off_policy.slates import SlateDistribution
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """How the simulated users behave.
+    """Behaviour of the simulated users.
 
     Attributes
     ----------
     dim
         Number of latent interests.
     click_rate
-        Share of examined items that are clicked when items are shown at random.
+        Share of examined items that are clicked when items are shown at random (0 to 1).
     slope
-        Change of the log odds of a click per standard deviation of preference.
+        Change in the log-odds of a click per standard deviation of preference.
     examination_decay
         Position bias: position p (from 1) is examined with probability 1 / p ** decay.
     accidents
-        Noise: share of examined items where chance decides and not preference.
+        Noise: share of examined items where chance rather than preference decides.
     rating_share
-        Share of clicks that are followed by a rating.
+        Share of clicks followed by a rating.
     rating_noise
-        Standard deviation of a rating around what the preference says, in stars.
+        Standard deviation of ratings around the preference, in stars.
     drift
-        Share of a user's interests that is replaced each day; 0: interests never change.
+        Share of a user's interests that is replaced per day; 0: interests never change.
     new_item_share
-        Share of the items that are not there on day 0.
+        Share of the items that arrive after day 0.
     days
-        The new items arrive evenly over so many days.
+        Number of days over which the new items arrive, evenly.
     """
 
     dim: int = 16
@@ -63,13 +63,13 @@ class World:
     user_ids, item_ids
         [users], [items] of str, dtype object.
     interests, traits
-        [users, dim], [items, dim]: their product is what a user's taste adds to an item's appeal.
+        [users, dim], [items, dim]: their product is the personal part of a preference.
     appeal
-        [items]: what an item has for everybody.
+        [items]: the part of a preference that is the same for all users.
     arrival_day
-        [items]: first day on which the item can be shown.
+        [items]: first day on which an item can be shown.
     intercept
-        Log odds of a click on an item of mean preference.
+        Log-odds of a click on an item of mean preference.
     settings
         Behaviour.
     """
@@ -90,15 +90,15 @@ class World:
 
     @property
     def items(self) -> int:
-        """Number of items, those that have not arrived yet included."""
+        """Number of items, including those that have not arrived yet."""
         return len(self.item_ids)
 
     def of_users(self, users: NDArray[np.int64]) -> "World":
-        """Return the world with only these of its users."""
+        """Return the world with only these users."""
         return replace(self, user_ids=self.user_ids[users], interests=self.interests[users])
 
     def available(self, day: int) -> NDArray[np.bool_]:
-        """Return [items] whether an item has arrived by a day."""
+        """Return [items] whether each item has arrived by a day."""
         result: NDArray[np.bool_] = self.arrival_day <= day
         return result
 
@@ -107,18 +107,18 @@ class World:
         return np.asarray(self.interests[users] @ self.traits.T + self.appeal)
 
     def examination(self, positions: int) -> NDArray[np.float64]:
-        """Return [positions] the probability that a user looks at the position."""
+        """Return [positions] the probability that a user examines the position."""
         return np.asarray(np.arange(1, positions + 1) ** -self.settings.examination_decay, dtype=np.float64)
 
     def click_probability(self, preference: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability of a click on an examined item for its preference, of any shape."""
+        """Return the probability of a click on an examined item, given its preference, of any shape."""
         chosen = expit(self.intercept + self.settings.slope * preference)
         return np.asarray(
             (1 - self.settings.accidents) * chosen + self.settings.accidents * self.settings.click_rate
         )
 
     def expected_clicks(self, users: NDArray[np.int64], policy: SlateDistribution) -> NDArray[np.float64]:
-        """Return [len(users)] the true expected number of clicks on a slate: what estimators estimate.
+        """Return [contexts] the true expected number of clicks on a slate.
 
         Parameters
         ----------
@@ -126,13 +126,13 @@ class World:
             [contexts] the user of each context of the policy.
         """
         clicks = self.click_probability(self.preference(users))
-        looks = self.examination(policy.probabilities.shape[2])
-        return np.asarray(policy.expected(clicks[:, :, None] * looks).sum(axis=1))
+        examined = self.examination(policy.probabilities.shape[2])
+        return np.asarray(policy.expected(clicks[:, :, None] * examined).sum(axis=1))
 
     def next_day(self, generator: np.random.Generator) -> "World":
-        """Return the world a day later: every user has taken over a little of somebody else's interests.
+        """Return the world one day later: every user has adopted some interests of another user.
 
-        The distribution of interests over users stays as it is.
+        The distribution of interests over users stays the same.
         """
         share = self.settings.drift
         if share == 0:
@@ -155,23 +155,23 @@ def fit_world(
     settings
         Behaviour; the number of latent interests is at most what the ratings allow.
     seed
-        Of the decomposition's start and of the arrival of items.
+        Seed of the decomposition's start and of the order in which items arrive.
     max_items
-        Keep the most rated items only.
+        Keep only this many of the most rated items.
 
     Raises
     ------
     SimulationError
-        The frame lacks a column, holds NaN, or has fewer than 3 users or items.
+        The frame lacks a column, contains NaN, or has fewer than 3 users or items.
     """
     settings = settings or WorldSettings()
     missing = {Columns.USER_ID, Columns.ITEM_ID, Columns.VALUE} - set(ratings.columns)
     if missing:
         raise SimulationError(
-            f"ratings need the columns user_id, item_id and value; {sorted(missing)} is missing"
+            f"ratings need the columns user_id, item_id and value; {sorted(missing)} are missing"
         )
     if ratings[Columns.VALUE].isna().any():
-        raise SimulationError("ratings hold NaN; leave out rows without a value")
+        raise SimulationError("ratings contain NaN; remove rows without a value")
     if max_items is not None:
         kept = ratings[Columns.ITEM_ID].value_counts().index[:max_items]
         ratings = ratings[ratings[Columns.ITEM_ID].isin(kept)]
@@ -185,7 +185,7 @@ def fit_world(
     value = ratings[Columns.VALUE].to_numpy(dtype=np.float64)
     value = value - (np.bincount(user, value) / np.bincount(user))[user]
     counts = np.bincount(item)
-    # Shrunk towards 0: two enthusiastic ratings do not make the best item there is.
+    # Shrink towards 0, so that two enthusiastic ratings do not make the best item.
     appeal = np.bincount(item, value) / (counts + 5.0)
     residual = scipy.sparse.csr_matrix((value - appeal[item], (user, item)))
     dim = min(settings.dim, min(residual.shape) - 1)
@@ -193,11 +193,11 @@ def fit_world(
         residual, k=dim, v0=generator.standard_normal(min(residual.shape))
     )
     interests, traits = left * np.sqrt(strength), right.T * np.sqrt(strength)
-    taste = interests @ traits.T
-    # Real ratings are few, which shrinks the taste: both parts get the weight of one another.
-    spread, taste_spread = max(float(appeal.std()), 1e-9), max(float(taste.std()), 1e-9)
+    personal = interests @ traits.T
+    # Real ratings are sparse, which shrinks the personal part. Rescale both parts to fixed variances.
+    spread, personal_spread = max(float(appeal.std()), 1e-9), max(float(personal.std()), 1e-9)
     appeal = (appeal - appeal.mean()) / spread * np.sqrt(0.3)
-    interests = interests / taste_spread * np.sqrt(0.7)
+    interests = interests / personal_spread * np.sqrt(0.7)
     arrival = np.zeros(len(item_ids), dtype=np.int64)
     late = generator.permutation(len(item_ids))[: int(settings.new_item_share * len(item_ids))]
     arrival[late] = 1 + np.arange(len(late)) * settings.days // max(len(late), 1)
@@ -215,7 +215,7 @@ def fit_world(
 
 
 def _intercept(world: World, generator: np.random.Generator) -> float:
-    """Return the intercept at which items shown at random are clicked as often as the settings say."""
+    """Find the intercept at which randomly shown items are clicked at the configured rate (bisection)."""
     sample = generator.choice(world.users, size=min(world.users, 500), replace=False)
     preference = world.preference(sample)
     low, high = -30.0, 30.0

@@ -1,4 +1,4 @@
-"""Items in a fixed order: what `item_index` of an event refers to."""
+"""The catalogue: items in a fixed order, which the `item_index` of events refers to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from recsys.snapshot.item_text import item_text
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """All items, also those that may not be recommended any more.
+    """All items, including those that may no longer be recommended.
 
     Attributes
     ----------
     item_ids
-        [items] of str, dtype object.
+        `[items]` of str, dtype object.
     titles, texts, attributes
-        [items]; `texts` is what the text encoder reads.
+        `[items]`; the text encoder reads `texts`.
     available
-        [items]: may be recommended.
+        `[items]` whether the item may be recommended.
     """
 
     item_ids: NDArray[np.object_]
@@ -39,7 +39,7 @@ class Catalogue:
         if len(lengths) != 1:
             raise SnapshotError(f"the columns of a catalogue differ in length: {sorted(lengths)}")
         if len(self.index) != len(self.item_ids):
-            raise SnapshotError("a catalogue may name each item once only")
+            raise SnapshotError("a catalogue may list each item only once")
 
     @classmethod
     def build(
@@ -50,7 +50,7 @@ class Catalogue:
         attributes: Sequence[Mapping[str, Any]] | None = None,
         available: Sequence[bool] | NDArray[np.bool_] | None = None,
     ) -> "Catalogue":
-        """Build from columns, each [items]; texts come from `item_text`."""
+        """Build from columns, each `[items]`; `item_text` composes the texts."""
         count = len(item_ids)
         described = list(descriptions) if descriptions is not None else [""] * count
         details = [dict(row) for row in attributes] if attributes is not None else [{} for _ in range(count)]
@@ -83,5 +83,5 @@ class Catalogue:
         return {item_id: position for position, item_id in enumerate(self.item_ids.tolist())}
 
     def lookup(self, item_ids: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int32]:
-        """Return [len(item_ids)] positions; -1 for an item that is not in the catalogue."""
+        """Return `[len(item_ids)]` positions; -1 for an item that is not in the catalogue."""
         return np.fromiter((self.index.get(i, -1) for i in item_ids), dtype=np.int32, count=len(item_ids))

@@ -1,4 +1,4 @@
-"""Removes users from snapshots that are already written."""
+"""Erase users from finished snapshots."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from recsys.columns import Columns, Purpose
 from recsys.snapshot.interactions import INTERACTIONS_FOLDER, PARQUET_OPTIONS, SCHEMA
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
+from recsys.snapshot.read import open_verified
 from recsys.snapshot.reference import SnapshotKind
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, is_unfinished
@@ -20,32 +21,37 @@ _KINDS = get_args(SnapshotKind)
 
 
 @dataclass(frozen=True)
-class Rewritten:
-    """A snapshot from which users were removed."""
+class RewrittenSnapshot:
+    """A snapshot from which users were erased."""
 
     uri: str
     digest: str
     rows: int
-    """Rows that are left."""
+    """Remaining rows."""
     removed: dict[str, int]
     """Rows removed, by user key."""
 
 
 def snapshot_folders(root: str) -> list[Folder]:
-    """Return the folders of all finished snapshots under a root."""
+    """Return the folders under `root` that have a manifest."""
     return [folder for folder in _folders(root) if folder.exists(MANIFEST_NAME)]
 
 
 def unfinished_folders(root: str) -> list[Folder]:
-    """Return the folders that are being written, or were left by a writer that was killed."""
+    """Return the folders that are being written or that a killed writer left."""
     return [folder for folder in _folders(root) if not folder.exists(MANIFEST_NAME) or _is_hidden(folder)]
 
 
-def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[Rewritten]:
+def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[RewrittenSnapshot]:
     """Rewrite every snapshot under `root` that holds events of these users.
 
-    Each snapshot stays readable throughout: new files are written beside the old ones, then the
-    manifest is replaced, then the old files go. Killed at any point, another call completes it.
+    Each snapshot stays readable: new files are written beside the old ones, then the manifest is replaced,
+    then the old files are removed. After a kill at any point, another call completes the erasure.
+
+    Raises
+    ------
+    SnapshotError
+        A file is damaged. Rewriting it would give the damage a valid digest.
     """
     rewritten = []
     for folder in snapshot_folders(root):
@@ -56,7 +62,7 @@ def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[Rewritte
         if changed is not None:
             manifest, removed = changed
             folder.write_manifest(manifest)
-            rewritten.append(Rewritten(folder.uri, manifest.digest, manifest.rows, removed))
+            rewritten.append(RewrittenSnapshot(folder.uri, manifest.digest, manifest.rows, removed))
         _remove_unlisted(folder, manifest)
     return rewritten
 
@@ -73,7 +79,7 @@ def _is_hidden(folder: Folder) -> bool:
 def _without(
     folder: Folder, manifest: Manifest, user_keys: pa.Array
 ) -> tuple[Manifest, dict[str, int]] | None:
-    """Write files without the users; return the manifest to be, or None when they are in no file."""
+    """Write files without the users; return the new manifest, or None if no file has them."""
     files: list[FileEntry] = []
     removed: dict[str, int] = {}
     by_purpose = dict(manifest.rows_by_purpose)
@@ -85,11 +91,11 @@ def _without(
         generation = len(manifest.erased_from) + 1
         name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{generation}.parquet"
         with (
-            folder.fs.open(f"{folder.path}/{entry.path}", "rb") as stream,
+            open_verified(folder, entry.path) as stream,
             folder.writing(name) as file,
             pq.ParquetWriter(file.arrow(), SCHEMA, **PARQUET_OPTIONS) as writer,
         ):
-            source = pq.ParquetFile(stream)
+            source = pq.ParquetFile(stream, page_checksum_verification=True)
             for group in range(source.num_row_groups):
                 events = source.read_row_group(group).cast(SCHEMA)
                 theirs = pc.is_in(events[Columns.USER_KEY], value_set=user_keys)
@@ -116,8 +122,8 @@ def _without(
 
 
 def _holds(folder: Folder, entry: FileEntry, user_keys: pa.Array) -> bool:
-    with folder.fs.open(f"{folder.path}/{entry.path}", "rb") as stream:
-        source = pq.ParquetFile(stream, read_dictionary=[Columns.USER_KEY])
+    with open_verified(folder, entry.path) as stream:
+        source = pq.ParquetFile(stream, read_dictionary=[Columns.USER_KEY], page_checksum_verification=True)
         for group in range(source.num_row_groups):
             column = source.read_row_group(group, columns=[Columns.USER_KEY])[Columns.USER_KEY]
             for chunk in column.chunks:

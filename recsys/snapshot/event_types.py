@@ -1,4 +1,4 @@
-"""Event types as the model sees them: sentiment, scaled values and target weights, vectorised."""
+"""Event types, and the sentiment, scaled value and target weight of events, vectorised."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _FIELDS = (
     "negative_to",
     "positive_from",
 )
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("event_type", pa.string()),
         ("explicit", pa.bool_()),
@@ -37,16 +37,20 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class EventTypes:
-    """The rows of table `event_types`, sorted by name; an event refers to one by its index.
+    """The rows of the table `event_types`, sorted by name. Events refer to a type by its index.
 
     Attributes
     ----------
     names
-        [types]
-    explicit, weight, polarity
-        [types]: given as an opinion; weight as a next-item target; 1, -1 or 0 (the value decides).
+        `[types]`
+    explicit
+        `[types]` whether users state an opinion with it.
+    weight
+        `[types]` weight as a next-item target.
+    polarity
+        `[types]` 1: positive, -1: negative, 0: the value decides.
     min_value, max_value, negative_to, positive_from
-        [types]; NaN where the type has none.
+        `[types]` range of the value and bounds of its sentiment; NaN where the type has none.
     """
 
     names: tuple[str, ...]
@@ -60,7 +64,7 @@ class EventTypes:
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, Any]]) -> "EventTypes":
-        """Build from rows of the table `event_types`; a value that is absent or None means none."""
+        """Build from rows of the table `event_types`, in which optional values may be absent or None."""
         rows = sorted(records, key=lambda row: str(row["event_type"]))
         if not rows:
             raise ConfigurationError("there are no event types: the table event_types is empty")
@@ -90,7 +94,7 @@ class EventTypes:
         return cls.from_records(table.to_pylist())
 
     def to_records(self) -> list[dict[str, Any]]:
-        """Return plain rows for JSON; None where a type has no such value."""
+        """Return rows for JSON, with None where a type has no value."""
         columns = [self.names, *(getattr(self, field).tolist() for field in _FIELDS[1:])]
         return [
             {
@@ -102,7 +106,7 @@ class EventTypes:
 
     def to_arrow(self) -> pa.Table:
         """Return the table that `from_arrow` reads."""
-        return pa.Table.from_pylist(self.to_records(), schema=_SCHEMA)
+        return pa.Table.from_pylist(self.to_records(), schema=SCHEMA)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -114,52 +118,44 @@ class EventTypes:
 
     @property
     def carries_value(self) -> NDArray[np.bool_]:
-        """[types]: the type has a value range."""
+        """`[types]` whether the type has a value range."""
         return ~np.isnan(self.min_value) & ~np.isnan(self.max_value)
 
     def lookup(self, names: Sequence[str]) -> NDArray[np.int16]:
-        """Return [len(names)] indices; -1 for an unknown type."""
+        """Return `[len(names)]` indices; -1 for an unknown type."""
         return np.fromiter((self.index.get(name, -1) for name in names), dtype=np.int16, count=len(names))
 
     def sentiment(self, event_type: ArrayLike, value: ArrayLike) -> NDArray[np.int8]:
-        """Return [events]: -1 negative, 1 positive, 0 neither.
+        """Return `[events]` -1 for negative, 1 for positive, 0 for neutral.
 
-        The type's polarity decides; where it is 0 the value does: negative up to `negative_to`,
-        positive from `positive_from` on.
+        A type with polarity 0 is negative up to the value `negative_to` and positive from `positive_from` on.
 
         Parameters
         ----------
         event_type
-            [events] index of the type.
+            `[events]` index of the type.
         value
-            [events] as given by the application, not scaled; NaN: none.
+            `[events]` as the application sent it, not scaled; NaN for none.
         """
         kind = np.asarray(event_type, dtype=np.int64)
         values = np.asarray(value, dtype=np.float64)
         polarity = self.polarity[kind]
-        # Comparisons with NaN are false: no value, or no bound, decides nothing.
+        # Comparisons with NaN are false, so an event without a value, or a type without a bound, is neutral.
         positive = (polarity == 1) | (values >= self.positive_from[kind])
         negative = (polarity == -1) | (values <= self.negative_to[kind])
         return np.where(negative, -1, np.where(positive, 1, 0)).astype(np.int8)
 
     def scale(self, event_type: ArrayLike, value: ArrayLike) -> NDArray[np.float32]:
-        """Return [events] values scaled to 0..1 within the type's range; NaN where there is none."""
+        """Return `[events]` values scaled to 0..1 within the type's range; NaN where there is no value."""
         kind = np.asarray(event_type, dtype=np.int64)
         low, high = self.min_value[kind], self.max_value[kind]
         width = np.where(high > low, high - low, 1.0)
         return np.clip((np.asarray(value, dtype=np.float64) - low) / width, 0, 1).astype(np.float32)
 
-    def unscale(self, event_type: ArrayLike, scaled: ArrayLike) -> NDArray[np.float32]:
-        """Return [events] values in the type's own range, the inverse of `scale` inside the range."""
-        kind = np.asarray(event_type, dtype=np.int64)
-        low, high = self.min_value[kind], self.max_value[kind]
-        width = np.where(high > low, high - low, 1.0)
-        return (np.asarray(scaled, dtype=np.float64) * width + low).astype(np.float32)
-
     def target_weight(
         self, event_type: ArrayLike, sentiment: NDArray[np.int8], row_weight: ArrayLike = 1.0
     ) -> NDArray[np.float32]:
-        """Return [events] weights as next-item targets: 0 for negative feedback, else type x row weight."""
+        """Return `[events]` weights as next-item targets: 0 if negative, else type weight x row weight."""
         kind = np.asarray(event_type, dtype=np.int64)
         weight = self.weight[kind] * np.asarray(row_weight, dtype=np.float32)
         return np.where(sentiment < 0, 0, weight).astype(np.float32)

@@ -1,75 +1,66 @@
-"""Streams the result of a statement out of Postgres as Arrow record batches, in constant memory."""
+"""Read the results of several statements as of one moment, as Arrow data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
-from adbc_driver_manager import Error as AdbcError
-from adbc_driver_postgresql import dbapi
 
 from recsys.errors import ServiceUnavailableError
-from recsys.snapshot.records import SCAN_FROM_THE_START, stream_records
+from recsys.snapshot.copy_csv import decode_csv
+from recsys.snapshot.copy_fixed_width import decode_fixed_width
+from recsys.snapshot.copy_stream import stream_copy
 from recsys.warehouse.engine import asyncpg_arguments
-from recsys.warehouse.literals import render_literals
-
-_BATCH_BYTES = 2 * 1024 * 1024
+from recsys.warehouse.statements import render_literals
 
 
 class Extraction:
-    """Statements of one read-only transaction: all of them see the same moment."""
+    """Statements that all see the same moment, each on a connection of its own.
 
-    def __init__(self, connection: Any, url: sa.URL) -> None:
-        self._connection = connection
+    Statements take `:name` parameters. COPY has no bind parameters, so SQLAlchemy renders them as literals.
+    """
+
+    def __init__(self, url: sa.URL, snapshot: str) -> None:
         self._url = url
+        self._snapshot = snapshot
 
-    def batches(self, statement: str, **parameters: Any) -> Iterator[pa.RecordBatch]:
-        """Yield the result of a statement with `:name` parameters.
+    def batches(self, statement: str, schema: pa.Schema, **parameters: Any) -> Iterator[pa.RecordBatch]:
+        """Yield the result of a statement as `decode_csv` does, in constant memory."""
+        return decode_csv(self._copy(statement, parameters, "csv"), schema)
 
-        COPY takes no bind parameters, so they are rendered as literals by SQLAlchemy.
-        """
-        with self._executed(statement, parameters) as cursor:
-            yield from cursor.fetch_record_batch()
+    def table(self, statement: str, schema: pa.Schema, **parameters: Any) -> pa.Table:
+        """Return the whole result of a statement."""
+        return pa.Table.from_batches(self.batches(statement, schema, **parameters), schema)
 
-    def table(self, statement: str, **parameters: Any) -> pa.Table:
-        """Return the whole result of a statement that is known to be small."""
-        with self._executed(statement, parameters) as cursor:
-            return cursor.fetch_arrow_table()
-
-    def records(
+    def fixed_width_batches(
         self, statement: str, schema: pa.Schema, rows: int, **parameters: Any
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the result of a statement whose values all have eight bytes, as `stream_records` does."""
-        snapshot = self.table("SELECT pg_export_snapshot() AS snapshot").column("snapshot")[0].as_py()
-        return stream_records(
-            asyncpg_arguments(self._url), snapshot, render_literals(statement, parameters), schema, rows
-        )
+        """Yield the result of a statement as `decode_fixed_width` does, in constant memory."""
+        return decode_fixed_width(self._copy(statement, parameters, "binary"), schema, rows)
 
-    @contextmanager
-    def _executed(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[dbapi.Cursor]:
-        with self._connection.cursor() as cursor:
-            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
-            cursor.execute(render_literals(statement, parameters))
-            yield cursor
+    def _copy(self, statement: str, parameters: dict[str, Any], copy_format: Any) -> Iterator[bytes]:
+        return stream_copy(
+            asyncpg_arguments(self._url), self._snapshot, render_literals(statement, parameters), copy_format
+        )
 
 
 @contextmanager
 def extraction(engine: sa.Engine) -> Iterator[Extraction]:
-    """Open a repeatable-read, read-only transaction on the engine's database.
+    """Open an extraction; a read-only transaction holds its moment until the end.
 
     Raises
     ------
     ServiceUnavailableError
         Postgres cannot be reached or ended the transaction.
     """
-    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     try:
-        with dbapi.connect(url, autocommit=False) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                cursor.execute(SCAN_FROM_THE_START)
-            yield Extraction(connection, engine.url)
-            connection.rollback()
-    except AdbcError as error:
+        with engine.connect().execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        ) as connection:
+            # This transaction idles while others read.
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout TO 0"))
+            snapshot = connection.scalar(sa.text("SELECT pg_export_snapshot()"))
+            yield Extraction(engine.url, snapshot)
+    except sa.exc.OperationalError as error:
         raise ServiceUnavailableError(f"extraction from the warehouse broke off: {error}") from error

@@ -1,4 +1,4 @@
-"""Where, by time, the held-out end of the feedback begins; found in two passes with little memory."""
+"""Find the time from which feedback is held out, in two passes and little memory."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,9 +9,9 @@ _BUCKET_MICROSECONDS = 3_600_000_000
 
 
 class HoldoutBoundary:
-    """Counts events per hour while they stream by, then finds the exact boundary in one hour.
+    """Counts events per hour in a first pass, then finds the exact boundary within one hour.
 
-    A full sort of all times would take memory that grows with the feedback.
+    Sorting all times would take memory that grows with the feedback.
     """
 
     def __init__(self) -> None:
@@ -20,12 +20,12 @@ class HoldoutBoundary:
         self.earliest: int | None = None
 
     def observe(self, occurred_at: NDArray[np.int64]) -> None:
-        """Count events [events], in microseconds since 1970 UTC."""
+        """Count events by their times `[events]`, in microseconds since 1970 UTC."""
         if not len(occurred_at):
             return
         hours = occurred_at // _BUCKET_MICROSECONDS
         first, last = int(hours.min()), int(hours.max())
-        if last - first <= len(hours):  # a stream by time; counting is then faster than sorting
+        if last - first <= len(hours):  # nearly in time order; counting is then faster than sorting
             counts = np.bincount(hours - first)
             buckets = np.flatnonzero(counts)
             counts = counts[buckets]
@@ -39,17 +39,17 @@ class HoldoutBoundary:
         self.earliest = earliest if self.earliest is None else min(self.earliest, earliest)
 
     def find(self, share: float, read_times: Callable[[int], Iterable[NDArray[np.int64]]]) -> int | None:
-        """Return the time from which on events are held out, or None when all have the same time.
+        """Return the time from which on events are held out, or None if all have the same time.
 
-        The latest `share` of the events is held out, at least one. Events of the boundary's own time
-        are all held out, unless nothing earlier were left: then the boundary is the next later time.
+        The latest `share` of the events is held out, at least one. Events with exactly the boundary's time
+        are held out too. If no earlier event would be left, the boundary is the next later time.
 
         Parameters
         ----------
         share
             Share of the events to hold out.
         read_times
-            Reads the same events again, those from a time on and whatever comes with them.
+            Given a time, yields at least the events of the first pass from that time on.
         """
         if self.earliest is None:
             return None

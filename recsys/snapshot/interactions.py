@@ -1,4 +1,4 @@
-"""Writes streamed events to Parquet parts and keeps what the manifest says about them."""
+"""Write streamed events to Parquet files, and count them for the manifest."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.columns import Columns, Purpose
+from recsys.snapshot.dictionary import drop_unused
 from recsys.snapshot.holdout import HoldoutBoundary
 from recsys.snapshot.manifest import FileEntry
-from recsys.snapshot.registered import HASHES, Registered
+from recsys.snapshot.name_hashes import HASH_COLUMNS, NameHashes
 from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.store import Folder
 
@@ -31,19 +32,18 @@ SCHEMA = pa.schema(
         (Columns.PURPOSE, pa.string()),
     ]
 )
-# Names repeat, so they are written as what Arrow has them: a dictionary and a number an event. Readers
-# see plain strings.
+# Names repeat, so they are written dictionary-encoded. Readers see plain strings.
 _ENCODED = pa.dictionary(pa.int32(), pa.string())
 HASHED_SCHEMA = pa.schema(
     [
         (Columns.FEEDBACK_ID, pa.int64()),
-        *((name, pa.int64()) for name in HASHES.values()),
+        *((name, pa.int64()) for name in HASH_COLUMNS.values()),
         (Columns.VALUE, pa.float64()),
         (Columns.OCCURRED_AT, pa.timestamp("us", tz="UTC")),
         (Columns.COMMENT, pa.string()),
     ]
 )
-"""Events whose names are hashes, as a full snapshot streams them."""
+"""Events of a full snapshot as they are streamed: with hashes of names."""
 _NAMES = (Columns.USER_KEY, Columns.ITEM_ID, Columns.EVENT_TYPE, Columns.PURPOSE)
 _WRITTEN_SCHEMA = pa.schema(
     [field.with_type(_ENCODED) if field.name in _NAMES else field for field in SCHEMA]
@@ -52,9 +52,9 @@ _ROWS_PER_PART = 5_000_000
 ROWS_PER_GROUP = 262_144
 _BYTES_PER_GROUP = 32 * 1024 * 1024
 PARQUET_OPTIONS: dict[str, Any] = {
-    # Nothing makes keyed hashes shorter.
+    # Keyed hashes do not compress.
     "compression": {field.name: "none" if field.name == Columns.USER_KEY else "lz4" for field in SCHEMA},
-    # Without a dictionary each of a user's events would carry the whole key.
+    # Otherwise each event would hold its user's whole key.
     "use_dictionary": list(_NAMES),
     "dictionary_pagesize_limit": 64 * 1024 * 1024,
     "column_encoding": {
@@ -63,6 +63,8 @@ PARQUET_OPTIONS: dict[str, Any] = {
     },
     "write_statistics": [Columns.FEEDBACK_ID, Columns.OCCURRED_AT],
     "store_schema": False,
+    # Decoding finds damage without a pass over the file for its digest.
+    "write_page_checksum": True,
 }
 
 
@@ -74,12 +76,12 @@ class InteractionsWriter:
     folder
         Folder of the snapshot.
     split_purpose
-        Purpose of the events among which the latest are held out; of all events that come without one.
+        Purpose of the events of which the latest are held out. Events without a purpose get this one.
     known
-        Allowed values of `item_id` and `event_type`; events with another one are left out. For events that
-        come with names and weights.
-    registered
-        What the names of events stand for that come as `HASHED_SCHEMA`; events with another one are left out.
+        For events with names and weights: the allowed values of `item_id` and `event_type`. Other events are
+        dropped.
+    name_hashes
+        For events with the columns `HASHED_SCHEMA`: the names by hash. Events with other hashes are dropped.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class InteractionsWriter:
         split_purpose: str,
         *,
         known: Mapping[str, pa.Array] | None = None,
-        registered: Registered | None = None,
+        name_hashes: NameHashes | None = None,
     ) -> None:
         self.folder = folder
         self.files: list[FileEntry] = []
@@ -96,8 +98,9 @@ class InteractionsWriter:
         self.boundary = HoldoutBoundary()
         self._known = dict(known or {})
         self._split_purpose = split_purpose
-        self._registered = registered
-        self._seen_users = np.zeros(0 if registered is None else len(registered.weights), dtype=np.bool_)
+        self._name_hashes = name_hashes
+        users = 0 if name_hashes is None else len(name_hashes.user_weights)
+        self._seen_users = np.zeros(users, dtype=np.bool_)
         self._seen_keys: set[str] = set()
         self._latest: dict[tuple[str, int], int] = {}
 
@@ -108,11 +111,11 @@ class InteractionsWriter:
 
     @property
     def users(self) -> int:
-        """Number of different users."""
+        """Number of users who have events."""
         return int(np.count_nonzero(self._seen_users)) + len(self._seen_keys)
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> None:
-        """Write all events, each batch a row group, each part a file; an empty part when there are none."""
+        """Write all events: each batch as a row group, about five million rows a file, at least one file."""
         groups = map(self._prepare, batches)
         group = next(groups, _WRITTEN_SCHEMA.empty_table())
         part = 0
@@ -132,9 +135,12 @@ class InteractionsWriter:
             part += 1
 
     def split_times(self, since: int) -> Iterator[NDArray[np.int64]]:
-        """Read the times of the events among which the latest are held out, one array a row group.
+        """Yield the times of the events of which the latest are held out, one array for each row group.
 
-        Row groups in which all of them are earlier than `since`, in microseconds since 1970, are left out.
+        Parameters
+        ----------
+        since
+            Skip row groups without such an event at this time or later, in microseconds since 1970.
         """
         columns = [Columns.OCCURRED_AT]
         if self._split_purpose != Purpose.FULL:  # in a full snapshot every event has that purpose
@@ -148,10 +154,10 @@ class InteractionsWriter:
                         yield self._times(parquet.read_row_group(group, columns=columns))
 
     def _prepare(self, events: pa.RecordBatch) -> pa.Table:
-        """Return the events as they are written; their names encoded among those of this group only."""
+        """Return the events as they are written, with dictionaries of the names in this group only."""
         columns = dict(zip(events.schema.names, events.columns, strict=True))
-        if self._registered is not None:
-            columns = self._registered_only(columns, self._registered)
+        if self._name_hashes is not None:
+            columns = self._resolve_names(columns, self._name_hashes)
         else:
             columns = self._known_only(columns)
         columns[Columns.COMMENT] = scrub_comments(columns[Columns.COMMENT])
@@ -167,26 +173,24 @@ class InteractionsWriter:
         self.boundary.observe(self._times(prepared))
         return prepared
 
-    def _registered_only(self, columns: dict[str, pa.Array], registered: Registered) -> dict[str, pa.Array]:
-        """Return the events of users to be trained on whose other names are known too, with names."""
-        places = {
-            name: names.places(columns.pop(HASHES[name]).to_numpy())
-            for name, names in registered.names.items()
+    def _resolve_names(self, columns: dict[str, pa.Array], hashes: NameHashes) -> dict[str, pa.Array]:
+        """Return the events whose user, item and type are found by their hashes, with names."""
+        positions = {
+            name: index.positions(columns.pop(HASH_COLUMNS[name]).to_numpy())
+            for name, index in hashes.indexes.items()
         }
-        wanted = np.logical_and.reduce([found >= 0 for found in places.values()])
+        wanted = np.logical_and.reduce([found >= 0 for found in positions.values()])
         if not wanted.all():
             mask = pa.array(wanted)
             columns = {name: column.filter(mask) for name, column in columns.items()}
-            places = {name: found[wanted] for name, found in places.items()}
-        columns[Columns.WEIGHT] = pa.array(registered.weights[places[Columns.USER_KEY]])
-        for name, found in places.items():
-            columns[name], occurring = registered.names[name].encode(found)
-            if name == Columns.USER_KEY:
-                self._seen_users[occurring] = True
-        return columns
+            positions = {name: found[wanted] for name, found in positions.items()}
+        users = positions[Columns.USER_KEY]
+        self._seen_users[users] = True
+        columns[Columns.WEIGHT] = pa.array(hashes.user_weights[users])
+        return columns | {name: hashes.indexes[name].encode(found) for name, found in positions.items()}
 
     def _known_only(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-        """Return the events with known names, names dictionary-encoded."""
+        """Return the events with known names, dictionary-encoded."""
         for name in _NAMES:
             if name in columns:
                 columns[name] = columns[name].dictionary_encode()
@@ -204,10 +208,10 @@ class InteractionsWriter:
         self._seen_keys.update(columns[Columns.USER_KEY].dictionary.to_pylist())
         return columns
 
-    def _note_latest(self, place: tuple[str, int], events: pa.Table) -> None:
+    def _note_latest(self, group: tuple[str, int], events: pa.Table) -> None:
         times = self._times(events)
         if len(times):
-            self._latest[place] = int(times.max())
+            self._latest[group] = int(times.max())
 
     def _times(self, events: pa.Table) -> NDArray[np.int64]:
         times = events.column(Columns.OCCURRED_AT)
@@ -218,16 +222,13 @@ class InteractionsWriter:
 
 
 def _without_unused(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    """Return the column with a dictionary of what its events refer to: nothing else belongs in a file."""
-    indices = column.indices.to_numpy()
-    used = np.zeros(len(column.dictionary), dtype=np.bool_)
-    used[indices] = True
-    places = (np.cumsum(used) - 1).astype(np.int32)
-    return pa.DictionaryArray.from_arrays(places[indices], column.dictionary.filter(pa.array(used)))
+    """Return the column with a dictionary of only the names that occur; no others belong in a file."""
+    dictionary, codes = drop_unused(column.dictionary, column.indices.to_numpy())
+    return pa.DictionaryArray.from_arrays(codes, dictionary)
 
 
 def row_groups(batches: Iterable[pa.RecordBatch], rows: int = ROWS_PER_GROUP) -> Iterator[pa.RecordBatch]:
-    """Join batches that arrive into one of `rows` events or a little more, or fewer of many bytes."""
+    """Join batches until they have at least `rows` events or 32 MiB."""
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         pending.append(batch)

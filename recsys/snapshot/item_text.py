@@ -1,4 +1,4 @@
-"""The text of an item, as the text encoder reads it. This is the only place that composes it."""
+"""Compose the text of an item for the text encoder. No other module does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,16 +7,15 @@ from typing import Any
 def item_text(title: str, description: str = "", attributes: Mapping[str, Any] | None = None) -> str:
     """Return ``title. description. key: value, value; key: value``.
 
-    Empty parts are left out, attributes come in the order of their keys (JSONB keeps none), and
-    white space is normalised, so that equal items have equal text. An item without any text gives
-    an empty string.
+    So that equal items have equal text, empty parts are left out, attributes are sorted by key (JSONB has no
+    order) and white space is normalised. An item without text gives an empty string.
     """
     parts = [_clean(title), _clean(description), _attributes(attributes or {})]
     return ". ".join(part.rstrip(".") if index < 2 else part for index, part in enumerate(parts) if part)
 
 
 def item_description(text: str, title: str, attributes: Mapping[str, Any] | None = None) -> str:
-    """Return the description in a text that `item_text` made with this title and these attributes."""
+    """Extract the description from a text that `item_text` composed with this title and attributes."""
     before, after = item_text(title), _attributes(attributes or {})
     text = text.removesuffix(after).removesuffix(". ") if after else text
     return text.removeprefix(before).removeprefix(". ") if before else text

@@ -1,4 +1,4 @@
-"""The manifest of a snapshot: written last, so a folder that has one is complete."""
+"""The manifest of a snapshot. It is written last, so a folder with a manifest is complete."""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from recsys.errors import SnapshotError
 from recsys.snapshot.reference import SnapshotKind, TrainedThrough
@@ -27,24 +29,24 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a snapshot holds and what a model trained on it will know.
+    """What a snapshot contains and what a model trained on it knows.
 
     Attributes
     ----------
     window
         window_id, consumer, run_key, lower_transaction_id and upper_transaction_id.
     as_of
-        The moment whose knowledge the snapshot holds.
+        The snapshot contains what was known at this moment.
     held_out_from
-        Events (of a micro snapshot: fresh events) from this time on are for evaluation only.
+        Events from this time on are for evaluation only; in a micro snapshot, fresh events.
     trained_through
         What a model knows after training on this snapshot.
     parent
-        Micro snapshots: what the parent model knew.
+        Micro snapshots: what the parent model has trained on.
     rows_by_purpose
         Number of events for each `recsys.columns.Purpose` that occurs.
     erased_from
-        Digest before users were erased from the files; empty: nobody was.
+        Digests before users were erased from the files; empty if none was.
     """
 
     kind: SnapshotKind
@@ -64,22 +66,22 @@ class Manifest:
 
     @property
     def window_id(self) -> int:
-        """Window that the snapshot was taken for."""
+        """Window of the snapshot."""
         return int(self.window["window_id"])
 
     @property
     def digest(self) -> str:
-        """Digest over the files' digests and everything else in the manifest but its erasures."""
+        """SHA-256 of the manifest, which includes the files' digests, without `erased_from`."""
         core = replace(self, erased_from=())._to_dict()
         return sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Return the text of `manifest.json`."""
+        """Return the content of `manifest.json`."""
         return json.dumps({"digest": self.digest, **self._to_dict()}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, uri: str) -> "Manifest":
-        """Read `manifest.json`; raise SnapshotError when it is damaged or of another format."""
+        """Read `manifest.json`; raise SnapshotError if it is damaged or has another format."""
         try:
             values = json.loads(text)
             version = values["format_version"]
@@ -95,8 +97,8 @@ class Manifest:
         claimed = values.pop("digest")
         values["as_of"] = datetime.fromisoformat(values["as_of"])
         values["held_out_from"] = datetime.fromisoformat(values["held_out_from"])
-        values["trained_through"] = TrainedThrough.from_dict(values["trained_through"])
-        values["parent"] = TrainedThrough.from_dict(values["parent"]) if values["parent"] else None
+        values["trained_through"] = TrainedThrough(**values["trained_through"])
+        values["parent"] = TrainedThrough(**values["parent"]) if values["parent"] else None
         values["files"] = tuple(FileEntry(**entry) for entry in values["files"])
         values["erased_from"] = tuple(values["erased_from"])
         manifest = cls(**values)
@@ -108,6 +110,6 @@ class Manifest:
         values = asdict(self)
         values["as_of"] = self.as_of.isoformat()
         values["held_out_from"] = self.held_out_from.isoformat()
-        values["trained_through"] = self.trained_through.to_dict()
-        values["parent"] = self.parent.to_dict() if self.parent else None
+        values["trained_through"] = to_jsonable_python(self.trained_through)
+        values["parent"] = to_jsonable_python(self.parent)
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]

@@ -1,13 +1,21 @@
-"""References that stages hand to each other; plain dicts in XCom."""
+"""References to snapshots, small enough to pass between tasks."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, PlainSerializer
+from pydantic.dataclasses import dataclass
 
 from recsys.errors import SnapshotError
 
 SnapshotKind = Literal["full", "micro", "reservoir", "learned"]
-"""The last two are reservoirs of events that micro-updates replay: no run trains on them alone."""
+"""The last two are reservoirs of events that micro-updates replay; no run trains on them alone."""
+
+
+def _in_utc(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise SnapshotError(f"trained_through needs a time with a zone, got {time}")
+    return time.astimezone(UTC)
 
 
 @dataclass(frozen=True)
@@ -15,23 +23,12 @@ class TrainedThrough:
     """What a model has trained on: valid feedback below both bounds (exclusive)."""
 
     transaction_id: int
-    occurred_before: datetime
-
-    def __post_init__(self) -> None:
-        if self.occurred_before.tzinfo is None:
-            raise SnapshotError(f"trained_through needs a time with a zone, got {self.occurred_before}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "transaction_id": self.transaction_id,
-            "occurred_before": self.occurred_before.astimezone(UTC).isoformat(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainedThrough":
-        """Read what `to_dict` wrote."""
-        return cls(int(values["transaction_id"]), datetime.fromisoformat(values["occurred_before"]))
+    occurred_before: Annotated[
+        datetime,
+        AfterValidator(_in_utc),
+        # The digests of manifests cover this text, so its form must not change.
+        PlainSerializer(datetime.isoformat, when_used="json"),
+    ]
 
 
 @dataclass(frozen=True)
@@ -43,26 +40,3 @@ class SnapshotRef:
     kind: SnapshotKind
     rows: int
     window_id: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "uri": self.uri,
-            "digest": self.digest,
-            "kind": self.kind,
-            "rows": self.rows,
-            "window_id": self.window_id,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "SnapshotRef":
-        """Read what `to_dict` wrote."""
-        if values["kind"] not in ("full", "micro"):
-            raise SnapshotError(f"a snapshot to train on is full or micro, not {values['kind']!r}")
-        return cls(
-            str(values["uri"]),
-            str(values["digest"]),
-            values["kind"],
-            int(values["rows"]),
-            int(values["window_id"]),
-        )

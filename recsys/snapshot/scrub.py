@@ -1,14 +1,14 @@
-"""Personal data that people type into comments, taken out before a comment is stored outside Postgres.
+"""Remove personal data from comments before they are stored outside Postgres.
 
-The patterns run in RE2, whose time is linear in the text: a 100 kB comment cannot stall an extraction.
-They would rather take a little too much out (a long number) than leave a telephone number in.
+The patterns run in RE2, whose time is linear in the length of the text, so a 100 kB comment cannot stall an
+extraction. They remove a little too much (any long number) rather than leave a telephone number in.
 """
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What a comment must have for a pattern to match, the pattern, and what stands in for it; looking for the
-# first is several times faster. Links come first: they may hold what looks like an address or a number.
+# Quick test, pattern and placeholder. Only comments that pass the test, which is several times faster, are
+# matched with the pattern. Links come first because they may contain what looks like an address or a number.
 _REPLACEMENTS = (
     (r"://|(?i)www\.", r"(?i)\b(?:https?|ftp)://\S+|\bwww\.\S+", "[link]"),
     ("@", r"[\p{L}\p{N}._%+\-]+\s?@\s?[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)+", "[e-mail]"),
@@ -17,12 +17,13 @@ _REPLACEMENTS = (
         r"(?i)\b[a-z0-9][a-z0-9\-]*\.(?:com|org|net|io|info|me|co|ly|de|fr|uk|ru|cn)(?:/\S*)?\b",
         "[link]",
     ),
-    # With an international or area prefix seven digits are a number, without one nine: "2020-2021" is none.
+    # Nine digits are a telephone number, and seven with an international or area prefix. "2020-2021" is not
+    # one.
     (r"\d", r"(?:\+|\(\+?|\b)\d(?:[ \t.()/\-]{0,2}\d){8,}\b", "[number]"),
     (r"\d", r"(?:\+\d|\(\+?\d|\b0)(?:[ \t.()/\-]{0,2}\d){6,}\b", "[number]"),
 )
 _SUSPICIOUS = r"[@\d]|://|\.\S"
-"""What a comment has in which any of the patterns matches."""
+"""Matches every comment that one of the patterns matches."""
 
 
 def scrub_comments(comments: pa.Array) -> pa.Array:
@@ -31,7 +32,7 @@ def scrub_comments(comments: pa.Array) -> pa.Array:
     Parameters
     ----------
     comments
-        [events] of strings; null: none.
+        `[events]` of strings; null for none.
     """
     if comments.null_count == len(comments):
         return comments

@@ -1,4 +1,4 @@
-"""Users' events in time order, as flat numpy arrays (CSR layout): what models train and score on."""
+"""Users' events in time order as flat NumPy arrays (CSR layout), for training and scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from recsys.columns import PURPOSES
 from recsys.errors import SnapshotError
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
@@ -32,45 +31,45 @@ _NO_COMMENTS = pa.array([], pa.large_string())
 
 
 def microseconds(time: datetime | int) -> int:
-    """Return microseconds since 1970 UTC, the unit of `Sequences.occurred_at`, without rounding."""
+    """Return exact microseconds since 1970 UTC, the unit of `Sequences.occurred_at`."""
     if isinstance(time, datetime):
         if time.tzinfo is None:
-            raise SnapshotError(f"a time without zone cannot be compared with feedback: {time}")
+            raise SnapshotError(f"cannot compare a time without zone with feedback: {time}")
         return (time - _EPOCH) // timedelta(microseconds=1)
     return int(time)
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Events of users, each user's in time order, ties in log order.
+    """Events grouped by user, in time order, ties in log order.
 
-    User `u` owns the events `offsets[u]:offsets[u + 1]`; a user may have none. The methods return
-    new objects and leave arrays shared where nothing changes: treat the arrays as read-only.
+    User `u` has the events `offsets[u]:offsets[u + 1]`, possibly none. Methods return new objects that may
+    share arrays with the old one, so treat all arrays as read-only.
 
     Attributes
     ----------
     user_keys
-        [users] keyed hashes, dtype object.
+        `[users]` keyed hashes, dtype object.
     offsets
-        [users + 1]
+        `[users + 1]`
     item_index
-        [events] position in the catalogue.
+        `[events]` position in the catalogue.
     event_type
-        [events] index into the event types.
+        `[events]` index into the event types.
     sentiment
-        [events] -1, 0 or 1.
+        `[events]` -1, 0 or 1.
     value
-        [events] scaled to 0..1 within the type's range; NaN: none.
+        `[events]` scaled to 0..1 within the type's range; NaN for none.
     occurred_at
-        [events] microseconds since 1970 UTC.
+        `[events]` microseconds since 1970 UTC.
     weight
-        [events] weight as a next-item target; 0: never a target.
+        `[events]` weight as a next-item target; 0: never a target.
     purpose
-        [events] index into `recsys.columns.PURPOSES`.
+        `[events]` index into `recsys.columns.PURPOSES`.
     comment
-        [events] position in `comments`; -1: none.
+        `[events]` position in `comments`; -1 for none.
     comments
-        Different texts of comments, as Arrow strings; what is cut out of these events shares them.
+        Distinct comments as Arrow strings, shared by all parts of these events.
     """
 
     user_keys: NDArray[np.object_]
@@ -83,7 +82,7 @@ class Sequences:
     weight: NDArray[np.float32]
     purpose: NDArray[np.int8]
     comment: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    # People's words: never part of what is printed.
+    # What users wrote must not reach logs.
     comments: pa.Array = field(default_factory=lambda: _NO_COMMENTS, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,23 +115,23 @@ class Sequences:
         Parameters
         ----------
         user_keys
-            [users]; the order is kept, users without events too.
+            `[users]` in the order of the result; includes users without events.
         user_index
-            [events] position in `user_keys`.
+            `[events]` position in `user_keys`.
         item_index
-            [events] position in the catalogue; events with -1 (not in the catalogue) are left out.
+            `[events]` position in the catalogue. Events with -1 (not in the catalogue) are dropped.
         event_type
-            [events] index into `event_types`; events with -1 (unknown) are left out.
+            `[events]` index into `event_types`. Events with -1 (unknown) are dropped.
         value
-            [events] as given by the application; NaN: none.
+            `[events]` as the application sent it; NaN for none.
         occurred_at
-            [events] microseconds since 1970 UTC.
+            `[events]` microseconds since 1970 UTC.
         feedback_id
-            [events] log order, which decides between equal times.
+            `[events]` log order, which orders events with equal times.
         row_weight, purpose
-            [events] or one for all.
+            `[events]`, or one value for all.
         comment
-            [events] what was written, scrubbed; null or blank: nothing.
+            `[events]` scrubbed comment; null or blank for none.
         """
         keys = np.empty(len(user_keys), dtype=object)
         keys[:] = list(user_keys)
@@ -148,7 +147,7 @@ class Sequences:
         values = np.asarray(value, dtype=np.float64)[order]
         weights = np.broadcast_to(np.asarray(row_weight, dtype=np.float32), user.shape)[order]
         sentiment = event_types.sentiment(kind, values)
-        comments, written = _different(comment, len(user))
+        comments, written = _distinct_comments(comment, len(user))
         return cls(
             user_keys=keys,
             offsets=_offsets(np.bincount(user[order], minlength=len(keys))),
@@ -173,7 +172,7 @@ class Sequences:
 
     @classmethod
     def concat(cls, parts: Sequence["Sequences"]) -> "Sequences":
-        """Return the users of all parts one after the other; a user in two parts stays two users."""
+        """Return the users of all parts in turn. A user in two parts becomes two users."""
         if not parts:
             return cls.empty()
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in EVENT_DTYPES}
@@ -202,37 +201,29 @@ class Sequences:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[users] number of events."""
+        """`[users]` number of events."""
         return np.diff(self.offsets)
 
     def event_users(self) -> NDArray[np.int64]:
-        """Return [events] position of the user that owns each event."""
+        """Return `[events]` the position of each event's user."""
         return np.repeat(np.arange(self.users, dtype=np.int64), self.lengths)
 
     def where(self, keep: NDArray[np.bool_]) -> "Sequences":
-        """Return the events where `keep` [events] is true; all users stay, some perhaps without events."""
+        """Return the events where `keep` `[events]` is true. All users stay, possibly without events."""
         kept = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
         return self._gather(np.flatnonzero(keep), kept[self.offsets], self.user_keys)
 
     def before(self, time: datetime | int) -> "Sequences":
-        """Return the events earlier than `time` (exclusive); all users stay."""
+        """Return the events before `time` (exclusive). All users stay."""
         return self.where(self.occurred_at < microseconds(time))
 
-    def since(self, time: datetime | int) -> "Sequences":
-        """Return the events at `time` or later; all users stay."""
-        return self.where(self.occurred_at >= microseconds(time))
-
-    def with_purpose(self, *purposes: str) -> "Sequences":
-        """Return the events that are in the snapshot for one of these purposes; all users stay."""
-        return self.where(np.isin(self.purpose, [PURPOSES.index(purpose) for purpose in purposes]))
-
     def last(self, count: int) -> "Sequences":
-        """Return at most the latest `count` events of each user."""
+        """Return the latest `count` events of each user, or fewer."""
         starts = np.maximum(self.offsets[:-1], self.offsets[1:] - count)
         return self._ranges(starts, self.offsets[1:], self.user_keys)
 
     def take_users(self, users: ArrayLike) -> "Sequences":
-        """Return the users at these positions, in this order; a boolean mask [users] works too."""
+        """Return the users at these positions, in this order; also takes a boolean mask `[users]`."""
         chosen = np.asarray(users)
         index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         return self._ranges(self.offsets[:-1][index], self.offsets[1:][index], self.user_keys[index])
@@ -242,20 +233,20 @@ class Sequences:
         return self.take_users(self.lengths > 0)
 
     def prefixes(self, event_positions: ArrayLike, max_events: int | None = None) -> "Sequences":
-        """Return for each event what its user did before it, as one "user" each: evaluation cases.
+        """Return the history before each of some events as a "user" of its own, for evaluation cases.
 
         Parameters
         ----------
         event_positions
-            [cases] positions in the event arrays. The event itself is not in its prefix; events of
-            the same time that come earlier in log order are.
+            `[cases]` positions in the event arrays. A prefix excludes the event itself and includes events of
+            the same time that are earlier in log order.
         max_events
-            Keep the latest ones only.
+            Keep only the latest events of each prefix.
 
         Returns
         -------
         Sequences
-            [cases] users; their keys repeat where a user has several cases.
+            `[cases]` users. A key repeats if its user has several cases.
         """
         ends = np.asarray(event_positions, dtype=np.int64)
         owner = np.searchsorted(self.offsets, ends, side="right") - 1
@@ -265,12 +256,12 @@ class Sequences:
         return self._ranges(starts, ends, self.user_keys[owner])
 
     def relocate_items(self, positions: NDArray[np.int32]) -> "Sequences":
-        """Return the events with `item_index` mapped by `positions` [items]; those mapped to -1 go."""
+        """Map `item_index` by `positions` `[items]`, and drop events mapped to -1."""
         moved = replace(self, item_index=positions[self.item_index].astype(np.int32))
         return moved if (moved.item_index >= 0).all() else moved.where(moved.item_index >= 0)
 
     def without_comments(self) -> "Sequences":
-        """Return the same events without what was written."""
+        """Return the same events without comments."""
         return replace(self, comment=np.zeros(0, dtype=np.int32), comments=_NO_COMMENTS)
 
     def _ranges(
@@ -288,7 +279,7 @@ class Sequences:
 
 
 def parts_of(events: Sequences | Sequence[Sequences]) -> Sequence[Sequences]:
-    """Return events that may come whole or some users at a time as parts: the whole is the only one."""
+    """Return a sequence of parts, also for events that are not divided: those are one part."""
     return [events] if isinstance(events, Sequences) else events
 
 
@@ -296,10 +287,10 @@ def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _different(
+def _distinct_comments(
     comment: pa.Array | pa.ChunkedArray | Sequence[str | None] | None, events: int
 ) -> tuple[pa.Array, NDArray[np.int32]]:
-    """Return the different texts that are not blank, and [events] positions among them; -1: none."""
+    """Return the distinct texts that are not blank, and `[events]` positions among them; -1 for none."""
     if comment is None:
         return _NO_COMMENTS, np.full(events, -1, dtype=np.int32)
     texts = comment if isinstance(comment, pa.Array | pa.ChunkedArray) else pa.array(comment, pa.string())

@@ -1,4 +1,4 @@
-"""Events that do not fit into memory, divided by users into shards on disk; each loads as `Sequences`."""
+"""Divide events that do not fit into memory into shards on disk, by user; each loads as `Sequences`."""
 
 import shutil
 from collections import abc
@@ -13,22 +13,23 @@ from numpy.typing import NDArray
 from pyarrow import feather
 
 from recsys.columns import Columns
+from recsys.snapshot.dictionary import encode
 from recsys.snapshot.interactions import SCHEMA
-from recsys.snapshot.read import SEQUENCE_COLUMNS, Snapshot, name_codes
+from recsys.snapshot.read import SEQUENCE_COLUMNS, Snapshot
 from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
 
 SHARDS_FOLDER = "shards"
-"""Name in the folder of a run."""
+"""Name of the shards' folder in a run's folder."""
 _UNSORTED_SCHEMA = pa.schema([SCHEMA.field(name) for name in SEQUENCE_COLUMNS])
 
 
 class Shards(abc.Sequence[Sequences]):
-    """Parts of the users with all their events; one is in memory only while somebody holds it.
+    """Sequence of shards, each with some of the users and all their events. Indexing loads a shard.
 
     Parameters
     ----------
     folder
-        Where `Shards.write` put them.
+        Folder that `Shards.write` wrote.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +38,7 @@ class Shards(abc.Sequence[Sequences]):
 
     @classmethod
     def write(cls, folder: Path, parts: Iterable[Sequences]) -> "Shards":
-        """Write each part as a shard, in place of what the folder holds."""
+        """Write each part as a shard and replace the content of the folder."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for number, part in enumerate(parts):
@@ -53,13 +54,13 @@ class Shards(abc.Sequence[Sequences]):
         return _load(self.folder / str(number))
 
     def rewrite(self, change: Callable[[Sequences], Sequences]) -> None:
-        """Replace each shard by what `change` makes of it."""
+        """Replace each shard by the result of `change`."""
         for number, part in enumerate(self):
             _save(change(part), self.folder / str(number))
 
 
 def shard_folders(runs: Path) -> list[Path]:
-    """Return the folders with events that full fine-tunes have on disk, or left there when they were killed.
+    """Return the folders with events of running full fine-tunes and of killed ones.
 
     Parameters
     ----------
@@ -72,28 +73,27 @@ def shard_folders(runs: Path) -> list[Path]:
 def divide(snapshot: Snapshot, count: int, folder: Path, keep: Callable[[Sequences], Sequences]) -> Shards:
     """Divide a snapshot into `count` shards by a hash of the users' keys.
 
-    One pass deals out the events as they come, a row group at a time; then each shard by itself is put
-    in order.
+    One pass over the row groups distributes the events. Then each shard is sorted by itself.
 
     Parameters
     ----------
     folder
-        On a local disk with room for some 150 bytes an event. What it holds is replaced.
+        On a local disk with room for about 150 bytes per event. Its content is replaced.
     keep
-        Returns those events of a shard that are to be in it.
+        Returns the events of a shard to keep.
     """
     unsorted = folder.with_name(f"{folder.name}-unsorted")
     shutil.rmtree(unsorted, ignore_errors=True)
     unsorted.mkdir(parents=True)
     files = [unsorted / str(number) for number in range(count)]
     try:
-        _deal_out(snapshot, files)
+        _distribute(snapshot, files)
         return Shards.write(folder, (keep(part) for part in _sorted(snapshot, files)))
     finally:
         shutil.rmtree(unsorted, ignore_errors=True)
 
 
-def _deal_out(snapshot: Snapshot, files: list[Path]) -> None:
+def _distribute(snapshot: Snapshot, files: list[Path]) -> None:
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack:
         writers = [
@@ -109,8 +109,8 @@ def _deal_out(snapshot: Snapshot, files: list[Path]) -> None:
 
 
 def _shard_of(user_keys: pa.ChunkedArray, count: int) -> NDArray[np.int64]:
-    keys, codes = name_codes(user_keys)
-    return np.fromiter((crc32(key.encode()) % count for key in keys), np.int64, len(keys))[codes]
+    keys, codes = encode(user_keys)
+    return np.fromiter((crc32(key.encode()) % count for key in keys.to_pylist()), np.int64, len(keys))[codes]
 
 
 def _sorted(snapshot: Snapshot, files: list[Path]) -> Iterator[Sequences]:

@@ -1,7 +1,7 @@
-"""Folders of snapshots on any fsspec file system, and how one becomes visible whole or not at all."""
+"""Snapshot folders on any fsspec file system, written so that readers see all of one or none of it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from recsys.errors import ConfigurationError
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 _UNFINISHED_PREFIX = ".unfinished-"
-# Extras of this package that bring the client of an object store, by the protocol in its URL.
+# Extra of this package that installs an object store's client, by protocol.
 _EXTRAS = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
     **dict.fromkeys(("gs", "gcs"), "gcs"),
@@ -34,7 +34,7 @@ class Folder:
     Raises
     ------
     ConfigurationError
-        When the client of the URL's object store is not installed, or nobody knows its protocol.
+        The client of the object store is not installed, or the protocol is unknown.
     """
 
     def __init__(self, uri: str) -> None:
@@ -42,27 +42,33 @@ class Folder:
         try:
             self.fs, self.path = fsspec.core.url_to_fs(self.uri)
         except (ImportError, ValueError) as error:
-            raise ConfigurationError(
-                f"no snapshots can be kept at {self.uri}: {_remedy(uri, error)}"
-            ) from error
+            raise ConfigurationError(f"cannot keep snapshots at {self.uri}: {_remedy(uri, error)}") from error
 
     @property
     def is_local(self) -> bool:
-        """Whether the folder lies on a mounted disk, where a rename is atomic."""
+        """Whether the folder is on a mounted disk, where a rename is atomic."""
         protocol = self.fs.protocol
         return "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
 
     def child(self, name: str) -> "Folder":
-        """Return a folder inside this one."""
+        """Return a subfolder."""
         return Folder(f"{self.uri}/{name}")
 
     def exists(self, name: str) -> bool:
-        """Whether a file or folder of this name is there now."""
+        """Whether a file or folder of this name exists now."""
         self.fs.invalidate_cache()
         return bool(self.fs.exists(f"{self.path}/{name}"))
 
+    def size(self, name: str) -> int | None:
+        """Return the size of a file in bytes; None if it does not exist."""
+        self.fs.invalidate_cache()
+        try:
+            return int(self.fs.info(f"{self.path}/{name}")["size"])
+        except FileNotFoundError:
+            return None
+
     def folders(self) -> list[str]:
-        """Return the names of the folders directly in this one, sorted; none when it is missing."""
+        """Return the sorted names of the direct subfolders; none if the folder does not exist."""
         self.fs.invalidate_cache()
         if not self.fs.isdir(self.path):
             return []
@@ -72,22 +78,22 @@ class Folder:
         )
 
     def read_manifest(self) -> Manifest:
-        """Return the manifest; raise FileNotFoundError when the folder has none."""
+        """Return the manifest; raise FileNotFoundError if there is none."""
         return Manifest.from_json(self.fs.cat_file(f"{self.path}/{MANIFEST_NAME}").decode(), self.uri)
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Write or replace the manifest, whole or not at all."""
+        """Write or replace the manifest atomically."""
         target = f"{self.path}/{MANIFEST_NAME}"
         content = manifest.to_json().encode()
         if self.is_local:
             unfinished = Path(self.path) / f"{_UNFINISHED_PREFIX}{uuid4().hex}"
             unfinished.write_bytes(content)
             unfinished.replace(target)
-        else:  # object stores show an object only when it is complete
+        else:  # an object store shows an object only when it is complete
             self.fs.pipe_file(target, content)
 
     def remove(self) -> None:
-        """Delete the folder with everything in it; its manifest first, so that nobody reads half of it."""
+        """Delete the folder; its manifest first, so that nobody reads half of the snapshot."""
         self.fs.invalidate_cache()
         if self.fs.exists(f"{self.path}/{MANIFEST_NAME}"):
             self.fs.rm_file(f"{self.path}/{MANIFEST_NAME}")
@@ -96,7 +102,7 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator["HashingFile"]:
-        """Open a file of this folder for writing; its entry for the manifest is ready at the end."""
+        """Open a file of this folder for writing; afterwards its `entry` is complete."""
         path = f"{self.path}/{name}"
         self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         with self.fs.open(path, "wb") as stream:
@@ -105,7 +111,7 @@ class Folder:
 
 
 class HashingFile:
-    """A file that computes the digest of what is written through it."""
+    """A file for writing that computes its digest."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name = name
@@ -123,34 +129,34 @@ class HashingFile:
         return view.nbytes
 
     def tell(self) -> int:
-        """Return the number of bytes written."""
+        """Return the number of bytes written so far."""
         return self._bytes
 
     def flush(self) -> None:
-        """Do nothing: the stream is flushed when it is closed."""
+        """Do nothing; closing flushes the stream."""
 
     def close(self) -> None:
-        """Take no more bytes."""
+        """Accept no more bytes."""
         self.closed = True
 
     def arrow(self) -> pa.NativeFile:
-        """Return the file as pyarrow's writers want it."""
+        """Return the file for pyarrow's writers."""
         return pa.PythonFile(self, mode="w")
 
     @property
     def entry(self) -> FileEntry:
-        """What the manifest says about the file."""
+        """Entry for the manifest."""
         return FileEntry(self._name, self._bytes, self._digest.hexdigest())
 
 
 @contextmanager
 def new_folder(parent: Folder, name: str) -> Iterator[Folder]:
-    """Yield an empty folder that becomes `parent/name` at the end, once its manifest is written.
+    """Yield an empty folder that becomes `parent/name` at the end; the caller writes the manifest last.
 
-    On a disk the folder is filled under another name and renamed, which is atomic. Object stores have
-    no rename: there the files lie in place, and the manifest, written last, is what completes them.
-    A killed writer leaves a folder without manifest or an unfinished one, which nobody reads; the
-    next writer of the same snapshot and housekeeping remove them.
+    On a disk the folder has a temporary name until the end and is then renamed, which is atomic. Object
+    stores cannot rename, so files are written in place and the manifest completes the snapshot. A killed
+    writer leaves a folder without a manifest or with a temporary name. Nobody reads it, and the next writer
+    of the same snapshot or housekeeping removes it.
     """
     final = parent.child(name)
     folder = parent.child(f"{_UNFINISHED_PREFIX}{name}-{uuid4().hex[:8]}") if parent.is_local else final
@@ -166,11 +172,31 @@ def new_folder(parent: Folder, name: str) -> Iterator[Folder]:
         folder.remove()
         raise
     if parent.is_local:
-        os.rename(folder.path, final.path)  # noqa: PTH104 -- fails when another writer was faster
+        os.rename(folder.path, final.path)  # noqa: PTH104 -- fails if another writer was faster
+
+
+def write_once(parent: Folder, name: str, write: Callable[[Folder], Manifest]) -> Folder:
+    """Write the snapshot `parent/name` unless it exists, and return its folder.
+
+    Parameters
+    ----------
+    write
+        Writes the files into an empty folder and returns the manifest.
+    """
+    folder = parent.child(name)
+    if not folder.exists(MANIFEST_NAME):
+        try:
+            with new_folder(parent, name) as unfinished:
+                unfinished.write_manifest(write(unfinished))
+        except OSError:
+            # Another attempt of the same run may have been faster; its snapshot has the same content.
+            if not folder.exists(MANIFEST_NAME):
+                raise
+    return folder
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a folder of this name was left by a writer that did not end."""
+    """Whether a writer has not finished the folder of this name."""
     return name.startswith(_UNFINISHED_PREFIX)
 
 
@@ -179,7 +205,7 @@ def _remedy(uri: str, error: Exception) -> str:
     if protocol in _EXTRAS:
         return (
             f"the client for {protocol}:// is not installed ({error}); install the extra with "
-            f"`pip install --constraint constraints.txt '.[{_EXTRAS[protocol]}]'`, in the images by "
+            f"`pip install --constraint constraints.txt '.[{_EXTRAS[protocol]}]'`, in images with "
             f"OBJECT_STORE={_EXTRAS[protocol]}"
         )
-    return f"{error}; RECSYS_SNAPSHOT_ROOT takes a path or a URL of fsspec such as s3://bucket/snapshots"
+    return f"{error}; RECSYS_SNAPSHOT_ROOT is a path or an fsspec URL such as s3://bucket/snapshots"

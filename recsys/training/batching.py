@@ -1,4 +1,4 @@
-"""Training data: what is trained on, what validates, and batches of users of like length."""
+"""Split events into training data and validation cases, and batch users with histories of similar length."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
 from recsys.model.events import EventBatch, collate, time_gaps
-from recsys.prefetch import read_ahead
+from recsys.prefetch import prefetch
 from recsys.snapshot.sequences import Sequences
 
 LATE_SHARE = 0.1
+"""Latest share of the events from which validation cases are taken."""
 MAX_VALIDATION_USERS = 1_000
 NO_TARGETS = (
     "no event can be a training target: all feedback is negative or of weight 0. Wait for more "
@@ -22,17 +23,24 @@ NO_TARGETS = (
 
 @dataclass(frozen=True)
 class ValidationCases:
-    """Held-back targets, each predicted from everything its user did before it."""
+    """Held-back targets, each predicted from all earlier events of its user.
+
+    Attributes
+    ----------
+    histories
+        One history for each case.
+    targets
+        [cases] the item that was consumed next.
+    """
 
     histories: Sequences
-    """[cases] users."""
     targets: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def excluded(self, n_items: int, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Return [cases, items]: consumed before, or not allowed; a target itself never is."""
+        """Return [cases, items]: the item was consumed before or is not allowed; never true for a target."""
         mask = np.zeros((len(self), n_items), dtype=bool)
         if allowed is not None:
             mask[:, ~allowed] = True
@@ -43,18 +51,18 @@ class ValidationCases:
 
 @dataclass(frozen=True)
 class Split:
-    """Training events and validation cases, without an event in both."""
+    """Training events and validation cases; no event is in both."""
 
     train: Sequences
     cases: ValidationCases
 
     def with_events_read(self, read: Callable[[Sequences], Sequences]) -> "Split":
-        """Return the same split with the events as `read` returns them."""
+        """Return the split after applying `read` to all events."""
         return Split(read(self.train), ValidationCases(read(self.cases.histories), self.cases.targets))
 
 
 def first_occurrences(sequences: Sequences) -> NDArray[np.bool_]:
-    """Return [events]: the user meets the item for the first time."""
+    """Return whether an event [events] is the user's first one with its item."""
     pairs = sequences.event_users() * (int(sequences.item_index.max(initial=0)) + 1) + sequences.item_index
     _, first = np.unique(pairs, return_index=True)
     result = np.zeros(sequences.events, dtype=bool)
@@ -63,7 +71,7 @@ def first_occurrences(sequences: Sequences) -> NDArray[np.bool_]:
 
 
 def are_targets(sequences: Sequences) -> NDArray[np.bool_]:
-    """Return [events]: the user's first with the item, neither negative nor of weight 0."""
+    """Return whether an event [events] is a target: the user's first with the item, with a weight above 0."""
     targets: NDArray[np.bool_] = (sequences.weight > 0) & first_occurrences(sequences)
     return targets
 
@@ -77,16 +85,25 @@ def split_validation(
     user_share: float = 0.5,
     seed: int = 0,
 ) -> Split:
-    """Hold back the latest events of some users.
+    """Hold back the latest events of some users as validation cases.
 
-    The latest `share` of events by time is looked at, as the held-out feedback will be. Of the users
-    active in it a sample validates; their events of that time are not trained on. The others' are, so
-    that little of the newest feedback is lost.
+    Cases come from the latest `share` of the events, which is how feedback is held out for evaluation. A
+    sample of the users who are active in that period is used; their events of the period are not trained on.
+    The events of all other users are, so that little of the newest feedback is lost.
+
+    Parameters
+    ----------
+    share
+        Latest share of the events.
+    max_users, user_share
+        Size of the sample: the smaller of a number and a share of the active users.
+    max_cases_per_user
+        Cases of one user, the latest ones.
 
     Raises
     ------
     TrainingError
-        When no event can be a target.
+        No event can be a target.
     """
     if not are_targets(sequences).any():
         raise TrainingError(NO_TARGETS)
@@ -106,7 +123,7 @@ def split_at(
     user_share: float = 0.5,
     seed: int | tuple[int, ...] = 0,
 ) -> Split:
-    """Hold back events at `late_from` (microseconds since 1970) or later, as `split_validation` does."""
+    """Do the same as `split_validation` for events from `late_from` (microseconds since 1970) on."""
     usable = are_targets(sequences)
     late = sequences.occurred_at >= late_from
     owner = sequences.event_users()
@@ -116,9 +133,9 @@ def split_at(
     chosen = np.zeros(sequences.users, dtype=bool)
     chosen[rng.permutation(active)[:count]] = True
     held_back = late & chosen[owner]
-    if not (usable & ~held_back).any():  # everything is late: one user, or one moment
+    if not (usable & ~held_back).any():  # all events are late, for example if there is only one user
         held_back[:] = False
-    # The latest targets of a user are kept: they are the nearest to what will be asked.
+    # The latest targets of a user are the closest to the events that the model will have to predict.
     candidates = np.flatnonzero(held_back & usable)
     users = owner[candidates]
     from_end = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))
@@ -128,11 +145,22 @@ def split_at(
 
 
 class UserBatches:
-    """Batches of event windows of like length, in a new order each epoch.
+    """Batches of event windows of similar length, in a new order each epoch.
 
-    A history longer than the encoder reads is cut into consecutive windows, at another place each
-    epoch, so that every event is trained on and none is preferred. Only a user's first event with an
-    item is a target: what was consumed is never recommended again.
+    A history longer than `max_events` is cut into consecutive windows. The cuts move each epoch, so that
+    every event is trained on with different contexts. Only a user's first event with an item is a target,
+    because consumed items are never recommended again.
+
+    Parameters
+    ----------
+    sequences
+        Training events.
+    max_events
+        Longest window, in events.
+    batch_size
+        Windows in a batch.
+    seed
+        Seed of cuts and order.
     """
 
     def __init__(self, sequences: Sequences, max_events: int, batch_size: int, seed: int) -> None:
@@ -162,17 +190,17 @@ class UserBatches:
         return np.concatenate(starts), np.concatenate(ends)
 
     def epoch(self, epoch: int) -> Iterator[tuple[EventBatch, NDArray[np.bool_]]]:
-        """Yield batches with a flag [users]: the window is the beginning of the user's history."""
+        """Yield batches, each with a flag [users] whether the window starts where the history starts."""
         rng = np.random.default_rng((self.seed, epoch, 1))
         starts, ends = self.windows(epoch)
         order = rng.permutation(len(starts))
-        # Sorted by length within a random pool: little padding, yet other companions each epoch.
+        # Sorted by length within a random pool: little padding, but different batches each epoch.
         pool = self.batch_size * 8
         batches = []
         for begin in range(0, len(order), pool):
-            part = order[begin : begin + pool]
-            part = part[np.argsort((ends - starts)[part], kind="stable")]
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+            rows = order[begin : begin + pool]
+            rows = rows[np.argsort((ends - starts)[rows], kind="stable")]
+            batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         beginnings = np.zeros(self.sequences.events + 1, dtype=bool)
         beginnings[self.sequences.offsets[:-1]] = True
         for number in rng.permutation(len(batches)):
@@ -180,15 +208,16 @@ class UserBatches:
             yield collate(self.sequences, self.gaps, starts[rows], ends[rows]), beginnings[starts[rows]]
 
     def steps(self) -> int:
-        """Return the number of batches of an epoch, about."""
+        """Return the approximate number of batches in an epoch."""
         starts, _ = self.windows(0)
         return -(-len(starts) // self.batch_size)
 
 
 class PartBatches:
-    """`UserBatches` of one part of the users after the other, in a new order of the parts each epoch.
+    """Batches of one part of the users after another, in a new order of the parts each epoch.
 
-    While one part is trained on, the next one is loaded.
+    The next part is loaded in the background while the current part is trained on. See `UserBatches` for the
+    parameters.
     """
 
     def __init__(self, parts: Sequence[Sequences], max_events: int, batch_size: int, seed: int) -> None:
@@ -201,13 +230,13 @@ class PartBatches:
     def epoch(self, epoch: int) -> Iterator[tuple[EventBatch, NDArray[np.bool_]]]:
         """Yield batches as `UserBatches.epoch` does."""
         order = np.random.default_rng((self.seed, epoch, 2)).permutation(len(self.parts))
-        with closing(read_ahead(map(self._load, order.tolist()), depth=1)) as loaded:
+        with closing(prefetch(map(self._load, order.tolist()), depth=1)) as loaded:
             for batches in loaded:
                 yield from batches.epoch(epoch)
-                del batches  # before the one after the next is loaded
+                del batches  # frees the part before another one is loaded
 
     def steps(self) -> int:
-        """Return the number of batches of an epoch, about."""
+        """Return the approximate number of batches in an epoch."""
         return self._steps
 
     def _load(self, number: int) -> UserBatches:

@@ -1,4 +1,4 @@
-"""The state of a training run after each epoch, so that a killed run goes on where it was."""
+"""Save the state of a training run after each epoch, so that a killed run can resume."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -20,32 +20,46 @@ _BEST, _LAST = "best.safetensors", "last.safetensors"
 
 @dataclass
 class RunState:
-    """How far a run is, and how good it was."""
+    """Progress of a run.
+
+    Attributes
+    ----------
+    epoch
+        Number of finished epochs.
+    best_epoch, best_score
+        Epoch with the best validation metric, from 1, and that metric.
+    step
+        Number of optimizer steps.
+    seconds
+        Duration of the finished epochs.
+    history
+        Report of each finished epoch.
+    fingerprint
+        Digest of the run's settings and data. Only a run with the same fingerprint resumes.
+    """
 
     epoch: int = 0
-    """Epochs finished."""
     best_epoch: int = 0
     best_score: float = float("-inf")
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
-    """Settings and data that the run was started with; another run does not resume from it."""
 
 
 def weights_of(model: Recommender) -> dict[str, Tensor]:
-    """Return everything that training changes."""
+    """Return a copy of all weights that training changes."""
     text_state = model.text.trained_state() if model.text is not None else {}
-    own = {n: v for n, v in model.state_dict().items() if not n.startswith(_TEXT)}
+    weights = {n: v for n, v in model.state_dict().items() if not n.startswith(_TEXT)}
     return (
-        {_MODEL + name: value.detach().clone() for name, value in own.items()}
+        {_MODEL + name: value.detach().clone() for name, value in weights.items()}
         | {_TEXT + name: value.detach().clone() for name, value in text_state.items()}
         | {_ITEMS: model.text_vectors.clone()}
     )
 
 
 def restore_weights(model: Recommender, weights: dict[str, Tensor]) -> None:
-    """Put back what `weights_of` returned."""
+    """Load weights that `weights_of` returned."""
     model.load_state_dict(
         {n.removeprefix(_MODEL): v for n, v in weights.items() if n.startswith(_MODEL)}, strict=False
     )
@@ -56,21 +70,21 @@ def restore_weights(model: Recommender, weights: dict[str, Tensor]) -> None:
 
 
 class RunFolder:
-    """Keeps the last and the best state of a run in a folder; one file each, replaced whole."""
+    """Stores the last and the best state of a run in a folder, in one file each; writes are atomic."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def save_best(self, model: Recommender) -> None:
-        """Keep the weights of the best epoch so far."""
+        """Save the weights of the best epoch so far."""
         _write(self.folder / _BEST, weights_of(model), {})
 
     def restore_best(self, model: Recommender) -> None:
-        """Put the weights of the best epoch back."""
+        """Load the weights of the best epoch."""
         restore_weights(model, safetensors.torch.load_file(self.folder / _BEST))
 
     def save_last(self, trainer: Trainer, state: RunState) -> None:
-        """Keep what is needed to go on after this epoch."""
+        """Save everything that is needed to resume after this epoch."""
         tensors = weights_of(trainer.model)
         for number, moments in trainer.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
@@ -80,7 +94,7 @@ class RunFolder:
         _write(self.folder / _LAST, tensors, {"state": json.dumps(asdict(state))})
 
     def resume(self, trainer: Trainer, fingerprint: str) -> RunState:
-        """Bring a trainer to where a run with the same fingerprint stopped; a new state when none did."""
+        """Restore a trainer from a run with the same fingerprint; without one, return a new state."""
         path = self.folder / _LAST
         if not path.is_file():
             return RunState(fingerprint=fingerprint)
@@ -114,5 +128,5 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch's generators; numpy's are made where they are used."""
+    """Seed the generators of torch; NumPy generators are created with a seed where they are used."""
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a full fine-tune trains and validates on, of few users or of more than fit into memory."""
+"""Training and validation data of a full fine-tune, in memory or divided into files by users."""
 
 import logging
 import shutil
@@ -30,23 +30,23 @@ from recsys.training.batching import (
 from recsys.training.parallel import barrier, is_first
 
 _SHARDS_IN_MEMORY = 3
-"""One is trained on, one is read ahead, and users' histories differ in length."""
+"""One is trained on and one is prefetched. The third leaves room for files of different sizes."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def known_events(snapshot: Snapshot, events_in_memory: int, folder: Path) -> Iterator[Sequence[Sequences]]:
-    """Yield the events before the held-out ones, all in one part when they fit into memory.
+    """Yield the events before the held-out ones, in one part if they fit in memory.
 
-    Else they are divided by users into parts on disk, which are deleted at the end.
+    Otherwise they are divided by users into files, which are deleted at the end.
 
     Parameters
     ----------
     events_in_memory
-        Events to be loaded at a time, about.
+        Approximate number of events to load at a time.
     folder
-        For the parts; on a local disk.
+        Folder for the files, on a local disk.
     """
 
     def known(sequences: Sequences) -> Sequences:
@@ -59,7 +59,11 @@ def known_events(snapshot: Snapshot, events_in_memory: int, folder: Path) -> Ite
     try:
         if is_first():
             count = -(-_SHARDS_IN_MEMORY * rows // events_in_memory)
-            _log.info("%d events do not fit into memory: divided by users into %d files", rows, count)
+            _log.info(
+                "%d events are more than RECSYS_TRAINING__EVENTS_IN_MEMORY: divided by users into %d files",
+                rows,
+                count,
+            )
             divide(snapshot, count, folder, known)
         barrier()
         yield Shards(folder)
@@ -70,7 +74,7 @@ def known_events(snapshot: Snapshot, events_in_memory: int, folder: Path) -> Ite
 
 
 def read_comments(model: Recommender, parts: Sequence[Sequences]) -> Sequence[Sequences]:
-    """Return the events with what comments say; the texts are not needed any more."""
+    """Fill in the opinions that comments express; files of events lose the comments' texts."""
     if isinstance(parts, Shards):
         if is_first():
             parts.rewrite(lambda part: model.read_comments(part).without_comments())
@@ -81,42 +85,42 @@ def read_comments(model: Recommender, parts: Sequence[Sequences]) -> Sequence[Se
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training events, some of the users at a time, and validation cases; no event is in both.
+    """Training events and validation cases; no event is in both.
 
     Attributes
     ----------
     train
-        Each part is in memory only while somebody holds it.
+        Training events in parts, each with some of the users. A part is loaded when it is accessed.
     cases
         Validation cases.
     counts
         [items] training events of each item.
-    tells_likes_from_dislikes
-        There are both, without which the liking head has nothing to tell apart.
+    has_likes_and_dislikes
+        Whether both exist. Otherwise the liking head has nothing to learn.
     """
 
     train: Sequence[Sequences]
     cases: ValidationCases
     counts: NDArray[np.float32]
-    tells_likes_from_dislikes: bool
+    has_likes_and_dislikes: bool
 
 
 def training_data(
     parts: Sequence[Sequences], n_items: int, *, seed: int = 0, split: Split | None = None
 ) -> TrainingData:
-    """Hold back validation cases (see `split_validation`) and count what remains, part by part.
+    """Hold back validation cases (see `split_validation`) and count the other events, part by part.
 
     Parameters
     ----------
     parts
-        Users of one part are in no other.
+        Each user is in one part only.
     split
-        Of the only part, when it is made already.
+        The split of the only part, if the caller has made one.
 
     Raises
     ------
     TrainingError
-        When no event can be a target.
+        No event can be a target.
     """
     if len(parts) == 1:
         split = split or split_validation(parts[0], seed=seed)
@@ -127,7 +131,7 @@ def training_data(
 
 @dataclass(frozen=True)
 class _Splits(abc.Sequence[Sequences]):
-    """The training events of each part: those that validate are found again whenever it is loaded."""
+    """The training events of each part; validation cases are split off whenever a part is loaded."""
 
     parts: Sequence[Sequences]
     late_from: int
@@ -145,12 +149,12 @@ class _Splits(abc.Sequence[Sequences]):
 
 
 def _late_from(parts: Sequence[Sequences]) -> int:
-    """Return the time from which on events may validate; memory does not grow with their number."""
+    """Return the time from which validation cases are taken; memory does not grow with the events."""
     boundary = HoldoutBoundary()
     for part in parts:
         boundary.observe(part.occurred_at)
-    found = boundary.find(LATE_SHARE, lambda _: (part.occurred_at for part in parts))
-    return found if found is not None else boundary.earliest or 0
+    late_from = boundary.find(LATE_SHARE, lambda _: (part.occurred_at for part in parts))
+    return late_from if late_from is not None else boundary.earliest or 0
 
 
 def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) -> TrainingData:
@@ -166,6 +170,6 @@ def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) 
     if not targets:
         raise TrainingError(NO_TARGETS)
     joined = ValidationCases(
-        Sequences.concat([own.histories for own in cases]), np.concatenate([own.targets for own in cases])
+        Sequences.concat([part.histories for part in cases]), np.concatenate([part.targets for part in cases])
     )
     return TrainingData(train, joined, counts.astype(np.float32), likes and dislikes)

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
-from recsys.model.collaborative import DISLIKE_SIGN, EASE, Popularity
+from recsys.model.collaborative import DISLIKE_SIGN, EASE, NEIGHBOURS, Popularity
+from recsys.model.device import choose_device
 from recsys.model.fusion import (
     COLLABORATIVE,
     LIKING,
@@ -25,7 +26,7 @@ from recsys.model.fusion import (
 )
 from recsys.model.recommender import Recommender
 from recsys.model.text_cache import text_digest
-from recsys.settings import Settings
+from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences, parts_of
 from recsys.training.batching import Batches, PartBatches, Split, UserBatches, ValidationCases
@@ -33,21 +34,35 @@ from recsys.training.checkpoints import RunFolder, RunState, seed_everything
 from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
-from recsys.training.parallel import agree, barrier, choose_device, is_first
+from recsys.training.parallel import agree, barrier, is_first
 from recsys.training.requests import PhraseTable, fit_requests
-from recsys.training.trainer import LoopSettings, OnStep, Trainer, Validator, time_limit
+from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 
 _log = logging.getLogger(__name__)
 
-LEAST_LIKING = 0.05
-LEAST_COLLABORATIVE = 0.05
-"""Weights in the fusion that are kept even where validation sees no gain: a dislike must count."""
+MIN_LIKING = 0.05
+MIN_COLLABORATIVE = 0.05
+"""Smallest weights in the fusion, even if validation shows no gain: a dislike must have an effect."""
 _FUSION_BYTES = 1 << 30
 
 
 @dataclass
 class Fitted:
-    """A trained recommender and how it came about."""
+    """A trained recommender and how it was trained.
+
+    Attributes
+    ----------
+    model
+        The recommender with the best weights.
+    history
+        Losses, validation metric, learning rate and seconds of each epoch.
+    best_epoch
+        Epoch of the weights, from 1.
+    metrics
+        Metrics of the run by name.
+    stopped_because
+        Why training ended, for people.
+    """
 
     model: Recommender
     history: list[dict[str, Any]]
@@ -67,26 +82,26 @@ def fit_full(
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     on_step: OnStep | None = None,
 ) -> Fitted:
-    """Train on all events of `sequences`; the caller has taken the held-out ones away.
+    """Train on all events of `sequences`; the caller has removed the held-out events.
 
     Parameters
     ----------
     sequences
-        All users, or parts of them that are loaded one at a time (`Shards`).
+        All users, or parts with some of the users that are loaded one at a time (`Shards`).
     output
-        Folder of the run's state: a run that was killed goes on from its last whole epoch.
+        Folder of the run's state. A run that was killed resumes after its last complete epoch.
     split
-        What validates, when all users come as one; default: the latest events of some of them
+        Validation cases, if all users come in one part. Default: the latest events of some users
         (`split_validation`).
     report
-        Called with the losses, validation metric, learning rate and seconds of each epoch.
+        Called after each epoch with its losses, validation metric, learning rate and seconds.
     on_step
-        Called after each training step; see `Trainer.on_step`.
+        Called after each training step; see `OnStep`.
 
     Raises
     ------
     TrainingError
-        When there is nothing to learn from, or the loss is not a number.
+        There is nothing to learn from, or the loss is not a finite number.
     """
     training = settings.training
     start = time.monotonic()
@@ -100,20 +115,20 @@ def fit_full(
         model.text_encoder().compile_layers()
     opinions = latest_opinions(parts, event_types, training.max_comments)
     comment_metrics = fit_comment_reader(
-        model.comments, opinions, event_types, most=training.max_comments, seed=training.seed
+        model.comments, opinions, event_types, max_comments=training.max_comments, seed=training.seed
     )
     parts = read_comments(model, parts)
     split = None if split is None else split.with_events_read(model.read_comments)
     data = training_data(parts, len(catalogue), seed=training.seed, split=split)
     model.items.trained.copy_(torch.from_numpy(data.counts > 0))
-    trainer = _trainer(model, data, settings)
+    trainer = _trainer(model, data, training)
     trainer.on_step = on_step or trainer.on_step
     validator = Validator.build(data.cases, model, settings.evaluation.k)
     folder = RunFolder(output / "state")
     fingerprint = _fingerprint(settings, parts, catalogue)
     out_of_time = time_limit(training.time_budget_minutes, start)
-    state, stopped = _epochs(trainer, validator, settings, folder, report, out_of_time, fingerprint)
-    metrics = comment_metrics | _join_parts(model, parts, data, settings)
+    state, stopped = _epochs(trainer, validator, folder, report, out_of_time, fingerprint)
+    metrics = comment_metrics | _fit_other_parts(model, parts, data, settings)
     metrics["validation_ndcg"] = state.best_score
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
 
@@ -131,67 +146,42 @@ def _build(
     )
 
 
-def _trainer(model: Recommender, data: TrainingData, settings: Settings) -> Trainer:
-    training = settings.training
+def _trainer(model: Recommender, data: TrainingData, training: TrainingSettings) -> Trainer:
     weights = LossWeights(
-        next_item=training.next_item_weight,
-        liking=training.feedback_weight if data.tells_likes_from_dislikes else 0.0,
-        rating=training.rating_weight,
+        liking=training.feedback_weight if data.has_likes_and_dislikes else 0.0, rating=training.rating_weight
     )
-    objective = Objective(
-        model,
-        weights,
-        data.counts,
-        full_softmax_items=training.full_softmax_items,
-        sampled_negatives=training.sampled_negatives,
-        label_smoothing=training.label_smoothing,
-        seed=training.seed,
-    )
-    batches = _batches(data.train, settings)
-    loop = LoopSettings(
-        epochs=training.epochs,
-        learning_rate=training.learning_rate,
-        text_learning_rate=training.text_learning_rate,
-        text_items_per_step=training.text_items_per_step,
-        text_epochs=training.text_epochs,
-        weight_decay=training.weight_decay,
-        warmup_share=training.warmup_share,
-        gradient_clip=training.gradient_clip,
-        gradient_accumulation=training.gradient_accumulation,
-        seed=training.seed,
-        averaging=training.weight_averaging,
-    )
-    return Trainer(model, objective, batches, loop)
+    objective = Objective(model, weights, data.counts, training)
+    return Trainer(model, objective, _batches(data.train, model.settings, training), training)
 
 
-def _batches(train: Sequence[Sequences], settings: Settings) -> Batches:
-    how = settings.model.max_events, settings.training.batch_size, settings.training.seed
-    return UserBatches(train[0], *how) if len(train) == 1 else PartBatches(train, *how)
+def _batches(train: Sequence[Sequences], model: ModelSettings, training: TrainingSettings) -> Batches:
+    arguments = model.max_events, training.batch_size, training.seed
+    return UserBatches(train[0], *arguments) if len(train) == 1 else PartBatches(train, *arguments)
 
 
 def _epochs(
     trainer: Trainer,
     validator: Validator,
-    settings: Settings,
     folder: RunFolder,
     report: Callable[[dict[str, Any]], None],
     out_of_time: Callable[[], bool],
     fingerprint: str,
 ) -> tuple[RunState, str]:
-    """Train until validation no longer gains, epochs or time are over; leave the best weights in place."""
+    """Train until validation stops improving, or epochs or time run out; restore the best weights."""
+    training = trainer.settings
     state = folder.resume(trainer, fingerprint)
     for row in state.history:
         report(row)
     stopped = "all epochs done"
-    while state.epoch < settings.training.epochs:
-        if state.epoch - state.best_epoch >= settings.training.patience and state.epoch:
-            stopped = f"no gain in {settings.training.patience} epochs"
+    while state.epoch < training.epochs:
+        if state.epoch - state.best_epoch >= training.patience and state.epoch:
+            stopped = f"no gain in {training.patience} epochs"
             break
         if state.epoch and out_of_time():
             stopped = "time budget spent"
             break
-        # Seeded by epoch: a resumed run draws the same dropout as one that was never stopped.
-        seed_everything(settings.training.seed * 10_007 + state.epoch * 101 + trainer.rank)
+        # Seeded by epoch, so that a resumed run draws the same dropout as an uninterrupted one.
+        seed_everything(training.seed * 10_007 + state.epoch * 101 + trainer.rank)
         began = time.monotonic()
         losses = trainer.train_epoch(state.epoch, out_of_time if state.epoch else lambda: False)
         trained = time.monotonic()
@@ -220,26 +210,26 @@ def _epochs(
     return state, stopped
 
 
-def _join_parts(
+def _fit_other_parts(
     model: Recommender, everything: Sequence[Sequences], data: TrainingData, settings: Settings
 ) -> dict[str, float]:
-    """Fit the fusion on validation cases, then let the closed-form parts learn from all events."""
+    """Fit requests and fusion, using validation cases; then fit the closed-form parts to all events."""
     n_items = len(model.catalogue)
-    fit_closed_form(model, data.train, settings)
+    fit_closed_form(model, data.train)
     metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
     cases = limited(data.cases, n_items)
     if len(cases):
         excluded = cases.excluded(n_items, model.items.trained.cpu().numpy())
         parts = model.parts(cases.histories)
-        least = {LIKING: LEAST_LIKING, COLLABORATIVE: LEAST_COLLABORATIVE}
-        if not data.tells_likes_from_dislikes:
+        least = {LIKING: MIN_LIKING, COLLABORATIVE: MIN_COLLABORATIVE}
+        if not data.has_likes_and_dislikes:
             parts.pop(LIKING)
             least.pop(LIKING)
         model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
             parts, cases.targets, excluded, cases.histories.user_keys, least=least, k=settings.evaluation.k
         )
         metrics |= _fit_request_fusion(model, cases, parts, excluded, settings)
-    fit_closed_form(model, everything, settings)
+    fit_closed_form(model, everything)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights
 
@@ -251,49 +241,52 @@ def _fit_request_fusion(
     excluded: NDArray[np.bool_],
     settings: Settings,
 ) -> dict[str, float]:
-    """Fit the fusion where somebody asks: for a value of the target's attributes, as if no item had it."""
-    if model.answers is None or not settings.training.request_steps:
+    """Fit the fusion for users with a request.
+
+    Each case requests one of its target's attribute values, matched as if no item had that value.
+    """
+    if model.request_vectors is None or not settings.training.request_steps:
         return {}
     table = PhraseTable(model.requests, model.catalogue)
-    rows = table.ask_for(cases.targets, settings.training.seed)
-    asked = np.flatnonzero(rows >= 0)
-    if not len(asked):
+    phrases = table.sample_phrases(cases.targets, settings.training.seed)
+    rows = np.flatnonzero(phrases >= 0)
+    if not len(rows):
         return {}
-    matches = table.match(model.requests, rows[asked], model.answers).cpu().numpy()
+    matches = table.match(model.requests, phrases[rows], model.request_vectors).cpu().numpy()
     model.request_fusion, ndcg = fit_fusion(
-        {name: part[asked] for name, part in parts.items()} | {REQUEST: matches},
-        cases.targets[asked], excluded[asked], cases.histories.user_keys[asked],
-        prior=REQUEST_WEIGHTS, least={LIKING: LEAST_LIKING} if LIKING in parts else {},
+        {name: part[rows] for name, part in parts.items()} | {REQUEST: matches},
+        cases.targets[rows], excluded[rows], cases.histories.user_keys[rows],
+        prior=REQUEST_WEIGHTS, least={LIKING: MIN_LIKING} if LIKING in parts else {},
         k=settings.evaluation.k,
     )  # fmt: skip
     return {"validation_ndcg_with_request": ndcg, "fusion_request": model.request_fusion.weights[REQUEST]}
 
 
-def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], settings: Settings) -> None:
-    """Fit collaborative filtering and popularity, the former only up to a size of the catalogue."""
+def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
+    """Fit popularity, and collaborative filtering if the catalogue is not too large."""
     n_items = len(model.catalogue)
     model.popularity = Popularity.fit(sequences, n_items)
-    model.seat_newcomers()
-    if n_items > settings.model.collaborative_max_items:
+    model.update_proxies()
+    if n_items > model.settings.collaborative_max_items:
         _log.info(
             "collaborative filtering is left out: %d items, RECSYS_MODEL__COLLABORATIVE_MAX_ITEMS is %d",
             n_items,
-            settings.model.collaborative_max_items,
+            model.settings.collaborative_max_items,
         )
         model.collaborative = None
         return
     model.collaborative = EASE.fit(
         sequences,
         n_items,
-        settings.model.collaborative_penalty,
-        neighbours=settings.model.collaborative_neighbours,
+        model.settings.collaborative_penalty,
+        neighbours=NEIGHBOURS,
         negative=DISLIKE_SIGN,
         keep_counts=True,
     )
 
 
 def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
-    """Return as many cases as fit the memory that scoring all items for them takes."""
+    """Return as many cases as can be scored on all items within the memory limit."""
     most = max(50, _FUSION_BYTES // (n_items * 4 * 6))
     if len(cases) <= most:
         return cases

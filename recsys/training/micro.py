@@ -1,4 +1,4 @@
-"""The micro-update: teach a parent the fresh feedback without forgetting the old."""
+"""The micro-update: train a copy of the parent on fresh feedback without forgetting old behaviour."""
 
 import time
 from collections.abc import Callable
@@ -12,19 +12,22 @@ from numpy.typing import NDArray
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
-from recsys.model.collaborative import Popularity
+from recsys.model.collaborative import NEIGHBOURS, Popularity
+from recsys.model.device import choose_device
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.recommender import Recommender
-from recsys.settings import Settings
+from recsys.settings import Settings, TrainingSettings
 from recsys.snapshot.guard import has_forgotten
 from recsys.snapshot.sequences import Sequences, microseconds
 from recsys.training.batching import UserBatches, ValidationCases, first_occurrences
 from recsys.training.checkpoints import restore_weights, seed_everything, weights_of
 from recsys.training.full import Fitted
 from recsys.training.objective import LossWeights, Objective
-from recsys.training.parallel import agree, choose_device
-from recsys.training.trainer import LoopSettings, OnStep, Trainer, Validator, time_limit
+from recsys.training.parallel import agree
+from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 
+WARMUP_SHARE = 0.1
+"""Share of all steps in which the learning rate rises: there are few steps, from weights that are good."""
 _MAX_CASES = 300
 
 
@@ -39,32 +42,32 @@ def fit_micro(
 ) -> Fitted:
     """Update a copy of `parent` on the fresh events of a micro snapshot.
 
-    The text encoder is frozen. Fresh and replayed events are targets, history is context;
-    `micro_update.distillation_weight` also holds the next-item distribution near the parent's. An item met
-    for the first time begins with the id part of its stand-in. Nothing fresh is held back to choose an
-    epoch: small steps in a fixed number, and guard users, who are not learned from, tell when to stop.
-    Weights of which the gate would say that they have forgotten (`has_forgotten`) are not kept. Popularity
-    and collaborative filtering count every fresh event.
+    The text encoder is frozen. Fresh events and replayed events are targets, and history is context;
+    `micro_update.distillation_weight` also keeps the next-item distribution close to the parent's. A new item
+    starts with the id vector of its proxy. No fresh events are held back to choose an epoch: the number of
+    epochs is fixed and the steps are small. Guard users, who are not trained on, stop the update early.
+    Weights that the gate would reject as forgetting (`has_forgotten`) are not kept. Popularity and
+    collaborative filtering count every fresh event.
 
     Parameters
     ----------
     parent
-        On the catalogue that `sequences` refers to.
+        The recommender to start from, on the catalogue that `sequences` refers to.
     sequences
-        All purposes; fresh events from `held_out_from` on, and probe events, are for evaluation only.
+        Events of all purposes. Fresh events from `held_out_from` on and probe events are used for evaluation
+        only.
 
     Raises
     ------
     NothingToDoError
-        When there is no fresh event to learn from.
+        There is no fresh event to learn from.
     """
-    micro, seed = settings.micro_update, settings.training.seed
     start = time.monotonic()
-    seed_everything(seed)
+    seed_everything(settings.training.seed)
     sequences = parent.read_comments(sequences)
     code = {purpose: PURPOSES.index(purpose) for purpose in PURPOSES}
     fresh = (sequences.purpose == code[Purpose.FRESH]) & (sequences.occurred_at < microseconds(held_out_from))
-    held_out = np.isin(sequences.purpose, [code[Purpose.FRESH], code[Purpose.PROBE]]) & ~fresh
+    held_out = np.isin(sequences.purpose, [code[Purpose.FRESH], code[Purpose.FRESH_GUARD]]) & ~fresh
     if not (fresh & (sequences.weight > 0)).any():
         raise NothingToDoError(
             f"no fresh feedback before {held_out_from.isoformat()} to learn from: all of it is held out for "
@@ -77,32 +80,32 @@ def fit_micro(
     weighted = replace(sequences, weight=np.where(target, sequences.weight, 0).astype(np.float32))
     trained = weighted.where(~held_out & ~guard).without_empty_users()
     items = np.unique(sequences.item_index[fresh])
-    model.items.meet(torch.from_numpy(items).to(model.device), model.stand_ins)
+    model.items.start_training(torch.from_numpy(items).to(model.device), model.proxies)
 
-    guard_cases = Validator.build(_cases(sequences, guard), model, settings.evaluation.k)
+    validator = Validator.build(_cases(sequences, guard), model, settings.evaluation.k)
     trainer = _trainer(model, teacher, trained, settings)
     trainer.on_step = on_step or trainer.on_step
-    out_of_time = time_limit(micro.time_budget_minutes, start)
+    out_of_time = time_limit(settings.micro_update.time_budget_minutes, start)
     best, best_epoch = weights_of(model), 0
-    guard_users = len(set(guard_cases.cases.histories.user_keys))
-    guard_rank = guard_cases.ranks(model)
-    parent_quality = agree(_quality(guard_rank))
-    metrics = {"guard_users": guard_users, "parent_guard_ndcg": _ndcg(guard_rank, guard_cases.k)}
+    guard_users = len(set(validator.cases.histories.user_keys))
+    ranks = validator.ranks(model)
+    parent_quality = agree(_quality(ranks))
+    metrics = {"guard_users": guard_users, "parent_guard_ndcg": _ndcg(ranks, validator.k)}
     history: list[dict[str, Any]] = []
     stopped = "all epochs done"
-    for epoch in range(micro.epochs):
+    for epoch in range(trainer.settings.epochs):
         began = time.monotonic()
         losses = trainer.train_epoch(epoch, out_of_time)
-        guard_rank = guard_cases.ranks(model)
+        ranks = validator.ranks(model)
         row = {
             "epoch": epoch + 1,
             **losses,
-            "guard_ndcg": _ndcg(guard_rank, guard_cases.k),
+            "guard_ndcg": _ndcg(ranks, validator.k),
             "seconds": round(time.monotonic() - began, 3),
         }
         history.append(row)
         report(row)
-        change = agree(_quality(guard_rank) - parent_quality)
+        change = agree(_quality(ranks) - parent_quality)
         if has_forgotten(parent_quality, change, guard_users, settings.gate):
             stopped = "guard users got worse"
             break
@@ -115,43 +118,39 @@ def fit_micro(
     if best_epoch == 0:
         stopped += "; the parent's weights were kept"
         metrics["guard_ndcg"] = metrics["parent_guard_ndcg"]
-    _count(model, sequences, fresh, settings)
-    model.seat_newcomers()
+    _count_fresh(model, sequences, fresh)
+    model.update_proxies()
     return Fitted(model.eval(), history, best_epoch, metrics, stopped)
 
 
+def training_settings(settings: Settings) -> TrainingSettings:
+    """Return the settings of the training loop in a micro-update: the text encoder is frozen."""
+    micro = settings.micro_update
+    return settings.training.model_copy(
+        update={
+            "epochs": micro.epochs,
+            "batch_size": micro.batch_size,
+            "learning_rate": micro.learning_rate,
+            "text_items_per_step": 0,
+            # A micro-update has too few steps to accumulate gradients or to average weights.
+            "gradient_accumulation": 1,
+            "weight_averaging": 0.0,
+        }
+    )
+
+
 def _trainer(model: Recommender, teacher: Recommender, trained: Sequences, settings: Settings) -> Trainer:
-    micro, training = settings.micro_update, settings.training
+    training = training_settings(settings)
     counts = np.bincount(trained.item_index, minlength=len(model.catalogue)).astype(np.float32)
     likes, dislikes = (trained.sentiment > 0).any(), (trained.sentiment < 0).any()
-    objective = Objective(
-        model,
-        LossWeights(
-            next_item=training.next_item_weight,
-            liking=training.feedback_weight if likes and dislikes else 0.0,
-            rating=training.rating_weight,
-            distillation=micro.distillation_weight,
-        ),
-        counts + model.popularity.counts,
-        teacher=teacher,
-        full_softmax_items=training.full_softmax_items,
-        sampled_negatives=training.sampled_negatives,
-        seed=training.seed,
+    weights = LossWeights(
+        liking=training.feedback_weight if likes and dislikes else 0.0,
+        rating=training.rating_weight,
+        distillation=settings.micro_update.distillation_weight,
     )
-    loop = LoopSettings(
-        epochs=micro.epochs,
-        learning_rate=micro.learning_rate,
-        text_learning_rate=0.0,
-        text_items_per_step=0,
-        text_epochs=0,
-        weight_decay=training.weight_decay,
-        warmup_share=micro.warmup_share,
-        gradient_clip=training.gradient_clip,
-        gradient_accumulation=1,
-        seed=training.seed,
-    )
-    batches = UserBatches(trained, model.settings.max_events, micro.batch_size, training.seed)
-    return Trainer(model, objective, batches, loop)
+    objective = Objective(model, weights, counts + model.popularity.counts, training, teacher)
+    batches = UserBatches(trained, model.settings.max_events, training.batch_size, training.seed)
+    return Trainer(model, objective, batches, training, warmup_share=WARMUP_SHARE)
 
 
 def _cases(sequences: Sequences, wanted: NDArray[np.bool_]) -> ValidationCases:
@@ -162,7 +161,7 @@ def _cases(sequences: Sequences, wanted: NDArray[np.bool_]) -> ValidationCases:
 
 
 def _quality(ranks: NDArray[np.int64]) -> float:
-    """Return NDCG without cut-off, which moves with small changes where NDCG@k stands still."""
+    """Return NDCG without a cut-off, which shows small changes that NDCG@k does not."""
     return float((1.0 / np.log2(ranks + 1.0)).mean()) if len(ranks) else 0.0
 
 
@@ -170,10 +169,10 @@ def _ndcg(ranks: NDArray[np.int64], k: int) -> float:
     return float(ndcg_of_ranks(ranks, k).mean()) if len(ranks) else 0.0
 
 
-def _count(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_], settings: Settings) -> None:
-    """Add the fresh events to what is fitted by counting: popularity and collaborative filtering.
+def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_]) -> None:
+    """Add the fresh events to popularity and collaborative filtering.
 
-    A fresh event goes together with what its user had before, as far as the snapshot's histories reach.
+    A fresh event co-occurs with the user's earlier events, as far as the snapshot's histories reach back.
     """
     added = Popularity.fit(sequences.where(fresh), len(model.catalogue)).counts
     model.popularity = Popularity(model.popularity.counts + added)
@@ -182,6 +181,6 @@ def _count(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_], s
         model.collaborative = model.collaborative.updated(
             sequences.where(history),
             sequences.where(history | fresh),
-            settings.model.collaborative_penalty,
-            neighbours=settings.model.collaborative_neighbours,
+            model.settings.collaborative_penalty,
+            neighbours=NEIGHBOURS,
         )

@@ -1,4 +1,4 @@
-"""One training step's loss: from a batch of events to what is minimised."""
+"""Compute the losses of one training step from a batch of events."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from recsys.model.events import EventBatch
 from recsys.model.recommender import Recommender
+from recsys.settings import TrainingSettings
 from recsys.training.losses import (
     distillation_loss,
     liking_loss,
@@ -21,39 +22,45 @@ from recsys.training.losses import (
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the objectives; 0 leaves one out."""
+    """Weights of the losses, relative to the next-item loss; 0 leaves a loss out."""
 
-    next_item: float = 1.0
-    liking: float = 0.2
-    rating: float = 0.1
+    liking: float
+    rating: float
     distillation: float = 0.0
+    next_item: float = 1.0
 
 
 @dataclass(frozen=True)
 class FreshText:
-    """Items whose text is re-encoded in this step, with gradient."""
+    """Items whose text is encoded with gradient in this step.
+
+    Attributes
+    ----------
+    items
+        [n] positions in the catalogue.
+    vectors
+        [n, text width] their text vectors.
+    """
 
     items: Tensor
     vectors: Tensor
 
 
 class Objective:
-    """Computes losses of a batch, as sums and the counts to divide them by.
+    """Computes the losses of a batch, as sums and the counts to divide them by.
 
     Parameters
     ----------
     model
-        In training mode.
+        The recommender, in training mode.
     weights
-        Of the objectives.
+        Weights of the losses.
     counts
-        [items] how often an item is a target in the training data; draws negatives.
+        [items] how often an item is a target in the training data. Negatives are drawn by its square root.
+    settings
+        Catalogue size up to which the softmax is full, number of sampled negatives, seed.
     teacher
-        The parent whose next-item distribution the model stays near.
-    sampled_negatives
-        Negatives a step when the catalogue has more items than `full_softmax_items`.
-    label_smoothing
-        Of the full softmax.
+        The parent whose next-item distribution the model stays close to.
     """
 
     def __init__(
@@ -61,22 +68,17 @@ class Objective:
         model: Recommender,
         weights: LossWeights,
         counts: NDArray[np.float32],
-        *,
+        settings: TrainingSettings,
         teacher: Recommender | None = None,
-        full_softmax_items: int = 20_000,
-        sampled_negatives: int = 4_096,
-        label_smoothing: float = 0.0,
-        seed: int = 0,
     ) -> None:
         self.model = model
         self.weights = weights
         self.teacher = teacher
-        self.label_smoothing = label_smoothing
-        self.generator = torch.Generator().manual_seed(seed)
-        self.known = model.items.trained.nonzero()[:, 0]
-        self.sampled = len(self.known) > full_softmax_items
-        self.sampled_negatives = sampled_negatives
-        draws = torch.from_numpy(counts).double()[self.known.cpu()].clamp(min=1).sqrt()
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.trained = model.items.trained.nonzero()[:, 0]
+        self.sampled = len(self.trained) > settings.full_softmax_items
+        self.sampled_negatives = settings.sampled_negatives
+        draws = torch.from_numpy(counts).double()[self.trained.cpu()].clamp(min=1).sqrt()
         self.probability = draws / draws.sum()
         with torch.no_grad():
             self._teacher_table = None if teacher is None else teacher.item_table()
@@ -84,15 +86,15 @@ class Objective:
     def __call__(
         self, batch: EventBatch, beginnings: Tensor, fresh: FreshText | None
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return (sum, count) of each objective by name.
+        """Return (sum, count) of each loss by name.
 
         Parameters
         ----------
         batch
-            Event windows; each event is a target of what precedes it.
+            Event windows. Each event is a target that is predicted from the events before it.
         beginnings
-            [users] the window begins where the user's history does; elsewhere the first event has no
-            context to be predicted from.
+            [users] whether the window starts where the user's history starts. In other windows the first
+            event has no context and is not a target.
         fresh
             Text vectors with gradient.
         """
@@ -104,7 +106,7 @@ class Objective:
         if fresh is not None:
             text = text.index_copy(0, row_of[fresh.items], fresh.vectors.to(text.dtype))
         inputs = batch.inputs()
-        # The encoders' products in half precision; what is minimised, and its softmax, in full.
+        # The encoders compute in half precision; the losses and their softmax in full precision.
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             items = self.model.items(text, candidates)
             hidden = self.model.users(inputs, functional.embedding(row_of[inputs.item], items))
@@ -131,15 +133,15 @@ class Objective:
         return losses
 
     def _candidates(self, batch: EventBatch) -> tuple[Tensor, Tensor | None]:
-        """Return the items whose vectors this step needs, and rows in `known` of sampled negatives."""
+        """Return the items whose vectors this step needs, and the rows of sampled negatives in `trained`."""
         if not self.sampled:
-            return self.known, None
+            return self.trained, None
         drawn = torch.unique(
             torch.multinomial(
                 self.probability, self.sampled_negatives, replacement=True, generator=self.generator
             )
         )
-        items = torch.cat([batch.item[batch.mask], self.known[drawn.to(self.known.device)]])
+        items = torch.cat([batch.item[batch.mask], self.trained[drawn.to(self.trained.device)]])
         return torch.unique(items), drawn
 
     def _next_item(
@@ -152,8 +154,8 @@ class Objective:
         negatives: Tensor | None,
     ) -> Tensor:
         if negatives is None:
-            return next_item_loss(users, items, target, weight, self.label_smoothing)
-        rows = torch.searchsorted(candidates, self.known[negatives.to(self.known.device)])
+            return next_item_loss(users, items, target, weight)
+        rows = torch.searchsorted(candidates, self.trained[negatives.to(self.trained.device)])
         chance = 1 - (1 - self.probability[negatives]) ** self.sampled_negatives
         return sampled_next_item_loss(
             users, items[target], items[rows], target, rows, chance.log().to(users), weight
@@ -166,6 +168,6 @@ class Objective:
         assert self._teacher_table is not None
         table = self._teacher_table
         with torch.no_grad():
-            taught = self.teacher.encode_events(inputs, table)[chosen]
-            logits = taught @ table[candidates].T
+            teacher_users = self.teacher.encode_events(inputs, table)[chosen]
+            logits = teacher_users @ table[candidates].T
         return distillation_loss(users @ items.T, logits), torch.tensor(len(users), device=users.device)

@@ -1,7 +1,7 @@
-"""Learn to answer requests in words from what items say of themselves: each phrase asks for its items.
+"""Train the matching of requests on the catalogue: each phrase is a request for the items that have it.
 
-A phrase as a request is matched with what its items say *besides* it. So what is learned is how words are
-answered that no item has, as people choose them; words that items do have find those by themselves.
+A phrase is matched with the *other* phrases of its items. Training therefore learns to match words that no
+item has, as people use them. Words that items have match without training.
 """
 
 import numpy as np
@@ -12,41 +12,45 @@ from torch import Tensor
 
 from recsys.model.fusion import standardise
 from recsys.model.recommender import Recommender
-from recsys.model.requests import RequestMatcher, item_requests
+from recsys.model.requests import RequestMatcher, item_phrases
 from recsys.snapshot.sequences import Catalogue
 
-MOST_ITEMS = 50_000
-"""Of a larger catalogue a part is learned from, drawn at random."""
+MAX_ITEMS = 50_000
+"""From a larger catalogue, this many items are drawn at random to learn from."""
 VALIDATION_SHARE = 0.1
-_OWN_WORDS_SHARE = 0.3
-"""Of the requests that are titles and descriptions, which are many and tell less than attributes."""
+"""Share of attribute values that are held out for validation."""
+_TITLE_SHARE = 0.3
+"""Share of the drawn phrases that are titles or descriptions. There are many of them, and they teach less
+than attribute values."""
 _BATCH_LOGITS = 1 << 20
-_MOST_REQUESTS = 128
-"""In a batch."""
-_LEAST_VALUES = 30
-"""Of attributes: from fewer it cannot be told whether what was learned holds for others."""
-_LEAST_APART, _MOST_APART = 6, 256
+_MAX_BATCH = 128
+_MIN_VALUES = 30
+"""With fewer attribute values, validation cannot show whether training generalises."""
+_MIN_HELD_OUT, _MAX_HELD_OUT = 6, 256
 _LEARNING_RATE = 1e-3
 _WEIGHT_DECAY = 0.1
 
 
 class PhraseTable:
-    """A catalogue's phrases, each as a request.
+    """The phrases of a catalogue, each as a request for the items that have it.
 
     Attributes
     ----------
+    phrases
+        The texts.
     vectors
         [phrases, width]
     items
-        [phrases, items] sparse: what a phrase weighs in an item's answer.
+        [phrases, items] weight of a phrase in an item's request vector, sparse.
     are_attributes
-        [phrases] a value of some item's attribute; else titles and descriptions only.
+        [phrases] whether the phrase is an attribute value of some item. The others are titles and
+        descriptions.
     """
 
     def __init__(self, matcher: RequestMatcher, catalogue: Catalogue) -> None:
-        by_item = item_requests(catalogue)
+        by_item = item_phrases(catalogue)
         bare = Catalogue.build(catalogue.item_ids.tolist(), [""] * len(catalogue), None, catalogue.attributes)
-        attributes = {phrase for own in item_requests(bare) for phrase in own}
+        attributes = {phrase for own in item_phrases(bare) for phrase in own}
         self.phrases = sorted({phrase for own in by_item for phrase in own})
         self.are_attributes = np.array([phrase in attributes for phrase in self.phrases], dtype=bool)
         row = {phrase: number for number, phrase in enumerate(self.phrases)}
@@ -58,10 +62,10 @@ class PhraseTable:
         self.items = scipy.sparse.csr_matrix((weights, (rows, columns)), shape=shape)
         self.vectors = matcher.encode_phrases(self.phrases)
 
-    def ask_for(self, items: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-        """Return for each item [n] the row of a value of its attributes, at random; -1: it has none.
+    def sample_phrases(self, items: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """Draw an attribute value for each item [n] and return its row; -1 for an item without one.
 
-        The rarer a value, the likelier: one asks for what tells items apart.
+        Rare values are more likely, because people ask for what distinguishes items.
         """
         by_item = self.items.T.tocsr()
         frequency = np.diff(self.items.indptr)
@@ -75,22 +79,28 @@ class PhraseTable:
                 chosen[number] = rng.choice(own, p=chances / chances.sum())
         return chosen
 
-    def match(self, matcher: RequestMatcher, rows: NDArray[np.int64], answers: Tensor) -> Tensor:
-        """Return the logits [n, items] of phrases `rows` [n], matched with what items say besides them."""
+    def match(self, matcher: RequestMatcher, rows: NDArray[np.int64], request_vectors: Tensor) -> Tensor:
+        """Return logits [n, items] of the phrases `rows` [n], matched with the items' other phrases.
+
+        Parameters
+        ----------
+        request_vectors
+            [items, width] request vectors of the items; the phrase's own part is subtracted.
+        """
         requests = self.vectors[torch.from_numpy(rows).to(self.vectors.device)]
-        logits: Tensor = matcher(requests, answers)
+        logits: Tensor = matcher(requests, request_vectors)
         phrase, item, weight = self._having(rows)
         own = matcher.scale * ((requests + requests @ matcher.turn) * requests).sum(1)
         return logits.index_put((phrase, item), -own[phrase] * weight, accumulate=True)
 
     def loss(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        """Return the mean cross-entropy of softmaxes whose targets are all items that have the phrase."""
+        """Return the mean softmax cross-entropy; the targets are all items that have the phrase."""
         phrase, item, _ = self._having(rows)
         each = torch.bincount(phrase, minlength=len(rows)).clamp(min=1)
         return -(logits.log_softmax(1)[phrase, item] / each[phrase]).sum() / len(rows)
 
     def _having(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return place in `rows`, item, and weight, of all pairs of a phrase and an item that has it."""
+        """Return position in `rows`, item and weight for each pair of a phrase and an item that has it."""
         pairs = self.items[rows].tocoo()
         device = self.vectors.device
         phrase, item = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (pairs.row, pairs.col))
@@ -98,73 +108,78 @@ class PhraseTable:
 
 
 def fit_requests(model: Recommender, steps: int, seed: int = 0) -> dict[str, float]:
-    """Fit the matcher of requests on the phrases of the model's catalogue; nothing else moves.
+    """Fit the request matcher to the phrases of the model's catalogue; no other weight changes.
 
-    How popular an item is explains a part of how often it has a phrase, and is accounted for on the way.
-    A tenth of the attributes' values is kept apart; when what was learned ranks it worse, the matcher stays
-    as it was.
+    Popular items have more phrases, so popularity is one term of the fitted logits. A tenth of the attribute
+    values is held out. If training ranks them worse, the matcher stays untrained.
+
+    Parameters
+    ----------
+    steps
+        Training steps; 0 leaves the matcher untrained.
 
     Returns
     -------
     dict
-        The loss on values kept apart, with and without what was learned; empty when there are too few.
+        `request_loss` and `request_loss_untrained`: the loss on held-out values with and without training.
+        Empty if there are too few values.
     """
     rng = np.random.default_rng(seed)
-    catalogue, answers = model.catalogue, model.answers
+    catalogue, vectors = model.catalogue, model.request_vectors
     popularity = np.log1p(model.popularity.counts)[None]
-    if answers is None or not steps:
+    if vectors is None or not steps:
         return {}
-    if len(catalogue) > MOST_ITEMS:
-        part = np.sort(rng.choice(len(catalogue), MOST_ITEMS, replace=False))
-        catalogue, answers, popularity = catalogue.take(part.tolist()), answers[part], popularity[:, part]
+    if len(catalogue) > MAX_ITEMS:
+        part = np.sort(rng.choice(len(catalogue), MAX_ITEMS, replace=False))
+        catalogue, vectors, popularity = catalogue.take(part.tolist()), vectors[part], popularity[:, part]
     table = PhraseTable(model.requests, catalogue)
     values = rng.permutation(np.flatnonzero(table.are_attributes))
-    if len(values) < _LEAST_VALUES:
+    if len(values) < _MIN_VALUES:
         return {}
-    apart = values[: int(np.clip(round(VALIDATION_SHARE * len(values)), _LEAST_APART, _MOST_APART))]
-    learned = np.setdiff1d(np.arange(len(table.phrases)), apart)
-    matcher, prior = model.requests, torch.zeros((), device=answers.device, requires_grad=True)
-    popular = torch.from_numpy(standardise(popularity)[0]).to(answers)
+    held_out = values[: int(np.clip(round(VALIDATION_SHARE * len(values)), _MIN_HELD_OUT, _MAX_HELD_OUT))]
+    train = np.setdiff1d(np.arange(len(table.phrases)), held_out)
+    matcher, popularity_weight = model.requests, torch.zeros((), device=vectors.device, requires_grad=True)
+    popular = torch.from_numpy(standardise(popularity)[0]).to(vectors)
 
     def loss(rows: NDArray[np.int64]) -> Tensor:
-        return table.loss(table.match(matcher, rows, answers) + prior * popular, rows)
+        return table.loss(table.match(matcher, rows, vectors) + popularity_weight * popular, rows)
 
     untrained = matcher.turn.clone(), matcher.scale.clone()
-    moved = matcher.turn.requires_grad_(True), matcher.scale.requires_grad_(True)
+    weights = matcher.turn.requires_grad_(True), matcher.scale.requires_grad_(True)
     optimizer = torch.optim.AdamW(
         [
             {"params": [matcher.turn], "lr": _LEARNING_RATE, "weight_decay": _WEIGHT_DECAY},
-            {"params": [matcher.scale, prior], "lr": 30 * _LEARNING_RATE, "weight_decay": 0.0},
+            {"params": [matcher.scale, popularity_weight], "lr": 30 * _LEARNING_RATE, "weight_decay": 0.0},
         ]
     )
-    fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-    chances = _chances(table.are_attributes[learned])
-    size = int(np.clip(_BATCH_LOGITS // len(catalogue), 1, _MOST_REQUESTS))
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    probability = _probability(table.are_attributes[train])
+    size = int(np.clip(_BATCH_LOGITS // len(catalogue), 1, _MAX_BATCH))
     for _ in range(steps):
         optimizer.zero_grad()
-        loss(rng.choice(learned, size, p=chances)).backward()  # type: ignore[no-untyped-call]
+        loss(rng.choice(train, size, p=probability)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        fall.step()
-    for weights in moved:
-        weights.requires_grad_(False)
+        decay.step()
+    for weight in weights:
+        weight.requires_grad_(False)
     with torch.no_grad():
-        losses = {"request_loss": float(loss(apart))}
+        losses = {"request_loss": float(loss(held_out))}
         trained = matcher.turn.clone(), matcher.scale.clone()
-        _put(matcher, untrained)
-        losses["request_loss_untrained"] = float(loss(apart))
+        _set_weights(matcher, untrained)
+        losses["request_loss_untrained"] = float(loss(held_out))
         if losses["request_loss"] < losses["request_loss_untrained"]:
-            _put(matcher, trained)
+            _set_weights(matcher, trained)
     return losses
 
 
-def _put(matcher: RequestMatcher, learned: tuple[Tensor, Tensor]) -> None:
-    matcher.turn.copy_(learned[0])
-    matcher.scale.copy_(learned[1])
+def _set_weights(matcher: RequestMatcher, weights: tuple[Tensor, Tensor]) -> None:
+    matcher.turn.copy_(weights[0])
+    matcher.scale.copy_(weights[1])
 
 
-def _chances(are_attributes: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the chance [phrases] of each to be drawn."""
-    kinds = np.where(are_attributes, 1 - _OWN_WORDS_SHARE, _OWN_WORDS_SHARE)
-    alike = np.where(are_attributes, are_attributes.sum(), (~are_attributes).sum())
-    chances = kinds / alike
-    return np.asarray(chances / chances.sum())
+def _probability(are_attributes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the probability [phrases] of drawing each phrase."""
+    of_kind = np.where(are_attributes, 1 - _TITLE_SHARE, _TITLE_SHARE)
+    size_of_kind = np.where(are_attributes, are_attributes.sum(), (~are_attributes).sum())
+    probability = of_kind / size_of_kind
+    return np.asarray(probability / probability.sum())

@@ -1,9 +1,10 @@
-"""What a training run hands on."""
+"""The result of a training run."""
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from recsys.snapshot.reference import TrainedThrough
 
@@ -12,13 +13,21 @@ HISTORY_FILE = "history.jsonl"
 CHECKPOINT_FOLDER = "checkpoint"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="constants"))
 class TrainingResult:
-    """Where the checkpoint lies and how it came about; plain values, ready for XCom and MLflow."""
+    """Where a training run left its checkpoint, and how it went.
+
+    Attributes
+    ----------
+    checkpoint, history
+        Paths of the checkpoint folder and of the figures by epoch.
+    seconds
+        Wall-clock time of the whole run.
+    """
 
     checkpoint: str
     history: str
-    kind: str
+    kind: Literal["full", "micro"]
     snapshot_uri: str
     snapshot_digest: str
     trained_through: TrainedThrough
@@ -28,28 +37,18 @@ class TrainingResult:
     metrics: dict[str, float]
     stopped_because: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self) | {"trained_through": self.trained_through.to_dict()}
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainingResult":
-        """Read what `to_dict` wrote."""
-        return cls(**values | {"trained_through": TrainedThrough.from_dict(values["trained_through"])})
-
-    def epoch_history(self) -> list[dict[str, float]]:
-        """Return the losses, validation metric, learning rate and seconds of each epoch."""
-        return [json.loads(line) for line in Path(self.history).read_text().splitlines()]
+_RESULT = TypeAdapter(TrainingResult)
 
 
 def read_result(folder: Path) -> TrainingResult | None:
     """Return the result of a finished run, None while it is not finished."""
     path = folder / RESULT_FILE
-    return TrainingResult.from_dict(json.loads(path.read_text())) if path.is_file() else None
+    return _RESULT.validate_json(path.read_bytes()) if path.is_file() else None
 
 
 def write_result(folder: Path, result: TrainingResult) -> None:
     """Mark a run as finished."""
     temporary = folder / f"{RESULT_FILE}.tmp"
-    temporary.write_text(json.dumps(result.to_dict(), indent=2) + "\n")
+    temporary.write_bytes(_RESULT.dump_json(result, indent=2) + b"\n")
     temporary.replace(folder / RESULT_FILE)

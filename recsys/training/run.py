@@ -1,6 +1,7 @@
-"""A training run as a process: from a snapshot's URI to a checkpoint, its history and its result."""
+"""A training run: from a job to a checkpoint, its history and its result."""
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -13,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 
-from recsys.errors import CheckpointError, ConfigurationError, RecsysError, TrainingError
-from recsys.model.checkpoint import read_manifest
+from recsys.errors import CheckpointError, RecsysError, TrainingError
+from recsys.model.checkpoint import load_recommender, read_manifest, save_recommender
+from recsys.model.device import choose_device
 from recsys.model.recommender import Recommender
-from recsys.settings import Settings, load_settings
+from recsys.settings import MicroUpdateSettings, TrainingSettings
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
+from recsys.training.job import TrainingJob, read_job
 from recsys.training.micro import fit_micro
-from recsys.training.parallel import barrier, choose_device, is_first, join_processes, leave_processes
+from recsys.training.parallel import barrier, is_first, join_processes, leave_processes
 from recsys.training.result import (
     CHECKPOINT_FOLDER,
     HISTORY_FILE,
@@ -39,17 +43,17 @@ _log = logging.getLogger("recsys.training")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m recsys.training", description=__doc__)
-    parser.add_argument("kind", choices=["full", "micro"])
-    parser.add_argument("--snapshot", required=True, help="URI of the snapshot to train on")
-    parser.add_argument("--output", required=True, type=Path, help="folder of this run")
-    parser.add_argument("--parent", type=Path, help="checkpoint that a micro-update starts from")
+    parser.add_argument("job", type=Path, help="file that recsys.training.job writes")
     options = parser.parse_args(arguments)
+    # Whoever follows the output reads a line when it is written.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
     logging.getLogger("recsys").setLevel(logging.INFO)
     try:
-        settings = load_settings()
-        join_processes(choose_device(settings.training.device))
-        train(options.kind, options.snapshot, options.output, settings, options.parent)
+        job = read_job(options.job)
+        join_processes(choose_device(job.training.device))
+        train(job)
     except RecsysError as error:
         _log.error("%s: %s", type(error).__name__, error)
         return 1
@@ -58,9 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def train(
-    kind: str, snapshot_uri: str, output: Path, settings: Settings, parent: Path | None = None
-) -> TrainingResult:
+def train(job: TrainingJob) -> TrainingResult:
     """Train in this process and write `checkpoint/`, `history.jsonl` and `result.json`.
 
     Raises
@@ -68,23 +70,22 @@ def train(
     TrainingError
         When the data or the settings give no sound model, or memory does not suffice.
     """
+    output = job.output
     finished = read_result(output)
-    if finished is not None and finished.snapshot_uri == snapshot_uri:
-        _say("this run is finished already")
+    if finished is not None and finished.snapshot_uri == job.snapshot.uri:
+        _say("this run is already finished")
         return finished
-    if kind == "micro" and parent is None:
-        raise ConfigurationError("a micro-update starts from a checkpoint: give it with --parent")
     start = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
-    _use_threads(settings)
-    snapshot = read_snapshot(snapshot_uri)
-    _say(f"{kind}: {snapshot.manifest.rows:,} events, {len(snapshot.catalogue()):,} items")
+    _use_threads(job.training)
+    snapshot = read_snapshot(job.snapshot)
+    _say(f"{job.kind}: {snapshot.manifest.rows:,} events, {len(snapshot.catalogue()):,} items")
     history = output / HISTORY_FILE
     if is_first():
         history.write_text("")
     try:
         with _step_bar() as on_step:
-            fitted = _fit(kind, snapshot, output, settings, parent, _reporter(history), on_step)
+            fitted = _fit(job, snapshot, _reporter(history), on_step)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             "the GPU's memory does not suffice: lower RECSYS_TRAINING__BATCH_SIZE (and raise "
@@ -93,8 +94,8 @@ def train(
     result = TrainingResult(
         checkpoint=str((output / CHECKPOINT_FOLDER).resolve()),
         history=str(history.resolve()),
-        kind=kind,
-        snapshot_uri=snapshot_uri,
+        kind=job.kind,
+        snapshot_uri=job.snapshot.uri,
         snapshot_digest=snapshot.manifest.digest,
         trained_through=snapshot.trained_through,
         epochs=len(fitted.history),
@@ -104,7 +105,7 @@ def train(
         stopped_because=fitted.stopped_because,
     )
     if is_first():
-        _write_checkpoint(fitted.model, output / CHECKPOINT_FOLDER, result, settings, parent)
+        _write_checkpoint(fitted.model, output / CHECKPOINT_FOLDER, result, job)
         write_result(output, result)
         shutil.rmtree(output / "state", ignore_errors=True)
         _say(f"done in {result.seconds:.0f} s: {result.stopped_because}, best epoch {result.best_epoch}")
@@ -113,22 +114,20 @@ def train(
 
 
 def _fit(
-    kind: str,
+    job: TrainingJob,
     snapshot: Snapshot,
-    output: Path,
-    settings: Settings,
-    parent: Path | None,
     report: Callable[[dict[str, Any]], None],
     on_step: OnStep | None,
 ) -> Fitted:
-    if kind == "full":
-        with known_events(snapshot, settings.training.events_in_memory, output / SHARDS_FOLDER) as known:
+    settings = job.settings
+    if job.parent is None:
+        shards = job.output / SHARDS_FOLDER
+        with known_events(snapshot, job.training.events_in_memory, shards) as known:
             return fit_full(
-                snapshot.catalogue(), snapshot.event_types(), known, settings, output,
+                snapshot.catalogue(), snapshot.event_types(), known, settings, job.output,
                 report=report, on_step=on_step,
             )  # fmt: skip
-    assert parent is not None
-    model = Recommender.load(parent, to_update=True)
+    model = load_recommender(job.parent, to_update=True)
     if model.event_types.names != snapshot.event_types().names:
         raise CheckpointError(
             f"the parent knows the event types {', '.join(model.event_types.names)}, the snapshot has "
@@ -161,30 +160,29 @@ def _step_bar() -> Iterator[OnStep | None]:
         yield on_step
 
 
-def _write_checkpoint(
-    model: Recommender, folder: Path, result: TrainingResult, settings: Settings, parent: Path | None
-) -> None:
+def _write_checkpoint(model: Recommender, folder: Path, result: TrainingResult, job: TrainingJob) -> None:
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save(
+    save_recommender(
+        model,
         temporary,
         kind=result.kind,
-        trained_through=result.trained_through.to_dict(),
+        trained_through=to_jsonable_python(result.trained_through),
         snapshot_digest=result.snapshot_digest,
-        parent=None if parent is None else parent.name,
-        seed=settings.training.seed,
-        **({} if parent is None else _guard_entries(parent, settings)),
+        parent=None if job.parent is None else job.parent.name,
+        seed=job.training.seed,
+        **({} if job.parent is None else _guard_entries(job.parent, job.micro_update)),
     )
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
-def _guard_entries(parent: Path, settings: Settings) -> dict[str, object]:
+def _guard_entries(parent: Path, settings: MicroUpdateSettings) -> dict[str, object]:
     """Note what a chain of micro-updates knows of guard users: no more than its full fine-tune."""
     before = read_manifest(parent)
     return {
         "guard_trained_through": before.get("guard_trained_through", before["trained_through"]),
-        "guard_share": min(settings.micro_update.guard_share, before.get("guard_share", 1.0)),
+        "guard_share": min(settings.guard_share, before.get("guard_share", 1.0)),
     }
 
 
@@ -210,9 +208,9 @@ def _say(message: str) -> None:
         _log.info("%s", message)
 
 
-def _use_threads(settings: Settings) -> None:
-    if settings.training.threads is not None:
-        torch.set_num_threads(settings.training.threads)
-    elif settings.training.devices > 1:
+def _use_threads(settings: TrainingSettings) -> None:
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    elif settings.devices > 1:
         # torchrun's processes share this machine's cores.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.training.devices))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.devices))

@@ -1,4 +1,4 @@
-"""The loop that full fine-tunes and micro-updates share: steps, schedule, text refresh, validation."""
+"""The training loop of full fine-tunes and micro-updates: steps, schedule, text refresh, validation."""
 
 import math
 import time
@@ -14,54 +14,57 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.errors import TrainingError
+from recsys.model.device import to_device
 from recsys.model.events import EventBatch
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
-from recsys.model.transfer import to_device
+from recsys.settings import TrainingSettings
 from recsys.training.batching import Batches, ValidationCases
 from recsys.training.objective import FreshText, Objective
 from recsys.training.parallel import processes
 
 OnStep = Callable[[int, int, int], None]
-"""Called with the epoch from 0, the steps done in it and its number of steps, about."""
+"""Called with the epoch (from 0), the steps done in it, and its approximate number of steps."""
 
 SCORES_IN_MEMORY = 1 << 25
 """Scores [cases, items] that validation holds at a time."""
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """What the loop itself needs to know."""
-
-    epochs: int
-    learning_rate: float
-    text_learning_rate: float
-    text_items_per_step: int
-    text_epochs: int
-    weight_decay: float
-    warmup_share: float
-    gradient_clip: float
-    gradient_accumulation: int
-    seed: int
-    averaging: float = 0.0
-    """Decay of the moving average of weights, per step; 0: none."""
+WARMUP_SHARE = 0.05
+"""Share of all steps in which the learning rate rises, unless the caller gives another."""
+WEIGHT_DECAY = 0.01
+"""Decay of the weight matrices, the default of AdamW in PyTorch."""
+GRADIENT_CLIP = 1.0
+"""Largest norm of the gradient: one unusual batch must not undo earlier steps."""
 
 
 class Trainer:
     """Trains a recommender epoch by epoch.
 
-    Several processes (torchrun) work on parts of the same batches: each takes every n-th user of a
-    batch, losses are divided by the counts of all, and gradients are added up, so that the result is
-    that of one process up to dropout.
+    With several processes (torchrun), each process takes every n-th user of a batch. Losses are divided by
+    the counts of all processes and gradients are summed, so that the result is that of one process, except
+    for dropout.
+
+    Parameters
+    ----------
+    settings
+        Epochs, learning rates, text training, gradient accumulation, weight averaging and seed.
+    warmup_share
+        Share of all steps in which the learning rate rises.
     """
 
     def __init__(
-        self, model: Recommender, objective: Objective, batches: Batches, settings: LoopSettings
+        self,
+        model: Recommender,
+        objective: Objective,
+        batches: Batches,
+        settings: TrainingSettings,
+        *,
+        warmup_share: float = WARMUP_SHARE,
     ) -> None:
         self.model = model
         self.objective = objective
         self.batches = batches
         self.settings = settings
+        self.warmup_share = warmup_share
         self.rank, self.world = processes()
         self.steps_per_epoch = max(1, batches.steps())
         self.total_steps = self.steps_per_epoch * settings.epochs // settings.gradient_accumulation + 1
@@ -76,31 +79,21 @@ class Trainer:
         )
         text_ids = {id(p) for p in text.parameters()} if text is not None else set()
         self.own_parameters = [p for p in model.parameters() if id(p) not in text_ids and p.requires_grad]
+        matrices = [p for p in self.own_parameters if p.ndim > 1]
+        vectors = [p for p in self.own_parameters if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
-            {
-                "params": [p for p in self.own_parameters if p.ndim > 1],
-                "weight_decay": settings.weight_decay,
-                "lr": settings.learning_rate,
-            },
-            {
-                "params": [p for p in self.own_parameters if p.ndim <= 1],
-                "weight_decay": 0.0,
-                "lr": settings.learning_rate,
-            },
+            {"params": matrices, "weight_decay": WEIGHT_DECAY, "lr": settings.learning_rate},
+            {"params": vectors, "weight_decay": 0.0, "lr": settings.learning_rate},
         ]
         if self.text_parameters:
-            groups.append(
-                {
-                    "params": self.text_parameters,
-                    "weight_decay": settings.weight_decay,
-                    "lr": settings.text_learning_rate,
-                }
-            )
+            text_group = {"params": self.text_parameters, "weight_decay": WEIGHT_DECAY}
+            groups.append(text_group | {"lr": settings.text_learning_rate})
         for group in groups:
             group["peak"] = group["lr"]
         fused = model.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), foreach=not fused, fused=fused)
-        self.average = [p.detach().clone() for p in self.own_parameters] if settings.averaging else []
+        averages = settings.weight_averaging > 0
+        self.average = [p.detach().clone() for p in self.own_parameters] if averages else []
 
     def train_epoch(self, epoch: int, out_of_time: Callable[[], bool] = lambda: False) -> dict[str, float]:
         """Train one epoch and return the mean of each loss and the learning rate.
@@ -108,7 +101,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            When the loss is not a finite number.
+            The loss is not a finite number.
         """
         self.model.train()
         trains_text = bool(self.text_parameters) and epoch < self.settings.text_epochs
@@ -118,8 +111,8 @@ class Trainer:
         for number, (batch, beginnings) in enumerate(self.batches.epoch(epoch)):
             moved = batch.to(self.model.device)
             fresh = self._fresh_text(batch) if trains_text else None
-            own, own_beginnings = self._own_part(moved, to_device(beginnings, self.model.device))
-            losses = self.objective(own, own_beginnings, fresh)
+            part, part_beginnings = self._part_of_process(moved, to_device(beginnings, self.model.device))
+            losses = self.objective(part, part_beginnings, fresh)
             loss = self._total(losses, sums, counts)
             if not math.isfinite(float(loss.detach())):
                 raise TrainingError(
@@ -142,23 +135,23 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the moving average of the weights in place: less noisy than the last step's, and better."""
+        """Use the moving average of the weights, which is less noisy than the last step and ranks better."""
         if not self.average:
             yield
             return
-        own = [p.detach().clone() for p in self.own_parameters]
+        last = [p.detach().clone() for p in self.own_parameters]
         self._set_weights(self.average)
         try:
             yield
         finally:
-            self._set_weights(own)
+            self._set_weights(last)
 
     @torch.no_grad()
     def _set_weights(self, weights: list[Tensor]) -> None:
         torch._foreach_copy_([p.data for p in self.own_parameters], weights)
 
     def refresh_text(self) -> None:
-        """Encode the whole catalogue again: the text encoder moved."""
+        """Encode the whole catalogue again, because the text encoder has changed."""
         self.model.text_vectors.copy_(self.model.text_encoder().encode(self.model.catalogue.texts))
 
     def _fresh_text(self, batch: EventBatch) -> FreshText:
@@ -169,7 +162,7 @@ class Trainer:
         vectors = self.model.text_encoder().encode_with_gradient(texts)
         return FreshText(to_device(chosen, self.model.device), vectors)
 
-    def _own_part(self, batch: EventBatch, beginnings: Tensor) -> tuple[EventBatch, Tensor]:
+    def _part_of_process(self, batch: EventBatch, beginnings: Tensor) -> tuple[EventBatch, Tensor]:
         if self.world == 1:
             return batch, beginnings
         part = slice(self.rank, None, self.world)
@@ -193,22 +186,22 @@ class Trainer:
     def _update(self) -> None:
         parameters = [*self.own_parameters, *self.text_parameters]
         if self.world > 1:
-            _add_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
-        scale = schedule(self.step, self.total_steps, self.settings.warmup_share)
+            _sum_gradients(parameters)
+        nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
+        scale = schedule(self.step, self.total_steps, self.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * scale
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.average:
-            # Follows closely at first, when the weights are still near their random beginning.
-            decay = min(self.settings.averaging, (1 + self.step) / (10 + self.step))
+            # The average follows quickly at first, while the weights are still close to random.
+            decay = min(self.settings.weight_averaging, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, [p.detach() for p in self.own_parameters], 1 - decay)
 
 
 def schedule(step: int, total: int, warmup_share: float) -> float:
-    """Return the share of the peak learning rate: linear warm-up, then cosine to a tenth."""
+    """Return the share of the peak learning rate: linear warm-up, then cosine decay to a tenth."""
     warmup = max(1, round(total * warmup_share))
     if step < warmup:
         return (step + 1) / warmup
@@ -218,20 +211,29 @@ def schedule(step: int, total: int, warmup_share: float) -> float:
 
 @dataclass(frozen=True)
 class Validator:
-    """Full-ranking NDCG of the neural part on validation cases."""
+    """Full-ranking NDCG of the neural part on validation cases.
+
+    Attributes
+    ----------
+    cases
+        The validation cases.
+    allowed
+        [items] items that are ranked.
+    k
+        Cut-off of NDCG.
+    """
 
     cases: ValidationCases
     allowed: NDArray[np.bool_]
-    """[items] that are ranked."""
     k: int
 
     @classmethod
     def build(cls, cases: ValidationCases, model: Recommender, k: int) -> "Validator":
-        """Rank among the items met in training that were not consumed before."""
+        """Rank the trained items that the user has not consumed before."""
         return cls(cases, model.items.trained.cpu().numpy().copy(), k)
 
     def ndcg(self, model: Recommender) -> float:
-        """Return NDCG@k; 0 without cases."""
+        """Return NDCG@k, or 0 if there are no cases."""
         return float(ndcg_of_ranks(self.ranks(model), self.k).mean()) if len(self.cases) else 0.0
 
     def ranks(self, model: Recommender) -> NDArray[np.int64]:
@@ -247,8 +249,8 @@ class Validator:
         return np.concatenate(ranks)
 
 
-def _add_gradients(parameters: list[nn.Parameter]) -> None:
-    """Sum gradients over processes in one message; a parameter without any counts as zero."""
+def _sum_gradients(parameters: list[nn.Parameter]) -> None:
+    """Sum gradients over processes in one message; a missing gradient counts as zero."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -259,5 +261,11 @@ def _add_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 def time_limit(minutes: float | None, start: float) -> Callable[[], bool]:
-    """Return whether a budget counted from `start` (`time.monotonic()`) is spent; None: never."""
+    """Return a function that tells whether `minutes` have passed since `start`; None never passes.
+
+    Parameters
+    ----------
+    start
+        Start of the run in seconds, from `time.monotonic()`.
+    """
     return lambda: minutes is not None and time.monotonic() - start > 60 * minutes

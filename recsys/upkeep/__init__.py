@@ -1,1 +1,1 @@
-"""Erasure, key rotation, retention and housekeeping."""
+"""Erasure, key rotation, restore, retention and housekeeping."""

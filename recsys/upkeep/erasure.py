@@ -1,53 +1,46 @@
-"""Forgets users: rows, recommendations, vectors, their events in snapshots, figures of evaluations.
+"""Erase users from tables, recommendations, vectors, snapshots and the figures of evaluations.
 
-The tables come first, in one transaction a user; from then on no new snapshot can hold the user. The
-files follow. Only when no snapshot is being written that may have read the rows before is the request
-done, and its receipt then names nobody: neither the id nor its keyed hash is kept.
+Tables are erased first, in one transaction per user. After that no new snapshot can contain the user.
+Files follow. A request is done once no snapshot is being written that may have read the rows earlier. The
+receipt then contains neither the user id nor its keyed hash.
 """
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.errors import ServiceUnavailableError
-from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
+from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_moves, lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, snapshots, users
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ErasureReceipt:
-    """What an erasure removed; says nothing about whom."""
+class ErasureReceipt(BaseModel):
+    """What an erasure removed, without naming the user."""
+
+    model_config = ConfigDict(frozen=True)
 
     request_id: int
     requested_at: datetime
     done_at: datetime
-    rows_removed: dict[str, int]
-    """By table."""
+    rows_removed: dict[str, int] = Field(description="rows by table")
     snapshots_rewritten: int
     snapshot_rows_removed: int
-    evaluation_rows_removed: int
-    """Of the figures that evaluations keep by user."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the receipt as plain values."""
-        values = asdict(self)
-        return values | {
-            "requested_at": self.requested_at.isoformat(),
-            "done_at": self.done_at.isoformat(),
-        }
+    evaluation_rows_removed: int = Field(description="rows of the per-user figures of evaluations")
 
 
 def request_erasure(engine: sa.Engine, user_id: str) -> int:
-    """Record that a user is to be forgotten; return the request's id.
+    """Record an erasure request and return its id. Training excludes the user from now on.
 
-    A user who has an open request keeps it. Training leaves the user out from now on.
+    If the user already has an open request, its id is returned.
     """
     with engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE erasure_requests IN SHARE ROW EXCLUSIVE MODE"))
@@ -68,27 +61,36 @@ def request_erasure(engine: sa.Engine, user_id: str) -> int:
         return int(inserted.scalar_one())
 
 
+def erase_everywhere(engine: sa.Engine, settings: Settings) -> list[ErasureReceipt]:
+    """Carry out all open requests in the warehouse, on disk and in MLflow; see `erase_requested`."""
+    from recsys.registry.evaluation_files import erase_from_evaluations
+
+    return erase_requested(
+        engine, settings.snapshots, partial(erase_from_evaluations, settings), settings.runs
+    )
+
+
 def erase_requested(
     engine: sa.Engine,
     snapshots_root: str,
     erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None = None,
     runs: Path | None = None,
 ) -> list[ErasureReceipt]:
-    """Carry out all open requests; return the receipts of those that are done.
+    """Carry out all open requests and return the receipts of those that are done.
 
-    A request stays open while a snapshot is being written that may hold the user, a fine-tune has events on
-    disk because they do not fit into memory, or MLflow is away: call again later. Killed at any point,
-    another call completes the work.
+    A request stays open while a snapshot is being written that may contain the user, while a fine-tune
+    keeps events on disk because they do not fit into memory, or while MLflow is unavailable. Call again
+    later. If the process is killed at any point, the next call completes the work.
 
     Parameters
     ----------
     snapshots_root
         `Settings.snapshots`.
     erase_evaluations
-        Removes users, given by their keys, from the figures of evaluations and returns the rows removed
-        by key: `recsys.registry.evaluation_files.erase_from_evaluations`.
+        Takes user keys, removes their rows from the figures of evaluations and returns the number of
+        removed rows by user key. None: there are no evaluations.
     runs
-        `Settings.runs`.
+        `Settings.runs`. None: no fine-tune keeps events on disk.
     """
     open_requests = _erase_rows(engine)
     if not open_requests:
@@ -96,18 +98,18 @@ def erase_requested(
     from recsys.snapshot.erasure import erase_from_snapshots, unfinished_folders
     from recsys.snapshot.shards import shard_folders
 
-    # Looked for before the finished ones are read: what is finished in between is among those.
+    # List unfinished snapshots first: one that finishes in the meantime is then found as a finished one.
     in_progress = unfinished_folders(snapshots_root)
     keys = {request.user_key for request in open_requests if request.user_key is not None}
     rewritten = erase_from_snapshots(snapshots_root, keys) if keys else []
     evaluated: Mapping[str, int] = {}
-    waits_for = f"{len(in_progress)} snapshots that are being written" if in_progress else ""
-    # After the snapshots: a fine-tune that begins now reads them without the user.
+    waits_for = f"{len(in_progress)} unfinished snapshots" if in_progress else ""
+    # After the snapshots are rewritten: a fine-tune that starts now reads them without the user.
     if runs is not None and (training := shard_folders(runs)):
-        waits_for = f"the fine-tune that has events in {training[0]}"
+        waits_for = f"the fine-tune that keeps events in {training[0]}"
     if keys and erase_evaluations is not None:
         try:
-            # After the snapshots: an evaluation that is being written looks at its snapshot when it is done.
+            # After the snapshots are rewritten: a running evaluation checks its snapshot when it ends.
             evaluated = erase_evaluations(keys)
         except ServiceUnavailableError as error:
             waits_for = str(error)
@@ -151,7 +153,7 @@ def erase_requested(
 
 
 def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
-    """Remove the rows of all open requests, one transaction each; return the requests."""
+    """Delete the rows of all open requests, one transaction per request; return the requests."""
     columns = (erasure_requests.c.request_id, erasure_requests.c.user_id, erasure_requests.c.user_key)
     query = sa.select(*columns).where(erasure_requests.c.status == "requested")
     with engine.connect() as connection:
@@ -159,10 +161,10 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
     done = []
     for request_id in request_ids:
         with engine.begin() as connection:
-            # A row that is on its way to quarantine, or back, or to a partition would be overlooked.
-            take_turns(connection, MOVES_OF_FEEDBACK)
-            hold_partitions(connection)
-            # The hash may have been given to the user only after the request; it is needed for the files.
+            # Without these locks, rows moving to or from quarantine or to a partition would be missed.
+            lock(connection, FEEDBACK_MOVES)
+            block_partition_moves(connection)
+            # The user may have got the hash after the request was made; files are searched by hash.
             key = (
                 sa.select(users.c.user_key)
                 .where(users.c.user_id == erasure_requests.c.user_id)
@@ -174,10 +176,11 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
                 .values(user_key=sa.func.coalesce(key, erasure_requests.c.user_key))
                 .returning(*columns)
             ).one_or_none()
-            if request is None:  # another process was faster
+            if request is None:  # another process has already done it
                 continue
             removed = connection.execute(
-                sa.text(read_statement("erase_user")), {"request_id": request_id, "user_id": request.user_id}
+                sa.text(read_statement("upkeep/erase_user")),
+                {"request_id": request_id, "user_id": request.user_id},
             ).one()
             _add_to_receipt(connection, request_id, rows_removed=dict(removed._mapping))
             done.append(request)
@@ -185,7 +188,7 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
 
 
 def _add_to_receipt(connection: sa.Connection, request_id: int, **removed: int | dict[str, int]) -> None:
-    """Add counts to what earlier, interrupted calls have removed."""
+    """Add counts to those of earlier, interrupted calls."""
     this = erasure_requests.c.request_id == request_id
     receipt = connection.scalar(sa.select(erasure_requests.c.receipt).where(this)) or {}
     for name, count in removed.items():

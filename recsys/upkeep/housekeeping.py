@@ -1,12 +1,11 @@
-"""What the warehouse needs every day: partitions, erasure, retention, reconciliation."""
+"""Daily maintenance of the warehouse: partitions, erasure, retention, reconciliation."""
 
 import logging
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,14 +14,15 @@ from recsys.alerts import send_alert
 from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
-from recsys.upkeep.erasure import erase_requested
+from recsys.upkeep.erasure import erase_everywhere
 from recsys.warehouse.partitions import ensure_ahead, retire_months
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, quarantine, windows
 from recsys.warehouse.windows import reconcile_window
 
-# A writer that has not finished after this long was killed.
-_UNFINISHED_AFTER = timedelta(days=1)
+PARTITIONS_AHEAD_MONTHS = 3
+"""Housekeeping runs daily and feedback from the future is quarantined, so this is ample."""
+_UNFINISHED_AFTER = timedelta(days=1)  # a snapshot or run without writes for this long was killed
 _RECONCILED_DAYS = 2
 
 logger = logging.getLogger(__name__)
@@ -35,15 +35,15 @@ class HousekeepingReport:
     Attributes
     ----------
     erasures_waiting
-        Requests to be forgotten that stay open while a snapshot is being written or MLflow is away.
+        Erasure requests that are still open, see `erase_requested`.
     snapshots_removed, runs_removed, data_docs_removed
-        Folders past their retention.
+        Number of folders past their retention period.
     windows_unbalanced
-        Windows in which rows are missing: a person should look.
+        Ids of windows whose row counts do not match; each was alerted.
     rows_held
-        Rows in quarantine that nobody has settled.
+        Rows in quarantine that are neither released nor discarded.
     open_transaction_minutes
-        Age of the oldest transaction that has written and is open still: no window goes past it.
+        Age of the oldest open writing transaction; no window goes past it.
     """
 
     partitions_made: int
@@ -58,30 +58,22 @@ class HousekeepingReport:
     rows_held: int
     open_transaction_minutes: int
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as plain values."""
-        return asdict(self)
-
 
 def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
-    """Do all daily chores; safe to run at any time and as often as wanted."""
-    from recsys.registry.evaluation_files import erase_from_evaluations
-
+    """Run all daily maintenance. It is safe to run at any time and any number of times."""
     partitions_made = _make_partitions(engine, settings)
     partitions_retired = _retire_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings)
-    _remove_left_over_shards(settings)
-    erased = erase_requested(
-        engine, settings.snapshots, partial(erase_from_evaluations, settings), settings.runs
-    )
+    _remove_abandoned_shards(settings)
+    erased = erase_everywhere(engine, settings)
     reconciled, unbalanced = _reconcile(engine, settings)
     report = HousekeepingReport(
         partitions_made=partitions_made,
         partitions_retired=partitions_retired,
         erasures_done=len(erased),
-        erasures_waiting=_waiting(engine),
+        erasures_waiting=_open_erasure_requests(engine),
         snapshots_removed=snapshots_removed,
-        # MLflow has what the runs made.
+        # MLflow keeps the results of the runs.
         runs_removed=_remove_old_folders(settings.runs.glob("*/*"), settings.retention.training_runs_days),
         data_docs_removed=_remove_old_folders(
             settings.data_docs.glob("*"), settings.retention.snapshots_days
@@ -89,7 +81,7 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
         windows_reconciled=reconciled,
         windows_unbalanced=unbalanced,
         rows_held=_rows_held(engine),
-        open_transaction_minutes=_look_at_oldest_transaction(engine, settings),
+        open_transaction_minutes=_check_oldest_transaction(engine, settings),
     )
     _vacuum(engine)
     logger.info("housekeeping: %s", report)
@@ -97,9 +89,9 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
 
 
 def _make_partitions(engine: sa.Engine, settings: Settings) -> int:
-    """Make partitions ahead; the other chores do not wait for whoever stands in the way."""
+    """Create future partitions. If a lock is not available, alert and go on with the other tasks."""
     try:
-        return ensure_ahead(engine, settings.retention.partitions_ahead_months)
+        return ensure_ahead(engine, PARTITIONS_AHEAD_MONTHS)
     except ServiceUnavailableError as error:
         send_alert(settings, str(error))
         return 0
@@ -116,10 +108,10 @@ def _retire_partitions(engine: sa.Engine, settings: Settings) -> int:
         return 0
 
 
-def _look_at_oldest_transaction(engine: sa.Engine, settings: Settings) -> int:
-    """Alert when a transaction that was left open keeps windows from going on; return its age in minutes."""
+def _check_oldest_transaction(engine: sa.Engine, settings: Settings) -> int:
+    """Alert if a transaction left open holds back windows; return its age in minutes."""
     with engine.connect() as connection:
-        holder = connection.execute(sa.text(read_statement("select_horizon_holder"))).first()
+        holder = connection.execute(sa.text(read_statement("upkeep/select_horizon_holder"))).first()
     if holder is None or holder.minutes is None:
         return 0
     if holder.minutes > settings.alerts.max_open_transaction_minutes:
@@ -130,7 +122,7 @@ def _look_at_oldest_transaction(engine: sa.Engine, settings: Settings) -> int:
         )
         send_alert(
             settings,
-            f"a transaction that has written is open for {holder.minutes:.0f} minutes and holds back windows "
+            f"a writing transaction has been open for {holder.minutes:.0f} minutes and holds back windows "
             f"({end}; the limit is RECSYS_ALERTS__MAX_OPEN_TRANSACTION_MINUTES)",
         )
     return int(holder.minutes)
@@ -147,11 +139,11 @@ def _reconcile(engine: sa.Engine, settings: Settings) -> tuple[int, list[int]]:
         result = reconcile_window(engine, window_id)
         if not result.balanced:
             unbalanced.append(window_id)
-            send_alert(settings, f"feedback of window {window_id} does not add up: {result}")
+            send_alert(settings, f"row counts of window {window_id} do not match: {result}")
     return len(window_ids), unbalanced
 
 
-def _waiting(engine: sa.Engine) -> int:
+def _open_erasure_requests(engine: sa.Engine) -> int:
     with engine.connect() as connection:
         waiting = connection.scalar(
             sa.select(sa.func.count()).where(erasure_requests.c.status == "requested")
@@ -166,28 +158,28 @@ def _rows_held(engine: sa.Engine) -> int:
 
 
 def _remove_old_snapshots(engine: sa.Engine, settings: Settings) -> int:
-    """Remove the files of old snapshots; their rows stay, as evidence of what models were trained on.
+    """Remove the files of old snapshots. Their rows in the table stay: they document what models learned.
 
-    The latest of each kind and the one that the champion was trained on are kept.
+    The latest snapshot of each kind and the one the champion was trained on are kept.
     """
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
     with engine.connect() as connection:
-        statement = sa.text(read_statement("select_expired_snapshots"))
+        statement = sa.text(read_statement("upkeep/select_expired_snapshots"))
         expired = set(connection.scalars(statement, {"days": settings.retention.snapshots_days}))
     old = [folder for folder in snapshot_folders(settings.snapshots) if folder.uri in expired]
-    left_over = [
+    abandoned = [
         folder
         for folder in unfinished_folders(settings.snapshots)
         if _last_written(folder) < datetime.now(UTC) - _UNFINISHED_AFTER
     ]
-    for folder in (*old, *left_over):
+    for folder in (*old, *abandoned):
         folder.remove()
-    return len(old) + len(left_over)
+    return len(old) + len(abandoned)
 
 
 def _last_written(folder: Folder) -> datetime:
-    """Return when a file of a snapshot's folder, or a local folder without files, was written last."""
+    """Return when a snapshot's files, or its folder if it is local and has no files, were last written."""
     written = [folder.fs.modified(path) for path in folder.fs.find(folder.path)]
     if not written and folder.is_local:
         written.append(folder.fs.modified(folder.path))
@@ -195,7 +187,7 @@ def _last_written(folder: Folder) -> datetime:
 
 
 def _remove_old_folders(folders: Iterable[Path], days: int) -> int:
-    """Remove folders in which nothing was written for some days."""
+    """Remove folders without writes for this many days; return how many."""
     oldest = time.time() - timedelta(days=days).total_seconds()
     removed = 0
     for folder in folders:
@@ -205,8 +197,8 @@ def _remove_old_folders(folders: Iterable[Path], days: int) -> int:
     return removed
 
 
-def _remove_left_over_shards(settings: Settings) -> None:
-    """Remove events that a killed fine-tune left on disk, for which erasure would wait."""
+def _remove_abandoned_shards(settings: Settings) -> None:
+    """Remove events that a killed fine-tune left on disk, because erasure waits until they are gone."""
     from recsys.snapshot.shards import shard_folders
 
     oldest = time.time() - _UNFINISHED_AFTER.total_seconds()
@@ -219,15 +211,15 @@ def _remove_left_over_shards(settings: Settings) -> None:
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:  # written and removed while we look
+    except FileNotFoundError:  # removed in the meantime
         return time.time()
 
 
 def _vacuum(engine: sa.Engine) -> None:
-    """Renew the statistics of the partitioned table, which autovacuum leaves to us, and of its kin.
+    """Vacuum the busiest tables and update their statistics.
 
-    Histories are read from an index alone where a vacuum has found the rows visible to all. Pages that it has
-    found so before cost it nothing.
+    Autovacuum does not analyze partitioned tables. Histories are read by index-only scans where a vacuum
+    has marked pages as all-visible; it skips pages that are already marked.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("VACUUM (ANALYZE, SKIP_LOCKED) feedback, users, items, quarantine"))

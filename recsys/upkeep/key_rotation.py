@@ -1,14 +1,13 @@
-"""Replaces the key that turns user ids into the names that leave the warehouse."""
+"""Replace the keyed hashes of user ids after the pseudonym key has changed."""
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 
 import sqlalchemy as sa
 
 from recsys.errors import WarehouseError
 from recsys.settings import Settings
-from recsys.upkeep.erasure import erase_requested
+from recsys.upkeep.erasure import erase_everywhere
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.tables import erasure_requests, users
 
@@ -24,26 +23,25 @@ class RotationReport:
 
 
 def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
-    """Give every user a new name, made with the key that is configured now.
+    """Give every user a new hash, made with the configured key.
 
-    Snapshots name users by the old key, and nobody could find a user in them any more to forget them:
-    their files are removed, their rows in the table `snapshots` stay as evidence. The same holds for the
-    figures that evaluations keep by user. No DAG may run
-    meanwhile. Killed at any point, another call completes the work.
+    Snapshots contain the old hashes, so an erasure could no longer find a user in them. Their files are
+    removed; their rows in the table `snapshots` stay. The per-user figures of evaluations are removed for
+    the same reason. No DAG may run at the same time. If the process is killed at any point, the next call
+    completes the work.
 
     Raises
     ------
     ConfigurationError
         No key is configured.
     WarehouseError
-        Requests to be forgotten are open that need the old names.
+        Erasure requests are still open; they need the old hashes.
     """
     from recsys.registry.evaluation_files import erase_from_evaluations
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
     key = settings.require_pseudonym_key()
-    erase_requested(engine, settings.snapshots, partial(erase_from_evaluations, settings), settings.runs)
-    # Figures by user of past evaluations name users by the old key as well.
+    erase_everywhere(engine, settings)
     erase_from_evaluations(settings, None)
     with engine.begin() as connection:
         waiting = connection.scalar(
@@ -51,9 +49,8 @@ def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
         )
         if waiting:
             raise WarehouseError(
-                f"{waiting} erasure requests wait for a snapshot that is being written and need the old "
-                "names of their users: pause the DAGs, let their runs end or remove unfinished snapshots, "
-                "and rotate again"
+                f"{waiting} erasure requests are still open and need the old hashes. Pause the DAGs, wait "
+                "until their runs have ended or remove unfinished snapshots, and run this again"
             )
         connection.execute(users.update().where(users.c.user_key.is_not(None)).values(user_key=None))
     folders = [*snapshot_folders(settings.snapshots), *unfinished_folders(settings.snapshots)]

@@ -1,7 +1,7 @@
-"""Retention of model versions: what nobody can need any more leaves MLflow, evidence stays in SQL."""
+"""Retention of model versions: remove old ones from MLflow, keep the record of decisions in SQL."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -12,55 +12,54 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from recsys.promotion import ledger
-from recsys.promotion.lock import registry_turn
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors, quoted
 from recsys.registry.evaluation_files import remove_figures_by_user
 from recsys.registry.versions import PARENT
 from recsys.settings import Settings
+from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
 
 logger = logging.getLogger(__name__)
 
+ANCESTORS = 50
+"""How many models in the champion's line of descent are kept: two days of hourly micro-updates."""
 _PER_PAGE = 200
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What was removed.
+    """What `prune_versions` removed.
 
     Attributes
     ----------
     versions
-        Numbers of the versions that left the registry.
+        Numbers of the removed versions.
     models
-        How many models lost their files; more than versions when an earlier call was killed.
+        Number of models whose files were removed; more than versions if an earlier call was killed.
     """
 
     versions: list[str]
     models: int
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as plain values."""
-        return asdict(self)
-
 
 def prune_versions(engine: sa.Engine, settings: Settings) -> PruneReport:
-    """Remove old model versions with their files and their figures by user.
+    """Remove old model versions with their files and their per-user figures.
 
-    Kept are: versions younger than `retention.model_versions_days`; the champion, the
-    `retention.champions` champions before it, to which one can roll back; up to `retention.ancestors`
-    models that the champion descends from; and whatever has an alias. Decisions, checks and metrics of all
-    versions stay in the ledger and in `model_evaluations`, parameters and reports in the MLflow run.
+    These versions are kept: those younger than `retention.model_versions_days`; the champion and the
+    `retention.champions` champions before it, for rollbacks; up to `ANCESTORS` models that the champion
+    descends from; and any version with an alias. The ledger and `model_evaluations` keep decisions, checks
+    and metrics of all versions, and MLflow runs keep parameters and reports.
 
-    Killed at any point, another call completes the work: a version leaves the registry before its files do.
+    If the process is killed at any point, the next call completes the work: a version leaves the registry
+    before its files are removed.
     """
     client = mlflow_client(settings)
     before = datetime.now(UTC) - timedelta(days=settings.retention.model_versions_days)
     removed = []
-    with registry_turn(engine), mlflow_errors(settings, "remove old model versions"):
+    with hold_lock(engine, MODEL_REGISTRY), mlflow_errors(settings, "remove old model versions"):
         versions = _versions(client, settings)
         kept = _kept(engine, settings, client, versions)
         for number in [number for number in versions if number not in kept]:
-            if _moment(versions[number].creation_timestamp) < before:
+            if _to_datetime(versions[number].creation_timestamp) < before:
                 client.delete_model_version(settings.registered_model, number)
                 removed.append(number)
                 del versions[number]
@@ -86,11 +85,11 @@ def _versions(client: MlflowClient, settings: Settings) -> dict[str, ModelVersio
 def _kept(
     engine: sa.Engine, settings: Settings, client: MlflowClient, versions: dict[str, ModelVersion]
 ) -> set[str]:
-    """Return the numbers of versions that stay however old they are."""
+    """Return the numbers of versions that are kept at any age."""
     kept = set(ledger.latest_champions(engine, settings.retention.champions + 1))
     current = ledger.champion(engine)
     descendant = versions.get(current.model_version) if current else None
-    for _ in range(settings.retention.ancestors):
+    for _ in range(ANCESTORS):
         parent = descendant.tags.get(PARENT) if descendant else None
         if parent is None:
             break
@@ -106,7 +105,7 @@ def _kept(
 
 
 def _remove_files(client: MlflowClient, settings: Settings, sources: set[str], before: datetime) -> int:
-    """Remove the files of old models that no version refers to; the record of a model goes last."""
+    """Remove the files of old models without a version; delete each model's record last."""
     experiment = client.get_experiment_by_name(settings.registered_model)
     if experiment is None:
         return 0
@@ -119,7 +118,7 @@ def _remove_files(client: MlflowClient, settings: Settings, sources: set[str], b
         orphans += [
             model
             for model in page
-            if f"models:/{model.model_id}" not in sources and _moment(model.creation_timestamp) < before
+            if f"models:/{model.model_id}" not in sources and _to_datetime(model.creation_timestamp) < before
         ]
         token = page.token
         if not token:
@@ -131,5 +130,5 @@ def _remove_files(client: MlflowClient, settings: Settings, sources: set[str], b
     return len(orphans)
 
 
-def _moment(milliseconds: int) -> datetime:
+def _to_datetime(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,8 +1,8 @@
-"""Lets the loop go on after a dump was restored into another cluster.
+"""Continue the loop after a dump was restored into another Postgres cluster.
 
-Windows go by transaction ids, and those belong to a cluster: a new one counts from the start. Rows
-written there would lie below the bound up to which every consumer has read, and nobody would ever train
-on them. So the counting is raised above everything that the dump recorded.
+Windows are ranges of transaction ids, and each cluster counts its own from the start. Without correction,
+new rows would get ids below the bound up to which every consumer has read, and no model would ever train
+on them. So an offset raises new ids above all ids recorded in the dump.
 """
 
 import logging
@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """How the loop goes on.
+    """The result of `continue_after_restore`.
 
     Attributes
     ----------
     offset
-        What is added to the cluster's transaction ids from now on.
+        Added to the cluster's transaction ids from now on.
     first_new_id
-        Ids of new rows are this or higher; every recorded window ends at or below it.
+        Lowest transaction id of new rows; every recorded window ends at or below it.
     rows_moved
-        Rows that applications wrote after the restore and before this call, now in the next window.
+        Rows written after the restore and before this call; they are now in the next window.
     roles_missing
-        Roles that an administrator must make.
+        Roles that an administrator must create.
     """
 
     offset: int
@@ -39,20 +39,20 @@ class RestoreReport:
 
 
 def continue_after_restore(engine: sa.Engine) -> RestoreReport:
-    """Raise the counting of transactions above what the dump recorded, and grant the roles their rights.
+    """Raise transaction ids above those in the dump, and grant the roles their privileges.
 
-    Call it once after a restore, before the DAGs run; calling it again changes nothing. Writers may be at
-    work already: they wait for a moment, and what they have written is moved to the next window.
+    Call it once after a restore, before the DAGs run. Calling it again changes nothing. Applications may
+    already be writing: they wait for a moment, and rows they have written move to the next window.
     """
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-        # Waits for open writers and openers of windows, and holds back new ones until the commit.
+        # Waits for open transactions that write feedback or open windows; blocks new ones until commit.
         connection.execute(sa.text("LOCK TABLE feedback, windows IN SHARE ROW EXCLUSIVE MODE"))
         offset = connection.scalar(sa.text("SELECT warehouse_rebase_transaction_ids()"))
-        moved = connection.execute(sa.text(read_statement("move_unread_feedback"))).rowcount
+        moved = connection.execute(sa.text(read_statement("upkeep/move_unread_feedback"))).rowcount
         missing = grant_roles(connection)
         first = connection.scalar(sa.text("SELECT warehouse_transaction_id()"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("ANALYZE"))  # a dump brings no statistics
+        connection.execute(sa.text("ANALYZE"))  # a dump contains no statistics
     report = RestoreReport(int(offset or 0), int(first or 0), moved, missing)
-    logger.info("the loop goes on after a restore: %s", report)
+    logger.info("continued after a restore: %s", report)
     return report

@@ -1,1 +1,1 @@
-"""Expectations on a window of feedback, and the quarantine for rows that break a rule."""
+"""Validation of a window of feedback: row rules, table expectations and quarantine."""

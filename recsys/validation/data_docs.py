@@ -1,7 +1,7 @@
-"""Finds the pages of a window's Data Docs for those who serve them, and nothing beside them.
+"""Find and read the pages of a window's Data Docs, for the Airflow plugin that serves them.
 
-The pages come from Great Expectations, which lets them load scripts and styles from public servers. Served
-beside Airflow they get neither: no foreign code in a signed-in session, and the same look without a network.
+Great Expectations writes pages that load scripts and styles from public servers. The plugin blocks both: no
+foreign code runs in a signed-in Airflow session, and the pages look the same without a network.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 PATH = "recommender/data-docs"
-"""Where the Airflow plugin serves them, below Airflow's own address."""
+"""Path of the Data Docs below Airflow's own address."""
 
 CONTENT_SECURITY_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; form-action 'none'"
 _STYLE = """
@@ -41,12 +41,12 @@ class Page:
 
 
 def link_to_run(base_url: str, run_key: str) -> str:
-    """Return the address of the Data Docs of a DAG run; without a base URL it is relative to the host."""
+    """Return the URL of the Data Docs of a DAG run, relative to the host if the base URL is empty."""
     return f"{base_url.rstrip('/')}/{PATH}?{urlencode({'run': run_key})}"
 
 
 def list_pages(root: Path, window_id: int) -> list[Page]:
-    """Return the pages of a window's site except its index: results before suites, newest first.
+    """Return the pages of a window's site without its index: results before suites, newest first.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def list_pages(root: Path, window_id: int) -> list[Page]:
 
 
 def read_page(root: Path, window_id: int, path: str) -> str | None:
-    """Return the HTML of a page with our style, or None when the window's site has no such page.
+    """Return the HTML of a page with our style, or None if the window's site has no such page.
 
-    Links and `..` never lead out of the site.
+    Links and `..` cannot lead out of the site.
     """
     site = _site(root, window_id)
     try:
@@ -78,7 +78,7 @@ def read_page(root: Path, window_id: int, path: str) -> str | None:
         if page.suffix != ".html" or not page.is_relative_to(site) or not page.is_file():
             return None
         text = page.read_text(encoding="utf-8")
-    except (OSError, ValueError):  # a path with a null byte, or removed by retention meanwhile
+    except (OSError, ValueError):  # a null byte in the path, or retention has just removed the page
         return None
     return text.replace("</head>", f"{_STYLE}</head>", 1)
 
@@ -89,4 +89,4 @@ def _site(root: Path, window_id: int) -> Path:
 
 def _title(path: Path) -> str:
     name = path.parts[1].removesuffix(".html").replace("-", " ")
-    return f"what is expected: {name}" if path.parts[0] == "expectations" else f"results: {name}"
+    return f"expectations: {name}" if path.parts[0] == "expectations" else f"results: {name}"

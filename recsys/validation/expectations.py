@@ -1,8 +1,8 @@
-"""Great Expectations over a window: row rules as warnings, table expectations that can stop a run.
+"""Run Great Expectations on a window: row rules give warnings, table expectations can stop a run.
 
-Two batches are validated. The violations of the row rules, inside Postgres, where each rule may have none;
-and the one row of figures that were measured of the window, against their limits. Both appear in the Data
-Docs.
+Great Expectations validates two batches. The first, in Postgres, is the violations of the row rules: it
+expects none of any rule. The second is one row with the figures of the window: it expects each to be within
+its limits. The Data Docs show both.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Read when Great Expectations is imported: it would send usage statistics to its makers.
+# Must be set before the import: Great Expectations would send usage statistics to its vendor.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
-# It reports every function that it registers.
+# It logs a line for every function that it registers.
 logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 import great_expectations as gx  # noqa: E402
@@ -35,13 +35,12 @@ from recsys.settings import ValidationSettings  # noqa: E402
 from recsys.validation.measures import Measure  # noqa: E402
 from recsys.validation.rules import Rule  # noqa: E402
 from recsys.validation.violations import bounds  # noqa: E402
-from recsys.warehouse.literals import render_literals  # noqa: E402
-from recsys.warehouse.statements import read_statement  # noqa: E402
+from recsys.warehouse.statements import read_statement, render_literals  # noqa: E402
 from recsys.warehouse.windows import Window  # noqa: E402
 
 WARNING = "warning"
 CRITICAL = "critical"
-_BREAKING = "SELECT feedback_id FROM {batch} WHERE :rule = ANY (reasons)"
+_ROWS_THAT_BREAK = "SELECT feedback_id FROM {batch} WHERE :rule = ANY (reasons)"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Result:
     name
         Name of the row rule or of the table expectation.
     observed, expected
-        Small JSON-ready dicts without anything personal.
+        Small JSON-ready dicts without personal data.
     """
 
     name: str
@@ -64,9 +63,9 @@ class Result:
 
 
 class WindowExpectations:
-    """A Great Expectations context for one window; its Data Docs are written to `data_docs_dir`.
+    """Great Expectations context of one window, which writes its Data Docs to `data_docs_dir`.
 
-    Use as a context manager: it closes its connections to the warehouse.
+    As a context manager it closes its connections to the warehouse.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class WindowExpectations:
         self._settings = settings
         self._data_docs_dir = data_docs_dir.resolve()
         self._context = gx.get_context(mode="ephemeral", project_config=_configuration(self._data_docs_dir))
-        # Percent-encoded, so that no character of a password looks like a substitution to the library.
+        # Percent-encoded: the library would take some characters of a password for a substitution.
         url = engine.url.render_as_string(hide_password=False)
         self._warehouse = self._context.data_sources.add_postgres("warehouse", connection_string=url)
 
@@ -88,14 +87,14 @@ class WindowExpectations:
             self._warehouse.get_execution_engine().engine.dispose()
 
     def validate_rows(self, rules: Sequence[Rule]) -> list[Result]:
-        """Count the rows that break each rule, inside Postgres, once they are noted."""
-        query = render_literals(read_statement("select_violations"), bounds(self._window))
-        # The library wants a query to begin with SELECT, and ours begin with a comment.
+        """Count in Postgres the recorded violations of each rule."""
+        query = render_literals(read_statement("validation/select_violations"), bounds(self._window))
+        # The library requires a query to begin with SELECT; ours begin with a comment.
         asset = self._warehouse.add_query_asset("violations", query=query[query.index("SELECT") :])
         batch = asset.add_batch_definition_whole_table("window")
         expectations = [
             gxe.UnexpectedRowsExpectation(
-                unexpected_rows_query=render_literals(_BREAKING, {"rule": rule.name}),
+                unexpected_rows_query=render_literals(_ROWS_THAT_BREAK, {"rule": rule.name}),
                 description=rule.description(self._settings),
                 severity=WARNING,
             )
@@ -118,7 +117,7 @@ class WindowExpectations:
         ]
 
     def validate_measures(self, measures: Sequence[Measure]) -> list[Result]:
-        """Hold the figures of the window against their limits."""
+        """Compare the figures of the window with their limits."""
         asset = self._context.data_sources.add_pandas("measures").add_dataframe_asset("figures")
         batch = asset.add_batch_definition_whole_dataframe("window")
         frame = pd.DataFrame([{measure.name: measure.value for measure in measures}], dtype=float)
@@ -132,13 +131,13 @@ class WindowExpectations:
             for result in outcome.results
             if not result.success
         }
-        return [_judged(measure, broken) for measure in measures]
+        return [_combined(measure, broken) for measure in measures]
 
     def write_data_docs(self) -> None:
-        """Write the site; its first page is `index.html`."""
+        """Write the static site; its first page is `index.html`."""
         with _quiet():
             self._context.build_data_docs()
-        # Four megabytes of fonts and films that no page shows, for every window.
+        # Every site would carry 4 MB of fonts and videos that no page shows.
         for file in (self._data_docs_dir / "static").rglob("*"):
             if file.is_file() and file.name != "favicon.ico":
                 file.unlink()
@@ -154,7 +153,7 @@ class WindowExpectations:
         definition = self._context.validation_definitions.add(
             gx.ValidationDefinition(name=name, data=batch, suite=suite)
         )
-        # SUMMARY keeps offending rows out of the results and so out of the Data Docs.
+        # SUMMARY keeps the rows themselves out of the results and so out of the Data Docs.
         with _quiet():
             outcome = definition.run(
                 result_format="SUMMARY",
@@ -164,18 +163,17 @@ class WindowExpectations:
         for result in outcome.results:
             if result.exception_info and result.exception_info.get("raised_exception"):
                 raise ServiceUnavailableError(
-                    f"expectation {result.expectation_config.description!r} could not be evaluated: "
-                    f"{result.exception_info.get('exception_message')}"
+                    f"Great Expectations could not evaluate {result.expectation_config.description!r}: "
+                    f"{result.exception_info.get('exception_message')}; run the task again"
                 )
         return outcome
 
 
 def _limits(measure: Measure) -> list[Any]:
-    """Return the expectations on a measure; for one that does not apply, the one that says so."""
+    """Return the expectations on a measure; if it does not apply, one that records the reason."""
     if measure.value is None:
         reason = f"{measure.name}: does not apply: {measure.not_applicable}."
         return [gxe.ExpectColumnValuesToBeNull(column=measure.name, severity=WARNING, description=reason)]
-    limits = measure.bounds
     return [
         gxe.ExpectColumnValuesToBeBetween(
             column=measure.name,
@@ -184,16 +182,16 @@ def _limits(measure: Measure) -> list[Any]:
             severity=severity,
             description=f"{measure.name}: {measure.what} ({severity}).",
         )
-        for severity, lowest, highest in (
-            (WARNING, limits.warn_min, limits.warn_max),
-            (CRITICAL, limits.fail_min, limits.fail_max),
+        for severity, (lowest, highest) in (
+            (WARNING, measure.bounds.limits("warn")),
+            (CRITICAL, measure.bounds.limits("fail")),
         )
         if lowest is not None or highest is not None
     ]
 
 
-def _judged(measure: Measure, broken: Collection[tuple[str, str]]) -> Result:
-    """Return the outcome of both expectations on a measure as one."""
+def _combined(measure: Measure, broken: Collection[tuple[str, str]]) -> Result:
+    """Combine the outcomes of the two expectations on a measure, warning and critical."""
     limits = measure.bounds.model_dump(exclude_none=True)
     fails = (measure.name, CRITICAL) in broken
     warns = (measure.name, WARNING) in broken
@@ -228,6 +226,6 @@ def _configuration(data_docs_dir: Path) -> DataContextConfig:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the library prints out of task logs."""
+    """Discard what the library prints, which would fill task logs."""
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield

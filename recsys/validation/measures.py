@@ -1,7 +1,7 @@
-"""What the table expectations look at: figures of a window beside those of earlier windows.
+"""Measure a window of feedback and compare the figures with those of earlier windows.
 
-The reference is what validation counted and stored (`validation_results.observed`) of earlier windows
-that passed, so that a comparison costs nothing however much feedback there is.
+The reference is the counts that validation stored for earlier windows that passed
+(`validation_results.observed`). So the cost of a comparison does not grow with the amount of feedback.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from recsys.settings import Bounds, ValidationSettings
+from recsys.settings import Bounds, LowerBounds, ValidationSettings
 from recsys.validation.violations import bounds, planned_for
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import row_violations, windows
@@ -21,22 +21,28 @@ from recsys.warehouse.windows import Window
 
 _HOUR = timedelta(hours=1)
 _WEEK = timedelta(days=7)
-# Between an event type or rating and the column or tenth of its range.
+# Age of the earlier windows that are compared with: four whole weeks, so that every weekday counts alike and
+# the volume at one hour has four windows.
+_REFERENCE_AGE = timedelta(days=28)
+# With fewer windows, one unusual window would decide the median.
+_MIN_REFERENCE_WINDOWS = 3
+# Separates an event type from the column or the tenth of its range in the name of a bin.
 _SEPARATOR = ": "
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of a window, and where it warns and fails.
+    """A figure of a window with its limits.
 
     Attributes
     ----------
     what
-        What is measured, for people.
+        What is measured, in words.
     value
-        None: the expectation does not apply, for the reason `not_applicable`.
+        The figure. None: the expectation does not apply, and `not_applicable` gives the reason.
     observed
-        The figure with what it was computed from, JSON-ready; later windows are compared with its `counts`.
+        The figure and the numbers it was computed from, JSON-ready. Later windows use its `counts` as
+        reference.
     """
 
     name: str
@@ -55,7 +61,7 @@ class _Profile:
     event_mix: Counter[str] = field(default_factory=Counter)
     rating_distribution: Counter[str] = field(default_factory=Counter)
     null_rate: Counter[str] = field(default_factory=Counter)
-    """By event type and column."""
+    """Nulls by event type and column."""
 
     @property
     def rows(self) -> int:
@@ -63,16 +69,18 @@ class _Profile:
 
 
 def measure_window(connection: sa.Connection, window: Window, settings: ValidationSettings) -> list[Measure]:
-    """Measure a window whose violations are noted, against earlier windows.
+    """Return the figures of a window whose violations are already recorded, compared with earlier windows.
 
-    Figures that cannot be compared, because the window or the reference is too small, do not apply.
+    A figure does not apply when the window or the reference is too small to compare.
     """
-    since = _as_of(window) - timedelta(days=settings.reference_days)
+    since = _as_of(window) - _REFERENCE_AGE
     with planned_for(connection, window):
         profile = _profile(connection, window)
-        covered = connection.execute(sa.text(read_statement("count_window_coverage")), bounds(window)).one()
+        covered = connection.execute(
+            sa.text(read_statement("validation/count_window_coverage")), bounds(window)
+        ).one()
     rows = connection.execute(
-        sa.text(read_statement("select_reference_counts")),
+        sa.text(read_statement("validation/select_reference_counts")),
         {"lower_transaction_id": window.lower_transaction_id, "since": since},
     )
     reference: dict[str, Counter[str]] = {
@@ -100,21 +108,22 @@ def measure_window(connection: sa.Connection, window: Window, settings: Validati
 
 
 def measure_volume(connection: sa.Connection, window: Window, settings: ValidationSettings) -> Measure:
-    """Compare how much arrived with the same hour of earlier weeks."""
+    """Compare the number of rows that arrived with the same hour of earlier weeks."""
     earlier = connection.execute(
-        sa.text(read_statement("select_reference_volume")),
+        sa.text(read_statement("validation/select_reference_volume")),
         {
             "consumer": window.consumer,
             "window_id": window.window_id,
             "as_of": _as_of(window),
-            "weeks": timedelta(days=settings.reference_days) // _WEEK,
+            "weeks": _REFERENCE_AGE // _WEEK,
         },
     ).one()
-    measure = _maker("volume", "rows that arrived, over the median at this hour of earlier weeks", settings)
-    if earlier.weeks < settings.min_reference_windows:
+    measure = _maker(
+        "volume", "rows that arrived, divided by the median at this hour of earlier weeks", settings
+    )
+    if earlier.weeks < _MIN_REFERENCE_WINDOWS:
         return measure(
-            f"{earlier.weeks} earlier weeks have a window at this hour, "
-            f"{settings.min_reference_windows} needed"
+            f"{earlier.weeks} earlier weeks with a window at this hour, {_MIN_REFERENCE_WINDOWS} needed"
         )
     if not earlier.median:
         return measure("no feedback arrived at this hour of earlier weeks")
@@ -126,15 +135,15 @@ def measure_volume(connection: sa.Connection, window: Window, settings: Validati
 def compare_distributions(
     connection: sa.Connection, observed: Mapping[str, int], reference: Mapping[str, int]
 ) -> tuple[float, float]:
-    """Return population stability index and Kullback-Leibler divergence, computed in Postgres.
+    """Compute the population stability index and the Kullback-Leibler divergence in Postgres.
 
     Parameters
     ----------
     observed, reference
-        Rows by bin.
+        Number of rows by bin.
     """
     psi, kl = connection.execute(
-        sa.text(read_statement("compare_distributions")),
+        sa.text(read_statement("validation/compare_distributions")),
         {"observed": json.dumps(observed), "reference": json.dumps(reference)},
     ).one()
     return psi, kl
@@ -142,7 +151,7 @@ def compare_distributions(
 
 def _profile(connection: sa.Connection, window: Window) -> _Profile:
     profile = _Profile()
-    for row in connection.execute(sa.text(read_statement("measure_window")), bounds(window)):
+    for row in connection.execute(sa.text(read_statement("validation/measure_window")), bounds(window)):
         profile.event_mix[row.event_type] += row.rows
         if row.tenth is not None:
             profile.rating_distribution[f"{row.event_type}{_SEPARATOR}{row.tenth}"] += row.rows
@@ -164,24 +173,24 @@ def _completeness(
         .select_from(row_violations)
         .where(row_violations.c.window_id == window.window_id, row_violations.c.quarantined)
     )
-    held = connection.scalar(sa.text(read_statement("count_quarantined_feedback")), bounds(window))
+    held = connection.scalar(sa.text(read_statement("validation/count_quarantined_feedback")), bounds(window))
     present = profile.rows + int(broken or 0) + int(held or 0)
     share = profile.rows / present if present else None
     return [
         Measure(
             "arrived",
-            "there is feedback in the window",
+            "feedback rows in the window",
             window.arrived,
-            Bounds(fail_min=1),
+            LowerBounds(warn_min=None, fail_min=1),
             {"arrived": window.arrived},
         ),
         Measure(
             "valid_share",
-            "share of the window's feedback that breaks no rule",
+            "share of the window's rows that break no rule",
             share,
             settings.valid_share,
             {} if share is None else {"valid_share": share},
-            "all of the window's feedback was erased" if share is None else None,
+            "all rows of the window were erased" if share is None else None,
         ),
     ]
 
@@ -189,7 +198,9 @@ def _completeness(
 def _freshness(
     connection: sa.Connection, window: Window, profile: _Profile, settings: ValidationSettings
 ) -> Measure:
-    measure = _maker("freshness_hours", "age of the newest event when the window was opened", settings)
+    measure = _maker(
+        "freshness_hours", "age of the newest event when the window was opened, in hours", settings
+    )
     has_earlier = connection.scalar(
         sa.select(
             sa.exists().where(
@@ -200,7 +211,7 @@ def _freshness(
         )
     )
     if not has_earlier:
-        return measure("the consumer's first window may hold history of any age")
+        return measure("this is the consumer's first window, which may hold old history")
     if profile.newest is None:
         return measure("the window has no valid feedback")
     return measure(None, (_as_of(window) - profile.newest) / _HOUR, newest=profile.newest.isoformat())
@@ -210,7 +221,9 @@ def _null_rate(
     profile: _Profile, reference: Mapping[str, Counter[str]], settings: ValidationSettings
 ) -> Measure:
     measure = _maker(
-        "null_rate", "share of nulls in the worst column, over what the same event types had before", settings
+        "null_rate",
+        "rise of the share of nulls in the worst column over earlier windows with the same event types",
+        settings,
     )
     counts = dict(profile.null_rate)
     before = reference["event_mix"]
@@ -265,14 +278,14 @@ def _coverage(
     covered, possible = counts[0], min(rows, counts[1])
     measure = _maker(
         name,
-        f"different {name.split('_')[0]}s, of as many as there could be, over earlier windows' median",
+        f"share of the possible {name.split('_')[0]}s that occur, divided by the median of earlier windows",
         settings,
     )
     if rows < settings.min_rows or not possible:
-        return measure(f"{rows} rows, {settings.min_rows} needed")
+        return measure(f"{rows} rows in the window, {settings.min_rows} needed")
     coverage = covered / possible
     earlier = connection.execute(
-        sa.text(read_statement("select_reference_coverage")),
+        sa.text(read_statement("validation/select_reference_coverage")),
         {
             "consumer": window.consumer,
             "window_id": window.window_id,
@@ -280,9 +293,9 @@ def _coverage(
             "expectation": name,
         },
     ).one()
-    if earlier.windows < settings.min_reference_windows or not earlier.median:
+    if earlier.windows < _MIN_REFERENCE_WINDOWS or not earlier.median:
         return measure(
-            f"{earlier.windows} earlier windows to compare with, {settings.min_reference_windows} needed",
+            f"{earlier.windows} earlier windows to compare with, {_MIN_REFERENCE_WINDOWS} needed",
             coverage=coverage,
         )
     return measure(
@@ -291,18 +304,21 @@ def _coverage(
 
 
 def _as_of(window: Window) -> datetime:
-    """Return the moment that the window stands for: a run for a past interval knows nothing later."""
+    """Return the end of the window's interval, or when it was opened if that was earlier."""
     return min(window.interval_end or window.opened_at, window.opened_at)
 
 
 def _too_few(rows: int, reference_rows: int, settings: ValidationSettings) -> str | None:
     if min(rows, reference_rows) >= settings.min_rows:
         return None
-    return f"{rows} rows against {reference_rows} of earlier windows, {settings.min_rows} needed of both"
+    return (
+        f"{rows} rows in the window and {reference_rows} in earlier windows, "
+        f"{settings.min_rows} needed in each"
+    )
 
 
 def _maker(name: str, what: str, settings: ValidationSettings) -> Callable[..., Measure]:
-    """Return what makes the measure of this name, with a value or a reason why it does not apply."""
+    """Return a function that builds the measure of this name from a reason not to apply, or from a value."""
 
     def measure(not_applicable: str | None, value: float | None = None, **observed: Any) -> Measure:
         figure = {} if value is None else {name: value}

@@ -1,4 +1,4 @@
-"""Where rows go that break a rule, and how a person lets them out again."""
+"""Quarantine: move rows that break a rule out of feedback; list, release or discard them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from recsys.errors import WarehouseError
 from recsys.settings import ValidationSettings
 from recsys.validation.rules import Rule
-from recsys.validation.violations import bounds, forget_violations, judge_window, planned_for
-from recsys.warehouse.locks import MOVES_OF_FEEDBACK, hold_partitions, take_turns
+from recsys.validation.violations import bounds, delete_violations, judge_window, planned_for
+from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_moves, lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import quarantine
 from recsys.warehouse.windows import Window
@@ -22,7 +22,7 @@ Status = Literal["held", "released", "discarded"]
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """One row in quarantine. `feedback` is the row as it arrived: it names a person."""
+    """One row in quarantine. `feedback` is the row as it arrived and holds personal data."""
 
     quarantine_id: int
     window_id: int
@@ -37,9 +37,9 @@ class QuarantinedRow:
 def quarantine_window(
     connection: sa.Connection, window: Window, rules: Sequence[Rule], settings: ValidationSettings
 ) -> int:
-    """Judge a window and move the rows that break a rule into quarantine, with all their reasons.
+    """Evaluate the rules on a window and move rows that break one to quarantine, with all reasons.
 
-    In the caller's transaction; calling it again moves nothing more.
+    It runs in the caller's transaction. A second call moves nothing more.
 
     Returns
     -------
@@ -51,36 +51,36 @@ def quarantine_window(
 
 
 def settle_window(connection: sa.Connection, window: Window) -> int:
-    """Move rows whose violations are noted into quarantine; remember noise that stays, to weigh it less.
+    """Move rows with recorded violations to quarantine, and record the noisy rows that stay in feedback.
 
-    One set-based statement for each in the caller's transaction: a row is in one table or the other.
+    It runs in the caller's transaction, one statement each, so a row is always in exactly one of the tables.
 
     Returns
     -------
     int
         Number of rows moved.
     """
-    # Windows of different consumers overlap; in turns, neither waits for rows that the other holds.
-    take_turns(connection, MOVES_OF_FEEDBACK)
-    hold_partitions(connection)
+    # Windows of different consumers overlap: without this lock, two could deadlock over rows they share.
+    lock(connection, FEEDBACK_MOVES)
+    block_partition_moves(connection)
     with planned_for(connection, window):
-        moved = connection.execute(sa.text(read_statement("quarantine_feedback")), bounds(window))
-        connection.execute(sa.text(read_statement("insert_noisy_feedback")), bounds(window))
-    forget_violations(connection, window)
+        moved = connection.execute(sa.text(read_statement("validation/quarantine_feedback")), bounds(window))
+        connection.execute(sa.text(read_statement("validation/insert_noisy_feedback")), bounds(window))
+    delete_violations(connection, window)
     return int(moved.rowcount)
 
 
 def list_quarantined(
     engine: sa.Engine, *, status: Status | None = "held", reason: str | None = None, limit: int = 50
 ) -> list[QuarantinedRow]:
-    """Return rows in quarantine, latest first.
+    """Return rows in quarantine, newest first.
 
     Parameters
     ----------
     status
-        Only rows of this status; None: all.
+        Only rows with this status; None: all rows.
     reason
-        Only rows that broke this rule.
+        Only rows that broke the rule of this name.
     """
     query = sa.select(quarantine).order_by(quarantine.c.quarantine_id.desc()).limit(limit)
     if status is not None:
@@ -92,36 +92,38 @@ def list_quarantined(
 
 
 def show_quarantined(engine: sa.Engine, quarantine_id: int) -> QuarantinedRow:
-    """Return one row in quarantine; raise WarehouseError when there is none of this id."""
+    """Return one row in quarantine; raise WarehouseError if the id does not exist."""
     query = sa.select(quarantine).where(quarantine.c.quarantine_id == quarantine_id)
     with engine.connect() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
-        raise WarehouseError(f"there is no row {quarantine_id} in quarantine; see `recsys quarantine list`")
+        raise WarehouseError(
+            f"quarantine has no row {quarantine_id}; `recsys quarantine list` shows the rows"
+        )
     return _row(row)
 
 
 def release(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") -> int:
-    """Let a row back into the feedback; return its new feedback_id.
+    """Move a row back to feedback; return its new feedback_id.
 
-    It arrives anew, so it is in the next window of every consumer, once, and no rule judges it again.
+    The row arrives again, so it is in the next window of every consumer, once. No rule judges it again.
 
     Raises
     ------
     WarehouseError
-        There is no such row, it is settled already, or its event id and time have come in again.
+        The row does not exist or is already settled, or feedback has another row with its event id and time.
     """
     try:
         with engine.begin() as connection:
-            take_turns(connection, MOVES_OF_FEEDBACK)
+            lock(connection, FEEDBACK_MOVES)
             feedback_id = connection.scalar(
-                sa.text(read_statement("release_quarantined")),
+                sa.text(read_statement("validation/release_quarantined")),
                 {"quarantine_id": quarantine_id, "settled_by": settled_by},
             )
     except IntegrityError as error:
         raise WarehouseError(
-            f"row {quarantine_id} cannot be released: its event id and time are in the feedback again; "
-            f"`recsys quarantine discard {quarantine_id}` settles it"
+            f"row {quarantine_id} cannot be released: feedback already has a row with its event id and time. "
+            f"Run `recsys quarantine discard {quarantine_id}` to settle it"
         ) from error
     if feedback_id is None:
         raise _not_held(engine, quarantine_id)
@@ -129,16 +131,16 @@ def release(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") 
 
 
 def discard(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") -> None:
-    """Settle a row as never to be used; it stays in quarantine for the record.
+    """Mark a row as discarded: it is never used and stays in quarantine for the record.
 
     Raises
     ------
     WarehouseError
-        There is no such row or it is settled already.
+        The row does not exist or is already settled.
     """
     with engine.begin() as connection:
         settled = connection.execute(
-            sa.text(read_statement("discard_quarantined")),
+            sa.text(read_statement("validation/discard_quarantined")),
             {"quarantine_id": quarantine_id, "settled_by": settled_by},
         )
     if settled.rowcount == 0:
@@ -148,8 +150,8 @@ def discard(engine: sa.Engine, quarantine_id: int, settled_by: str = "unknown") 
 def _not_held(engine: sa.Engine, quarantine_id: int) -> WarehouseError:
     row = show_quarantined(engine, quarantine_id)
     return WarehouseError(
-        f"row {quarantine_id} was {row.status} by {row.settled_by} at {row.settled_at}; "
-        "only held rows can be settled"
+        f"row {quarantine_id} was already {row.status} by {row.settled_by} at {row.settled_at}; "
+        "only rows with status 'held' can be released or discarded"
     )
 
 

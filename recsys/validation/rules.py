@@ -1,4 +1,4 @@
-"""Row rules: one SELECT of offending rows each, in `sql/rules/`."""
+"""Row rules: each is one SELECT in `sql/rules/` of the rows that break it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,7 @@ from typing import Any
 
 from recsys.errors import ConfigurationError
 from recsys.settings import ValidationSettings
-from recsys.warehouse.literals import render_literals
-from recsys.warehouse.statements import read_statement, sql_path
+from recsys.warehouse.statements import read_statement, render_literals, sql_path
 
 _HEADER = re.compile(
     r"\A-- What: (?P<what>.+)\n-- Why: (?P<why>.+)\n-- Reason: (?P<reason>\w+)\n"
@@ -23,7 +22,7 @@ _SHARED = re.compile(
 _BATCH = "{batch}"
 _RELATED = "{related}"
 RELATED_TABLE = "related_feedback"
-"""Temporary table of what rules call `{related}`."""
+"""Temporary table that takes the place of `{related}` in rules."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,18 @@ class Rule:
     Attributes
     ----------
     name
-        Name of the file and the reason given in quarantine.
+        Name of the file, and the reason recorded in quarantine.
     what, why
-        What offends and why it matters, for people.
+        Which rows break the rule and why that matters, in words.
     statement
-        SELECT of `feedback_id` and `reason` from `{batch}` (`sql/select_batch.sql`) or, for rows that
-        may repeat or contradict another, `{related}` (`sql/select_related.sql`), with `:name` parameters
-        out of `ValidationSettings` and the window's bounds.
+        SELECT of `feedback_id` and `reason`. Its `:name` parameters are fields of `ValidationSettings` and
+        the window's bounds. It reads `{batch}` (`sql/validation/select_batch.sql`) or, to compare rows that
+        may repeat or contradict each other, `{related}` (`sql/validation/select_related.sql`).
     condition
-        When a row of the batch breaks the rule, for rules that look at one row at a time: all of them
-        share one scan of the window. None: the statement is run by itself.
+        SQL condition under which a row of the batch breaks the rule, for rules that look at one row at a
+        time. These rules share one scan of the window. None: the statement runs by itself.
     is_noise
-        Whether the rows may stay and weigh less instead of going to quarantine.
+        Whether the rows may stay in feedback with a lower weight instead of going to quarantine.
     """
 
     name: str
@@ -55,7 +54,7 @@ class Rule:
     is_noise: bool
 
     def description(self, settings: ValidationSettings) -> str:
-        """Return what offends and why, with the limits that are set."""
+        """Return `what` and `why` with the current limits filled in."""
         limits = settings.model_dump()
         what = re.sub(r":(\w+)", lambda name: str(limits.get(name[1], name[0])), self.what)
         return f"{self.name}: {what} {self.why}"
@@ -63,7 +62,7 @@ class Rule:
 
 @cache
 def row_rules() -> tuple[Rule, ...]:
-    """Return all rules of `sql/rules/`, by name."""
+    """Return all rules of `sql/rules/`, sorted by name."""
     return tuple(
         parse_rule(path.stem, read_statement(f"rules/{path.stem}"))
         for path in sorted(sql_path("rules").glob("*.sql"))
@@ -71,14 +70,14 @@ def row_rules() -> tuple[Rule, ...]:
 
 
 def down_weighted(rules: Sequence[Rule], settings: ValidationSettings) -> list[str]:
-    """Return the names of the rules whose rows stay in the feedback and weigh less."""
+    """Return the names of the rules whose rows stay in feedback with a lower weight."""
     return [rule.name for rule in rules if rule.is_noise and settings.noisy_feedback == "down_weight"]
 
 
 def broken_rules_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> str:
-    """Return one SELECT of `feedback_id` and `reason` for all rules, parameters as literals.
+    """Return one SELECT of `feedback_id` and `reason` for all rules, with parameters as literals.
 
-    Rules that look at one row at a time are evaluated together, in one scan of the window.
+    Rules that look at one row at a time are evaluated together in one scan of the window.
     """
     shared = [rule for rule in rules if rule.condition is not None]
     statements = [rule.statement for rule in rules if rule.condition is None]
@@ -89,7 +88,7 @@ def broken_rules_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> 
 
 
 def scan_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> str:
-    """Return one SELECT that counts the rows breaking each rule that looks at one row at a time."""
+    """Return one SELECT that counts the violations of each rule that looks at one row at a time."""
     counts = ",\n".join(
         f"count(*) FILTER (WHERE {rule.condition}\n) AS {rule.name}"
         for rule in rules
@@ -99,13 +98,13 @@ def scan_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> str:
 
 
 def parse_rule(name: str, text: str) -> Rule:
-    """Read a rule file; raise ConfigurationError when it does not say what it must."""
+    """Parse a rule file; raise ConfigurationError if its header or its shape is wrong."""
     header = _HEADER.match(text)
     if header is None or header["reason"] != name:
         raise ConfigurationError(
             f"sql/rules/{name}.sql must begin with the lines `-- What: ...`, `-- Why: ...`, "
-            f"`-- Reason: {name}` and `-- Scan: shared` or `-- Scan: own`; noise that may be weighted down "
-            "says `-- Noise: yes` next"
+            f"`-- Reason: {name}` and `-- Scan: shared` or `-- Scan: own`; add `-- Noise: yes` if its rows "
+            "may stay with a lower weight"
         )
     statement = text[header.end() :].strip()
     condition = None
@@ -113,8 +112,9 @@ def parse_rule(name: str, text: str) -> Rule:
         shape = _SHARED.match(statement)
         if shape is None or shape["reason"] != name:
             raise ConfigurationError(
-                f"sql/rules/{name}.sql shares a scan, so it must read `SELECT batch.feedback_id, '{name}' AS "
-                "reason` / `FROM {batch} AS batch` / `WHERE ...`; any other SELECT says `-- Scan: own`"
+                f"sql/rules/{name}.sql says `-- Scan: shared`, so it must read `SELECT batch.feedback_id, "
+                f"'{name}' AS reason` / `FROM {{batch}} AS batch` / `WHERE ...`; any other SELECT needs "
+                "`-- Scan: own`"
             )
         condition = shape["condition"]
     return Rule(
@@ -128,7 +128,7 @@ def parse_rule(name: str, text: str) -> Rule:
 
 
 def _with_batch(query: str, parameters: Mapping[str, Any]) -> str:
-    with_rows = query.replace(_BATCH, f"({read_statement('select_batch')})")
+    with_rows = query.replace(_BATCH, f"({read_statement('validation/select_batch')})")
     return render_literals(with_rows.replace(_RELATED, RELATED_TABLE), parameters)
 
 

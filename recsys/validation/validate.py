@@ -1,9 +1,9 @@
-"""Judges a window: row rules move rows to quarantine, table expectations can stop the run."""
+"""Validate a window: row rules move rows to quarantine, table expectations can stop the run."""
 
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,19 +28,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What became of a window's rows.
+    """Counts of a window's rows after validation.
 
     Attributes
     ----------
     arrived, valid, quarantined, duplicates
-        Rows; duplicates are in quarantine too but broke no rule beside `duplicate_...`. What is
-        missing to `arrived` was erased at its user's request.
+        Numbers of rows. Duplicates are in quarantine too but broke only `duplicate_...` rules. The difference
+        between `arrived` and the sum of the others was erased at users' request.
     down_weighted
-        Valid rows that are noise, for which their users' feedback weighs less in snapshots.
+        Valid rows that are noise: the feedback of their users has a lower weight in snapshots.
     reasons
-        Rows in quarantine by rule; a row can break several.
+        Rows in quarantine by rule; a row can break several rules.
     failed
-        Names of the expectations that did not hold, warnings too.
+        Names of the expectations that did not hold, including warnings.
     data_docs
         URL of the first page of the run's Data Docs.
     """
@@ -54,10 +54,6 @@ class ValidationReport:
     reasons: dict[str, int]
     failed: list[str]
     data_docs: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -74,33 +70,33 @@ class _Counts:
 def validate_window(
     engine: sa.Engine, window: Window, settings: Settings, data_docs_dir: Path
 ) -> ValidationReport:
-    """Validate a window's rows and move those that break a row rule into quarantine.
+    """Validate a window's rows and move those that break a row rule to quarantine.
 
-    The rules judge the rows once; Great Expectations and the quarantine both read what was noted. When a
-    table expectation fails nothing is moved: what was wrong (items not loaded yet, say) can be put right
-    and the task cleared. If nobody does, the consumer's next window moves those rows.
+    The rules are evaluated once; Great Expectations and the quarantine both read the recorded violations.
+    If a table expectation fails, no row is moved: a person can fix the cause (items that are not loaded yet,
+    for example) and clear the task. Otherwise the consumer's next window moves those rows.
 
     Parameters
     ----------
     data_docs_dir
-        Folder of Data Docs; the window's own static site is the folder `window-ID` in it.
+        Folder of the Data Docs of all windows; the window's static site is its folder `window-ID`.
 
     Raises
     ------
     NothingToDoError
-        No row arrived in the window, and none was to be expected.
+        No row arrived in the window, and none was expected.
     ValidationFailedError
-        A table expectation failed; the message names it, what was observed and what expected.
+        A table expectation failed. The message gives its name, the observed and the expected figures.
     """
     site = data_docs_dir.resolve() / f"window-{window.window_id}"
     page = site / "index.html"
     rules = row_rules()
     limits = settings.validation
-    if window.arrived == 0 and not _is_missed(engine, window, limits):
+    if window.arrived == 0 and not _is_feedback_missing(engine, window, limits):
         raise NothingToDoError(f"no feedback arrived in window {window.window_id} of {window.consumer}")
     if page.is_file() and _is_settled(engine, window):
-        return _retold(engine, window, page)
-    # Imported late: it takes seconds, and an empty window needs none of it.
+        return _stored_report(engine, window, page)
+    # The import takes seconds, and an empty window does not need it.
     from recsys.validation.expectations import WindowExpectations
 
     with engine.begin() as connection:
@@ -122,7 +118,7 @@ def validate_window(
     if critical:
         raise ValidationFailedError(_explain(window, critical, results, page))
     for result in failed:
-        logger.warning("window %d: %s", window.window_id, _told(result))
+        logger.warning("window %d: %s", window.window_id, _describe(result))
     logger.info(
         "window %d: %d rows arrived, %d valid, %d quarantined, %d duplicates",
         window.window_id,
@@ -134,8 +130,8 @@ def validate_window(
     return _report(window, counts, sorted(result.name for result in failed), page)
 
 
-def _is_missed(engine: sa.Engine, window: Window, limits: ValidationSettings) -> bool:
-    """Whether feedback always arrives at this hour, so that none is a failure and not a rest."""
+def _is_feedback_missing(engine: sa.Engine, window: Window, limits: ValidationSettings) -> bool:
+    """Whether feedback usually arrives at this hour, so that an empty window is a failure."""
     with engine.connect() as connection:
         volume = measure_volume(connection, window, limits)
     return volume.value is not None and (limits.volume.fail_min or 0) > volume.value
@@ -156,14 +152,14 @@ def _report(window: Window, counts: _Counts, failed: list[str], page: Path) -> V
 
 
 def _is_settled(engine: sa.Engine, window: Window) -> bool:
-    query = sa.text(read_statement("select_unsettled_windows"))
+    query = sa.text(read_statement("validation/select_unsettled_windows"))
     next_window = {"consumer": window.consumer, "window_id": window.window_id + 1}
     with engine.connect() as connection:
         return window.window_id not in connection.scalars(query, next_window).all()
 
 
-def _retold(engine: sa.Engine, window: Window, page: Path) -> ValidationReport:
-    """Return the report of a validation that ended; the rules would find nothing more to move."""
+def _stored_report(engine: sa.Engine, window: Window, page: Path) -> ValidationReport:
+    """Return the report of a validation that already ended: the rules would find nothing more to move."""
     query = (
         sa.select(validation_results.c.expectation)
         .where(validation_results.c.window_id == window.window_id, ~validation_results.c.success)
@@ -174,20 +170,22 @@ def _retold(engine: sa.Engine, window: Window, page: Path) -> ValidationReport:
 
 
 def _unsettled_windows(connection: sa.Connection, window: Window) -> list[Window]:
-    """Return the consumer's earlier windows whose validation failed or never ran to its end."""
+    """Return the consumer's earlier windows whose validation failed or did not finish."""
     ids = connection.scalars(
-        sa.text(read_statement("select_unsettled_windows")),
+        sa.text(read_statement("validation/select_unsettled_windows")),
         {"consumer": window.consumer, "window_id": window.window_id},
     ).all()
     return [load_window(connection.engine, window_id) for window_id in ids]
 
 
 def _count(connection: sa.Connection, window: Window) -> _Counts:
-    row = connection.execute(sa.text(read_statement("count_validated_feedback")), bounds(window)).one()
+    row = connection.execute(
+        sa.text(read_statement("validation/count_validated_feedback")), bounds(window)
+    ).one()
     reasons: Counter[str] = Counter()
     quarantined = duplicates = 0
     for names, rows in connection.execute(
-        sa.text(read_statement("count_quarantine_reasons")), bounds(window)
+        sa.text(read_statement("validation/count_quarantine_reasons")), bounds(window)
     ):
         reasons.update(dict.fromkeys(names, rows))
         if all(name.startswith("duplicate") for name in names):
@@ -233,14 +231,15 @@ def _explain(window: Window, critical: Iterable["Result"], results: Iterable["Re
     worst = sorted((name for name in rows if rows[name]), key=lambda name: -rows[name])[:3]
     broken = ", ".join(f"{name} {rows[name]}" for name in worst)
     return (
-        f"window {window.window_id} must not be trained on: {'; '.join(map(_told, critical))}. "
+        f"window {window.window_id} failed validation and must not be trained on: "
+        f"{'; '.join(map(_describe, critical))}. "
         + (f"Rows by broken rule: {broken}. " if broken else "")
-        + "Nothing was moved to quarantine; put right what is wrong, or change the limit in "
-        f"RECSYS_VALIDATION__..., and clear the task. Data Docs: {page.as_uri()}"
+        + "No row was moved to quarantine. Fix the cause, or change the limit in RECSYS_VALIDATION__..., and "
+        f"clear the task. Data Docs: {page.as_uri()}"
     )
 
 
-def _told(result: "Result") -> str:
+def _describe(result: "Result") -> str:
     observed = {name: value for name, value in result.observed.items() if name != "counts"}
     return f"{result.name}: observed {_plain(observed)}, expected {_plain(result.expected)}"
 

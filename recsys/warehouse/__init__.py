@@ -1,1 +1,1 @@
-"""The feedback warehouse in Postgres: tables, ingest, windows, extraction, erasure."""
+"""The feedback warehouse in Postgres: tables, migrations, ingest, windows, analytics views and roles."""

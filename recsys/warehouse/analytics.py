@@ -1,8 +1,8 @@
-"""The schema `analytics`: documented views for people who ask questions in SQL.
+"""Install and refresh the schema `analytics`: documented views for questions in SQL.
 
-Each file in `sql/analytics` defines one view, materialised view or function with its comments. The
-comment on the schema keeps the digest of the installed definitions, so that installing the same ones
-again touches nothing and no reader waits.
+Each file in `sql/analytics` defines one view, materialised view or function with its comments. The comment
+on the schema holds the digest of the installed definitions: installing the same definitions again changes
+nothing and blocks no reader.
 """
 
 import logging
@@ -13,35 +13,35 @@ import sqlalchemy as sa
 from psycopg2.errors import DependentObjectsStillExist, InvalidTableDefinition
 
 from recsys.errors import ConfigurationError
+from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.roles import grant_roles
 from recsys.warehouse.statements import sql_path
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = "analytics"
-_LOCK_KEY = 0x616E616C79746963
 
 
 def install_analytics(engine: sa.Engine) -> list[str]:
     """Create or replace every view of the schema in one transaction.
 
-    Plain views are replaced in place, so that rights granted on them stay; one whose columns changed
-    and every materialised view are dropped and made anew. The roles of analysts and pipeline get their
-    rights on all of them, also when nothing else is to do: a role may be new.
+    Plain views are replaced in place and keep the rights granted on them. Views whose columns changed and
+    all materialised views are dropped and created again. The roles of analysts and pipeline get their rights
+    on every call, because a role may be new.
 
     Returns
     -------
-    Names of the objects that were installed; empty when the definitions are the installed ones.
+    Names of the installed objects; empty if these definitions were already installed.
 
     Raises
     ------
     ConfigurationError
-        A view that must be made anew is used by an object that is not ours.
+        A view must be dropped, but another object that is not part of recsys uses it.
     """
     files = sorted(sql_path(SCHEMA).glob("*.sql"))
     digest = sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
     with engine.begin() as connection:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        lock(connection, "install_analytics")
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         comment = connection.scalar(
             sa.text("SELECT obj_description(to_regnamespace(:schema)::oid, 'pg_namespace')"),
@@ -62,7 +62,7 @@ def install_analytics(engine: sa.Engine) -> list[str]:
 
 
 def refresh_analytics(engine: sa.Engine) -> list[str]:
-    """Refresh the materialised views one by one without blocking their readers.
+    """Refresh the materialised views one after another without blocking their readers.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def _is_function(file: Path) -> bool:
 
 def _install(connection: sa.Connection, file: Path) -> None:
     statement = file.read_text(encoding="utf-8")
-    # The file goes to Postgres as it is: no percent sign or colon in it is a parameter.
+    # Send the file unchanged: a percent sign or a colon in it is not a parameter.
     connection = connection.execution_options(no_parameters=True)
     try:
         if "create materialized view" in statement:
@@ -100,13 +100,13 @@ def _install(connection: sa.Connection, file: Path) -> None:
                 connection.exec_driver_sql(statement)
         except sa.exc.DBAPIError as error:
             if not isinstance(error.orig, InvalidTableDefinition):
-                raise  # it is not that the columns changed
+                raise  # the columns did not change, so a new view would not help
             connection.exec_driver_sql(f"DROP VIEW {SCHEMA}.{file.stem}")
             connection.exec_driver_sql(statement)
     except sa.exc.DBAPIError as error:
         if not isinstance(error.orig, DependentObjectsStillExist):
             raise
         raise ConfigurationError(
-            f"the view {SCHEMA}.{file.stem} has a new definition, but other objects use the old one: "
-            f"{error.orig.diag.message_detail}; drop those, install again, then make them anew"
+            f"the view {SCHEMA}.{file.stem} has a new definition, but other objects use the old view: "
+            f"{error.orig.diag.message_detail}; drop those, run `recsys migrate`, then create them again"
         ) from error

@@ -1,4 +1,4 @@
-"""Connections to the feedback warehouse."""
+"""Connect to the feedback warehouse."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -11,16 +11,16 @@ from recsys.errors import ConfigurationError, ServiceUnavailableError
 _DRIVER = "postgresql+psycopg2"
 _EXAMPLE = f"{_DRIVER}://user:password@host:5432/database"
 _CONNECT_TIMEOUT_SECONDS = 10
-# What Postgres answers when it runs but this URL is not let in: waiting does not help.
+# Postgres runs but rejects this URL: a retry does not help.
 _REFUSALS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied")
-# Options of libpq that asyncpg knows by the same name when they come in a URL.
+# libpq options that asyncpg accepts in a URL under the same name.
 _SHARED_OPTIONS = {
     *("passfile", "service", "target_session_attrs", "krbsrvname", "gsslib", "sslmode", "sslcert", "sslkey"),
     *("sslrootcert", "sslcrl", "sslpassword", "sslnegotiation"),
     *("ssl_min_protocol_version", "ssl_max_protocol_version"),
 }
 _SERVER_OPTIONS = {"application_name", "options"}
-# Options without which the same data comes over a connection that is as safe.
+# libpq options that asyncpg lacks and that change neither the data nor the security of a connection.
 _DISPENSABLE_OPTIONS = {
     *("client_encoding", "fallback_application_name", "tcp_user_timeout"),
     *("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
@@ -28,19 +28,19 @@ _DISPENSABLE_OPTIONS = {
 
 
 def connect(url: str) -> sa.Engine:
-    """Return an engine on the warehouse after one successful connection.
+    """Return an engine for the warehouse after one successful connection.
 
     Parameters
     ----------
     url
-        SQLAlchemy URL; `postgres://` and `postgresql://` are taken as `postgresql+psycopg2://`.
+        SQLAlchemy URL; `postgres://` and `postgresql://` mean `postgresql+psycopg2://`.
 
     Raises
     ------
     ConfigurationError
-        The URL cannot be parsed, is not of a Postgres, or names an unknown user or database.
+        The URL cannot be parsed or is not a Postgres URL, or Postgres rejects its user or database.
     ServiceUnavailableError
-        Nothing answers there now.
+        Postgres does not answer now.
     """
     parsed = warehouse_url(url)
     engine = sa.create_engine(
@@ -65,31 +65,33 @@ def connect(url: str) -> sa.Engine:
 
 
 def warehouse_url(url: str) -> sa.URL:
-    """Parse a warehouse URL; raise ConfigurationError when it is not one of a Postgres."""
+    """Parse a warehouse URL; raise ConfigurationError if it is not a Postgres URL."""
     try:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError) as error:
-        # The URL may carry a password, so it is not repeated here.
+        # The URL may contain a password, so the message does not repeat it.
         raise ConfigurationError(
-            f"RECSYS_WAREHOUSE_URL is not a database URL; it looks like {_EXAMPLE}"
+            f"RECSYS_WAREHOUSE_URL is not a database URL; write it like {_EXAMPLE}"
         ) from error
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername=_DRIVER)
     if parsed.drivername != _DRIVER:
         raise ConfigurationError(
-            f"the warehouse must be a Postgres reached through psycopg2, not {parsed.drivername!r}; "
-            f"RECSYS_WAREHOUSE_URL looks like {_EXAMPLE}"
+            f"RECSYS_WAREHOUSE_URL has the driver {parsed.drivername!r}, but the warehouse must be Postgres "
+            f"through psycopg2; write it like {_EXAMPLE}"
         )
     return parsed
 
 
 def asyncpg_arguments(url: sa.URL) -> dict[str, Any]:
-    """Return the arguments with which `asyncpg.connect` reaches what psycopg2 reaches by this URL.
+    """Return arguments for `asyncpg.connect` that make the connection psycopg2 makes with this URL.
+
+    asyncpg reads snapshots; everything else goes through psycopg2 (docs/performance.md has the figures).
 
     Raises
     ------
     ConfigurationError
-        The URL has an option that asyncpg does not know.
+        The URL has an option that asyncpg does not support.
     """
     options = url.get_dialect()().create_connect_args(url)[1]
     arguments: dict[str, Any] = {"timeout": float(options.pop("connect_timeout", _CONNECT_TIMEOUT_SECONDS))}
@@ -107,7 +109,7 @@ def asyncpg_arguments(url: sa.URL) -> dict[str, Any]:
     settings = {name: options.pop(name) for name in _SERVER_OPTIONS & options.keys()}
     if unknown := sorted(options.keys() - _DISPENSABLE_OPTIONS):
         raise ConfigurationError(
-            f"RECSYS_WAREHOUSE_URL has the option {unknown[0]!r}, which asyncpg, through which snapshots "
-            "are read, does not know: leave it out"
+            f"RECSYS_WAREHOUSE_URL has the option {unknown[0]!r}; asyncpg, which reads snapshots, does not "
+            "support it: remove it"
         )
     return {**arguments, "dsn": f"postgresql://?{urlencode(shared)}", "server_settings": settings}

@@ -1,4 +1,4 @@
-"""Which columns a file of each table has, and how each is checked."""
+"""Columns of the files for each table, and the check of each column."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ class Layout:
     required: tuple[str, ...]
     optional: tuple[str, ...]
     check: Callable[[Checked], dict[str, pa.Array]]
-    """Turns a chunk into the columns of the table `incoming_...`, in its order."""
+    """Converts a chunk to the columns of the table `incoming_...`, in its order."""
     numbers: frozenset[str] = frozenset()
-    """Columns that JSON may give as numbers."""
+    """Columns that may be numbers in JSON."""
     time: str | None = None
-    """Column by which the table is partitioned."""
+    """Column that the table is partitioned by."""
 
     @property
     def known(self) -> frozenset[str]:
-        """All columns that are read."""
+        """Names of all columns that are read."""
         return frozenset(self.required + self.optional)
 
 

@@ -1,9 +1,9 @@
-"""Loads files of items, users, feedback and impressions into the warehouse.
+"""Load files of items, users, feedback and impressions into the warehouse.
 
-Each chunk of a file is checked, copied into a temporary table and merged in a transaction of its own:
-memory stays constant, a window never waits long for a load, and a load that is interrupted is simply
-started again, since what is there already is left out. A line that cannot be a row goes to the reject
-file; whether a row makes sense (known item, value in range, ...) is for validation to judge.
+Each chunk of a file is checked and loaded in its own transaction. So memory use is constant, windows never
+wait long for a load, and an interrupted load can be started again: rows that already exist are skipped.
+Lines that are not valid rows go to the reject file. Whether a row makes sense (known item, value in range)
+is checked later, by validation.
 """
 
 import logging
@@ -19,7 +19,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
-from recsys.prefetch import read_ahead
+from recsys.prefetch import prefetch
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
@@ -30,14 +30,14 @@ from recsys.warehouse.value_checks import Checked
 IngestTable = Literal["items", "users", "feedback", "impressions"]
 NewUsers = Literal["register", "leave"]
 Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is, in bytes (Parquet: rows)."""
+"""Called with the amount done and the total, in bytes (Parquet: rows)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What became of the lines of a file: read = inserted + updated + duplicates + rejected."""
+    """Counts of a load: read = inserted + updated + duplicates + rejected."""
 
     table: str
     path: Path
@@ -45,12 +45,12 @@ class IngestSummary:
     inserted: int
     updated: int
     duplicates: int
-    """Rows that were there already, unchanged."""
+    """Rows that already existed unchanged."""
     rejected: int
     reject_file: Path | None
     seconds: float
     new_users: int = 0
-    """Users that feedback named for the first time, registered with `consent`."""
+    """Users registered because this file's feedback named them first, with `consent`."""
     consent: bool = True
     unknown_columns: tuple[str, ...] = ()
 
@@ -71,28 +71,30 @@ def ingest_file(
     Parameters
     ----------
     table
-        What the file holds. Items and users are updated when they exist; feedback and impressions
-        with an id that exists are left out.
+        Table that the rows belong to. Existing items and users are updated; feedback and impressions whose
+        id exists are skipped.
     reject_file
-        Where lines that cannot be rows go, as JSONL of `line`, `reason` and `text`; default: beside
-        the file, as `NAME.rejected.jsonl`. Written only when there are such lines.
+        Path for lines that are not valid rows, as JSON Lines of `line`, `reason` and `text`. None:
+        `NAME.rejected.jsonl` beside the file. Written only if there are such lines.
     new_users
-        Feedback of users who are not in the warehouse: `register` them, or `leave` that to the
-        application (validation then quarantines their feedback).
+        What to do when feedback names users who are not in the warehouse: `register` them, or `leave` that
+        to the application; validation then quarantines their feedback.
     consent
-        Consent to training of users who are registered, where the file does not give it.
+        Consent to training for new users whose consent the file does not give.
     assume_timezone
-        IANA name of the zone of times without one, such as `Europe/Paris`; without it they are
+        IANA name of the time zone of times that have none, such as `Europe/Paris`. None: such times are
         rejected.
 
     Raises
     ------
+    ConfigurationError
+        The table or the time zone is unknown.
     IngestError
-        The file cannot be read as this table at all.
+        The file cannot be read as rows of this table.
     """
     if table not in get_args(IngestTable):
         raise ConfigurationError(
-            f"{table!r} cannot be ingested; choose from {', '.join(get_args(IngestTable))}"
+            f"files cannot be loaded into {table!r}; choose one of {', '.join(get_args(IngestTable))}"
         )
     layout = LAYOUTS[table]
     zone = _zone(assume_timezone)
@@ -102,8 +104,8 @@ def ingest_file(
     with (
         RejectFile(reject_file, beside=path) as rejects,
         Merger(engine, layout, register_users=new_users == "register", consent=consent) as merger,
-        # Postgres takes one chunk in while the next is read and checked.
-        closing(read_ahead(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
+        # Postgres loads one chunk while the next is read and checked.
+        closing(prefetch(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
     ):
         for chunk, checked, good in chunks:
             _load_chunk(chunk, checked, good, merger, rejects)
@@ -156,14 +158,17 @@ def _check_columns(path: Path, layout: Layout, source: Source) -> tuple[str, ...
     missing = [name for name in layout.required if name not in source.columns]
     if missing:
         raise IngestError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has "
-            f"{', '.join(source.columns) or 'none'}; {layout.table} needs {', '.join(layout.required)} "
-            f"and may have {', '.join(layout.optional)}"
+            f"{path} has no column {', '.join(map(repr, missing))}; its columns are "
+            f"{', '.join(source.columns) or 'none'}. A file of {layout.table} needs "
+            f"{', '.join(layout.required)} and may have {', '.join(layout.optional)}"
         )
     unknown = tuple(name for name in source.columns if name not in layout.known)
     if unknown:
         logger.warning(
-            "%s: columns that %s does not have are left out: %s", path, layout.table, ", ".join(unknown)
+            "%s: columns that the table %s does not have are ignored: %s",
+            path,
+            layout.table,
+            ", ".join(unknown),
         )
     return unknown
 
@@ -175,5 +180,5 @@ def _zone(name: str | None) -> ZoneInfo | None:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigurationError(
-            f"{name!r} is not a time zone; give an IANA name such as UTC or Europe/Paris"
+            f"{name!r} is not a time zone; use an IANA name such as UTC or Europe/Paris"
         ) from error

@@ -1,7 +1,7 @@
-"""Brings checked rows into the warehouse: straight into the table, or through a temporary table.
+"""Load checked rows into the warehouse with COPY, directly or through a temporary table.
 
-Feedback that is new, as nearly all is, goes straight into its table with COPY. Where a row of a chunk
-may be there already, or is nothing that Postgres takes, the chunk goes through a temporary table.
+Most feedback is new and is copied directly into its table. If a row of a chunk may already exist, or if
+Postgres rejects one, the chunk goes through a temporary table and is merged from there.
 """
 
 import io
@@ -22,13 +22,13 @@ from recsys.warehouse.partitions import ensure_months
 from recsys.warehouse.statements import read_statement
 
 _DEADLOCK_TRIES = 5
-# Errors that are about a value in a row, not about the server.
+# Errors caused by a value in a row, not by the server.
 _REFUSALS = (
     psycopg2.DataError,
     psycopg2.errors.CheckViolation,
     psycopg2.errors.ProgramLimitExceeded,
 )
-# Errors after which a chunk that could not go straight into the table may still be merged.
+# Errors after which a chunk that could not be copied directly may still be merged.
 _OBSTACLES = (*_REFUSALS, psycopg2.errors.UniqueViolation, psycopg2.errors.DeadlockDetected)
 _REMEMBERED_USERS = 1_000_000
 _COPY_BYTES = 1 << 20
@@ -36,7 +36,7 @@ _COPY_BYTES = 1 << 20
 
 @dataclass
 class MergeCounts:
-    """What became of the rows so far."""
+    """Numbers of rows loaded so far."""
 
     inserted: int = 0
     updated: int = 0
@@ -45,14 +45,14 @@ class MergeCounts:
 
 
 class Merger:
-    """Brings chunks into one table, each in a transaction of its own.
+    """Loads chunks into one table, each in its own transaction.
 
     Parameters
     ----------
     register_users
-        Whether users that feedback names for the first time are added.
+        Whether to add users whom feedback names for the first time.
     consent
-        Consent to training of users who are added and whose file does not give it.
+        Consent to training for added users whose consent the file does not give.
     """
 
     def __init__(self, engine: sa.Engine, layout: Layout, *, register_users: bool, consent: bool) -> None:
@@ -70,41 +70,43 @@ class Merger:
     def __enter__(self) -> Self:
         self._connection = self._engine.connect()
         with self._connection.begin():
-            # Times without zone never get here; the hash of an event's content must not depend on it either.
+            # The hash of an event's content must not depend on the time zone of the session.
             self._connection.execute(sa.text("SET TIME ZONE 'UTC'"))
-            # A chunk is sorted and kept in memory, not in files.
+            # Sort and keep a chunk in memory instead of in files.
             self._connection.execute(sa.text("SET work_mem = '64MB'; SET temp_buffers = '64MB'"))
-            self._connection.execute(sa.text(read_statement(f"create_incoming_{self._layout.table}")))
+            self._connection.execute(
+                sa.text(read_statement(f"warehouse/create_incoming_{self._layout.table}"))
+            )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._connection is not None
-        # The temporary table and the time zone must not reach the next user of a pooled connection.
+        # The next user of the pooled connection must not get this temporary table and time zone.
         self._connection.invalidate()
         self._connection.close()
 
     def merge(self, rows: pa.Table) -> list[tuple[int, str]]:
-        """Merge rows; return the numbers of those that Postgres refuses, each with its reason."""
+        """Load rows; return the numbers of those that Postgres rejects, each with the reason."""
         if rows.num_rows == 0:
             return []
         self._ensure_partitions(rows)
-        if self._goes_straight(rows):
+        if self._load_directly(rows):
             return []
         for _ in range(_DEADLOCK_TRIES - 1):
             try:
-                return self._merge(rows, 0)
+                return self._merge_in_parts(rows, 0)
             except sa.exc.OperationalError as error:
                 if not isinstance(error.orig, psycopg2.errors.DeadlockDetected):
                     raise
-        return self._merge(rows, 0)
+        return self._merge_in_parts(rows, 0)
 
-    def _goes_straight(self, rows: pa.Table) -> bool:
-        """Copy feedback into its table; return whether that was possible, otherwise nothing has happened.
+    def _load_directly(self, rows: pa.Table) -> bool:
+        """Copy feedback directly into its table; return whether that succeeded. If not, nothing has changed.
 
-        What was copied before an obstacle showed leaves dead rows behind: after each obstacle twice as
-        many chunks are merged as after the last one before another is tried.
+        A failed copy leaves dead rows behind. So after each failure, twice as many chunks as after the
+        previous one are merged before the next direct copy.
         """
         if self._layout.table != "feedback" or rows["event_id"].null_count:  # merging computes the ids
             return False
@@ -112,17 +114,17 @@ class Merger:
             self._merge_next -= 1
             return False
         try:
-            gone = self._copy_into_table(rows)
+            copied = self._copy_into_table(rows)
         except (sa.exc.DBAPIError, psycopg2.Error) as error:
             if not isinstance(error.orig if isinstance(error, sa.exc.DBAPIError) else error, _OBSTACLES):
                 raise
-            gone = False
-        if gone:
+            copied = False
+        if copied:
             self._merge_after_obstacle = 1
         else:
             self._merge_next = self._merge_after_obstacle
             self._merge_after_obstacle *= 2
-        return gone
+        return copied
 
     def _copy_into_table(self, rows: pa.Table) -> bool:
         assert self._connection is not None
@@ -133,7 +135,7 @@ class Merger:
             if len(users):
                 new_users = self._execute("register_users", {"user_ids": users.to_pylist()}).rowcount
             self._copy(rows, "feedback")
-            # Merging tells an event that is in quarantine as it is here from one that was put right.
+            # Only a merge can tell an unchanged event that is in quarantine from a corrected one.
             if self._execute("count_copied_in_quarantine").scalar():
                 transaction.rollback()
                 return False
@@ -143,9 +145,10 @@ class Merger:
         self.counts.new_users += new_users
         return True
 
-    def _merge(self, rows: pa.Table, first: int) -> list[tuple[int, str]]:
+    def _merge_in_parts(self, rows: pa.Table, first: int) -> list[tuple[int, str]]:
+        """Merge rows; halve them after an error until only the rejected rows are left."""
         try:
-            self._merge_at_once(rows)
+            self._merge_chunk(rows)
         except (sa.exc.DBAPIError, psycopg2.Error) as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
             if not isinstance(cause, _REFUSALS):
@@ -153,10 +156,10 @@ class Merger:
             if rows.num_rows == 1:
                 return [(first, f"refused by Postgres: {cause.diag.message_primary}")]
             half = rows.num_rows // 2
-            return self._merge(rows[:half], first) + self._merge(rows[half:], first + half)
+            return self._merge_in_parts(rows[:half], first) + self._merge_in_parts(rows[half:], first + half)
         return []
 
-    def _merge_at_once(self, rows: pa.Table) -> None:
+    def _merge_chunk(self, rows: pa.Table) -> None:
         assert self._connection is not None
         table = self._layout.table
         new_users = 0
@@ -173,7 +176,7 @@ class Merger:
 
     def _execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         assert self._connection is not None
-        text = sa.text(read_statement(statement))
+        text = sa.text(read_statement(f"warehouse/{statement}"))
         return self._connection.execute(text, {**self._parameters, **(parameters or {})})
 
     def _copy(self, rows: pa.Table, table: str) -> None:

@@ -1,4 +1,4 @@
-"""Versioned migrations of the warehouse (`sql/migrations`), forward only."""
+"""Run the versioned migrations of the warehouse (`sql/migrations`), forward only."""
 
 import sqlalchemy as sa
 from alembic import command
@@ -7,30 +7,27 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from recsys.errors import ConfigurationError
+from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.engine import connect
 from recsys.warehouse.statements import sql_path
 
-# Any constant: everyone who migrates this database waits for it.
-_LOCK_KEY = 0x7265637379735F6D
-
 
 def upgrade_warehouse(url: str, revision: str = "head") -> None:
-    """Bring the warehouse to a revision, from empty or from any earlier one.
+    """Migrate the warehouse to a revision, from an empty database or from any earlier revision.
 
-    The whole upgrade is one transaction. A second process waits for the first and finds nothing
-    left to do.
+    The whole upgrade is one transaction. A second process waits for the first and then has nothing to do.
 
     Raises
     ------
     ConfigurationError
-        The URL is wrong, the revision unknown, pgvector not installed, or the database belongs to
-        a newer version of recsys.
+        The URL is wrong, the revision is unknown, pgvector is not installed, or a newer version of recsys has
+        migrated the database.
     """
     engine = connect(url)
     config = _config()
     try:
         with engine.begin() as connection:
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+            lock(connection, "upgrade_warehouse")
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except CommandError as error:
@@ -42,8 +39,8 @@ def upgrade_warehouse(url: str, revision: str = "head") -> None:
         if "vector" not in str(error.orig):
             raise
         raise ConfigurationError(
-            "the warehouse's Postgres lacks the extension pgvector: install it on the server "
-            "(https://github.com/pgvector/pgvector) and migrate again"
+            "the warehouse's Postgres lacks the extension pgvector; install it on the server "
+            "(https://github.com/pgvector/pgvector) and run `recsys migrate` again"
         ) from error
     finally:
         engine.dispose()
@@ -56,6 +53,6 @@ def revisions() -> list[str]:
 
 def _config() -> Config:
     config = Config()
-    # The option is a ConfigParser value, where % would start an interpolation.
+    # ConfigParser treats % as the start of an interpolation.
     config.set_main_option("script_location", str(sql_path("migrations")).replace("%", "%%"))
     return config

@@ -1,8 +1,8 @@
-"""Keyed hashes of user ids: the only name a user has outside the warehouse.
+"""Keyed hashes of user ids, the only identifiers of users outside the warehouse.
 
-HMAC-SHA256, cut to 128 bits. Without the key nobody can tell which user a hash stands for, not even
-by hashing every id there is. The hashing is done here and not in Postgres, so that the key never
-reaches the server, its logs or its statistics.
+HMAC-SHA256, cut to 128 bits. Without the key a hash cannot be traced to its user, not even by hashing every
+known id. Hashes are computed here and not in Postgres, so that the key never reaches the server, its logs or
+its statistics.
 """
 
 import hmac
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import users
 
@@ -23,9 +24,9 @@ def user_key(user_id: str, key: bytes) -> str:
 
 
 def fill_user_keys(engine: sa.Engine, key: bytes) -> int:
-    """Give every user who has none a keyed hash; return how many were given.
+    """Store a keyed hash for every user without one; return the number of users.
 
-    Safe to call from several processes at once and after being killed half-way.
+    Several processes may call it at once, and it continues after being killed.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def fill_user_keys(engine: sa.Engine, key: bytes) -> int:
 
 def _fill_batch(engine: sa.Engine, key: bytes) -> Sequence[str]:
     with engine.begin() as connection:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('fill_user_keys', 0))"))
+        lock(connection, "fill_user_keys")
         user_ids = connection.scalars(
             sa.select(users.c.user_id)
             .where(users.c.user_key.is_(None))
@@ -49,7 +50,7 @@ def _fill_batch(engine: sa.Engine, key: bytes) -> Sequence[str]:
         ).all()
         if user_ids:
             connection.execute(
-                sa.text(read_statement("update_user_keys")),
+                sa.text(read_statement("warehouse/update_user_keys")),
                 {
                     "user_ids": list(user_ids),
                     "user_keys": [user_key(user_id, key) for user_id in user_ids],

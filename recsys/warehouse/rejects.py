@@ -1,4 +1,4 @@
-"""The file of lines that could not be loaded."""
+"""Write the lines of a file that could not be loaded to a reject file."""
 
 import json
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from recsys.warehouse.files.chunks import BadLine
 
 
 class RejectFile:
-    """Collects bad lines as JSONL of `line`, `reason` and `text`; created with the first of them.
+    """JSON Lines file of rejected lines: `line`, `reason` and `text`. The first one creates the file.
 
     Parameters
     ----------
     path
-        Where to write; None: beside the file that is read, as `NAME.rejected.jsonl`.
+        Path of the file. None: `NAME.rejected.jsonl` beside the file that is read.
     beside
         The file that is read.
     """
@@ -26,18 +26,18 @@ class RejectFile:
         self.count = 0
         self._file: IO[str] | None = None
         if path is None:
-            # One that an earlier load of the same file left would be taken for this load's.
+            # A reject file of an earlier load would look like this load's.
             self.path.unlink(missing_ok=True)
 
     def write(self, lines: Iterable[BadLine]) -> None:
-        """Append lines, in the order given."""
+        """Append lines in the given order."""
         for bad in lines:
             if self._file is None:
                 try:
                     self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
                 except OSError as error:
                     raise IngestError(
-                        f"the reject file {self.path} cannot be written: {error}; name another one"
+                        f"the reject file {self.path} cannot be written: {error}; choose another path"
                     ) from error
             entry = {"line": bad.line, "reason": bad.reason, "text": bad.text}
             self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")

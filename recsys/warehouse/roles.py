@@ -1,35 +1,35 @@
-"""The roles of the warehouse: who may do what in this database."""
+"""Database roles of the warehouse and their rights."""
 
 import logging
 
 import sqlalchemy as sa
 
 WRITER = "recsys_writer"
-"""Applications: add feedback and slates, keep items and users, read recommendations."""
+"""Role of applications: add feedback and slates, maintain items and users, read recommendations."""
 PIPELINE = "recsys_pipeline"
-"""The DAGs: everything but the schema itself."""
+"""Role of the DAGs: everything except changes of the schema."""
 ANALYST = "recsys_analyst"
-"""People and BI tools: the schema `analytics` and nothing else."""
+"""Role of people and BI tools: read the schema `analytics` and nothing else."""
 
 logger = logging.getLogger(__name__)
 
 
 def grant_roles(connection: sa.Connection) -> list[str]:
-    """Make the roles that are missing and grant each its rights in this database.
+    """Create missing roles and grant each role its rights in this database.
 
     Returns
     -------
-    Roles that are missing still, because the connected user may not create roles. The warehouse works
+    Roles that are still missing because the connected user may not create roles. The warehouse works
     without them.
     """
     missing = list(connection.scalar(sa.text("SELECT warehouse_grant_roles()")) or [])
-    # A dump of an older release, restored but not migrated yet, lacks it.
+    # The function is missing in a restored dump of an older release until it is migrated.
     if connection.scalar(sa.text("SELECT to_regprocedure('warehouse_grant_retired()') IS NOT NULL")):
         connection.execute(sa.text("SELECT warehouse_grant_retired()"))
     if missing:
         logger.warning(
-            "the roles %s are missing and this user may not create roles: let an administrator run %s, then "
-            "run `recsys migrate` again",
+            "the roles %s are missing and this user may not create roles; ask an administrator to run %s, "
+            "then run `recsys migrate` again",
             ", ".join(missing),
             "; ".join(f"CREATE ROLE {role} NOLOGIN" for role in missing),
         )

@@ -1,8 +1,8 @@
-"""SQLAlchemy Core definitions of the warehouse; a test holds them against the migrations.
+"""SQLAlchemy Core definitions of the warehouse's tables. A test compares them with the migrations.
 
-Order of arrival, not clocks, decides which window a row belongs to: every feedback row carries the
-id of the transaction that wrote it (`transaction_id`), and a window takes the ids below the oldest
-transaction still open. `feedback_id` keeps log order inside a transaction.
+The order of arrival, not the clock, decides which window a row belongs to. Every feedback row carries the id
+of the transaction that wrote it (`transaction_id`), and a window takes the ids below the oldest open
+transaction. `feedback_id` keeps the log order within a transaction.
 """
 
 from sqlalchemy import (
@@ -33,7 +33,7 @@ metadata = MetaData()
 
 NOW = text("clock_timestamp()")
 EMPTY_JSON = text("'{}'::jsonb")
-# The offset keeps ids increasing after a dump is restored into a cluster that counts from the start.
+# The function adds an offset: ids keep increasing after a dump is restored into a cluster that counts from 1.
 TRANSACTION_ID = text("warehouse_transaction_id()")
 
 
@@ -81,7 +81,7 @@ users = Table(
     comment="people who give feedback; applications add them, with their consent",
 )
 
-# Partitioned by month of occurred_at, with a default partition for what no month fits.
+# Partitioned by month of occurred_at; the default partition takes rows that fit no month.
 feedback = Table(
     "feedback",
     metadata,
@@ -213,7 +213,7 @@ validation_results = Table(
     comment="outcome of every table expectation of every window",
 )
 
-# Scratch paper of a validation: unlogged, filled again by the next try.
+# Working data of one validation: unlogged, because the next attempt fills it again.
 row_violations = Table(
     "row_violations",
     metadata,
@@ -276,7 +276,7 @@ model_evaluations = Table(
     comment="offline metrics of every scorer of every run, with confidence intervals",
 )
 
-# Append-only; a trigger refuses UPDATE, DELETE and TRUNCATE.
+# Append-only: a trigger rejects UPDATE, DELETE and TRUNCATE.
 promotion_ledger = Table(
     "promotion_ledger",
     metadata,
@@ -316,7 +316,7 @@ publications = Table(
     comment="one row for each time recommendations and vectors were swapped in",
 )
 
-# One row a user; the view `recommendations` shows one row a user and rank.
+# One row for each user; the view `recommendations` has one row for each user and rank.
 recommendation_lists = Table(
     "recommendation_lists",
     metadata,
@@ -375,7 +375,6 @@ erasure_requests = Table(
     comment="requests to forget a user and the receipts, which do not name the person",
 )
 
-# How many rows an erasure took out of which transactions, so that past windows still reconcile.
 erased_feedback = Table(
     "erased_feedback",
     metadata,
@@ -386,7 +385,7 @@ erased_feedback = Table(
     comment="how many rows an erasure took from which transaction, so that windows reconcile",
 )
 
-# Written by drop_feedback_month alone.
+# Written only by drop_feedback_month.
 dropped_feedback = Table(
     "dropped_feedback",
     metadata,

@@ -1,6 +1,6 @@
-"""Turns columns of a file into typed columns, naming what is wrong with each row that has to stay out.
+"""Convert columns of a file to typed columns, and record why a row is rejected.
 
-A column is converted at once; only when that fails are its values looked at one by one.
+A column is converted as a whole. Only if that fails are its values converted one by one.
 """
 
 import json
@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# A B-tree entry of Postgres holds about 2,700 bytes; two ids may share one.
+# An entry of a Postgres B-tree holds about 2,700 bytes, and an index may have two ids.
 MAX_ID_BYTES = 1_000
-# In the year 9999; larger numbers are milliseconds or rubbish.
+# The end of the year 9999; larger numbers are milliseconds or wrong.
 _MAX_SECONDS = 253_402_300_799
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMESTAMP = pa.timestamp("us", "UTC")
@@ -30,16 +30,16 @@ class _WrongValue(ValueError):  # noqa: N818 - never leaves this module
 
 @dataclass
 class Checked:
-    """Rows of a chunk on their way to typed columns."""
+    """Columns of a chunk during conversion, with the reasons why rows are rejected."""
 
     columns: dict[str, pa.Array]
     rows: int
     time_zone: tzinfo | None = None
-    """Zone of times that name none; without it they are wrong."""
+    """Time zone of times that have none. None: such times are rejected."""
     reasons: dict[int, list[str]] = field(default_factory=dict)
 
     def text(self, name: str, *, required: bool = False, max_bytes: int | None = None) -> pa.Array:
-        """Return a text column `[rows]`; a NUL character, invalid UTF-8 or undue length is wrong."""
+        """Return a text column `[rows]`; NUL characters, invalid UTF-8 and too long values are rejected."""
         column = self._column(name)
         if required:
             self._require(name, column)
@@ -54,11 +54,11 @@ class Checked:
         return text
 
     def number(self, name: str) -> pa.Array:
-        """Return a column of finite numbers `[rows]`, null where none is given."""
+        """Return a column of finite numbers `[rows]`, null where the value is missing."""
         return self._convert(name, self._column(name), _numbers, _number, pa.float64())
 
     def time(self, name: str) -> pa.Array:
-        """Return a column of UTC times in microseconds `[rows]` from ISO 8601 with zone or Unix seconds."""
+        """Return UTC times in microseconds `[rows]` from ISO 8601 with time zone or from Unix seconds."""
         column = self._column(name)
         self._require(name, column)
         times = self._convert(
@@ -70,11 +70,11 @@ class Checked:
         )
         outside = pc.or_(pc.less(times, _YEAR_1), pc.greater_equal(times, _YEAR_10000))
         if pc.any(outside).as_py():
-            self._add(pc.fill_null(outside, False), f"{name} lies outside the years 1 to 9999")
+            self._add(pc.fill_null(outside, False), f"{name} is outside the years 1 to 9999")
         return times
 
     def boolean(self, name: str) -> pa.Array:
-        """Return a column of truth values `[rows]`, null where none is given."""
+        """Return a column of booleans `[rows]`, null where the value is missing."""
         return self._convert(name, self._column(name), _unconverted, _boolean, pa.bool_())
 
     def json_object(self, name: str) -> pa.Array:
@@ -93,18 +93,18 @@ class Checked:
         return self._convert(name, self._column(name), _unconverted, _number_list, pa.string())
 
     def good_rows(self, columns: dict[str, pa.Array]) -> pa.Table:
-        """Return the columns without the rows in which something was wrong."""
+        """Return the columns without rejected rows."""
         table = pa.table(columns)
         return table.take(pa.array(self.good_row_numbers(), pa.int64())) if self.reasons else table
 
     def good_row_numbers(self) -> Sequence[int]:
-        """Return the numbers of the rows in which nothing was wrong, in the order of `good_rows`."""
+        """Return the numbers of the rows that are not rejected, in the order of `good_rows`."""
         if not self.reasons:
             return range(self.rows)
         return [row for row in range(self.rows) if row not in self.reasons]
 
     def wrong_rows(self) -> list[tuple[int, str]]:
-        """Return the rows in which something was wrong, and all that was."""
+        """Return the number of each rejected row with all reasons."""
         return [(row, "; ".join(reasons)) for row, reasons in sorted(self.reasons.items())]
 
     def _column(self, name: str) -> pa.Array:
@@ -220,13 +220,13 @@ def _time(value: Any, zone: tzinfo | None) -> int:
             time = datetime.fromisoformat(text)
         except ValueError as error:
             raise _WrongValue(
-                f"{_shown(value)} is not a time; write ISO 8601 with zone, such as "
+                f"{_shown(value)} is not a time; write ISO 8601 with time zone, such as "
                 "2026-01-31T18:30:00+01:00, or Unix seconds"
             ) from error
     if time.tzinfo is None:
         if zone is None:
             raise _WrongValue(
-                f"{_shown(value)} has no time zone; add one, such as Z or +01:00, or say which is meant with "
+                f"{_shown(value)} has no time zone; add one, such as Z or +01:00, or name it with "
                 "--assume-timezone"
             )
         time = time.replace(tzinfo=zone)
@@ -273,7 +273,7 @@ def _json_object(value: Any) -> str:
         text = json.dumps(entries, ensure_ascii=False, allow_nan=False)
         text.encode()
     except ValueError as error:
-        raise _WrongValue("holds NaN, Infinity or half of a surrogate pair") from error
+        raise _WrongValue("contains NaN, Infinity or half of a surrogate pair") from error
     if "\\u0000" in text:
         raise _WrongValue("contains a NUL character")
     return text

@@ -1,9 +1,9 @@
-"""Windows: which feedback a run handles, decided by order of commit and recorded.
+"""Windows: record which feedback a run handles, by order of commit.
 
-A row carries the id of the transaction that wrote it. When the oldest transaction still open has id
-`h`, every row with a smaller id is already visible or will never be. A window that ends at `h`
-therefore misses nothing: the rows of a transaction that is still open have ids of `h` or more and
-belong to the next window, however early their clock times are.
+Each row carries the id of the transaction that wrote it. If the oldest open transaction has id `h`, every
+row with a smaller id is already visible or will never be. So a window that ends at `h` misses nothing: rows
+of a transaction that is still open have ids of at least `h` and belong to the next window, however early
+their clock times are.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, WarehouseError
-from recsys.warehouse.locks import hold_partitions, take_turns
+from recsys.warehouse.advisory_locks import block_partition_moves, lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import windows
 
@@ -34,14 +34,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """Where the rows that arrived in a window are now, and how they came.
+    """Counts of where the rows of a window are now.
 
     Attributes
     ----------
     late
-        Rows that happened before the consumer's previous window was closed: days, or a moment, ago.
+        Rows whose event happened before the consumer's previous window closed, by a moment or by days.
     out_of_order
-        Rows that happened before another one that had arrived earlier in the window.
+        Rows whose event happened before that of a row that arrived earlier in the window.
     """
 
     window_id: int
@@ -55,7 +55,7 @@ class Reconciliation:
 
     @property
     def balanced(self) -> bool:
-        """Whether every row that arrived is accounted for, and no other."""
+        """Whether the counts add up to the rows that arrived."""
         return self.arrived == self.valid + self.quarantined + self.duplicates + self.erased
 
 
@@ -67,20 +67,20 @@ def open_window(
     *,
     first_lower: int = 0,
 ) -> Window:
-    """Record the consumer's next window, or return the one this run has already opened.
+    """Record the consumer's next window, or return the one that this run already opened.
 
-    Writers are never blocked; two runs of one consumer take turns.
+    Writers are never blocked. Two runs of one consumer wait for each other.
 
     Parameters
     ----------
     consumer
-        Who reads the windows, each of which starts where the consumer's last one ended: the DAG.
+        The DAG that reads the windows. Each window starts where the consumer's last one ended.
     run_key
-        The run; calling again with the same key returns the same window.
+        The run. A call with the same key returns the same window.
     interval
-        Start and end of the run's data interval. Rows received at or after an end that lies in the
-        past are left to later windows, so that a late run sees what was known then. When earlier
-        windows have already gone past the end, the window is empty.
+        Start and end of the run's data interval. If the end lies in the past, rows received at or after it
+        are left to later windows, so that a late run sees what was known then. The window is empty if
+        earlier windows already went past the end.
     first_lower
         Transaction id at which the consumer's first window starts.
 
@@ -89,32 +89,33 @@ def open_window(
     ConfigurationError
         The interval has no time zone or ends before it starts.
     """
-    start, end = _checked(interval)
-    # Each statement must see what was committed before it, above all before the lock was granted.
+    start, end = _check_interval(interval)
+    # Each statement must see everything committed before it, in particular before the lock was granted.
     reading_committed = engine.execution_options(isolation_level="READ COMMITTED")
     with reading_committed.begin() as connection:
-        # A window that a crash could take back would give its bounds, and ids of transactions, twice.
+        # If a crash could undo a window, its bounds and transaction ids would be handed out twice.
         connection.execute(
             sa.text(
                 "SELECT set_config('synchronous_commit', 'on', true)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
         )
-        take_turns(connection, f"window of {consumer}")
+        lock(connection, f"window of {consumer}")
         recorded = connection.execute(
             sa.select(windows).where(windows.c.consumer == consumer, windows.c.run_key == run_key)
         ).one_or_none()
         if recorded is None:
-            hold_partitions(connection)
+            block_partition_moves(connection)
             last_upper = connection.scalar(
                 sa.select(sa.func.max(windows.c.upper_transaction_id)).where(windows.c.consumer == consumer)
             )
             lower = first_lower if last_upper is None else last_upper
             upper = connection.scalar(
-                sa.text(read_statement("compute_window_upper")), {"lower": lower, "interval_end": end}
+                sa.text(read_statement("warehouse/compute_window_upper")),
+                {"lower": lower, "interval_end": end},
             )
             recorded = connection.execute(
-                sa.text(read_statement("insert_window")),
+                sa.text(read_statement("warehouse/insert_window")),
                 {
                     "consumer": consumer,
                     "run_key": run_key,
@@ -128,18 +129,18 @@ def open_window(
 
 
 def load_window(engine: sa.Engine, window_id: int) -> Window:
-    """Return a recorded window; raise WarehouseError when there is none."""
+    """Return a recorded window; raise WarehouseError if the id does not exist."""
     with engine.connect() as connection:
         recorded = connection.execute(
             sa.select(windows).where(windows.c.window_id == window_id)
         ).one_or_none()
     if recorded is None:
-        raise WarehouseError(f"window {window_id} is not recorded; the table windows lists those that are")
+        raise WarehouseError(f"window {window_id} does not exist; `recsys reconcile` lists the windows")
     return _window(recorded)
 
 
 def latest_windows(engine: sa.Engine, consumer: str | None = None, limit: int = 20) -> list[Window]:
-    """Return the windows opened last, newest first, of one consumer or of all."""
+    """Return the latest windows, newest first, of one consumer or of all."""
     query = sa.select(windows).order_by(windows.c.window_id.desc()).limit(limit)
     if consumer is not None:
         query = query.where(windows.c.consumer == consumer)
@@ -148,9 +149,9 @@ def latest_windows(engine: sa.Engine, consumer: str | None = None, limit: int = 
 
 
 def reconcile_window(engine: sa.Engine, window_id: int) -> Reconciliation:
-    """Count where the window's rows are, store the counts with the window and return them.
+    """Count where the window's rows are now, store the counts with the window and return them.
 
-    How many came late or out of order is counted the first time and then stays.
+    Late and out-of-order rows are counted only the first time.
     """
     window = load_window(engine, window_id)
     parameters = {
@@ -159,23 +160,25 @@ def reconcile_window(engine: sa.Engine, window_id: int) -> Reconciliation:
         "upper": window.upper_transaction_id,
     }
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-        hold_partitions(connection)
-        counted = connection.execute(sa.text(read_statement("reconcile_window")), parameters).one()
+        block_partition_moves(connection)
+        counted = connection.execute(sa.text(read_statement("warehouse/reconcile_window")), parameters).one()
         if counted.late is None:
-            counted = connection.execute(sa.text(read_statement("count_late_feedback")), parameters).one()
+            counted = connection.execute(
+                sa.text(read_statement("warehouse/count_late_feedback")), parameters
+            ).one()
     return Reconciliation(**counted._mapping)
 
 
-def _checked(interval: tuple[datetime, datetime] | None) -> tuple[datetime | None, datetime | None]:
+def _check_interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime | None, datetime | None]:
     if interval is None:
         return None, None
     start, end = interval
     if start.tzinfo is None or end.tzinfo is None:
         raise ConfigurationError(
-            f"the interval {start} to {end} has no time zone: give both ends one, such as UTC"
+            f"the interval {start} to {end} has no time zone; add one, such as UTC, to both ends"
         )
     if end < start:
-        raise ConfigurationError(f"the interval {start} to {end} ends before it starts")
+        raise ConfigurationError(f"the interval {start} to {end} ends before it starts; swap its ends")
     return start, end
 
 
@@ -184,8 +187,8 @@ def _window(row: sa.Row[tuple[object, ...]]) -> Window:
 
 
 def learned_windows(engine: sa.Engine, window_id: int, since_transaction_id: int) -> list[int]:
-    """Return the windows of the same consumer, up to this one, with feedback from a transaction on."""
-    statement = sa.text(read_statement("select_learned_windows"))
+    """Return ids of the same consumer's windows, up to this one, with feedback from a transaction id on."""
+    statement = sa.text(read_statement("warehouse/select_learned_windows"))
     with engine.connect() as connection:
         return list(
             connection.scalars(

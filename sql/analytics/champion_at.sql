@@ -11,4 +11,4 @@ create or replace function analytics.champion_at(moment timestamptz) returns tex
 revoke all on function analytics.champion_at(timestamptz) from public;
 
 comment on function analytics.champion_at(timestamptz) is
-    'The model version that was champion at a moment; null before the first.';
+    'The model version that was champion at a moment; null before the first champion.';

@@ -45,17 +45,18 @@ group by model_version;
 create unique index click_through_by_model_key on analytics.click_through_by_model (model_version);
 
 comment on materialized view analytics.click_through_by_model is
-    'How users react to the slates of each model version: feedback that names the impression, comes from '
-    'the user who saw it and is about an item in it. As of the last refresh.';
+    'Reactions of users to the slates of each model version. Feedback counts if it names the impression, comes '
+    'from the user who saw it and is about one of its items. As of the last refresh.';
 comment on column analytics.click_through_by_model.model_version is
-    'as logged with the impression; unknown: none was logged';
+    'as logged with the impression; unknown if none was logged';
 comment on column analytics.click_through_by_model.slates is 'impressions';
-comment on column analytics.click_through_by_model.shown is 'items in those slates; one logged as null is left out';
+comment on column analytics.click_through_by_model.shown is 'items in those slates, without items logged as null';
 comment on column analytics.click_through_by_model.reactions is 'shown items with feedback of any type';
-comment on column analytics.click_through_by_model.clicks is 'shown items with an event of type click; a second click adds nothing';
+comment on column analytics.click_through_by_model.clicks is 
+    'shown items with an event of type click; a second click does not count';
 comment on column analytics.click_through_by_model.conversions is 'shown items with an event of type purchase';
 comment on column analytics.click_through_by_model.click_through_rate is 'clicks / shown';
 comment on column analytics.click_through_by_model.conversion_rate is 'conversions / shown';
-comment on column analytics.click_through_by_model.slate_click_share is 'share of the slates with at least one click';
+comment on column analytics.click_through_by_model.slate_click_share is 'share of slates with at least one click';
 comment on column analytics.click_through_by_model.slate_conversion_share is
-    'share of the slates with at least one conversion';
+    'share of slates with at least one conversion';

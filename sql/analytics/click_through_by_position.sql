@@ -38,16 +38,19 @@ create unique index click_through_by_position_key
     on analytics.click_through_by_position (model_version, position);
 
 comment on materialized view analytics.click_through_by_position is
-    'How users react to items at each position of a slate, by model version. As of the last refresh.';
+    'Reactions of users to items at each position of a slate, by model version. As of the last refresh.';
 comment on column analytics.click_through_by_position.model_version is
-    'as logged with the impression; unknown: none was logged';
+    'as logged with the impression; unknown if none was logged';
 comment on column analytics.click_through_by_position.position is
-    '1 is the first; an item that a slate holds twice counts at its first position';
+    '1 is the first; an item that is twice in a slate counts at its first position';
 comment on column analytics.click_through_by_position.shown is 'slates with a known item at this position';
-comment on column analytics.click_through_by_position.reactions is 'of those, with feedback of any type on the item';
-comment on column analytics.click_through_by_position.clicks is 'of those, with an event of type click';
-comment on column analytics.click_through_by_position.conversions is 'of those, with an event of type purchase';
+comment on column analytics.click_through_by_position.reactions is
+    'of those, slates with feedback of any type on the item';
+comment on column analytics.click_through_by_position.clicks is
+    'of those, slates with an event of type click on the item';
+comment on column analytics.click_through_by_position.conversions is
+    'of those, slates with an event of type purchase on the item';
 comment on column analytics.click_through_by_position.click_through_rate is 'clicks / shown';
 comment on column analytics.click_through_by_position.conversion_rate is 'conversions / shown';
 comment on column analytics.click_through_by_position.average_propensity is
-    'mean logged probability of showing the item there; null when none was logged';
+    'mean logged probability of showing the item there; null if none was logged';

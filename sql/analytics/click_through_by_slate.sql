@@ -20,17 +20,17 @@ left join public.feedback as reactions
 group by impressions.impression_id;
 
 comment on view analytics.click_through_by_slate is
-    'One row for each slate that was shown, with what came of it. Without the ids of slate and user and '
-    'without the words of the request, which applications may fill with personal data.';
-comment on column analytics.click_through_by_slate.shown_at is 'clock of the application';
+    'One row for each slate that was shown, with the reactions to it. It leaves out the ids of slate and user and '
+    'the words of the request, which may contain personal data.';
+comment on column analytics.click_through_by_slate.shown_at is 'when it was shown, by the clock of the application';
 comment on column analytics.click_through_by_slate.model_version is
-    'as logged with the impression; unknown: none was logged';
-comment on column analytics.click_through_by_slate.requested is 'whether the user asked for something in words';
-comment on column analytics.click_through_by_slate.items is 'length of the slate without items logged as null';
+    'as logged with the impression; unknown if none was logged';
+comment on column analytics.click_through_by_slate.requested is 'whether the user made a request in words';
+comment on column analytics.click_through_by_slate.items is 'items in the slate, without items logged as null';
 comment on column analytics.click_through_by_slate.reactions is 'items with feedback of any type';
 comment on column analytics.click_through_by_slate.clicks is 'items with an event of type click';
 comment on column analytics.click_through_by_slate.conversions is 'items with an event of type purchase';
 comment on column analytics.click_through_by_slate.first_clicked_position is
-    'position nearest to the top that was clicked; null: none';
+    'highest position that was clicked (1 is the top); null: none';
 comment on column analytics.click_through_by_slate.seconds_to_first_reaction is
-    'null: no reaction; below 0 when the clocks of two applications differ';
+    'null: no reaction; negative if the clocks of two applications differ';

@@ -25,10 +25,10 @@ from counted;
 create unique index cohort_retention_key on analytics.cohort_retention (cohort_week, weeks_after);
 
 comment on materialized view analytics.cohort_retention is
-    'Of the users whose first feedback fell in a week, how many gave feedback that many weeks later. '
-    'A week in which none of them did has no row. As of the last refresh.';
-comment on column analytics.cohort_retention.cohort_week is 'Monday (UTC) of the week of the first feedback';
+    'Users by the week of their first feedback, and how many of them gave feedback in each later week. '
+    'A week without feedback of these users has no row. As of the last refresh.';
+comment on column analytics.cohort_retention.cohort_week is 'Monday (UTC) of the week of their first feedback';
 comment on column analytics.cohort_retention.weeks_after is '0 is the week of the first feedback';
-comment on column analytics.cohort_retention.users is 'users of the cohort';
-comment on column analytics.cohort_retention.active_users is 'of those, with feedback in that week';
+comment on column analytics.cohort_retention.users is 'users in the cohort';
+comment on column analytics.cohort_retention.active_users is 'of those, users with feedback in that week';
 comment on column analytics.cohort_retention.retention is 'active_users / users';

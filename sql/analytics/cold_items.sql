@@ -29,13 +29,14 @@ where items.available and coalesce(consumed.events, 0) < 5;
 create unique index cold_items_key on analytics.cold_items (item_id);
 
 comment on materialized view analytics.cold_items is
-    'Available items with fewer than five feedback events, and whether the model gives them a chance. '
+    'Available items with fewer than five feedback events, and whether they are recommended. '
     'As of the last refresh.';
-comment on column analytics.cold_items.item_id is 'id of the application';
-comment on column analytics.cold_items.title is 'as in the catalogue; without a title and a description the model knows little';
-comment on column analytics.cold_items.created_at is 'when the item came into the catalogue';
+comment on column analytics.cold_items.item_id is 'the application''s id of the item';
+comment on column analytics.cold_items.title is 
+    'as in the catalogue; the model knows little about items without title and description';
+comment on column analytics.cold_items.created_at is 'when the item was added to the catalogue';
 comment on column analytics.cold_items.events is 'feedback events of all types, 0 to 4';
-comment on column analytics.cold_items.last_event_at is 'null: none yet';
-comment on column analytics.cold_items.has_vector is 'whether the last publication has met the item';
+comment on column analytics.cold_items.last_event_at is 'time of the latest of them; null: none yet';
+comment on column analytics.cold_items.has_vector is 'whether the last publication contained the item';
 comment on column analytics.cold_items.recommended_to_users is 'published lists that contain it';
-comment on column analytics.cold_items.best_rank is 'its best rank in those lists; 1 is the top';
+comment on column analytics.cold_items.best_rank is 'best rank of the item in those lists; 1 is the top';

@@ -5,7 +5,7 @@ with commented as (
         feedback.user_id,
         coalesce(
             opinion.sentiment,
-            -- The comment states nothing by itself: what did its writer say about the item last?
+            -- The event has no value: use the writer's latest opinion on the item.
             (
                 select
                     case
@@ -53,17 +53,18 @@ join public.items using (item_id)
 group by items.item_id, items.title;
 
 comment on view analytics.comment_sentiment_by_item is
-    'What the people who comment on an item think of it. Their sentiment is what they said with a rating, '
-    'a like or a dislike, in the same event or else in their latest one on the item; nothing here is '
-    'guessed from the words of the comment.';
-comment on column analytics.comment_sentiment_by_item.item_id is 'id of the application';
+    'Sentiment of the people who comment on an item. It comes from their rating, like or dislike, in the same '
+    'event or otherwise in their latest one on the item. Nothing is inferred from the words of the comment.';
+comment on column analytics.comment_sentiment_by_item.item_id is 'the application''s id of the item';
 comment on column analytics.comment_sentiment_by_item.title is 'as in the catalogue';
 comment on column analytics.comment_sentiment_by_item.comments is 'events with a written comment';
-comment on column analytics.comment_sentiment_by_item.users is 'distinct people who wrote them';
-comment on column analytics.comment_sentiment_by_item.positive is 'with a like or a value from positive_from of its event type on';
-comment on column analytics.comment_sentiment_by_item.neutral is 'with a value in between';
+comment on column analytics.comment_sentiment_by_item.users is 'distinct users who wrote them';
+comment on column analytics.comment_sentiment_by_item.positive is 
+    'comments with a like or a value of at least positive_from of the event type';
+comment on column analytics.comment_sentiment_by_item.neutral is 'comments with a value in between';
 comment on column analytics.comment_sentiment_by_item.negative is
-    'with a dislike or a value up to negative_to of its event type';
-comment on column analytics.comment_sentiment_by_item.unknown is 'of people who said nothing beside the comment';
+    'comments with a dislike or a value of at most negative_to of the event type';
+comment on column analytics.comment_sentiment_by_item.unknown is
+    'comments of users without any rating, like or dislike on the item';
 comment on column analytics.comment_sentiment_by_item.average_sentiment is
-    '-1 all negative to 1 all positive; unknown ones are left out; null when all are';
+    'mean from -1 (all negative) to 1 (all positive) without unknown ones; null if all are unknown';

@@ -11,9 +11,9 @@ from public.feedback
 group by 1, 2;
 
 comment on view analytics.feedback_by_day is
-    'Accepted feedback (not in quarantine) per UTC day on which it happened and event type.';
-comment on column analytics.feedback_by_day.day is 'UTC; null collects events whose time is unknown';
-comment on column analytics.feedback_by_day.comments is 'events that carry a written comment';
+    'Accepted feedback (not in quarantine) by the UTC day on which it happened and by event type.';
+comment on column analytics.feedback_by_day.day is 'UTC; null for events whose time is unknown';
+comment on column analytics.feedback_by_day.comments is 'events with a written comment';
 comment on column analytics.feedback_by_day.average_value is 'null for event types without a value';
 comment on column analytics.feedback_by_day.event_type is 'rating, click, purchase, ... as in the table event_types';
 comment on column analytics.feedback_by_day.events is 'feedback events';

@@ -13,7 +13,7 @@ with promoted as (
     join public.windows on windows.run_key = ledger.run_key
     where ledger.action = 'promote'
 ),
--- The transactions that each promoted version was the first to know.
+-- The transactions that each promoted version was the first to read.
 news as (
     select *
     from (
@@ -29,7 +29,7 @@ news as (
     ) as ordered
     where upper > lower
 ),
--- Lateral, with an offset that nothing is skipped by, so that each range is read through the index.
+-- The offset makes Postgres read each range through the index.
 events as (
     select arrived.occurred_at, arrived.received_at, news.opened_at, news.decided_at, news.published_at
     from news
@@ -74,20 +74,21 @@ group by arrival_day;
 create unique index feedback_lag_key on analytics.feedback_lag (arrival_day);
 
 comment on materialized view analytics.feedback_lag is
-    'How long feedback takes from the event to its arrival here, and from there to the first champion '
-    'whose run has read it. That run keeps the latest events for evaluation: those count as read, and '
-    'the next run trains on them. All lags in seconds. As of the last refresh.';
+    'Time from an event to its arrival in the warehouse, and from there to the first champion whose run read it, '
+    'in seconds. That run keeps the latest events for evaluation: they count as read, and the next run trains on '
+    'them. As of the last refresh.';
 comment on column analytics.feedback_lag.arrival_day is 'UTC day on which the warehouse received the events';
 comment on column analytics.feedback_lag.events is 'accepted feedback (not in quarantine)';
-comment on column analytics.feedback_lag.late_events is 'of those, happened on an earlier UTC day';
-comment on column analytics.feedback_lag.waiting_events is 'of those, no champion''s run has read yet';
+comment on column analytics.feedback_lag.late_events is 'of those, events that happened on an earlier UTC day';
+comment on column analytics.feedback_lag.waiting_events is 'of those, events that no champion''s run has read yet';
 comment on column analytics.feedback_lag.event_to_arrival_median is
-    'seconds; from the clock of the application to that of the warehouse';
-comment on column analytics.feedback_lag.event_to_arrival_p95 is 'seconds; 95 % of the events took no longer';
+    'seconds, from the clock of the application to that of the warehouse';
+comment on column analytics.feedback_lag.event_to_arrival_p95 is 'seconds; 95th percentile';
 comment on column analytics.feedback_lag.arrival_to_window_median is
-    'seconds; until the run opened its window; waiting events are left out, here and in the columns below';
-comment on column analytics.feedback_lag.arrival_to_champion_median is 'seconds; until its model was promoted';
+    'seconds until the run opened its window; without waiting events, as in the columns below';
+comment on column analytics.feedback_lag.arrival_to_champion_median is
+    'seconds until the model of that run was promoted';
 comment on column analytics.feedback_lag.arrival_to_champion_p95 is
-    'seconds; 95 % of the events took no longer until promotion';
+    'seconds until the model of that run was promoted; 95th percentile';
 comment on column analytics.feedback_lag.arrival_to_published_median is
-    'seconds; until users saw recommendations of that model';
+    'seconds until users saw recommendations of that model';

@@ -22,7 +22,7 @@ select
     count(*) as items,
     catalogue.items as catalogue_items,
     count(*)::double precision / catalogue.items as coverage,
-    -- Items without an event come last and add nothing to the sum.
+    -- Items without events rank last and add nothing to the sum.
     (sum(events * (catalogue.items + 1 - 2 * rank)) / (sum(events) * catalogue.items))::double precision as gini,
     (sum(events) filter (where rank <= ceil(catalogue.items / 10.0)) / sum(events))::double precision
         as top_tenth_share
@@ -34,14 +34,14 @@ group by month, catalogue.items;
 create unique index item_concentration_key on analytics.item_concentration (month);
 
 comment on materialized view analytics.item_concentration is
-    'How much of the catalogue users react to each month, and how unevenly. Beside recommendation_coverage '
-    'it tells whether recommendations narrow or widen what people use. As of the last refresh.';
+    'How much of the catalogue users react to each month, and how unevenly. A comparison with '
+    'recommendation_coverage shows whether recommendations narrow or widen what people use. As of the last refresh.';
 comment on column analytics.item_concentration.month is 'first day of the month (UTC) in which the events happened';
 comment on column analytics.item_concentration.events is 'feedback events of all types';
 comment on column analytics.item_concentration.items is 'items with at least one event';
-comment on column analytics.item_concentration.catalogue_items is 'all items, as of the refresh';
+comment on column analytics.item_concentration.catalogue_items is 'all items at the time of the refresh';
 comment on column analytics.item_concentration.coverage is 'items / catalogue_items';
 comment on column analytics.item_concentration.gini is
-    'concentration of events over the catalogue: 0 all items alike, near 1 a few items get everything';
+    'concentration of events over the catalogue: 0 if all items are equal, near 1 if a few items get all';
 comment on column analytics.item_concentration.top_tenth_share is
-    'share of the events on the most used tenth of the catalogue';
+    'share of the events that are on the most used tenth of the catalogue';

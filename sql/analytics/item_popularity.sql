@@ -36,16 +36,17 @@ left join recommended using (item_id);
 create unique index item_popularity_key on analytics.item_popularity (item_id);
 
 comment on materialized view analytics.item_popularity is
-    'Every item with how often it was consumed and how often it is recommended now. '
+    'Every item with the number of its events and of the lists that recommend it now. '
     'As of the last refresh (after each publication and in housekeeping).';
-comment on column analytics.item_popularity.popularity_rank is '1 for the most consumed; equal counts share a rank';
-comment on column analytics.item_popularity.share_of_events is 'of the feedback on items of the catalogue';
+comment on column analytics.item_popularity.popularity_rank is
+    '1 for the item with the most events; equal numbers share a rank';
+comment on column analytics.item_popularity.share_of_events is 'share of all feedback on items of the catalogue';
 comment on column analytics.item_popularity.recommended_to_users is 'published lists that contain the item';
-comment on column analytics.item_popularity.average_recommended_rank is '1 is the top of a list';
-comment on column analytics.item_popularity.item_id is 'id of the application';
+comment on column analytics.item_popularity.average_recommended_rank is 'mean rank in those lists; 1 is the top';
+comment on column analytics.item_popularity.item_id is 'the application''s id of the item';
 comment on column analytics.item_popularity.title is 'as in the catalogue';
-comment on column analytics.item_popularity.available is 'may be recommended';
+comment on column analytics.item_popularity.available is 'whether the item may be recommended';
 comment on column analytics.item_popularity.events is 'feedback events of all types';
 comment on column analytics.item_popularity.users is 'distinct users among them';
-comment on column analytics.item_popularity.average_rating is 'null when nobody has rated it';
-comment on column analytics.item_popularity.last_event_at is 'when the latest of them happened';
+comment on column analytics.item_popularity.average_rating is 'mean rating; null if nobody has rated it';
+comment on column analytics.item_popularity.last_event_at is 'time of the latest of them';

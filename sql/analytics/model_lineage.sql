@@ -36,21 +36,22 @@ left join lateral (
 order by ledger.model_version, ledger.ledger_id;
 
 comment on view analytics.model_lineage is
-    'Where each model version comes from: the run, window and snapshot it was trained in, the version it '
-    'started from, and what became of it. One row a version, with its first decision.';
+    'Origin of each model version: its run, window and snapshot, the version that it started from, and the first '
+    'decision about it. One row for each version.';
 comment on column analytics.model_lineage.model_version is 'version in the model registry';
 comment on column analytics.model_lineage.kind is
-    'full: trained on all feedback; micro: an update of its parent; null: not trained by a run known here';
-comment on column analytics.model_lineage.compared_with is 'the champion it was evaluated beside; null: there was none';
-comment on column analytics.model_lineage.parent is 'the version whose copy learned; null for full';
-comment on column analytics.model_lineage.decided_at is 'when it was first decided on';
+    'full: trained on all feedback; micro: an update of its parent; null: its run is not known here';
+comment on column analytics.model_lineage.compared_with is
+    'the champion that it was compared with; null: there was none';
+comment on column analytics.model_lineage.parent is 'the version that was updated; null for full';
+comment on column analytics.model_lineage.decided_at is 'time of the first decision about it';
 comment on column analytics.model_lineage.action is 'that decision: promote, hold or reject';
-comment on column analytics.model_lineage.reason is 'name of the reason, for programs';
+comment on column analytics.model_lineage.reason is 'machine-readable name of the reason';
 comment on column analytics.model_lineage.run_key is 'the DAG run that trained it; null: a person promoted it';
 comment on column analytics.model_lineage.window_id is 'the run''s window, as in window_reconciliation';
 comment on column analytics.model_lineage.knows_below_transaction_id is
-    'feedback of transactions below this one was in reach of its training';
-comment on column analytics.model_lineage.snapshot_rows is 'feedback events in its snapshot, held-out ones too';
-comment on column analytics.model_lineage.snapshot_digest is 'sha256 over the snapshot''s files';
+    'its training could use feedback of transactions below this one';
+comment on column analytics.model_lineage.snapshot_rows is 'feedback events in its snapshot, including held-out ones';
+comment on column analytics.model_lineage.snapshot_digest is 'SHA-256 of the snapshot''s files';
 comment on column analytics.model_lineage.times_champion is 'promotions and rollbacks to it';
 comment on column analytics.model_lineage.first_published_at is 'when users first saw its recommendations; null: never';

@@ -11,14 +11,16 @@ from public.comment_sentiment
 join public.items using (item_id);
 
 comment on view analytics.predicted_comment_sentiment is
-    'What the published model reads in the latest comments on an item, one a person, from their words alone. '
-    'Items that fewer than five people have commented on are left out. Renewed when lists of all users are '
-    'published; what people say with a rating beside it is in comment_sentiment_by_item.';
-comment on column analytics.predicted_comment_sentiment.item_id is 'id of the application';
+    'Sentiment that the published model predicts from the words of the latest comments on an item, one comment '
+    'per person. Items with comments of fewer than five people are left out. Computed when lists of all users are '
+    'published. The sentiment that people state with a rating is in comment_sentiment_by_item.';
+comment on column analytics.predicted_comment_sentiment.item_id is 'the application''s id of the item';
 comment on column analytics.predicted_comment_sentiment.title is 'as in the catalogue';
-comment on column analytics.predicted_comment_sentiment.comments is 'that were read, each of another person';
+comment on column analytics.predicted_comment_sentiment.comments is
+    'comments that the model read, each by a different person';
 comment on column analytics.predicted_comment_sentiment.average_value is
-    'predicted value within the range of its type: 0 the lowest rating, 1 the highest';
-comment on column analytics.predicted_comment_sentiment.average_sentiment is '-1 all negative to 1 all positive';
-comment on column analytics.predicted_comment_sentiment.model_version is 'that has read them';
-comment on column analytics.predicted_comment_sentiment.published_at is 'when';
+    'mean predicted value within the range of its type: 0 is the lowest rating, 1 the highest';
+comment on column analytics.predicted_comment_sentiment.average_sentiment is
+    'mean predicted sentiment from -1 (all negative) to 1 (all positive)';
+comment on column analytics.predicted_comment_sentiment.model_version is 'the version that read them';
+comment on column analytics.predicted_comment_sentiment.published_at is 'when it was published';

@@ -12,15 +12,15 @@ select
 from public.publications;
 
 comment on view analytics.publication_history is
-    'Every time recommendations and vectors were swapped in: which version, for how many users.';
+    'Every publication of recommendations and vectors: which model version, for how many users.';
 comment on column analytics.publication_history.scope is
-    'all: everyone; affected: users with fresh feedback, new users, lists with items out of stock';
-comment on column analytics.publication_history.users is 'lists that were written';
-comment on column analytics.publication_history.publication_id is 'order of the publications';
-comment on column analytics.publication_history.published_at is 'when readers saw it, all at once';
+    'all: all users; affected: users with new feedback, new users, users whose list has an unavailable item';
+comment on column analytics.publication_history.users is 'number of lists that were written';
+comment on column analytics.publication_history.publication_id is 'increases with each publication';
+comment on column analytics.publication_history.published_at is 'when readers saw it; the swap is atomic';
 comment on column analytics.publication_history.run_key is 'the DAG run that published';
-comment on column analytics.publication_history.model_version is 'the version that scored';
-comment on column analytics.publication_history.items is 'items with a vector';
+comment on column analytics.publication_history.model_version is 'the version that computed it';
+comment on column analytics.publication_history.items is 'number of items with a vector';
 comment on column analytics.publication_history.through_transaction_id is
-    'feedback of transactions below this one was read';
-comment on column analytics.publication_history.latest is 'whether it is the last one';
+    'it used feedback of transactions below this one';
+comment on column analytics.publication_history.latest is 'whether this is the latest publication';

@@ -12,11 +12,12 @@ cross join lateral unnest(reasons) as reason
 group by reason;
 
 comment on view analytics.quarantine_by_reason is
-    'Feedback put aside, by the rule it breaks. A row that breaks two rules counts under both.';
-comment on column analytics.quarantine_by_reason.held is 'waiting for a person to release or discard them';
-comment on column analytics.quarantine_by_reason.reason is 'name of the row rule: sql/rules/REASON.sql says what it means';
-comment on column analytics.quarantine_by_reason.rows is 'rows that broke it, settled ones too';
-comment on column analytics.quarantine_by_reason.released is 'let back into the feedback by a person';
-comment on column analytics.quarantine_by_reason.discarded is 'settled as never to be used';
-comment on column analytics.quarantine_by_reason.first_quarantined_at is 'when the first was put aside';
-comment on column analytics.quarantine_by_reason.last_quarantined_at is 'when the latest was put aside';
+    'Feedback in quarantine by the rule that it broke. A row that broke two rules counts under both.';
+comment on column analytics.quarantine_by_reason.held is 'rows that a person still has to release or discard';
+comment on column analytics.quarantine_by_reason.reason is 
+    'name of the row rule; sql/rules/REASON.sql describes it';
+comment on column analytics.quarantine_by_reason.rows is 'rows that broke it, including released and discarded ones';
+comment on column analytics.quarantine_by_reason.released is 'rows that a person moved back to feedback';
+comment on column analytics.quarantine_by_reason.discarded is 'rows that a person discarded; they are never used';
+comment on column analytics.quarantine_by_reason.first_quarantined_at is 'when the first row was quarantined';
+comment on column analytics.quarantine_by_reason.last_quarantined_at is 'when the latest row was quarantined';

@@ -10,8 +10,8 @@ where explicit and value is not null
 group by event_type, value;
 
 comment on view analytics.rating_distribution is
-    'How often each value was given, for event types that state an opinion as a number.';
-comment on column analytics.rating_distribution.share is 'of the events of this type that carry a value';
+    'How often each value was given, for explicit event types with a value.';
+comment on column analytics.rating_distribution.share is 'share of the events of this type that have a value';
 comment on column analytics.rating_distribution.event_type is 'rating, and other explicit types with a value';
 comment on column analytics.rating_distribution.value is 'the value given';
-comment on column analytics.rating_distribution.events is 'how often';
+comment on column analytics.rating_distribution.events is 'events with this value';

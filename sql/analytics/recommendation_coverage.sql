@@ -19,7 +19,7 @@ concentration as (
         model_version,
         count(*) as recommended_items,
         sum(lists) as slots,
-        -- Available items that no list contains come first, with nothing: they move the others up.
+        -- Available items that are in no list rank first with 0 and raise the ranks of the others.
         sum(lists * (2 * (position + catalogue.items - shown.items) - catalogue.items - 1)) as weighted
     from ranked
     join (select model_version, count(*) as items from ranked group by model_version) as shown using (model_version)
@@ -44,14 +44,14 @@ left join concentration using (model_version)
 cross join catalogue;
 
 comment on view analytics.recommendation_coverage is
-    'How much of the catalogue the published lists show, per model version that still has lists.';
+    'How much of the catalogue the published lists contain, by model version that still has lists.';
 comment on column analytics.recommendation_coverage.coverage is
     'share of the available items that at least one list contains';
 comment on column analytics.recommendation_coverage.gini is
-    'concentration of recommendations over the available items: 0 all alike, near 1 a few items get everything';
+    'concentration of recommendations over the available items: 0 if all are equal, near 1 if a few get all';
 comment on column analytics.recommendation_coverage.model_version is 'the version whose lists are counted';
-comment on column analytics.recommendation_coverage.users is 'lists, one a user';
+comment on column analytics.recommendation_coverage.users is 'number of lists, one for each user';
 comment on column analytics.recommendation_coverage.recommended_items is
     'available items that at least one list contains';
 comment on column analytics.recommendation_coverage.available_items is 'items that may be recommended';
-comment on column analytics.recommendation_coverage.last_published_at is 'when the latest of the lists was published';
+comment on column analytics.recommendation_coverage.last_published_at is 'when the latest of these lists was published';

@@ -16,17 +16,17 @@ left join public.feedback using (user_id)
 left join public.event_types using (event_type)
 group by users.user_id;
 
--- A concurrent refresh needs a unique index, and compares every null with every other.
+-- A concurrent refresh needs a unique index; null keys would make it slow.
 create unique index user_activity_key on analytics.user_activity (user_key);
 
 comment on materialized view analytics.user_activity is
-    'Every user by keyed hash, never by id, with how active they are. As of the last refresh.';
+    'Activity of every user, identified by keyed hash and never by id. As of the last refresh.';
 comment on column analytics.user_activity.user_key is
-    'keyed hash of the user id; new-1, new-2, ... are users whom no snapshot has met yet';
-comment on column analytics.user_activity.active_days is 'distinct UTC days with feedback';
-comment on column analytics.user_activity.consent is 'whether models may train on their feedback';
+    'keyed hash of the user id; new-1, new-2, ... are users who are in no snapshot yet';
+comment on column analytics.user_activity.active_days is 'number of UTC days with feedback';
+comment on column analytics.user_activity.consent is 'whether models may be trained on the user''s feedback';
 comment on column analytics.user_activity.events is 'feedback events of all types';
-comment on column analytics.user_activity.explicit_events is 'ratings, likes, dislikes and comments among them';
+comment on column analytics.user_activity.explicit_events is 'of those, ratings, likes, dislikes and comments';
 comment on column analytics.user_activity.items is 'distinct items among them';
-comment on column analytics.user_activity.first_event_at is 'when the first of them happened';
-comment on column analytics.user_activity.last_event_at is 'when the latest of them happened';
+comment on column analytics.user_activity.first_event_at is 'time of the first of them';
+comment on column analytics.user_activity.last_event_at is 'time of the latest of them';

@@ -19,23 +19,27 @@ select
 from public.windows;
 
 comment on view analytics.window_reconciliation is
-    'Where every row of every window went: arrived = valid + quarantined + duplicates + erased.';
+    'Where the rows of every window are now: arrived = valid + quarantined + duplicates + erased.';
 comment on column analytics.window_reconciliation.missing is
-    'rows that nobody accounts for, 0 when balanced; null until the window is reconciled';
-comment on column analytics.window_reconciliation.window_id is 'order in which windows were opened';
+    'rows that are not accounted for, 0 if balanced; null until the window is reconciled';
+comment on column analytics.window_reconciliation.window_id is 'increases with each window that is opened';
 comment on column analytics.window_reconciliation.consumer is 'the DAG that handles the window';
-comment on column analytics.window_reconciliation.run_key is 'its run, the same for every retry';
-comment on column analytics.window_reconciliation.interval_start is 'data interval of the run; null: a run by hand';
-comment on column analytics.window_reconciliation.interval_end is 'exclusive; null: a run by hand';
+comment on column analytics.window_reconciliation.run_key is 'the run that opened it, the same for every retry';
+comment on column analytics.window_reconciliation.interval_start is
+    'start of the run''s data interval; null for manual runs';
+comment on column analytics.window_reconciliation.interval_end is
+    'end of the run''s data interval, exclusive; null for manual runs';
 comment on column analytics.window_reconciliation.opened_at is 'when its bounds were fixed';
-comment on column analytics.window_reconciliation.reconciled_at is 'when its rows were counted last';
+comment on column analytics.window_reconciliation.reconciled_at is 'when its rows were last counted';
 comment on column analytics.window_reconciliation.arrived is 'rows in the window when it was opened';
-comment on column analytics.window_reconciliation.valid is 'rows in the feedback, also of months that are retired or dropped by now';
+comment on column analytics.window_reconciliation.valid is 
+    'rows in feedback, including months that are now retired or dropped';
 comment on column analytics.window_reconciliation.quarantined is 'rows in quarantine';
-comment on column analytics.window_reconciliation.duplicates is 'rows in quarantine only because they are there twice';
-comment on column analytics.window_reconciliation.erased is 'rows removed because their users asked to be forgotten';
-comment on column analytics.window_reconciliation.balanced is 'whether arrived is the sum; null until reconciled';
+comment on column analytics.window_reconciliation.duplicates is 'rows that are in quarantine only as duplicates';
+comment on column analytics.window_reconciliation.erased is 'rows erased at their users'' request';
+comment on column analytics.window_reconciliation.balanced is
+    'whether the counts add up to arrived; null until reconciled';
 comment on column analytics.window_reconciliation.late is
-    'rows that happened before an earlier window of the consumer was closed; null until reconciled';
+    'rows whose event happened before an earlier window of the consumer closed; null until reconciled';
 comment on column analytics.window_reconciliation.out_of_order is
-    'rows that happened before another one that had arrived earlier in the window; null until reconciled';
+    'rows whose event happened before that of a row that arrived earlier in the window; null until reconciled';

@@ -1,6 +1,6 @@
-"""Alembic environment; `recsys.warehouse.migrate` hands over an open connection.
+"""Alembic environment, used by `recsys.warehouse.migrate`, which passes an open connection.
 
-All revisions run in that connection's one transaction: an upgrade happens whole or not at all.
+All revisions run in one transaction of that connection, so an upgrade is applied completely or not at all.
 """
 
 from alembic import context

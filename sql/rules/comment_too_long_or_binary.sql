@@ -1,5 +1,5 @@
--- What: A comment longer than :max_comment_length characters, or with control characters.
--- Why: It is a file or a dump, not an opinion, and one such row can stall the text encoder.
+-- What: A comment that is longer than :max_comment_length characters or has control characters.
+-- Why: It is a file or a dump and not an opinion, and one such row can stall the text encoder.
 -- Reason: comment_too_long_or_binary
 -- Scan: shared
 SELECT batch.feedback_id, 'comment_too_long_or_binary' AS reason

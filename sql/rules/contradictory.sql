@@ -1,5 +1,5 @@
--- What: A like and a dislike (any two opinions of opposite polarity) of one item by one user at one instant.
--- Why: Nobody can tell which of the two was meant, so neither is used.
+-- What: A like and a dislike (or other opinions of opposite polarity) by one user on one item at the same time.
+-- Why: It is unknown which of the two the user meant, so neither is used.
 -- Reason: contradictory
 -- Scan: own
 -- Noise: yes

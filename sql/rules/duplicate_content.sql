@@ -1,5 +1,5 @@
--- What: The same user, item, type, value, comment and time as a row that arrived earlier, which stays.
--- Why: Applications repeat events under new event ids when a request times out; each counts once.
+-- What: The same user, item, type, value, comment and time as a row that arrived earlier. The earlier row stays.
+-- Why: Applications send an event again with a new event id when a request times out; it must count only once.
 -- Reason: duplicate_content
 -- Scan: own
 WITH within_window AS (

@@ -1,5 +1,5 @@
--- What: The event id of a row that arrived earlier with another time, or in a month that is retired by now.
--- Why: An event id names one event; the same id and time cannot be stored twice at all.
+-- What: The same event id as a row that arrived earlier with another time, or in a month that is now retired.
+-- Why: An event id identifies one event. (The table itself rejects a second row with the same id and time.)
 -- Reason: duplicate_event_id
 -- Scan: own
 WITH within_window AS (

@@ -1,5 +1,5 @@
--- What: An event that happened later than it arrived, by more than a clock may be wrong.
--- Why: It would be held out as the latest feedback for as long as its time has not come.
+-- What: An event whose time is more than :future_tolerance_minutes minutes after its arrival.
+-- Why: Until that time comes, it would be held out as the latest feedback.
 -- Reason: future_time
 -- Scan: shared
 SELECT batch.feedback_id, 'future_time' AS reason

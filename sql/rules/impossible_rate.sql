@@ -1,9 +1,9 @@
--- What: All events of a user's minute in which there are more than :max_events_per_minute.
--- Why: No person reacts that fast: it is a bot or a faulty client.
+-- What: All events of a user in a minute with more than :max_events_per_minute of them.
+-- Why: No person reacts that fast; they come from a bot or a faulty client.
 -- Reason: impossible_rate
 -- Scan: own
 -- Noise: yes
--- From the consumer's previous window on, with what this rule took out of it: a burst may lie in both.
+-- Includes the consumer's previous window and the rows that this rule moved out of it: a burst may span both windows.
 WITH counted AS (
     SELECT user_id, count(*) AS rows
     FROM feedback
@@ -19,7 +19,7 @@ taken_out AS (
         AND 'impossible_rate' = ANY (reasons)
 ),
 
--- Counting by user first is cheap and leaves few, mostly no, users to look up by minute.
+-- Counting by user first is cheap and leaves few users, mostly none, to count by minute.
 busy_users AS (
     SELECT user_id FROM counted WHERE rows > :max_events_per_minute
     UNION
@@ -56,6 +56,6 @@ CROSS JOIN LATERAL (
     WHERE batch.user_id = impossible_minutes.user_id
         AND batch.occurred_at >= impossible_minutes.minute
         AND batch.occurred_at < impossible_minutes.minute + interval '1 minute'
-    -- keeps the look-up by index, which the planner would trade for another scan of the window
+    -- Without OFFSET the planner would scan the window again instead of using the index.
     OFFSET 0
 ) AS offending

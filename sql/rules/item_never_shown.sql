@@ -1,5 +1,5 @@
--- What: Feedback that names a logged impression whose slate does not hold the item, or of another user.
--- Why: Propensities are looked up there: a wrong one biases every off-policy estimate. An unlogged impression is fine.
+-- What: Feedback that names a logged impression of another user, or one whose slate does not contain the item.
+-- Why: Off-policy estimates take propensities from the impression; a wrong one biases them. Unlogged ones are fine.
 -- Reason: item_never_shown
 -- Scan: own
 SELECT batch.feedback_id, 'item_never_shown' AS reason

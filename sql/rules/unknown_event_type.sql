@@ -1,5 +1,5 @@
--- What: Feedback of a type that is not in the table event_types.
--- Why: Nobody has said what the event means: its weight, its polarity, its range of values.
+-- What: Feedback whose type is not in the table event_types.
+-- Why: The meaning of the event (weight, polarity, range of values) is not defined.
 -- Reason: unknown_event_type
 -- Scan: shared
 SELECT batch.feedback_id, 'unknown_event_type' AS reason

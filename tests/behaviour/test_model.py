@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from recsys.columns import PURPOSES, Purpose
-from recsys.model.explanation import explain
 from recsys.model.ranking import mask_consumed, top_k
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences
 from recsys.training.micro import fit_micro
 from tests.behaviour.conftest import Trained
 from tests.behaviour.shop import GENRES, NEW, customers
-from tests.small_models import RATING, disliked, histories, liked
+from tests.small_models import RATING, disliked, explain, histories, liked
 
 PAIRS = [("space", "cooking"), ("cooking", "crime"), ("crime", "garden"), ("garden", "space")]
 
@@ -89,14 +88,14 @@ def test_a_user_without_history_gets_sensible_recommendations(trained: Trained) 
     scores = trained.model.score(nobody)
     assert np.isfinite(scores).all()
     assert scores.std() > 0
-    assert explain(trained.model, nobody, top_k(scores, 3)[0])[0][0].sentence == "Popular with others"
+    assert explain(trained.model, nobody, top_k(scores, 3)[0]).sentences()[0][0] == "Popular with others"
 
 
 def test_reasons_name_what_the_user_did(trained: Trained) -> None:
     past = fans(trained, "space")
     index, _ = top_k(mask_consumed(trained.model.score(past), past), 3)
-    for reason in explain(trained.model, past, index)[0]:
-        assert any(GENRES["space"][number] in reason.sentence for number in (1, 4, 7)), reason
+    for sentence in explain(trained.model, past, index).sentences()[0]:
+        assert any(GENRES["space"][number] in sentence for number in (1, 4, 7)), sentence
 
 
 def test_a_micro_update_learns_the_fresh_and_keeps_the_old(trained: Trained) -> None:

@@ -85,7 +85,7 @@ def test_the_wheel_is_read_as_a_zip_and_downloaded_only_once(tmp_path: Path) -> 
     assert len(load_movielens(tmp_path).ratings) == 4
 
 
-def test_without_a_network_the_error_names_the_way_out(
+def test_without_a_network_the_error_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -95,14 +95,14 @@ def test_without_a_network_the_error_names_the_way_out(
 
 
 def test_a_folder_without_movielens_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no MovieLens data.*u\.data and u\.item"):
+    with pytest.raises(ConfigurationError, match=r"no MovieLens files.*u\.data and u\.item"):
         load_movielens(tmp_path, tmp_path)
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "u.data").write_text("1\t2\n")
     (tmp_path / "u.item").write_text("")
-    with pytest.raises(ConfigurationError, match=r"u\.data and u\.item are not MovieLens files"):
+    with pytest.raises(ConfigurationError, match=r"u\.data or u\.item differs from the published"):
         load_movielens(tmp_path, tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_the_split_is_by_time_and_never_inside_a_second() -> None:
     assert [*first, *fresh] == ratings
 
 
-def test_the_demo_files_load_completely_and_twice_only_once(
+def test_loading_the_demo_files_twice_changes_nothing(
     folder: Path, tmp_path: Path, warehouse: sa.Engine
 ) -> None:
     files = prepare_demo(tmp_path / "demo", folder)
@@ -143,7 +143,7 @@ def test_the_same_source_gives_the_same_demo_files(folder: Path, tmp_path: Path)
     assert json.loads(one.items.read_text().splitlines()[0])["title"] == "The Matrix"
 
 
-def test_broken_events_differ_from_the_sound_ones_by_event_id(folder: Path, tmp_path: Path) -> None:
+def test_broken_events_have_their_own_event_ids(folder: Path, tmp_path: Path) -> None:
     files = prepare_demo(tmp_path / "demo", folder)
     with files.broken_feedback.open(newline="") as file:
         csv.field_size_limit(1 << 20)

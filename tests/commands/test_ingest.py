@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from recsys.commands.ingest import app, forget
+from recsys.commands.main import app
 
 HEADER = "user_id,item_id,event_type,occurred_at\n"
 GOOD = "u1,i1,view,2026-01-31T18:30:00Z\n"
@@ -25,22 +24,22 @@ def environment(warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("lines", "code"), [(GOOD, 0), (GOOD + BAD, 1), (BAD, 2), ("", 0)], ids=["good", "mixed", "bad", "empty"]
 )
-def test_the_exit_code_tells_whether_all_some_or_no_lines_were_loaded(
+def test_the_exit_code_says_whether_all_some_or_no_lines_were_loaded(
     tmp_path: Path, lines: str, code: int
 ) -> None:
     path = tmp_path / "feedback.csv"
     path.write_text(HEADER + lines)
-    result = CliRunner().invoke(app, ["feedback", str(path)])
+    result = CliRunner().invoke(app, ["ingest", "feedback", str(path)])
     assert result.exit_code == code, result.output
     assert ["inserted", str(lines.count(GOOD))] in [line.split() for line in result.output.splitlines()]
     if BAD in lines:
         assert "feedback.csv.rejected.jsonl" in result.output
 
 
-def test_the_summary_says_who_was_registered_with_which_consent(tmp_path: Path) -> None:
+def test_the_summary_shows_new_users_and_their_consent(tmp_path: Path) -> None:
     path = tmp_path / "feedback.csv"
     path.write_text(HEADER + GOOD)
-    result = CliRunner().invoke(app, ["feedback", str(path), "--no-consent"])
+    result = CliRunner().invoke(app, ["ingest", "feedback", str(path), "--no-consent"])
     assert "1  registered without consent to training" in result.output
 
 
@@ -52,15 +51,15 @@ def test_the_summary_says_who_was_registered_with_which_consent(tmp_path: Path) 
         ("impressions", 'impression_id,user_id,item_ids,shown_at\nm1,u1,"[""i1""]",0\n'),
     ],
 )
-def test_every_table_has_its_command(tmp_path: Path, warehouse: sa.Engine, table: str, content: str) -> None:
+def test_every_table_has_a_command(tmp_path: Path, warehouse: sa.Engine, table: str, content: str) -> None:
     path = tmp_path / f"{table}.csv"
     path.write_text(content)
-    assert CliRunner().invoke(app, [table, str(path)]).exit_code == 0
+    assert CliRunner().invoke(app, ["ingest", table, str(path)]).exit_code == 0
     with warehouse.connect() as connection:
         assert connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 1
 
 
-def test_the_installed_command_ends_with_code_2_and_one_plain_message(tmp_path: Path) -> None:
+def test_the_installed_command_prints_one_plain_message_and_exits_with_2(tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("recsys")
     finished = subprocess.run(
         [command, "ingest", "feedback", str(tmp_path / "nowhere.csv")],
@@ -72,23 +71,3 @@ def test_the_installed_command_ends_with_code_2_and_one_plain_message(tmp_path: 
     assert finished.returncode == 2
     assert "nowhere.csv is not a file" in finished.stderr
     assert "Traceback" not in finished.stderr
-
-
-def test_forgetting_a_user_prints_a_receipt_without_the_user(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "feedback.csv"
-    path.write_text(HEADER + GOOD.replace("u1", "anna"))
-    CliRunner().invoke(app, ["feedback", str(path)])
-    forget("anna")
-    printed = capsys.readouterr().out
-    assert json.loads(printed)["rows_removed"]["feedback"] == 1
-    assert "anna" not in printed
-
-
-def test_forgetting_during_a_snapshot_says_what_is_left_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "home" / "snapshots" / "full" / ".unfinished-1-a-b").mkdir(parents=True)
-    forget("anna")
-    assert "completes the request" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from recsys.commands.quarantine import app
+from recsys.commands.main import app
 from recsys.settings import Settings
 from recsys.validation.quarantine import list_quarantined, quarantine_window
 from recsys.validation.rules import row_rules
@@ -25,7 +25,7 @@ def run(
     monkeypatch.setenv("RECSYS_WAREHOUSE_URL", settings.require_warehouse_url())
 
     def run(*arguments: str) -> str:
-        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        result = CliRunner().invoke(app, ["quarantine", *arguments], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.output
 

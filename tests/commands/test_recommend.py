@@ -1,17 +1,13 @@
 """`recsys recommend`."""
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from recsys.commands.recommend import recommend
+from recsys.commands.main import app
 from recsys.errors import NothingToDoError, WarehouseError
 from recsys.publishing.publish import publish
 from recsys.publishing.read import published_recommendations, requested_recommendations
 from tests.publishing.shop import USERS, Shop
-
-app = typer.Typer()
-app.command()(recommend)
 
 
 @pytest.fixture
@@ -24,7 +20,7 @@ def published(shop: Shop, warehouse_url: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_command_shows_titles_scores_and_reasons(published: Shop) -> None:
-    result = CliRunner().invoke(app, [USERS[1], "--k", "3"])
+    result = CliRunner().invoke(app, ["recommend", USERS[1], "--k", "3"])
     assert result.exit_code == 0
     rows = published.rows("select * from recommendations where user_id = :u order by rank", u=USERS[1])
     for row in rows[:3]:
@@ -34,24 +30,24 @@ def test_the_command_shows_titles_scores_and_reasons(published: Shop) -> None:
     assert "version 1" in result.output
 
 
-def test_titles_are_shown_as_they_are(published: Shop) -> None:
+def test_markup_in_titles_is_shown_verbatim(published: Shop) -> None:
     [someone, *_] = [user for user, items in published.lists().items() if "item 11" in items]
-    assert "[bold]三体" in CliRunner().invoke(app, [someone, "--k", "20"]).output
+    assert "[bold]三体" in CliRunner().invoke(app, ["recommend", someone, "--k", "20"]).output
 
 
-def test_an_unknown_user_is_named(published: Shop) -> None:
+def test_an_unknown_user_is_an_error(published: Shop) -> None:
     with pytest.raises(WarehouseError, match="user 'nobody' is not in this warehouse"):
-        CliRunner().invoke(app, ["nobody"], catch_exceptions=False)
+        CliRunner().invoke(app, ["recommend", "nobody"], catch_exceptions=False)
     with pytest.raises(WarehouseError, match="user 'nobody' is not in this warehouse"):
         requested_recommendations(published.engine, published.settings, "nobody", "x", 3, published.load)
 
 
-def test_a_user_without_a_list_hears_what_to_do(shop: Shop) -> None:
+def test_a_user_without_a_list_is_an_error_that_says_what_to_do(shop: Shop) -> None:
     with pytest.raises(WarehouseError, match="trigger publish_recommendations"):
         published_recommendations(shop.engine, USERS[1], 10)
 
 
-def test_a_request_moves_what_suits_it_to_the_top(shop: Shop) -> None:
+def test_a_request_ranks_matching_items_first(shop: Shop) -> None:
     wanted = next(item for item in ("item 15", "item 16") if item not in shop.consumed()[USERS[1]])
     found = requested_recommendations(shop.engine, shop.settings, USERS[1], wanted, 4, shop.load)
     assert found.recommendations[0].item_id == wanted

@@ -1,4 +1,4 @@
-"""`recsys simulate`, run for real at its smallest."""
+"""`recsys simulate` on the smallest possible world."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from tests.synthetic import World
 
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of MovieLens files."""
+    """A folder with MovieLens files."""
     folder = tmp_path_factory.mktemp("ratings")
     world = World(users=60, events_per_user=14)
     with (folder / "movies.csv").open("w", newline="") as file:
@@ -37,12 +37,12 @@ def _simulate(ratings: Path, *options: object):
 
 
 @pytest.mark.slow
-def test_policies_live_through_days_on_systems_of_their_own(
+def test_policies_are_simulated_on_separate_systems(
     ratings: Path, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = write_tiny_encoder(tmp_path / "encoder")
     for name, value in {
-        # Whoever took the real warehouse would fail on it.
+        # The run fails if anything connects to the real warehouse.
         "RECSYS_WAREHOUSE_URL": "postgresql+psycopg2://nobody@localhost:1/real",
         "RECSYS_HOME": str(tmp_path / "real"),
         "RECSYS_MODEL__BASE_ENCODER": str(encoder),
@@ -52,12 +52,12 @@ def test_policies_live_through_days_on_systems_of_their_own(
         "RECSYS_MICRO_UPDATE__MIN_FRESH_EVENTS": "5",
         "RECSYS_EVALUATION__BOOTSTRAP_RESAMPLES": "200",
         "RECSYS_GATE__MIN_EVALUATED_USERS": "1",
-        # The smallest models are no better than popularity; what is tested is the loop.
+        # Tiny models are no better than popularity; this tests the loop.
         "RECSYS_GATE__ON_FAIL": '{"better_than_popularity": "ignore"}',
         "RECSYS_GATE__ON_INCONCLUSIVE": '{"better_than_popularity": "ignore"}',
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COLUMNS", "160")  # narrower terminals break the table's words
+    monkeypatch.setenv("COLUMNS", "160")  # the table wraps in narrower terminals
     home, out = tmp_path / "home", tmp_path / "out"
     ran = _simulate(
         ratings, "--users", 40, "--items", 60, "--days", 2, "--hours", 1, "--history", 8, "--explore", 0.3,
@@ -68,7 +68,7 @@ def test_policies_live_through_days_on_systems_of_their_own(
     policies = json.loads((out / "simulation.json").read_text())["policies"]
     assert list(policies) == ["frozen", "nightly", "nightly+hourly"]
     first_day = [policy["days"][0] for policy in policies.values()]
-    # Same world, same lists, same luck until the first night or hour.
+    # Until the first training, all policies have the same world, lists and luck.
     assert first_day[0] == first_day[1] == first_day[2]
     assert [policy["clicks"][0] for policy in policies.values()] == [policies["frozen"]["clicks"][0]] * 3
     assert all(0 < day["value"] < 10 for policy in policies.values() for day in policy["days"])
@@ -76,9 +76,9 @@ def test_policies_live_through_days_on_systems_of_their_own(
     assert [sum(policy["hours"].values()) for policy in policies.values()] == [0, 0, 2]
     assert "fail" not in policies["nightly+hourly"]["hours"]
     assert (out / "simulation.png").read_bytes().startswith(b"\x89PNG")
-    assert "all days but the first" in ran.output
+    assert "all days after the first" in ran.output
 
-    # The loop went through the files that `recsys ingest` reads, drawn lists and all.
+    # Drawn lists are logged with their propensities.
     import pyarrow.parquet as pq
 
     shown = pq.read_table(home / "files" / "frozen" / "2-0-impressions.parquet").to_pylist()
@@ -96,12 +96,12 @@ def test_policies_live_through_days_on_systems_of_their_own(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--policy", "magic"], "no policy 'magic'; there are frozen, nightly"),
+        (["--policy", "magic"], "unknown policy 'magic'; choose from frozen, nightly"),
         (["--users", "1000"], "ratings of 60 users: simulate at most so many, not 1000"),
         (["--users", "10", "--items", "1000"], "ratings of 80 items: simulate at most so many, not 1000"),
     ],
 )
-def test_what_cannot_be_simulated_is_named(
+def test_impossible_options_are_an_error(
     ratings: Path, postgres: PostgresServer, tmp_path: Path, options: list[str], message: str
 ) -> None:
     ran = _simulate(ratings, *options, "--out", tmp_path, "--postgres", postgres.url("postgres"))
@@ -109,7 +109,7 @@ def test_what_cannot_be_simulated_is_named(
     assert message in str(ran.exception)
 
 
-def test_a_home_with_files_in_it_is_left_alone(ratings: Path, tmp_path: Path) -> None:
+def test_a_home_folder_that_is_not_empty_is_left_alone(ratings: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     ran = _simulate(ratings, "--home", tmp_path)
     assert isinstance(ran.exception, SimulationError)

@@ -1,37 +1,57 @@
+import json
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
-from recsys.commands.upkeep import after_restore, rotate_keys
+from recsys.commands.main import app
 
 
 @pytest.fixture(autouse=True)
 def environment(warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_WAREHOUSE_URL", warehouse_url)
-    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RECSYS_PSEUDONYM_KEY", "a key that only tests use")
 
 
-def test_after_restore_says_where_the_counting_goes_on(
-    warehouse: sa.Engine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_forgetting_a_user_prints_a_receipt_without_the_user(warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO users (user_id) VALUES ('anna');"
+            "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('anna', 'i', 'like')"
+        )
+    printed = run("forget", "anna")
+    assert json.loads(printed)["rows_removed"]["feedback"] == 1
+    assert "anna" not in printed
+
+
+def test_forgetting_during_a_snapshot_says_that_the_request_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "home" / "snapshots" / "full" / ".unfinished-1-a-b").mkdir(parents=True)
+    assert "the request is still open" in run("forget", "anna")
+
+
+def test_after_restore_prints_the_first_new_transaction_id(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived,"
             " opened_at) VALUES ('nightly', 'before', 0, 5000000000, 0, now() - interval '1 hour');"
             "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')"
         )
-    after_restore()
-    lines = capsys.readouterr().out.splitlines()
+    lines = run("after-restore").splitlines()
     assert lines[0].startswith("New feedback gets transaction ids from 500000000")
-    assert lines[1:] == ["1 rows written since the restore were moved to the next window."]
+    assert lines[1:] == ["Moved 1 rows written since the restore to the next window."]
 
 
-def test_rotate_keys_says_what_to_do_next(warehouse: sa.Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rotate_keys_says_what_to_run_next(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql("INSERT INTO users (user_id, user_key) VALUES ('u', 'old')")
-    rotate_keys()
-    assert capsys.readouterr().out == (
-        "1 users have new names; 0 snapshots with the old ones were removed. Run nightly_training next.\n"
+    assert run("rotate-keys") == (
+        "Gave 1 users new hashes and deleted 0 snapshots with old hashes. Run nightly_training next.\n"
     )

@@ -23,7 +23,8 @@ import psutil
 
 from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.local.postgres import PostgresServer, postgres_binary
-from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, end_processes, marked_processes
+from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, marked_processes, stop_processes
+from recsys.resources import resource_folder
 from tests.compose_file import REPOSITORY, dockerfile_environment, interpolate, load_compose_file
 
 # Ports inside the containers, including the scheduler's health endpoint.
@@ -33,11 +34,9 @@ _ADDRESS = re.compile(rf"(?:\b(?:{'|'.join(_HOSTS)}):)?\b({'|'.join(map(str, _PO
 # Folders that the images create. Volumes are mounted over some of them.
 _FOLDERS = ("opt/airflow/auth", "opt/airflow/logs", "var/lib/recsys", "var/lib/mlflow", "data")
 _PATH = re.compile(r"(?<![\w.])(?:/opt/airflow|/var/lib)(?:/[\w.-]+)*")
-_CODE = re.compile(r"/opt/recsys\b|/usr/local/bin/initialise\b")
-_OF_THE_CODE = {
-    "/opt/recsys": str(REPOSITORY),
-    "/usr/local/bin/initialise": str(REPOSITORY / "docker" / "initialise.sh"),
-}
+_CODE = re.compile(
+    r"/usr/local/lib/python[\d.]+/site-packages/recsys/(?P<folder>dags|plugins)\b|/usr/local/bin/initialise\b"
+)
 _HOST_NAMES = Path(__file__).with_name("container_hostname")
 _NOT_INHERITED = ("AIRFLOW", "COVERAGE", "MLFLOW", "PG", "RECSYS")
 _START_SECONDS = 1200.0
@@ -128,7 +127,7 @@ class ComposeHost:
         text = _ADDRESS.sub(self._address, text).replace("0.0.0.0", LOOPBACK)
         # Resolve links: a folder on a shared volume then has one path for all services, as in containers.
         text = _PATH.sub(lambda path: str(Path(f"{self.root(service)}{path[0]}").resolve()), text)
-        text = _CODE.sub(lambda path: _OF_THE_CODE[path[0]], text)
+        text = _CODE.sub(_code_path, text)
         # The image sets the port of Redis.
         text = text.replace("redis-cli", f"redis-cli -p {self.ports[6379]}")
         return text.replace("redis-server", f"redis-server --bind {LOOPBACK} --port {self.ports[6379]}")
@@ -220,7 +219,7 @@ class ComposeHost:
         deadline = time.monotonic() + _GRACE_SECONDS
         while time.monotonic() < deadline and any(process.poll() is None for process in running):
             time.sleep(0.1)
-        end_processes(lambda: marked_processes(self.mark), grace_seconds=0)
+        stop_processes(lambda: marked_processes(self.mark), grace_seconds=0)
         for process in running:
             process.wait()
         self.postgres.stop()
@@ -314,6 +313,13 @@ class ComposeHost:
     def _address(self, found: re.Match[str]) -> str:
         port = str(self.ports[int(found[1])])
         return port if found[0] == found[1] else f"{LOOPBACK}:{port}"
+
+
+def _code_path(found: re.Match[str]) -> str:
+    """Return the path in this checkout of a file that the images contain."""
+    if found["folder"]:
+        return str(resource_folder(found["folder"]))
+    return str(REPOSITORY / "docker" / "initialise.sh")
 
 
 def _make_secrets() -> dict[str, str]:

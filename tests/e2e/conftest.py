@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from recsys.local.airflow_client import AirflowClient, DagRun
+from recsys.local.airflow_client import DagRun
 from recsys.local.home import StackHome
 from recsys.local.processes import marked_processes
 from recsys.local.stack import stack_state, stop_stack
 from recsys.local.state import StackState
 from recsys.warehouse.analytics import SCHEMA
 from recsys.warehouse.tables import feedback, promotion_ledger, recommendation_lists, windows
+from tests.airflow_user import AirflowUser
 from tests.e2e.expected_views import EMPTY, TABLES, VIEWS
 from tests.e2e.stack import Stack, Warehouse
 
@@ -98,7 +99,7 @@ def up(stack: Stack) -> str:
 
 
 @pytest.fixture(scope="session")
-def airflow(stack: Stack, up: str) -> AirflowClient:
+def airflow(stack: Stack, up: str) -> AirflowUser:
     return stack.airflow
 
 

@@ -16,13 +16,14 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from recsys.local.airflow_client import AirflowClient, DagRun
+from recsys.local.airflow_client import DagRun
 from recsys.local.airflow_environment import airflow_environment
 from recsys.local.components import AIRFLOW
 from recsys.local.home import StackHome
 from recsys.local.postgres import PostgresServer
-from recsys.settings import ENV_FILE_NAME, Settings
+from recsys.settings import ENV_FILE_NAME, Settings, load_settings
 from recsys.warehouse.tables import promotion_ledger
+from tests.airflow_user import AirflowUser
 from tests.synthetic import World
 
 PATIENCE = 900.0
@@ -102,7 +103,7 @@ class Stack:
     @cached_property
     def settings(self) -> Settings:
         """The settings that the stack has written into its home folder."""
-        return Settings(_env_file=self.home / ENV_FILE_NAME, home=self.home)  # type: ignore[call-arg]
+        return load_settings(self.home)
 
     @contextmanager
     def changed_settings(self, line: str) -> Iterator[None]:
@@ -120,8 +121,8 @@ class Stack:
         return sa.create_engine(self.settings.require_warehouse_url())
 
     @cached_property
-    def airflow(self) -> AirflowClient:
-        return AirflowClient.for_home(self.home)
+    def airflow(self) -> AirflowUser:
+        return AirflowUser.for_home(self.home)
 
     def close(self) -> None:
         """Close the connections to the stack."""
@@ -150,7 +151,7 @@ class Stack:
         stack, server = StackHome(self.home), PostgresServer(StackHome(self.home).postgres_data)
         port = int(self.airflow.url.rpartition(":")[2])
         warehouse_url = self.settings.require_warehouse_url()
-        airflow = airflow_environment(stack, port, server.url(AIRFLOW), warehouse_url)
+        airflow = airflow_environment(stack, port, server.url(AIRFLOW), warehouse_url, self.environment)
         done = subprocess.run(
             [sys.executable, "-m", "airflow", "dags", "test", dag_id],
             env=self.environment | airflow | {"RECSYS_SCHEDULES": "false"},

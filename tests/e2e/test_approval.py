@@ -5,9 +5,10 @@ from datetime import datetime
 
 import pytest
 
-from recsys.local.airflow_client import AirflowClient, DagRun
+from recsys.local.airflow_client import DagRun
 from recsys.promotion import ledger
 from recsys.registry.connection import mlflow_client
+from tests.airflow_user import AirflowUser
 from tests.e2e.stack import PATIENCE, Stack
 
 
@@ -29,7 +30,7 @@ def versions(stack: Stack, housekept: None) -> tuple[str, str, str]:
     return first, second, third
 
 
-def _answer(airflow: AirflowClient, dag_id: str, run_id: str, option: str) -> DagRun:
+def _answer(airflow: AirflowUser, dag_id: str, run_id: str, option: str) -> DagRun:
     """Answer whenever asked, until the run ends.
 
     Airflow 3.3 takes a task for dead, and its next try asks again, when the answer comes before the
@@ -50,7 +51,7 @@ def _answer(airflow: AirflowClient, dag_id: str, run_id: str, option: str) -> Da
 )
 def test_person_decides_in_the_ui_and_the_ledger_says_who_and_when(
     stack: Stack,
-    airflow: AirflowClient,
+    airflow: AirflowUser,
     versions: tuple[str, str, str],
     number: int,
     option: str,
@@ -80,7 +81,7 @@ def test_person_decides_in_the_ui_and_the_ledger_says_who_and_when(
 
 
 def test_question_without_an_answer_in_time_is_held(
-    stack: Stack, airflow: AirflowClient, versions: tuple[str, str, str]
+    stack: Stack, airflow: AirflowUser, versions: tuple[str, str, str]
 ) -> None:
     dag_id, champion = "approval_too_late", stack.champion()
 

@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import StackError
-from recsys.local.airflow_client import AirflowClient
 from recsys.local.home import StackHome
 from recsys.local.processes import marked_processes
 from recsys.local.stack import stack_state, start_stack
 from recsys.local.state import ComponentPhase, StackPhase
 from recsys.settings import ENV_FILE_NAME
+from tests.airflow_user import AirflowUser
 from tests.e2e.conftest import Idle, Stopped
 from tests.e2e.stack import Stack
 
@@ -82,21 +82,21 @@ def test_second_up_says_so(stack: Stack) -> None:
 
     again = stack.recsys("up")
 
-    assert "up already" in again
+    assert "already up" in again
     assert stack_state(stack.home).airflow_url in again
     assert stack_state(stack.home).supervisor_pid == pid
 
 
-def test_airflow_refuses_a_wrong_password(airflow: AirflowClient) -> None:
+def test_airflow_refuses_a_wrong_password(airflow: AirflowUser) -> None:
     assert httpx.get(f"{airflow.url}/api/v2/dags", trust_env=False).status_code == 401
     with (
-        AirflowClient(airflow.url, "admin", "guessed") as stranger,
+        AirflowUser(airflow.url, "admin", "guessed") as stranger,
         pytest.raises(StackError, match="password"),
     ):
         stranger.runs("nightly_training")
 
 
-def test_pool_for_one_writer_of_models_exists(airflow: AirflowClient) -> None:
+def test_pool_for_one_writer_of_models_exists(airflow: AirflowUser) -> None:
     airflow.ensure_pool("model_writer", slots=1, description="again")
 
     assert airflow.pool_slots("model_writer") == 1
@@ -117,7 +117,7 @@ def test_mlflow_keeps_runs_and_proxies_artifacts(stack: Stack, tmp_path: Path) -
     assert [path.read_text() for path in (stack.home / "mlflow").rglob("note.txt")] == ["kept"]
 
 
-def test_run_by_hand_without_a_champion_has_nothing_to_publish(idle: Idle, airflow: AirflowClient) -> None:
+def test_run_by_hand_without_a_champion_has_nothing_to_publish(idle: Idle, airflow: AirflowUser) -> None:
     run = idle.runs["publish_recommendations"]
     assert "skipped" in run.tasks.values()
     assert [found.run_id for found in airflow.runs(run.dag_id, run_type="manual")] == [run.run_id]
@@ -125,18 +125,18 @@ def test_run_by_hand_without_a_champion_has_nothing_to_publish(idle: Idle, airfl
     assert run.queued_at > idle.began - timedelta(seconds=5)
 
 
-def test_log_of_a_task_can_be_read(idle: Idle, airflow: AirflowClient) -> None:
+def test_log_of_a_task_can_be_read(idle: Idle, airflow: AirflowUser) -> None:
     run = idle.runs["publish_recommendations"]
 
     assert "publish" in airflow.task_log(run.dag_id, run.run_id, "publish")
 
 
-def test_run_that_no_asset_has_triggered_is_not_waited_for_longer_than_asked(airflow: AirflowClient) -> None:
+def test_run_that_no_asset_has_triggered_is_not_waited_for_longer_than_asked(airflow: AirflowUser) -> None:
     with pytest.raises(StackError, match="no asset has triggered"):
         airflow.wait_for_asset_run("publish_recommendations", since=datetime.now(UTC), timeout=0)
 
 
-def test_unknown_dag_is_named(airflow: AirflowClient) -> None:
+def test_unknown_dag_is_named(airflow: AirflowUser) -> None:
     with pytest.raises(StackError, match="no_such_dag"):
         airflow.wait_for_dag("no_such_dag", timeout=0)
 

@@ -1,4 +1,4 @@
-"""Small feedback histories written as rows, and a scorer whose scores the test chooses."""
+"""Fixtures: small feedback histories written as rows, and a scorer with fixed scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from recsys.evaluation.bootstrap import (
 )
 
 
-def test_an_interval_agrees_with_the_normal_one_on_many_users():
+def test_an_interval_of_many_users_agrees_with_the_normal_approximation():
     values = np.random.default_rng(1).normal(0.3, 1.0, size=(2_000, 1))
     [interval] = mean_intervals(values, 4_000, 0.95)
     error = values.std() / np.sqrt(len(values))
@@ -21,22 +21,22 @@ def test_an_interval_agrees_with_the_normal_one_on_many_users():
     assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
 
 
-def test_pairing_sees_a_difference_that_is_small_beside_the_spread_of_users():
+def test_pairing_finds_a_difference_much_smaller_than_the_spread_of_users():
     generator = np.random.default_rng(2)
     champion = generator.normal(0, 1, 500)
     candidate = champion + 0.02 + generator.normal(0, 0.05, 500)
     interval = paired_bootstrap(candidate, champion, 2_000)
     assert interval.low > 0
-    assert interval.difference == pytest.approx(0.02, abs=0.01)
+    assert interval.value == pytest.approx(0.02, abs=0.01)
 
 
-def test_identical_scorers_differ_by_nothing():
+def test_identical_scorers_have_a_difference_of_0():
     values = np.random.default_rng(3).random(50)
     interval = paired_bootstrap(values, values, 500)
-    assert (interval.difference, interval.low, interval.high) == (0, 0, 0)
+    assert (interval.value, interval.low, interval.high) == (0, 0, 0)
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
+def test_intervals_cover_the_truth_at_the_stated_rate():
     generator = np.random.default_rng(4)
     covered = 0
     for trial in range(300):
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_means_whatever_the_columns():
     assert np.allclose(together[:, 1:], alone)
 
 
-def test_no_users_give_no_interval_and_nan_stays_nan():
+def test_limits_are_nan_without_users_and_with_nan():
     assert np.isnan(mean_intervals(np.zeros((0, 1)), 100, 0.95)[0].low)
     assert np.isnan(mean_intervals(np.array([[np.nan], [1.0]]), 100, 0.95)[0].high)
 
@@ -71,7 +71,7 @@ def test_a_hundred_thousand_users_are_resampled_in_seconds():
 
 
 @pytest.mark.parametrize("users", [300, 5_000])
-def test_users_are_replaced_within_their_stratum_only(users):
+def test_users_are_drawn_within_their_stratum(users):
     generator = np.random.default_rng(7)
     strata = np.arange(users) % 3
     values = (10.0 * strata + generator.normal(0, 1, users))[:, None]
@@ -81,7 +81,7 @@ def test_users_are_replaced_within_their_stratum_only(users):
     assert stratified.mean() == pytest.approx(values.mean(), abs=0.02)
 
 
-def test_many_users_are_resampled_as_few_are():
+def test_poisson_resampling_agrees_with_drawing_users_one_by_one():
     values = np.random.default_rng(8).exponential(1, (501, 2))
     many, few = bootstrap_means(values, 4_000), bootstrap_means(values[:-1], 4_000)
     np.testing.assert_allclose(many.std(axis=0), few.std(axis=0), rtol=0.06)
@@ -99,9 +99,9 @@ def test_p_values_of_no_difference_are_uniform_and_of_a_difference_small():
     assert paired_bootstrap(better, nothing, 999).p_value == pytest.approx(2 / 1_000)
 
 
-def test_the_detectable_effect_is_found_with_the_wanted_power():
+def test_a_detectable_difference_is_found_with_the_stated_power():
     generator = np.random.default_rng(10)
-    effect = float(minimum_detectable(np.float64(1 / np.sqrt(100)), 0.95, 0.8))
+    effect = float(minimum_detectable(np.float64(1 / np.sqrt(100)), 0.95))
     nothing = np.zeros(100)
     found = [
         paired_bootstrap(generator.normal(effect, 1, 100), nothing, 500, seed=n).low > 0 for n in range(300)
@@ -111,7 +111,7 @@ def test_the_detectable_effect_is_found_with_the_wanted_power():
     assert one.detectable == pytest.approx(effect / 2, rel=0.15)
 
 
-def test_p_values_are_corrected_for_being_many():
+def test_p_values_are_corrected_for_multiple_testing():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
     np.testing.assert_allclose(holm([0.02, np.nan, 0.04]), [0.04, np.nan, 0.04])

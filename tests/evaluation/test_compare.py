@@ -4,10 +4,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pydantic_core import to_jsonable_python
 
-from recsys.evaluation.compare import Comparison, OwnEventTypes, compare_candidate
+from recsys.evaluation.compare import compare_candidate
+from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.off_policy.log import screen_slates
-from recsys.evaluation.ranking.evaluate import CANDIDATE, CHAMPION
+from recsys.evaluation.result import CANDIDATE, CHAMPION
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import EncoderIdentity, Recommender
 from recsys.promotion.gate import decide
 from recsys.settings import ModelSettings, Settings
@@ -21,7 +25,7 @@ VIEW = {"event_type": "view", "explicit": False, "weight": 0.3, "polarity": 0}
 
 @dataclass
 class InMemorySnapshot:
-    """What `compare_candidate` asks a snapshot for, without files."""
+    """The parts of a snapshot that `compare_candidate` reads, without files."""
 
     kind: str
     items: object
@@ -44,7 +48,6 @@ class InMemorySnapshot:
 
 @pytest.fixture
 def save_model(catalogue, minute, tmp_path):
-
     def save(name, trained_before, seed=0, types=(DISLIKE, LIKE, VIEW)):
         torch.manual_seed(seed)
         model = Recommender(
@@ -54,8 +57,8 @@ def save_model(catalogue, minute, tmp_path):
             EncoderIdentity("not-installed", "0" * 64, 4),
             torch.randn(len(catalogue), 4),
         ).eval()
-        known = TrainedThrough(10, minute(trained_before)).to_dict()
-        model.save(tmp_path / name / "checkpoint", trained_through=known)
+        known = to_jsonable_python(TrainedThrough(10, minute(trained_before)))
+        save_recommender(model, tmp_path / name / "checkpoint", trained_through=known)
         return tmp_path / name / "checkpoint"
 
     return save
@@ -67,7 +70,7 @@ def rows():
     return [*trained, ("u0", "c", 20, "like", "full"), ("u1", "d", 30, "like", "full")]
 
 
-def test_only_events_count_that_neither_model_has_trained_on(
+def test_only_events_that_neither_model_has_trained_on_are_evaluated(
     save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
 ):
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
@@ -85,7 +88,7 @@ def test_only_events_count_that_neither_model_has_trained_on(
     assert (folder / "report.md").is_file()
 
 
-def test_slates_shown_after_the_models_were_trained_are_weighted(
+def test_only_slates_shown_after_the_training_of_both_models_are_weighted(
     save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
 ):
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
@@ -106,7 +109,7 @@ def test_slates_shown_after_the_models_were_trained_are_weighted(
     found = Comparison.load(folder).off_policy
     assert (found.slates, found.observed) == (8, 1.0)
     assert set(found.values) == {CANDIDATE, CHAMPION}
-    assert "On the slates that were shown" in (folder / "report.md").read_text()
+    assert "On logged slates" in (folder / "report.md").read_text()
 
 
 def test_a_model_with_nan_weights_fails_by_name_and_the_champion_is_still_measured(
@@ -114,11 +117,11 @@ def test_a_model_with_nan_weights_fails_by_name_and_the_champion_is_still_measur
 ):
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
     champion = save_model("champion", 20, seed=1)
-    broken = Recommender.load(save_model("candidate", 20))
+    broken = load_recommender(save_model("candidate", 20))
     with torch.no_grad():
         broken.items.ids.fill_(float("nan"))
-    known = TrainedThrough(10, minute(20)).to_dict()
-    broken.save(tmp_path / "broken" / "checkpoint", trained_through=known)
+    known = to_jsonable_python(TrainedThrough(10, minute(20)))
+    save_recommender(broken, tmp_path / "broken" / "checkpoint", trained_through=known)
     compared = compare_candidate(
         snapshot,
         tmp_path / "broken" / "checkpoint",
@@ -146,7 +149,7 @@ def test_a_micro_update_is_compared_on_guard_users_too(
     assert compared.guard.slices["guard"].user_keys.tolist() == ["u1"]
 
 
-def test_when_the_champion_has_trained_on_everything_the_comparison_says_why_it_is_impossible(
+def test_a_champion_that_has_trained_on_all_events_makes_the_comparison_impossible_with_a_reason(
     save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
 ):
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
@@ -159,11 +162,9 @@ def test_when_the_champion_has_trained_on_everything_the_comparison_says_why_it_
     assert "Nothing could be compared" in (folder / "report.md").read_text()
 
 
-def test_a_model_reads_the_event_types_it_knows_and_leaves_out_the_others(
-    save_model, make_sequences, catalogue
-):
+def test_events_of_types_that_a_model_does_not_know_are_left_out(save_model, make_sequences, catalogue):
     now = EventTypes.from_records([DISLIKE, LIKE, VIEW])
-    older = OwnEventTypes(Recommender.load(save_model("older", 1, types=(LIKE,))), now)
+    older = EvaluatedRecommender(load_recommender(save_model("older", 1, types=(LIKE,))), now)
     liked = [("ann", "a", 0, "like", "full"), ("ann", "b", 2, "like", "full")]
     viewed = [("ann", "c", 1, "view", "full")]
     alone = older.score(make_sequences(liked, catalogue))

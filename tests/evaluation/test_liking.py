@@ -20,18 +20,18 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_the_right_order():
     assert area_under_curve(score, np.ones(80, dtype=bool)) is None
 
 
-def test_a_probability_that_means_what_it_says_has_no_calibration_error():
+def test_calibrated_probabilities_have_almost_no_calibration_error():
     generator = np.random.default_rng(1)
     probability = generator.random(50_000)
     liked = generator.random(50_000) < probability
-    honest, boasting = liking_quality(probability, liked), liking_quality(probability**0.25, liked)
-    assert honest.ece < 0.01
-    assert boasting.ece > 0.2
-    assert boasting.auc == pytest.approx(honest.auc)
-    assert sum(honest.counts) == 50_000
+    calibrated, overconfident = liking_quality(probability, liked), liking_quality(probability**0.25, liked)
+    assert calibrated.ece < 0.01
+    assert overconfident.ece > 0.2
+    assert overconfident.auc == pytest.approx(calibrated.auc)
+    assert sum(calibrated.counts) == 50_000
 
 
-def test_the_calibration_error_is_what_one_computes_by_hand():
+def test_the_calibration_error_equals_the_one_computed_by_hand():
     found = liking_quality(np.array([0.05, 0.05, 0.95, 0.95]), np.array([False, True, True, True]))
     assert found.ece == pytest.approx((2 * 0.45 + 2 * 0.05) / 4)
     assert found.observed == pytest.approx([0.5, 1.0])
@@ -49,7 +49,7 @@ class _ByItem:
         return self.logits[items]
 
 
-def test_opinions_are_predicted_from_what_came_before(make_sequences, catalogue, minute):
+def test_likes_and_dislikes_are_predicted_from_earlier_events(make_sequences, catalogue, minute):
     rows = [
         ("ann", "c", 0, "like", "full"), ("ann", "a", 10, "like", "full"),
         ("ann", "b", 11, "dislike", "full"),
@@ -65,7 +65,7 @@ def test_opinions_are_predicted_from_what_came_before(make_sequences, catalogue,
     assert evaluate_liking(model, sequences, opinions[:0]) is None
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_results_survive_saving(tmp_path):
     found = {"candidate": liking_quality(np.array([0.2, 0.8]), np.array([False, True]))}
     save_liking(found, tmp_path)
     assert load_liking(tmp_path) == found

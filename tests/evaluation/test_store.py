@@ -2,11 +2,12 @@ import sqlalchemy as sa
 
 from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.cases import held_out_cases
-from recsys.evaluation.ranking.evaluate import CANDIDATE, evaluate
+from recsys.evaluation.ranking.evaluate import evaluate
+from recsys.evaluation.result import CANDIDATE
 from recsys.evaluation.store import store_evaluation
 
 
-def test_figures_can_be_asked_for_in_sql_and_a_retry_overwrites_them(
+def test_figures_are_stored_for_sql_and_a_retry_overwrites_them(
     warehouse, make_sequences, catalogue, minute, fixed_scores, evaluation_settings
 ):
     sequences = make_sequences([("ann", "a", 10, "like", "full")], catalogue)

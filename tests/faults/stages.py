@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from recsys.promotion.ledger import LedgerEntry
 from recsys.promotion.promote import promote
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.reservoir import write_reservoir
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.validation.quarantine import release
 from recsys.validation.validate import validate_window
 from recsys.warehouse.windows import Window, load_window, open_window

@@ -117,7 +117,7 @@ def test_release(stocked: sa.Engine, settings: Settings, point: Point) -> None:
     [
         Point("before", "recsys.snapshot.interactions:InteractionsWriter.write"),
         Point("after", "recsys.snapshot.store:Folder.write_manifest"),  # before the folder is renamed
-        Point("before", "recsys.snapshot.write:record_snapshot"),  # after the folder is renamed
+        Point("before", "recsys.snapshot.{kind}:record_snapshot"),  # after the folder is renamed
     ],
     ids=str,
 )
@@ -125,7 +125,7 @@ def test_take_snapshot(
     stocked: sa.Engine, settings: Settings, elsewhere: Settings, point: Point, kind: str
 ) -> None:
     open_first(settings)
-    die_in(point, take_first, settings, kind)
+    die_in(replace(point, what=point.what.format(kind=kind)), take_first, settings, kind)
     assert rows(stocked, "SELECT * FROM snapshots") == []
     ref = take_first(settings, kind)
     expected = take_first(elsewhere, kind)
@@ -175,12 +175,12 @@ def test_write_reservoir(stocked: sa.Engine, settings: Settings, elsewhere: Sett
 @pytest.mark.parametrize(
     "point",
     [
-        Point("before", "recsys.snapshot.write:find_replay"),
-        Point("before", "recsys.snapshot.replay:Replay._draw"),  # fresh events are written
-        Point("before", "recsys.snapshot.write:write_learned"),
-        Point("before", "recsys.snapshot.write:_write_learned"),
-        Point("after", "recsys.snapshot.write:_write_learned"),  # before the snapshot itself is there
-        Point("before", "recsys.snapshot.write:record_snapshot", nth=2),
+        Point("before", "recsys.snapshot.micro:find_replay"),
+        Point("before", "recsys.snapshot.replay:Replay._sample"),  # fresh events are written
+        Point("before", "recsys.snapshot.micro:write_recent_replay"),
+        Point("before", "recsys.snapshot.micro:_write_recent_replay"),
+        Point("after", "recsys.snapshot.micro:_write_recent_replay"),  # before the snapshot itself is there
+        Point("before", "recsys.snapshot.micro:record_snapshot", nth=2),
     ],
     ids=str,
 )

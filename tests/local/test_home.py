@@ -10,7 +10,7 @@ from recsys.errors import StackError
 from recsys.local.airflow_environment import connection_json
 from recsys.local.home import StackHome
 from recsys.local.packages import require_packages
-from recsys.local.ports import LOOPBACK, choose_port, holder_of, is_free
+from recsys.local.ports import LOOPBACK, choose_port, is_free, port_owner
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def home(tmp_path: Path) -> StackHome:
     return home
 
 
-def test_secrets_are_made_once_and_for_their_owner_only(home: StackHome) -> None:
+def test_secrets_are_generated_once_and_private(home: StackHome) -> None:
     assert home.stack_id() is None
 
     assert home.secrets() == home.secrets()
     assert (home.path / "secrets.json").stat().st_mode & 0o077 == 0
 
 
-def test_lines_that_a_person_added_to_the_settings_file_stay(home: StackHome) -> None:
+def test_settings_file_keeps_lines_that_users_added(home: StackHome) -> None:
     home.write_env_file({"RECSYS_WAREHOUSE_URL": "old"})
     home.env_file.write_text(home.env_file.read_text() + "RECSYS_TRAINING__EPOCHS=3\n")
 
@@ -39,7 +39,7 @@ def test_lines_that_a_person_added_to_the_settings_file_stay(home: StackHome) ->
     }
 
 
-def test_only_one_supervisor_at_a_time(home: StackHome) -> None:
+def test_only_one_supervisor_holds_the_lock(home: StackHome) -> None:
     assert home.supervisor_pid() is None
     lock = home.lock()
     assert lock is not None
@@ -50,14 +50,14 @@ def test_only_one_supervisor_at_a_time(home: StackHome) -> None:
     assert home.supervisor_pid() is None
 
 
-def test_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_error_names_a_home_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StackError, match="RECSYS_HOME"):
         StackHome(tmp_path / "file" / "home").create()
 
 
-def test_taken_port_gives_way_to_a_free_one_and_its_holder_is_known() -> None:
+def test_occupied_port_is_replaced_by_a_free_one_and_its_owner_is_known() -> None:
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         other.listen()
@@ -65,10 +65,10 @@ def test_taken_port_gives_way_to_a_free_one_and_its_holder_is_known() -> None:
 
         assert not is_free(taken)
         assert choose_port(taken, usual=taken) != taken
-        assert f"process {os.getpid()}" in holder_of(taken)
+        assert f"process {os.getpid()}" in port_owner(taken)
 
 
-def test_port_of_last_time_is_preferred() -> None:
+def test_port_used_last_time_is_preferred() -> None:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         remembered = probe.getsockname()[1]
@@ -101,7 +101,7 @@ def test_warehouse_url_becomes_an_airflow_connection(url: str, expected: dict[st
     assert json.loads(connection_json(url)) == expected
 
 
-def test_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_a_missing_package_and_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     require_packages()
     monkeypatch.setattr("recsys.local.packages._NEEDED", {"embedded-postgres-2": "embedded_postgres_2"})
 

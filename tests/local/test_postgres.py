@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[PostgresServer]:
         server.stop()
 
 
-def _ask(server: PostgresServer, statement: str, database: str = "postgres") -> object:
+def _query(server: PostgresServer, statement: str, database: str = "postgres") -> object:
     engine = sa.create_engine(server.url(database))
     try:
         with engine.begin() as connection:
@@ -38,67 +38,67 @@ def _ask(server: PostgresServer, statement: str, database: str = "postgres") -> 
         engine.dispose()
 
 
-def test_vectors_can_be_stored_and_compared(server: PostgresServer) -> None:
-    _ask(server, "create extension vector; select 1")
+def test_pgvector_stores_and_compares_vectors(server: PostgresServer) -> None:
+    _query(server, "create extension vector; select 1")
 
-    assert _ask(server, "select '[0,3]'::vector <-> '[4,0]'::vector") == 5
+    assert _query(server, "select '[0,3]'::vector <-> '[4,0]'::vector") == 5
 
 
-def test_text_is_kept_in_any_language_and_sorted_the_same_on_every_machine(server: PostgresServer) -> None:
+def test_text_in_any_language_is_stored_and_sorted_by_code_point(server: PostgresServer) -> None:
     assert (
-        _ask(server, "select string_agg(t, '' order by t) from unnest(array['é', 'b', '书', 'Z', '😀']) t")
+        _query(server, "select string_agg(t, '' order by t) from unnest(array['é', 'b', '书', 'Z', '😀']) t")
         == "Zbé书😀"
     )
 
 
 def test_server_listens_on_no_network_port(server: PostgresServer) -> None:
-    assert _ask(server, "show listen_addresses") == ""
+    assert _query(server, "show listen_addresses") == ""
 
 
-def test_server_that_is_given_a_port_is_reached_there(tmp_path: Path) -> None:
+def test_server_with_a_port_setting_listens_on_it(tmp_path: Path) -> None:
     port = any_free_port()
     server = PostgresServer(tmp_path / "data", _FAST | {"listen_addresses": LOOPBACK, "port": str(port)})
     server.start()
     try:
-        assert _ask(server, "show port") == str(port)
+        assert _query(server, "show port") == str(port)
         psycopg2.connect(host=LOOPBACK, port=port, user="postgres", dbname="postgres").close()
     finally:
         server.stop()
 
 
-def test_socket_is_not_for_other_users(server: PostgresServer) -> None:
+def test_socket_is_not_accessible_to_other_users(server: PostgresServer) -> None:
     folder, socket = server.socket_dir, server.socket_dir / ".s.PGSQL.5432"
 
     assert folder.stat().st_mode & 0o077 == 0
     assert socket.stat().st_mode & 0o077 == 0
 
 
-def test_database_copies_its_template(server: PostgresServer) -> None:
+def test_new_database_is_a_copy_of_its_template(server: PostgresServer) -> None:
     server.create_database("first")
-    _ask(server, "create table kept as select 7 as number; select 1", "first")
+    _query(server, "create table kept as select 7 as number; select 1", "first")
 
     server.create_database("second", template="first")
 
-    assert _ask(server, "select number from kept", "second") == 7
+    assert _query(server, "select number from kept", "second") == 7
 
 
-def test_creating_a_database_again_leaves_it_as_it_is(server: PostgresServer) -> None:
+def test_creating_an_existing_database_does_not_change_it(server: PostgresServer) -> None:
     server.create_database("first")
-    _ask(server, "create table kept (); select 1", "first")
+    _query(server, "create table kept (); select 1", "first")
 
     server.create_database("first")
 
-    assert _ask(server, "select count(*) from kept", "first") == 0
+    assert _query(server, "select count(*) from kept", "first") == 0
 
 
-def test_data_survive_a_stop_and_a_start(server: PostgresServer) -> None:
-    _ask(server, "create table kept as select 7 as number; select 1")
+def test_data_survives_a_restart(server: PostgresServer) -> None:
+    _query(server, "create table kept as select 7 as number; select 1")
 
     server.stop()
     assert not server.is_running()
     server.start()
 
-    assert _ask(server, "select number from kept") == 7
+    assert _query(server, "select number from kept") == 7
 
 
 def test_start_and_stop_can_be_called_twice(server: PostgresServer) -> None:
@@ -109,13 +109,13 @@ def test_start_and_stop_can_be_called_twice(server: PostgresServer) -> None:
     assert not server.is_running()
 
 
-def test_another_object_finds_and_stops_the_same_server(server: PostgresServer) -> None:
+def test_second_object_for_the_same_folder_stops_the_server(server: PostgresServer) -> None:
     PostgresServer(server.data_dir).stop()
 
     assert not server.is_running()
 
 
-def test_stop_ends_open_connections(server: PostgresServer) -> None:
+def test_stop_closes_open_connections(server: PostgresServer) -> None:
     connection = psycopg2.connect(host=str(server.socket_dir), user="postgres", dbname="postgres")
 
     began = time.monotonic()
@@ -127,7 +127,7 @@ def test_stop_ends_open_connections(server: PostgresServer) -> None:
 
 
 def test_server_starts_again_after_kill_9(server: PostgresServer) -> None:
-    _ask(server, "create table kept as select 7 as number; select 1")
+    _query(server, "create table kept as select 7 as number; select 1")
     assert server.process is not None
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
@@ -135,10 +135,10 @@ def test_server_starts_again_after_kill_9(server: PostgresServer) -> None:
 
     server.start()
 
-    assert _ask(server, "select number from kept") == 7
+    assert _query(server, "select number from kept") == 7
 
 
-def test_lock_file_that_names_a_foreign_process_is_stale(server: PostgresServer) -> None:
+def test_lock_file_with_the_pid_of_another_program_is_ignored(server: PostgresServer) -> None:
     pid_file = server.data_dir / "postmaster.pid"
     content = pid_file.read_text()
     server.stop()
@@ -156,19 +156,19 @@ def test_lock_file_that_names_a_foreign_process_is_stale(server: PostgresServer)
         bystander.wait()
 
 
-def test_cluster_that_was_created_half_is_created_anew(tmp_path: Path) -> None:
+def test_incompletely_created_cluster_is_created_again(tmp_path: Path) -> None:
     server = PostgresServer(tmp_path / "data", settings=_FAST)
     unfinished = tmp_path / "data.unfinished"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("18\n")
     try:
         server.start()
-        assert _ask(server, "select 1") == 1
+        assert _query(server, "select 1") == 1
     finally:
         server.stop()
 
 
-def test_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.txt").write_text("mine")
 
@@ -178,20 +178,20 @@ def test_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
 
 
-def test_reason_is_told_when_the_server_cannot_start(tmp_path: Path) -> None:
+def test_error_contains_the_reason_why_the_server_cannot_start(tmp_path: Path) -> None:
     server = PostgresServer(tmp_path / "data", settings={**_FAST, "no_such_setting": "1"})
 
     with pytest.raises(StackError, match="no_such_setting"):
         server.start()
 
 
-def test_server_works_in_a_long_path_with_spaces_behind_a_private_folder(tmp_path: Path) -> None:
+def test_server_works_in_a_long_path_with_spaces_inside_a_private_folder(tmp_path: Path) -> None:
     private = tmp_path / ("a folder with a long name " * 4)
     private.mkdir(mode=0o700)
     server = PostgresServer(private / "data", settings=_FAST)
     try:
         server.start()
-        assert _ask(server, "select 1") == 1
+        assert _query(server, "select 1") == 1
     finally:
         server.stop()
 
@@ -199,7 +199,7 @@ def test_server_works_in_a_long_path_with_spaces_behind_a_private_folder(tmp_pat
     assert not server.socket_dir.exists()
 
 
-def test_server_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+def test_server_keeps_running_after_the_process_that_started_it(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from recsys.local.postgres import PostgresServer; "
         "PostgresServer(Path(sys.argv[1])).start()"
@@ -207,7 +207,7 @@ def test_server_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "data")], check=True)
     server = PostgresServer(tmp_path / "data")
     try:
-        assert _ask(server, "select 1") == 1
+        assert _query(server, "select 1") == 1
     finally:
         server.stop()
 
@@ -216,8 +216,8 @@ def test_server_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     ]
 
 
-def test_server_starts_from_a_wheel_behind_a_private_folder(tmp_path: Path) -> None:
-    """As root it runs as another account, which may not enter /root, where checkouts often lie."""
+def test_server_starts_from_a_wheel_inside_a_private_folder(tmp_path: Path) -> None:
+    """As root, Postgres runs under another account, which may not enter /root, where checkouts often are."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     installed = postgres_binary("postgres").parents[3]

@@ -7,7 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from recsys.model.comments import CommentReader
+from recsys.model.checkpoint import load_recommender, save_recommender
+from recsys.model.comments import MAX_TOKENS, CommentReader
 from recsys.model.recommender import Recommender
 from recsys.model.text_encoder import untrained_encoder
 from recsys.snapshot.event_types import EventTypes
@@ -85,7 +86,7 @@ def test_a_bad_comment_counts_like_a_dislike_and_a_good_one_like_a_like(model: R
 
 
 def test_equal_comments_are_encoded_once_for_all_models_of_a_process(model: Recommender) -> None:
-    encoder = untrained_encoder(model.comments.identity, model.comments.max_tokens, "comments")
+    encoder = untrained_encoder(model.comments.identity, MAX_TOKENS, "comments")
     model.read_comments(past(*[("comment", NONE, "so good")] * 3))
     before = encoder.computed_tokens
     model.clone().read_comments(past(*[("comment", NONE, "so good")] * 9))
@@ -100,8 +101,8 @@ def test_a_long_comment_is_cut(model: Recommender) -> None:
 def test_what_was_learned_survives_a_checkpoint_and_another_catalogue(
     model: Recommender, tmp_path: Path
 ) -> None:
-    model.save(tmp_path / "saved")
-    loaded = Recommender.load(tmp_path / "saved").with_catalogue(theme_catalogue(4))
+    save_recommender(model, tmp_path / "saved")
+    loaded = load_recommender(tmp_path / "saved").with_catalogue(theme_catalogue(4))
     assert loaded.read_comments(past(("comment", NONE, BAD))).sentiment.tolist() == [-1]
     assert loaded.clone().comments.reads
 
@@ -109,7 +110,7 @@ def test_what_was_learned_survives_a_checkpoint_and_another_catalogue(
 def test_no_comment_is_in_a_checkpoint_nor_in_what_is_printed(model: Recommender, tmp_path: Path) -> None:
     events = past(("comment", NONE, "good so good"))
     model.read_comments(events)
-    model.save(tmp_path / "saved")
+    save_recommender(model, tmp_path / "saved")
     assert "good" not in repr(events)
     for file in (tmp_path / "saved").rglob("*"):
         assert b"good so good" not in file.read_bytes()
@@ -119,13 +120,13 @@ def test_no_comment_is_in_a_checkpoint_nor_in_what_is_printed(model: Recommender
 def test_a_checkpoint_from_before_comments_were_read_loads_and_reads_none(
     model: Recommender, tmp_path: Path
 ) -> None:
-    model.save(tmp_path / "saved")
+    save_recommender(model, tmp_path / "saved")
     path = tmp_path / "saved" / "weights.safetensors"
     weights = safetensors.torch.load_file(path)
     kept = {name: value for name, value in weights.items() if not name.startswith("comments.")}
     assert len(kept) < len(weights)
     safetensors.torch.save_file(kept, path)
-    loaded = Recommender.load(tmp_path / "saved")
+    loaded = load_recommender(tmp_path / "saved")
     assert not loaded.comments.reads
     events = past(("comment", NONE, BAD))
     assert loaded.read_comments(events) is events

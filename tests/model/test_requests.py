@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.fusion import LIKING, NEURAL, Fusion
 from recsys.model.recommender import Recommender
-from recsys.model.requests import item_requests
+from recsys.model.requests import item_phrases
 from recsys.snapshot.item_text import item_description, item_text
 from recsys.snapshot.sequences import Catalogue
 from tests.small_models import histories, liked
@@ -26,7 +27,7 @@ def test_an_item_answers_with_its_attributes_its_description_and_its_title() -> 
         ["Two people far from home.", ""],
         [{"genre": ["space", "drama"], "year": 1995, "cast": {"lead": "Ada"}}, {"genre": "space"}],
     )
-    assert item_requests(catalogue) == [
+    assert item_phrases(catalogue) == [
         ["space", "drama", "Ada", "Two people far from home", "The Orbit"],
         ["space"],
     ]
@@ -64,14 +65,14 @@ def test_answers_follow_the_items_to_another_catalogue(recommender: Recommender)
         [*(own.attributes[i] for i in order), {"theme": "space"}, {"theme": "crime"}],
     )
     moved = recommender.with_catalogue(other)
-    assert moved.answers is not None
-    torch.testing.assert_close(moved.answers, moved.requests.answers(other))
+    assert moved.request_vectors is not None
+    torch.testing.assert_close(moved.request_vectors, moved.requests.item_vectors(other))
 
 
 def test_answers_and_what_was_learned_survive_a_checkpoint(recommender: Recommender, tmp_path: Path) -> None:
     recommender.requests.turn.normal_(std=0.1)
-    recommender.save(tmp_path)
-    loaded = Recommender.load(tmp_path)
+    save_recommender(recommender, tmp_path)
+    loaded = load_recommender(tmp_path)
     for request in ("rocket and soup", "murder"):
         torch.testing.assert_close(loaded.match_requests([request]), recommender.match_requests([request]))
 
@@ -80,9 +81,9 @@ def test_an_older_checkpoint_answers_once_it_has_its_catalogue(
     recommender: Recommender, tmp_path: Path
 ) -> None:
     recommender.request_fusion = Fusion({NEURAL: 1.0, LIKING: 0.1})
-    recommender.save(tmp_path)
+    save_recommender(recommender, tmp_path)
     (tmp_path / "answers.safetensors").unlink()
-    older = Recommender.load(tmp_path)
+    older = load_recommender(tmp_path)
     past = histories(recommender.catalogue, liked("space-0"))
     assert np.isfinite(older.score(past)).all()
     with pytest.raises(CheckpointError, match="with_catalogue"):

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -21,21 +22,24 @@ import sqlalchemy as sa
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from pydantic import SecretStr
 
-from recsys import pipeline as stages
 from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError, RegistryError
-from recsys.pipeline import context as stages_run
+from recsys.pipeline import deciding, housekeeping
+from recsys.pipeline import feedback as feedback_stages
+from recsys.pipeline.context import Context, Run
+from recsys.pipeline.references import Decided, NewChampion, OpenedWindow, ValidatedWindow
 from recsys.promotion import ledger, promote
 from recsys.promotion import roll_back as rollback
-from recsys.promotion.gate import Decision
-from recsys.registry import tracking, versions
+from recsys.promotion.decision import Decision, Response
+from recsys.registry import registration, tracking, versions
 from recsys.registry.connection import mlflow_client
+from recsys.registry.lineage import Lineage
 from recsys.settings import Settings
-from recsys.snapshot import reservoir
-from recsys.snapshot import write as snapshot_write
+from recsys.snapshot import full, micro, reservoir
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.read import read_snapshot
-from recsys.snapshot.reference import SnapshotRef, TrainedThrough
+from recsys.snapshot.reference import TrainedThrough
+from recsys.training.result import TrainingResult
 from recsys.validation.quarantine import quarantine_window
 from recsys.validation.rules import row_rules
 from recsys.warehouse import windows
@@ -46,21 +50,22 @@ NIGHT, HOUR = "nightly_training", "hourly_micro_update"
 USERS = [f"user {number}" for number in range(8)]
 START = datetime(2026, 3, 1, tzinfo=UTC)
 RULES = row_rules()
-_NEW = (Purpose.FRESH, Purpose.PROBE)
+_NEW = (Purpose.FRESH, Purpose.FRESH_GUARD)
 # Where a stage can die: before or after these.
 DEATHS: dict[str, list[tuple[ModuleType, str]]] = {
     "open_window": [(windows, "_window")],
     "take_snapshot": [
-        (snapshot_write, "record_snapshot"),
+        (full, "record_snapshot"),
+        (micro, "record_snapshot"),
         (reservoir, "sample_reservoir"),
-        (snapshot_write, "write_learned"),
+        (micro, "write_recent_replay"),
         (reservoir, "record_snapshot"),
     ],
     "train": [(tracking, "find_or_create_run"), (tracking, "_log_dataset")],
     "register": [
-        (versions, "_log_model"),
-        (versions, "_ensure_registered_model"),
-        (versions, "_registered"),
+        (registration, "_log_model"),
+        (registration, "_ensure_registered_model"),
+        (registration, "registered_version"),
     ],
     "promote": [(ledger, "_insert"), (promote, "follow_ledger"), (promote, "tag_version")],
 }
@@ -72,6 +77,25 @@ _decision = st.sampled_from(["promote", "promote", "promote", "hold", "reject", 
 
 class Killed(BaseException):
     """The process ends here."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training run that only wrote down what it would learn."""
+
+    lineage: Lineage
+    training: TrainingResult
+    mlflow_run: str
+    learned: list[int]
+    opponent: str | None
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version and the one that it is compared with."""
+
+    version: str
+    opponent: str | None
 
 
 class World:
@@ -98,7 +122,7 @@ class LearningLoop(RuleBasedStateMachine):
         self.engine = sa.create_engine(url)
         self.guards = {user for user, guards in zip(USERS, self._are_guards(), strict=True) if guards}
         self.numbers = itertools.count()
-        self.open: dict[str, tuple[stages.Run, int, list[dict[str, Any]]]] = {}
+        self.open: dict[str, tuple[Context, int, list[Any]]] = {}
         self.learned: dict[str, set[int]] = {}
         self.parents: dict[str, str | None] = {}
         self.opponents: dict[str, str | None] = {}
@@ -217,34 +241,34 @@ class LearningLoop(RuleBasedStateMachine):
     def _roll_back(self, *, killed: bool, again: bool) -> None:
         death = (rollback, "follow_ledger", True) if killed else None
         params = {"reason": "x", "version": None}
-        run = stages.Run("roll_back_model", f"rollback/{next(self.numbers)}", None, params)
+        run = self._context("roll_back_model", f"rollback/{next(self.numbers)}", **params)
         # The first champion has none before it, and at first there is no champion.
         with self._world(), self._dying(death), contextlib.suppress(Killed, RegistryError):
-            stages.roll_back(run)
+            deciding.roll_back(run)
         self._note_champion()
         if again:
             with self._world(), contextlib.suppress(RegistryError):
-                stages.roll_back(run)
+                deciding.roll_back(run)
             self._note_champion()
 
     def housekeeping(self) -> None:
         with self._world():
-            stages.reconcile_registry(stages.Run("warehouse_housekeeping", "h"))
+            housekeeping.reconcile_registry(self._context("warehouse_housekeeping", "h"))
         current = ledger.champion(self.engine)
         assert self._alias() == (current.model_version if current else None)
 
     def _step(self, dag: str, action: str, death: tuple[int, bool] | None) -> bool:
         """Run the next stage of the DAG's run, which begins when there is none; False: the run is over."""
         if dag not in self.open:
-            self.open[dag] = (stages.Run(dag, f"{dag}/{next(self.numbers)}"), 0, [])
-        run, done, references = self.open[dag]
+            self.open[dag] = (self._context(dag, f"{dag}/{next(self.numbers)}"), 0, [])
+        context, done, references = self.open[dag]
         names = ["open_window", "validate", "take_snapshot", "train", "register", "gate", "promote"]
         name = names[done]
         points = DEATHS.get(name, [])
         dies = None if death is None or not points else (*points[death[0] % len(points)], death[1])
         with self._world(), self._dying(dies):
             try:
-                references.append(getattr(self, f"_{name}")(run, action, *references[-1:]))
+                references.append(getattr(self, f"_{name}")(context, action, *references[-1:]))
             except Killed:
                 self._note_champion()
                 return True
@@ -256,77 +280,94 @@ class LearningLoop(RuleBasedStateMachine):
         if done + 1 == len(names):
             del self.open[dag]
             return False
-        self.open[dag] = (run, done + 1, references)
+        self.open[dag] = (context, done + 1, references)
         return True
 
-    def _open_window(self, run: stages.Run, _: str) -> dict[str, Any]:
-        return stages.open_window(run)
+    def _context(self, dag: str, key: str, **params: Any) -> Context:
+        return Context(Run(dag, key, params=params), self.settings, self.engine)
 
-    def _validate(self, run: stages.Run, _: str, window: dict[str, Any]) -> dict[str, Any]:
+    def _open_window(self, context: Context, _: str) -> OpenedWindow:
+        return feedback_stages.open_window(context)
+
+    def _validate(self, context: Context, _: str, window: OpenedWindow) -> ValidatedWindow:
         with self.engine.begin() as connection:
             quarantine_window(
                 connection,
-                windows.load_window(self.engine, window["window_id"]),
+                windows.load_window(self.engine, window.window_id),
                 RULES,
                 self.settings.validation,
             )
-        return window | {"data_docs": "file:///docs"}
+        return ValidatedWindow(
+            window_id=window.window_id,
+            arrived=window.arrived,
+            valid=0,
+            quarantined=0,
+            duplicates=0,
+            data_docs="file:///docs",
+        )
 
-    def _take_snapshot(self, run: stages.Run, _: str, window: dict[str, Any]) -> dict[str, Any]:
-        take = stages.take_full_snapshot if run.dag_id == NIGHT else stages.take_micro_snapshot
-        return take(run, window)
+    def _take_snapshot(self, context: Context, _: str, window: ValidatedWindow) -> Lineage:
+        full = context.run.dag_id == NIGHT
+        take = feedback_stages.take_full_snapshot if full else feedback_stages.take_micro_snapshot
+        return take(context, window)
 
-    def _train(self, run: stages.Run, _: str, snapshot: dict[str, Any]) -> dict[str, Any]:
-        read = read_snapshot(SnapshotRef.from_dict(snapshot))
+    def _train(self, context: Context, _: str, lineage: Lineage) -> Trained:
+        run, read = context.run, read_snapshot(lineage.snapshot)
         folder = self.settings.runs / run.key.replace("/", "-")
         (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
         (folder / "checkpoint" / "manifest.json").write_text(json.dumps({"run": run.key}))
         rows = read.interactions().to_pylist()
-        if run.dag_id == HOUR:
-            self._check_replay(rows, self._through(snapshot["parent"]))
+        if lineage.parent is not None:
+            self._check_replay(rows, self._through(lineage.parent))
         purpose = Purpose.FULL if run.dag_id == NIGHT else Purpose.FRESH
         learned = [
             row[Columns.FEEDBACK_ID]
             for row in rows
             if row[Columns.PURPOSE] == purpose and row[Columns.OCCURRED_AT] < read.held_out_from
         ]
-        training = {
-            "checkpoint": str(folder / "checkpoint"),
-            "kind": "full" if run.dag_id == NIGHT else "micro",
-            "trained_through": read.trained_through.to_dict(),
-        }
-        mlflow_run = tracking.track_training(self.settings, run.key, training, snapshot)
+        training = TrainingResult(
+            checkpoint=str(folder / "checkpoint"),
+            history=str(folder / "history.jsonl"),
+            kind="full" if run.dag_id == NIGHT else "micro",
+            snapshot_uri=lineage.snapshot.uri,
+            snapshot_digest=lineage.snapshot.digest,
+            trained_through=read.trained_through,
+            epochs=1,
+            best_epoch=1,
+            seconds=1.0,
+            metrics={},
+            stopped_because="the test trains nothing",
+        )
+        mlflow_run = tracking.track_training(self.settings, run.key, training, lineage)
         current = ledger.champion(self.engine)
-        opponent = snapshot.get("parent") or (current.model_version if current else None)
-        return {
-            "snapshot": snapshot, "training": training, "mlflow_run": mlflow_run,
-            "learned": learned, "opponent": opponent,
-        }  # fmt: skip
+        opponent = lineage.parent or (current.model_version if current else None)
+        return Trained(lineage, training, mlflow_run, learned, opponent)
 
-    def _register(self, run: stages.Run, _: str, trained: dict[str, Any]) -> dict[str, Any]:
-        registered = versions.register_version(
+    def _register(self, context: Context, _: str, trained: Trained) -> Registered:
+        run = context.run
+        registered = registration.register_version(
             self.settings,
-            run_id=trained["mlflow_run"],
+            run_id=trained.mlflow_run,
             run_key=run.key,
-            training=trained["training"],
-            snapshot=trained["snapshot"],
+            training=trained.training,
+            lineage=trained.lineage,
         )
         earlier = self.registered.setdefault(run.key, registered.version)
         assert registered.version == earlier, f"{run.key} has registered {earlier} and {registered.version}"
         through = registered.trained_through.transaction_id
         assert not self._broken_below(through), f"{run.key} has trained on what was not validated"
-        self.opponents[registered.version] = trained["opponent"]
-        self.learned[registered.version] = set(trained["learned"])
-        self.parents[registered.version] = trained["snapshot"].get("parent")
-        return {"version": registered.version, "opponent": trained["opponent"]}
+        self.opponents[registered.version] = trained.opponent
+        self.learned[registered.version] = set(trained.learned)
+        self.parents[registered.version] = trained.lineage.parent
+        return Registered(registered.version, trained.opponent)
 
-    def _gate(self, _: stages.Run, action: str, registered: dict[str, Any]) -> dict[str, Any]:
-        decision = Decision(action, "drawn", "Drawn.", (), registered["opponent"])  # type: ignore[arg-type]
-        answer = {"answer": "approve", "by": "ann", "at": "now"} if action == "ask" else {}
-        return {"version": registered["version"], "decision": decision.to_dict(), "response": answer}
+    def _gate(self, _: Context, action: str, registered: Registered) -> Decided:
+        decision = Decision(action, "drawn", "Drawn.", (), registered.opponent)  # type: ignore[arg-type]
+        return Decided(version=registered.version, decision=decision, links={})
 
-    def _promote(self, run: stages.Run, _: str, decided: dict[str, Any]) -> dict[str, Any]:
-        return stages.promote(run, decided, decided["response"])
+    def _promote(self, context: Context, _: str, decided: Decided) -> NewChampion:
+        asked = decided.decision.action == "ask"
+        return deciding.promote(context, decided, Response("approve", "ann", "now") if asked else None)
 
     @contextmanager
     def _world(self) -> Iterator[None]:
@@ -338,8 +379,7 @@ class LearningLoop(RuleBasedStateMachine):
             return str(model.model_id)
 
         with (
-            mock.patch.object(stages_run, "load_settings", return_value=self.settings),
-            mock.patch.object(versions, "_log_model", log_model),
+            mock.patch.object(registration, "_log_model", log_model),
             mock.patch.object(rollback, "download_checkpoint"),
         ):
             yield

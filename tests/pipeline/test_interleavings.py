@@ -16,6 +16,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from recsys.promotion import ledger, promote
 from recsys.registry import versions
+from recsys.snapshot import micro
 from recsys.snapshot import write as snapshot_write
 from recsys.warehouse import windows
 from tests.pipeline import learning_loop
@@ -154,9 +155,9 @@ def _forgets_what_the_parent_held_out(micro_snapshot_parameters: Any) -> Any:
 
 
 def _reads_past_its_window(take: Any) -> Any:
-    def mutant(engine: Any, window: Any, settings: Any, plan: Any) -> Any:
+    def mutant(engine: Any, window: Any, settings: Any, plan: Any, parent: Any) -> Any:
         beyond = {**plan.parameters, "upper_transaction_id": 2**60}
-        return take(engine, window, settings, replace(plan, parameters=beyond))
+        return take(engine, window, settings, replace(plan, parameters=beyond), parent)
 
     return mutant
 
@@ -197,12 +198,12 @@ def _leaves_the_alias(reconcile_alias: Any) -> Any:
 FAULTS = [
     (ledger, "change_champion", _promotes_whoever_is_champion),
     (ledger, "change_champion", _promotes_again_on_retry),
-    (snapshot_write, "micro_snapshot_parameters", _starts_at_its_window),
-    (snapshot_write, "micro_snapshot_parameters", _starts_at_the_beginning),
-    (snapshot_write, "micro_snapshot_parameters", _forgets_what_the_parent_held_out),
-    (snapshot_write, "_take", _reads_past_its_window),
+    (micro, "micro_snapshot_parameters", _starts_at_its_window),
+    (micro, "micro_snapshot_parameters", _starts_at_the_beginning),
+    (micro, "micro_snapshot_parameters", _forgets_what_the_parent_held_out),
+    (micro, "_take", _reads_past_its_window),
     (snapshot_write, "TrainedThrough", _claims_more_than_it_read),
-    (snapshot_write, "guard_bound", _has_no_guard_users),
+    (micro, "guard_bound", _has_no_guard_users),
     (windows, "open_window", _opens_another_window_on_retry),
     (learning_loop, "quarantine_window", _leaves_broken_rows),
     (versions, "_find", _registers_again_on_retry),

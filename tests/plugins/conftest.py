@@ -1,4 +1,4 @@
-"""The plugin, mounted as Airflow mounts it, beside Airflow's real authentication."""
+"""The plugin, mounted as Airflow mounts it, with Airflow's real authentication."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The plugin beside Airflow's simple authentication."""
+    """The plugin with Airflow's simple authentication."""
     home = tmp_path_factory.mktemp("airflow")
     with pytest.MonkeyPatch.context() as patched:
         if "AIRFLOW_HOME" not in os.environ:
@@ -34,7 +34,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def client(plugin: ModuleType, warehouse_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A browser without a session, on an application mounted as Airflow mounts it."""
+    """A client without a session."""
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
 
@@ -47,7 +47,7 @@ def client(plugin: ModuleType, warehouse_url: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def signed_in(plugin: ModuleType, client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The same browser for a signed-in viewer; what a viewer may see is still asked of Airflow."""
+    """The same client as a signed-in viewer; Airflow still checks the viewer's permissions."""
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api.security import get_user
 

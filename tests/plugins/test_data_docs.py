@@ -1,4 +1,4 @@
-"""Data Docs behind Airflow's authentication: a window's own pages, and nothing else of the disk."""
+"""Data Docs behind Airflow's authentication: only a window's own pages are served."""
 
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ RESULTS = "validations/row-rules/window-1/20260101T000000Z/warehouse-violations.
 
 @pytest.fixture
 def docs(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A validated window, its site, and a secret beside it."""
+    """A validated window, its Data Docs, and a secret file next to them."""
     monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
     with warehouse.begin() as connection:
         connection.exec_driver_sql(
@@ -49,7 +49,7 @@ def test_without_a_session_nothing_is_shown(client: Any, docs: Path, path: str) 
     assert "Violations" not in answer.text
 
 
-def test_the_button_of_a_task_leads_to_the_docs_of_its_run(
+def test_the_button_of_a_task_links_to_the_docs_of_its_run(
     signed_in: Any, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Key:
@@ -68,7 +68,7 @@ def test_the_button_of_a_task_leads_to_the_docs_of_its_run(
     assert f'href="{RESULTS}"' in answer.text
 
 
-def test_a_page_comes_with_our_style_and_without_anybodys_scripts(signed_in: Any, docs: Path) -> None:
+def test_a_page_has_our_style_and_no_scripts(signed_in: Any, docs: Path) -> None:
     answer = signed_in.get(f"/recommender/data-docs/1/{RESULTS}")
     assert answer.status_code == 200
     assert "Violations" in answer.text
@@ -102,16 +102,16 @@ def test_nothing_but_the_pages_of_the_window_is_served(signed_in: Any, docs: Pat
 
 
 @pytest.mark.parametrize("window", ["-1", "x", "1%2F..", "99"])
-def test_a_window_that_is_none_is_not_found(signed_in: Any, docs: Path, window: str) -> None:
+def test_an_unknown_window_is_not_found(signed_in: Any, docs: Path, window: str) -> None:
     assert signed_in.get(f"/recommender/data-docs/{window}/").status_code == 404
 
 
-def test_a_run_that_validated_nothing_and_a_window_whose_pages_are_gone_say_so(
+def test_a_run_without_a_window_and_a_window_without_pages_say_so(
     signed_in: Any, docs: Path, plugin: ModuleType
 ) -> None:
     unknown = signed_in.get("/recommender/data-docs", params={"run": "<i>nobody</i>"})
     assert unknown.status_code == 404
-    assert "&lt;i&gt;nobody&lt;/i&gt; has opened no window" in unknown.text
+    assert "&lt;i&gt;nobody&lt;/i&gt; opened no window" in unknown.text
     for page in docs.rglob("*.html"):
         page.unlink()
-    assert "have passed their retention" in signed_in.get("/recommender/data-docs/1/").text
+    assert "past their retention" in signed_in.get("/recommender/data-docs/1/").text

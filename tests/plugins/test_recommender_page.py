@@ -1,4 +1,4 @@
-"""The page inside the Airflow UI: who may see it and what it shows."""
+"""The page in the Airflow UI: who may see it and what it shows."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 
 @pytest.fixture
 def busy(warehouse: sa.Engine) -> sa.Engine:
-    """A warehouse that has seen a few runs."""
+    """A warehouse after a few runs."""
     install_analytics(warehouse)
     ledger.promote(
         warehouse, "7", None, reason="better", explanation="NDCG@10 rose by 0.02.", actor="nightly_training"
@@ -77,7 +77,7 @@ def test_a_user_without_a_role_is_refused(signed_in: Any, plugin: ModuleType, bu
     assert signed_in.get("/recommender/").status_code == 403
 
 
-def test_nothing_else_is_served_without_a_session(client: Any) -> None:
+def test_no_other_path_is_served(client: Any) -> None:
     for path in ("docs", "redoc", "openapi.json"):
         assert client.get(f"/recommender/{path}").status_code == 404
 
@@ -105,13 +105,13 @@ def test_a_signed_in_viewer_sees_champion_metrics_decisions_and_data(signed_in: 
     assert "<script>alert" not in answer.text
 
 
-def test_the_page_may_be_framed_by_airflow_only_and_runs_its_own_script_only(signed_in: Any) -> None:
+def test_only_airflow_may_frame_the_page_and_only_its_own_script_runs(signed_in: Any) -> None:
     policy = signed_in.get("/recommender/").headers["content-security-policy"]
     assert "frame-ancestors 'self'" in policy
     assert "default-src 'none'" in policy
 
 
-def test_an_empty_warehouse_says_how_to_begin(signed_in: Any, warehouse: sa.Engine) -> None:
+def test_an_empty_warehouse_says_how_to_start(signed_in: Any, warehouse: sa.Engine) -> None:
     install_analytics(warehouse)
     answer = signed_in.get("/recommender/")
     assert answer.status_code == 200
@@ -124,7 +124,7 @@ def test_a_warehouse_without_views_says_what_to_run(signed_in: Any) -> None:
     assert "recsys migrate" in answer.text
 
 
-def test_an_unreachable_warehouse_is_named_without_its_password(
+def test_an_unreachable_warehouse_is_shown_without_its_password(
     signed_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECSYS_WAREHOUSE_URL", "postgresql://someone:hidden@127.0.0.1:1/feedback")
@@ -142,7 +142,7 @@ def test_a_missing_setting_is_named(signed_in: Any, monkeypatch: pytest.MonkeyPa
     assert "RECSYS_WAREHOUSE_URL" in answer.text
 
 
-def test_the_page_cannot_write_and_does_not_wait_for_long(
+def test_the_page_is_read_only_and_has_a_statement_timeout(
     plugin: ModuleType, client: Any, warehouse: sa.Engine
 ) -> None:
     engine = plugin._engine()

@@ -3,16 +3,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from recsys.errors import ConfigurationError
 from recsys.evaluation.liking import Liking
 from recsys.evaluation.off_policy.compare import OffPolicyComparison, PolicyValue
-from recsys.evaluation.off_policy.estimators import Diagnostics, Estimate
+from recsys.evaluation.off_policy.diagnostics import Diagnostics
+from recsys.evaluation.off_policy.estimators import Estimate
 from recsys.evaluation.ranking.baselines import POPULARITY
-from recsys.evaluation.ranking.evaluate import CANDIDATE, CHAMPION
 from recsys.evaluation.ranking.metrics import metric_names
-from recsys.evaluation.result import Evaluation, SliceResult
-from recsys.promotion.gate import Decision, decide
+from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation, SliceResult
+from recsys.promotion.decision import Decision
+from recsys.promotion.gate import decide
 from recsys.settings import EvaluationSettings, GateSettings, Settings
 
 K = 10
@@ -23,7 +26,7 @@ USERS = GENERATOR.beta(1, 4, 400)
 
 
 def _evaluation(coverage=None, slice_name="all", failures=None, **ndcg):
-    """An evaluation whose scorers have these NDCG values per user."""
+    """Return an evaluation whose scorers have these NDCG values per user."""
     names = tuple(ndcg)
     values = np.zeros((len(next(iter(ndcg.values()))), len(names), len(metric_names(K))))
     for number, name in enumerate(names):
@@ -55,13 +58,20 @@ def _verdicts(decision):
     return {check.name: check.verdict for check in decision.checks}
 
 
-def test_an_identical_candidate_is_promoted_only_because_it_is_fresher():
+def test_an_identical_candidate_is_promoted_only_when_it_is_fresher():
     evaluation = _beside_champion(USERS)
     fresher = decide("full", evaluation, SETTINGS)
     assert (fresher.action, fresher.reason) == ("promote", "non_inferior_and_fresher")
     assert fresher.expected_champion == "7"
+    mean = USERS.mean()
+    assert fresher.explanation == (
+        "promoted: non-inferior (NDCG@10 +0.0000, 95 % interval +0.0000 to +0.0000; margin 5 %). "
+        f"Candidate {mean:.4f}, champion {mean:.4f}, 400 users."
+    )
     stale = decide("full", evaluation, SETTINGS, fresher=False)
     assert (stale.action, stale.reason) == ("hold", "not_better_and_not_fresher")
+    assert stale.explanation.startswith("held: not shown to be better than the champion (NDCG@10 +0.0000")
+    assert stale.explanation.endswith("It has trained on no newer feedback.")
     strict = SETTINGS.model_copy(update={"gate": GateSettings(require_superiority=True)})
     held = decide("full", evaluation, strict)
     assert (held.action, held.reason) == ("hold", "not_shown_better_than_champion")
@@ -71,31 +81,39 @@ def test_a_clearly_better_candidate_is_promoted_for_it():
     decision = decide("full", _beside_champion(_noisy(USERS, 1.2)), SETTINGS, fresher=False)
     assert (decision.action, decision.reason) == ("promote", "better_than_champion")
     assert set(_verdicts(decision).values()) == {"pass", "not_applicable"}
-    assert "95% interval" in decision.explanation
+    assert decision.explanation.startswith("promoted: better than the champion (NDCG@10 +0.")
+    assert "95 % interval" in decision.explanation
 
 
 def test_a_clearly_worse_candidate_is_rejected():
     decision = decide("full", _beside_champion(_noisy(USERS, 0.7)), SETTINGS)
     assert (decision.action, decision.reason) == ("reject", "worse_than_champion")
+    assert decision.explanation.startswith("rejected: worse than the champion (NDCG@10 -0.")
 
 
-def test_too_little_data_to_exclude_harm_holds_and_does_not_reject():
+def test_too_little_data_to_exclude_a_loss_holds_and_does_not_reject():
     few = USERS[:40]
     decision = decide("full", _beside_champion(_noisy(few, 1.0, spread=0.3), users=few), SETTINGS)
     assert (decision.action, decision.reason) == ("hold", "non_inferiority_not_shown")
+    assert decision.explanation.startswith("held: non-inferiority not shown (NDCG@10 ")
+    assert "Too little data" in decision.explanation
 
 
 def test_a_candidate_that_is_worse_in_coverage_only_is_rejected():
     decision = decide("full", _beside_champion(USERS * 1.2, coverage={CANDIDATE: 0.2}), SETTINGS)
     assert (decision.action, decision.reason) == ("reject", "coverage_too_low")
     assert _verdicts(decision)["better_than_champion"] == "pass"
-    assert "20.0%" in decision.explanation
+    assert decision.explanation == (
+        "rejected: catalogue coverage is too low, 20.0 % "
+        "(champion 50.0 %, at least 35.0 % is needed; 400 users)."
+    )
 
 
 def test_a_candidate_that_popularity_beats_is_rejected_even_beside_a_worse_champion():
     evaluation = _evaluation(**{CANDIDATE: USERS, CHAMPION: USERS, POPULARITY: USERS * 1.5})
     decision = decide("full", evaluation, SETTINGS)
     assert (decision.action, decision.reason) == ("reject", "worse_than_popularity")
+    assert decision.explanation.startswith("rejected: worse than popularity (NDCG@10 -0.")
 
 
 def test_three_users_decide_nothing():
@@ -103,14 +121,16 @@ def test_three_users_decide_nothing():
     for kind in ("full", "micro"):
         decision = decide(kind, _beside_champion(few * 2, users=few), SETTINGS)
         assert (decision.action, decision.reason) == ("hold", "too_few_users")
-        assert "3 users" in decision.explanation
+        expected = "held: 3 users have held-out feedback, at least 30 are needed."
+        assert decision.explanation == expected
 
 
 def test_nan_scores_are_rejected_by_name():
     failed = _beside_champion(np.full(len(USERS), np.nan), failures={CANDIDATE: "scores contain NaN"})
     decision = decide("full", failed, SETTINGS)
     assert (decision.action, decision.reason) == ("reject", "candidate_scores_not_finite")
-    json.dumps(decision.to_dict(), allow_nan=False)
+    assert decision.explanation == "rejected: the candidate is unusable, scores contain NaN."
+    json.dumps(to_jsonable_python(decision), allow_nan=False)
 
 
 def test_nan_metrics_without_a_named_failure_are_rejected_too():
@@ -125,35 +145,47 @@ def test_nan_on_the_guard_users_rejects_a_micro_update():
 
 
 @pytest.mark.parametrize(
-    ("factor", "action", "reason"),
+    ("factor", "action", "reason", "stated"),
     [
-        (1.5, "promote", "first_champion"),
-        (0.5, "reject", "worse_than_popularity"),
-        (1.0, "hold", "not_shown_better_than_popularity"),
+        (1.5, "promote", "first_champion", "promoted: first champion, better than popularity (NDCG@10 +0."),
+        (0.5, "reject", "worse_than_popularity", "rejected: worse than popularity (NDCG@10 -0."),
+        (
+            1.0,
+            "hold",
+            "not_shown_better_than_popularity",
+            "held: not shown to be better than popularity (NDCG@10 +0.0000, 95 % interval +0.0000 to ",
+        ),
     ],
 )
-def test_the_first_champion_must_look_better_than_popularity(factor, action, reason):
+def test_the_first_champion_must_look_better_than_popularity(factor, action, reason, stated):
     evaluation = _evaluation(**{CANDIDATE: USERS * factor, POPULARITY: USERS})
     decision = decide("full", evaluation, SETTINGS)
     assert (decision.action, decision.reason) == (action, reason)
+    assert decision.explanation.startswith(stated)
     assert decision.expected_champion is None
 
 
-def test_the_first_champion_need_not_be_shown_better_since_nothing_else_serves():
+def test_the_first_champion_only_has_to_look_better_because_there_is_no_other_model():
     evaluation = _evaluation(**{CANDIDATE: _noisy(USERS, 1.02, 0.3) + 0.005, POPULARITY: USERS})
     decision = decide("full", evaluation, SETTINGS)
     assert (decision.action, decision.reason) == ("promote", "first_champion")
     assert _verdicts(decision)["better_than_popularity"] == "inconclusive"
-    assert decision.explanation.endswith("so looking better is enough.")
+    assert decision.explanation.startswith(
+        "promoted: first champion, not shown to be better than popularity ("
+    )
+    assert decision.explanation.endswith("so a higher NDCG is enough.")
 
 
-def test_a_champion_that_cannot_score_is_replaced_by_what_beats_popularity():
+def test_a_champion_without_finite_scores_is_replaced_by_a_candidate_that_beats_popularity():
     evaluation = _evaluation(
         failures={CHAMPION: "scores contain NaN"},
         **{CANDIDATE: USERS, CHAMPION: np.full(len(USERS), np.nan), POPULARITY: USERS * 0.5},
     )
     decision = decide("full", evaluation, SETTINGS)
     assert (decision.action, decision.reason) == ("promote", "champion_unusable")
+    assert decision.explanation.startswith(
+        "promoted: the champion's scores are not finite, and the candidate is better than popularity ("
+    )
     assert decision.expected_champion == "7"
 
 
@@ -166,6 +198,7 @@ def test_a_micro_update_that_keeps_old_behaviour_is_promoted():
 def test_a_micro_update_that_forgets_is_held_however_good_on_fresh_feedback():
     decision = decide("micro", _beside_champion(_noisy(USERS, 1.3)), SETTINGS, guard=_guard(USERS * 0.9))
     assert (decision.action, decision.reason) == ("hold", "forgets_old_behaviour")
+    assert decision.explanation.startswith("held: past behaviour of guard users is forgotten (NDCG@10 -0.")
 
 
 def test_a_handful_of_guard_users_decides_nothing_unless_the_settings_say_so():
@@ -174,9 +207,11 @@ def test_a_handful_of_guard_users_decides_nothing_unless_the_settings_say_so():
     decision = decide("micro", better, SETTINGS, guard=guard)
     assert (decision.action, decision.reason) == ("promote", "better_than_champion")
     assert _verdicts(decision)["forgetting"] == "inconclusive"
+    assert decision.explanation.endswith("Ignored: forgetting (inconclusive).")
     strict = SETTINGS.gate.model_copy(update={"on_inconclusive": {"forgetting": "hold"}})
     decision = decide("micro", better, SETTINGS.model_copy(update={"gate": strict}), guard=guard)
     assert (decision.action, decision.reason) == ("hold", "too_few_guard_users")
+    assert "fewer than 30 guard users cannot show forgetting" in decision.explanation
 
 
 def test_without_guard_users_the_check_says_that_it_does_not_apply():
@@ -189,11 +224,13 @@ def test_a_micro_update_without_champion_is_held():
     evaluation = _evaluation(**{CANDIDATE: USERS})
     decision = decide("micro", evaluation, SETTINGS)
     assert (decision.action, decision.reason) == ("hold", "no_champion")
+    assert decision.explanation.startswith("held: a micro-update needs a champion")
 
 
 def test_a_decision_survives_json():
     decision = decide("full", _beside_champion(USERS), SETTINGS)
-    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+    stored = json.dumps(to_jsonable_python(decision))
+    assert TypeAdapter(Decision).validate_json(stored) == decision
 
 
 def test_identical_twins_with_noise_are_rarely_called_better():
@@ -206,7 +243,7 @@ def test_identical_twins_with_noise_are_rarely_called_better():
 
 
 def _with_slice(candidate_on_slice, users_on_slice=80, name="user.country:fr", more=0):
-    """A candidate like the champion, but for some users."""
+    """Return an evaluation whose candidate differs from the champion on the users of one slice only."""
     evaluation = _beside_champion(USERS)
     whole = evaluation.slices["all"]
     slices = {"all": whole}
@@ -227,7 +264,8 @@ def _with_slice(candidate_on_slice, users_on_slice=80, name="user.country:fr", m
 def test_a_candidate_that_is_worse_on_one_slice_only_is_rejected_with_its_name(more):
     decision = decide("full", _with_slice(lambda users: users * 0.5, more=more), SETTINGS)
     assert (decision.action, decision.reason) == ("reject", "worse_on_slice")
-    assert "user.country:fr" in decision.explanation
+    assert decision.explanation.startswith("rejected: worse on slice user.country:fr (NDCG@10 -0.")
+    assert "margin 20 %; 80 users" in decision.explanation
     assert f"corrected for {more + 1} slices" in decision.explanation
     assert _verdicts(decision)["not_worse_than_champion"] == "pass"
 
@@ -243,28 +281,48 @@ def test_a_comparison_that_is_impossible_holds_with_the_reason():
     for kind in ("full", "micro"):
         decision = decide(kind, nothing, SETTINGS)
         assert (decision.action, decision.reason) == ("hold", "comparison_impossible")
-        assert "since noon" in decision.explanation
+        assert decision.explanation == "held: nothing to compare, no held-out feedback since noon."
         assert decision.expected_champion == "7"
-        json.dumps(decision.to_dict(), allow_nan=False)
+        json.dumps(to_jsonable_python(decision), allow_nan=False)
 
 
 def _configured(**gate):
     return SETTINGS.model_copy(update={"gate": GateSettings(**gate)})
 
 
-def test_settings_say_what_follows_from_a_check():
+def test_settings_override_the_action_of_a_check():
     few = USERS[:40]
     unclear = _beside_champion(_noisy(few, 1.0, spread=0.3), users=few)
     asked = decide("full", unclear, _configured(on_inconclusive={"not_worse_than_champion": "ask"}))
     assert (asked.action, asked.reason) == ("ask", "non_inferiority_not_shown")
+    assert asked.explanation.startswith("waits for approval: non-inferiority not shown (NDCG@10 ")
     narrow = _beside_champion(USERS * 1.2, coverage={CANDIDATE: 0.2})
     assert decide("full", narrow, _configured(on_fail={"catalogue_coverage": "hold"})).action == "hold"
-    assert decide("full", narrow, _configured(on_fail={"catalogue_coverage": "ignore"})).action == "promote"
+    ignored = decide("full", narrow, _configured(on_fail={"catalogue_coverage": "ignore"}))
+    assert ignored.action == "promote"
+    assert ignored.explanation.startswith("promoted: better than the champion (")
+    assert ignored.explanation.endswith("Ignored: catalogue_coverage (failed).")
     strictest = _configured(
         on_fail={"catalogue_coverage": "ask"}, on_inconclusive={"better_than_champion": "hold"}
     )
     worse = _beside_champion(USERS, coverage={CANDIDATE: 0.2})
     assert decide("full", worse, strictest).action == "hold"
+
+
+def test_a_promotion_that_ignores_the_comparison_with_the_champion_says_so():
+    careless = _configured(on_fail={"not_worse_than_champion": "ignore", "not_worse_on_slices": "ignore"})
+    decision = decide("full", _beside_champion(_noisy(USERS, 0.7)), careless)
+    assert (decision.action, decision.reason) == ("promote", "champion_comparison_ignored")
+    assert decision.explanation.startswith("promoted: worse than the champion (NDCG@10 -0.")
+    assert decision.explanation.endswith("Ignored: not_worse_than_champion (failed).")
+
+
+def test_an_ignored_loss_against_popularity_is_stated_with_the_first_champion():
+    evaluation = _evaluation(**{CANDIDATE: USERS * 0.5, POPULARITY: USERS})
+    decision = decide("full", evaluation, _configured(on_fail={"better_than_popularity": "ignore"}))
+    assert (decision.action, decision.reason) == ("promote", "first_champion")
+    assert decision.explanation.startswith("promoted: first champion, worse than popularity (NDCG@10 -0.")
+    assert decision.explanation.endswith("Ignored: better_than_popularity (failed).")
 
 
 def test_no_setting_lets_nan_or_three_users_pass():
@@ -279,13 +337,13 @@ def test_a_setting_for_a_check_that_does_not_exist_is_refused():
         decide("full", _beside_champion(USERS), _configured(on_fail={"magic": "hold"}))
 
 
-def test_no_difference_and_too_little_data_read_differently():
+def test_the_explanation_distinguishes_no_difference_from_too_little_data():
     def explanation(evaluation):
         checks = decide("full", evaluation, SETTINGS, fresher=False).checks
         return next(check for check in checks if check.name == "better_than_champion")
 
     alike = explanation(_beside_champion(_noisy(USERS, 1.0, spread=0.01)))
-    assert "No difference: one of" in alike.explanation
+    assert "No difference found: one of" in alike.explanation
     assert alike.detectable < 0.05 * USERS.mean()
     few = USERS[:40]
     unclear = explanation(_beside_champion(_noisy(few, 1.0, spread=0.3), users=few))
@@ -296,7 +354,7 @@ def test_no_difference_and_too_little_data_read_differently():
 @pytest.mark.parametrize(
     ("metric", "reason"), [("diversity_at_10", "lists_less_diverse"), ("novelty_at_10", "popularity_bias")]
 )
-def test_lists_that_lose_variety_or_show_hits_only_hold_a_candidate(metric, reason):
+def test_a_candidate_with_less_diverse_or_more_popular_lists_is_held(metric, reason):
     evaluation = _beside_champion(USERS)
     values = evaluation.slices["all"].values
     column = metric_names(K).index(metric)
@@ -320,17 +378,20 @@ def _liking(ece, auc, events=500):
         (_liking(0.9, 0.1, events=20), "non_inferior_and_fresher"),
     ],
 )
-def test_predicted_likes_must_stay_as_honest_as_the_champions(candidate, reason):
+def test_predicted_likes_must_stay_calibrated_and_discriminating(candidate, reason):
     liking = {CANDIDATE: candidate, CHAMPION: _liking(0.05, 0.7)}
     assert decide("full", _beside_champion(USERS), SETTINGS, liking=liking).reason == reason
 
 
 def _on_slates(low, high, problem=None):
-    sound = Diagnostics(900, 300, 500.0, (1.0,), (0.9,), (1.1,), 1.0, 0.0, 3.0, 0.0)
+    diagnostics = Diagnostics(900, 300, 500.0, (1.0,), (0.9,), (1.1,), 1.0, 0.0, 3.0, 0.0)
     value = Estimate("snips", 0.5, 0.45, 0.55, 900, 300)
     difference = Estimate("snips", (low + high) / 2, low, high, 900, 300)
-    values = {CANDIDATE: PolicyValue((value,), sound, problem), CHAMPION: PolicyValue((value,), sound, None)}
-    return OffPolicyComparison("click for each slate", 900, {}, 0.5, values, (difference,))
+    values = {
+        CANDIDATE: PolicyValue((value,), diagnostics, problem),
+        CHAMPION: PolicyValue((value,), diagnostics, None),
+    }
+    return OffPolicyComparison("click per slate", 900, {}, 0.5, values, (difference,))
 
 
 @pytest.mark.parametrize(
@@ -341,13 +402,20 @@ def _on_slates(low, high, problem=None):
         (-0.2, 0.1, "inconclusive", "promote"),
     ],
 )
-def test_a_candidate_that_would_have_earned_less_on_shown_slates_is_rejected(low, high, verdict, action):
+def test_a_candidate_that_earns_less_on_logged_slates_is_rejected(low, high, verdict, action):
     decision = decide("full", _beside_champion(USERS), SETTINGS, off_policy=_on_slates(low, high))
     assert _verdicts(decision)["off_policy_value"] == verdict
     assert decision.action == action
+    if verdict == "fail":
+        assert decision.explanation == (
+            "rejected: worse than the champion on logged slates (click per slate -0.2000, 95 % interval "
+            "-0.3000 to -0.1000; margin 10 %). Champion 0.5000, 900 slates, 300 users."
+        )
+    if verdict == "inconclusive":
+        assert decision.explanation.endswith("Ignored: off_policy_value (inconclusive).")
 
 
-def test_slates_that_allow_no_conclusion_decide_nothing_and_say_why():
+def test_slates_that_allow_no_conclusion_decide_nothing_and_give_the_reason():
     found = _on_slates(-0.3, -0.1, problem="the log supports 12% of what the policy shows")
     decision = decide("full", _beside_champion(USERS), SETTINGS, off_policy=found)
     assert decision.action == "promote"

@@ -6,20 +6,21 @@ import pytest
 from recsys.errors import PromotionConflictError, RegistryError, ServiceUnavailableError
 from recsys.promotion import ledger, promote
 from recsys.promotion import roll_back as rollback
-from recsys.promotion.gate import Check, Decision
+from recsys.promotion.decision import Check, Decision
 from recsys.promotion.promote import carry_out, reconcile_alias
 from recsys.promotion.roll_back import roll_back
 from recsys.publishing.servable import load_servable
 from recsys.registry.connection import mlflow_client
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, folder_digest, load_version, register_version
+from recsys.registry.versions import download_checkpoint, folder_digest, load_version
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 
 
 @pytest.fixture
 def versions(settings, tmp_path, monkeypatch):
-    """Three registered versions, "1" to "3", without files: only rollback looks at them."""
+    """Register three versions, "1" to "3", without files: only a rollback reads them."""
     monkeypatch.setattr(rollback, "download_checkpoint", lambda *_: None)
     client = mlflow_client(settings)
     client.create_registered_model(settings.registered_model)
@@ -72,7 +73,7 @@ def test_promotions_move_the_alias_and_rollbacks_move_it_back(warehouse, setting
     assert alias() == "3"
 
 
-def test_a_crash_between_ledger_and_alias_is_mended(warehouse, settings, versions, alias, monkeypatch):
+def test_a_crash_between_ledger_and_alias_is_repaired(warehouse, settings, versions, alias, monkeypatch):
     _promote(warehouse, settings, "1", None, "first")
 
     def killed(*_):
@@ -134,7 +135,7 @@ def test_mlflow_away_between_registration_and_promotion_changes_nothing_and_the_
     assert (ledger.champion(warehouse).model_version, alias()) == ("2", "2")
 
 
-def test_two_gates_at_once_promote_one_candidate_and_the_other_hears_of_it(
+def test_of_two_gates_at_once_one_promotes_and_the_other_gets_a_conflict(
     warehouse, settings, versions, alias
 ):
     _promote(warehouse, settings, "1", None)
@@ -162,7 +163,7 @@ def test_two_gates_at_once_promote_one_candidate_and_the_other_hears_of_it(
     assert alias() == champion
 
 
-def test_mlflow_away_between_ledger_and_alias_is_ended_by_the_retry(
+def test_a_retry_moves_the_alias_when_mlflow_was_away_after_the_ledger(
     warehouse, settings, versions, alias, monkeypatch
 ):
     _promote(warehouse, settings, "1", None)
@@ -182,19 +183,19 @@ def test_mlflow_away_between_ledger_and_alias_is_ended_by_the_retry(
 
 
 def test_a_question_to_a_person_is_not_carried_out(warehouse, settings, versions, alias):
-    with pytest.raises(RegistryError, match="waits for a person"):
+    with pytest.raises(RegistryError, match="waits for approval"):
         carry_out(warehouse, settings, _decision("ask"), "2", actor="nightly", run_key="nightly:2")
     assert ledger.history(warehouse) == []
 
 
 def test_a_champion_whose_files_are_broken_can_be_rolled_back(
-    warehouse, settings, make_training, snapshot, alias
+    warehouse, settings, make_training, lineage, alias
 ):
     for number, before in (("1", None), ("2", "1")):
         run_key = f"nightly:{number}"
         training = make_training(run_key, bias=float(number))
-        run_id = track_training(settings, run_key, training, snapshot)
-        register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=snapshot)
+        run_id = track_training(settings, run_key, training, lineage)
+        register_version(settings, run_id=run_id, run_key=run_key, training=training, lineage=lineage)
         _promote(warehouse, settings, number, before)
     (newest,) = [
         path
@@ -209,7 +210,7 @@ def test_a_champion_whose_files_are_broken_can_be_rolled_back(
     assert load_servable(settings, "1").kind == "full"
 
 
-def test_a_decision_is_on_the_version_and_in_the_ledger_once(warehouse, settings, versions, alias):
+def test_a_decision_is_recorded_once_on_the_version_and_in_the_ledger(warehouse, settings, versions, alias):
     held = _decision("hold")
     first = carry_out(warehouse, settings, held, "1", actor="nightly", run_key="nightly:1")
     again = carry_out(warehouse, settings, held, "1", actor="nightly", run_key="nightly:1")
@@ -219,12 +220,15 @@ def test_a_decision_is_on_the_version_and_in_the_ledger_once(warehouse, settings
     tags = {number: client.get_model_version(settings.registered_model, number).tags for number in "12"}
     assert tags["1"]["recsys.decision"] == "hold"
     assert tags["2"]["recsys.decision"] == "promote"
+    described = client.get_model_version(settings.registered_model, "2").description
+    assert described == tags["2"]["recsys.decision_explanation"] == "promoted: One sentence."
     assert "enough_users" in tags["2"]["recsys.gate"]
     assert ledger.history(warehouse)[0].checks[0]["observed"] == 50
+    assert ledger.history(warehouse)[1].explanation == "held: One sentence."
     assert (len(ledger.history(warehouse)), alias()) == (2, "2")
 
 
-def test_an_alias_that_nobody_promoted_is_removed(warehouse, settings, versions, alias):
+def test_an_alias_without_a_promotion_is_removed(warehouse, settings, versions, alias):
     mlflow_client(settings).set_registered_model_alias(settings.registered_model, "champion", "3")
     assert reconcile_alias(warehouse, settings) is None
     assert alias() is None
@@ -234,15 +238,15 @@ def test_reconciling_before_the_first_model_is_no_error(warehouse, settings):
     assert reconcile_alias(warehouse, settings) is None
 
 
-def test_rollbacks_that_make_no_sense_are_refused_with_the_reason(warehouse, settings, versions, alias):
-    with pytest.raises(RegistryError, match="no champion yet"):
+def test_impossible_rollbacks_are_refused_with_the_reason(warehouse, settings, versions, alias):
+    with pytest.raises(RegistryError, match="no champion to roll back"):
         roll_back(warehouse, settings, reason="x", actor="ann")
     _promote(warehouse, settings, "1", None)
     with pytest.raises(RegistryError, match="is the first champion"):
         roll_back(warehouse, settings, reason="x", actor="ann")
     with pytest.raises(RegistryError, match="has never been champion"):
         roll_back(warehouse, settings, reason="x", actor="ann", to="2")
-    with pytest.raises(RegistryError, match="is champion already"):
+    with pytest.raises(RegistryError, match="is already champion"):
         roll_back(warehouse, settings, reason="x", actor="ann", to="1")
     with pytest.raises(RegistryError, match="needs a reason"):
         roll_back(warehouse, settings, reason=" ", actor="ann")

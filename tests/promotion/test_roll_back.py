@@ -1,4 +1,4 @@
-"""The way back: version, recommendations and vectors together, whatever is wrong with newer versions."""
+"""Rollbacks restore version, recommendations and vectors together, even if newer versions are broken."""
 
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -7,14 +7,16 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from recsys.commands import models as cli
+from recsys.commands import models
+from recsys.commands.main import app
 from recsys.errors import RegistryError
 from recsys.promotion import ledger
 from recsys.promotion.promote import promote
 from recsys.publishing.publish import publish
 from recsys.registry.connection import mlflow_client
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, folder_digest, load_version, register_version
+from recsys.registry.versions import download_checkpoint, folder_digest, load_version
 from recsys.warehouse.tables import feedback, item_vectors, items, recommendation_lists, user_vectors, users
 from tests.registry_fixtures import ITEMS
 
@@ -23,11 +25,11 @@ pytestmark = pytest.mark.usefixtures("mlflow_database")
 USERS = ["ann", "bob", "eve"]
 
 
-def _register(settings, make_training, snapshot, number):
+def _register(settings, make_training, lineage, number):
     run_key = f"nightly:{number}"
     training = make_training(run_key, bias=float(number))
-    run_id = track_training(settings, run_key, training, snapshot)
-    register_version(settings, run_id=run_id, run_key=run_key, training=training, snapshot=snapshot)
+    run_id = track_training(settings, run_key, training, lineage)
+    register_version(settings, run_id=run_id, run_key=run_key, training=training, lineage=lineage)
 
 
 def _make_champion(warehouse, settings, version, before):
@@ -36,7 +38,7 @@ def _make_champion(warehouse, settings, version, before):
 
 
 def _break(settings, version):
-    """Remove a version's files from the artifact store and from this machine."""
+    """Remove a version's files from the artifact store and from the local cache."""
     digest = load_version(settings, version).checkpoint_digest
     stored = (settings.home.resolve() / "mlflow" / "artifacts").rglob("checkpoint")
     (broken,) = [path for path in stored if folder_digest(path) == digest]
@@ -45,8 +47,8 @@ def _break(settings, version):
 
 
 @pytest.fixture
-def shop(warehouse, settings, make_training, snapshot):
-    """Versions "1" and then "2" were published for users who have reacted; "3" is a challenger."""
+def shop(warehouse, settings, make_training, lineage):
+    """A shop with feedback and versions "1" to "3", of which "1" is champion and published."""
     start = datetime(2026, 3, 1, tzinfo=UTC)
     with warehouse.begin() as connection:
         connection.execute(items.insert(), [{"item_id": item, "title": item.title()} for item in ITEMS])
@@ -64,14 +66,14 @@ def shop(warehouse, settings, make_training, snapshot):
             ],
         )
     for number in "123":
-        _register(settings, make_training, snapshot, number)
+        _register(settings, make_training, lineage, number)
     _make_champion(warehouse, settings, "1", None)
     return settings
 
 
 @pytest.fixture
 def seen(warehouse):
-    """What users see: versions, lists and vectors."""
+    """Read the versions, lists and vectors that users see."""
 
     def look():
         with warehouse.connect() as connection:
@@ -92,11 +94,11 @@ def seen(warehouse):
 
 @pytest.fixture
 def recsys(monkeypatch, shop):
-    monkeypatch.setattr(cli, "load_settings", lambda: shop)
-    return lambda *arguments: CliRunner().invoke(cli.app, arguments)
+    monkeypatch.setattr(models, "load_settings", lambda: shop)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
-def test_a_rollback_restores_version_lists_and_vectors_though_newer_versions_are_broken(
+def test_a_rollback_restores_version_lists_and_vectors_even_if_newer_versions_are_broken(
     warehouse, shop, seen, recsys
 ):
     before = seen()
@@ -107,37 +109,37 @@ def test_a_rollback_restores_version_lists_and_vectors_though_newer_versions_are
         with pytest.raises(RegistryError):
             download_checkpoint(shop, broken)
 
-    told = recsys("rollback", "--reason", "Version 2 is broken.", "--actor", "ann")
+    result = recsys("rollback", "--reason", "Version 2 is broken.", "--actor", "ann")
 
-    assert told.exit_code == 0, told.exception
-    assert f"Recommendations of {len(USERS)} users and vectors of {len(ITEMS)} items" in told.output
+    assert result.exit_code == 0, result.exception
+    assert f"Recommendations of {len(USERS)} users and vectors of {len(ITEMS)} items" in result.output
     assert seen() == before
     assert ledger.champion(warehouse).model_version == "1"
     aliases = mlflow_client(shop).get_registered_model(shop.registered_model).aliases
     assert str(aliases["champion"]) == "1"
 
 
-def test_without_publication_a_rollback_leaves_what_users_see(warehouse, shop, seen, recsys):
+def test_a_rollback_without_publication_changes_nothing_that_users_see(warehouse, shop, seen, recsys):
     _make_champion(warehouse, shop, "2", "1")
     before = seen()
-    told = recsys("rollback", "--reason", "x", "--no-publish")
-    assert "after publish_recommendations has run" in told.output
+    result = recsys("rollback", "--reason", "x", "--no-publish")
+    assert "after publish_recommendations has run" in result.output
     assert (ledger.champion(warehouse).model_version, seen()) == ("1", before)
 
 
-def test_nobody_goes_back_to_a_version_whose_files_are_broken(warehouse, shop, seen, recsys):
+def test_a_rollback_to_a_version_with_broken_files_is_refused(warehouse, shop, seen, recsys):
     _make_champion(warehouse, shop, "2", "1")
     before = seen()
     _break(shop, "1")
-    told = recsys("rollback", "--reason", "x")
-    assert isinstance(told.exception, RegistryError)
-    assert "version 1" in str(told.exception)
+    result = recsys("rollback", "--reason", "x")
+    assert isinstance(result.exception, RegistryError)
+    assert "version 1" in str(result.exception)
     assert (ledger.champion(warehouse).model_version, seen()) == ("2", before)
 
 
-def test_a_person_promotes_a_version_and_users_see_it(warehouse, shop, recsys, seen):
-    told = recsys("promote", "3", "--reason", "It reads better.", "--actor", "ann")
-    assert told.exit_code == 0, told.exception
+def test_a_version_promoted_by_a_person_reaches_users(warehouse, shop, recsys, seen):
+    result = recsys("promote", "3", "--reason", "It reads better.", "--actor", "ann")
+    assert result.exit_code == 0, result.exception
     entry = ledger.history(warehouse)[0]
     assert (entry.action, entry.reason, entry.actor) == ("promote", "promoted_by_person", "ann")
     assert entry.explanation == "It reads better."
@@ -150,15 +152,15 @@ def test_a_person_promotes_a_version_and_users_see_it(warehouse, shop, recsys, s
         (("promote", "3", "--reason", " "), "needs a reason"),
         (("promote", "9", "--reason", "x"), "there is no version 9"),
         (("promote", "three", "--reason", "x"), "there is no version three"),
-        (("promote", "1", "--reason", "x"), "version 1 is champion already"),
+        (("promote", "1", "--reason", "x"), "version 1 is already the champion"),
         (("rollback", "--reason", " "), "needs a reason"),
         (("rollback", "--reason", "x", "--to", "3"), "has never been champion"),
         (("rollback", "--reason", "x"), "is the first champion"),
         (("compare", "1", "9"), "there is no version 9"),
     ],
 )
-def test_a_change_that_makes_no_sense_is_refused_with_the_reason(warehouse, recsys, words, message):
-    told = recsys(*words)
-    assert isinstance(told.exception, RegistryError)
-    assert message in str(told.exception)
+def test_an_impossible_change_is_refused_with_the_reason(warehouse, recsys, words, message):
+    result = recsys(*words)
+    assert isinstance(result.exception, RegistryError)
+    assert message in str(result.exception)
     assert len(ledger.history(warehouse)) == 1

@@ -1,4 +1,4 @@
-"""Fixtures: a warehouse as a shop, empty or with a champion."""
+"""Fixtures: a small shop, empty or with a champion."""
 
 from datetime import timedelta
 
@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from recsys.publishing import publish as publish_module
 from recsys.settings import PublishingSettings, Settings
 from tests.publishing.shop import ITEMS, START, USERS, K, Shop
 
 
 @pytest.fixture
-def empty_shop(warehouse: sa.Engine, settings: Settings) -> Shop:
-    """No items, users or champion."""
-    small = settings.model_copy(update={"publishing": PublishingSettings(k=K, batch_users=16)})
+def empty_shop(warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """No items, users or champion; publications of several batches."""
+    monkeypatch.setattr(publish_module, "BATCH_USERS", 16)
+    small = settings.model_copy(update={"publishing": PublishingSettings(k=K)})
     return Shop(warehouse, small)
 
 
 @pytest.fixture
 def shop(empty_shop: Shop) -> Shop:
-    """Items, users with validated feedback (every tenth has none) and version 1 as champion."""
+    """Items, users with validated feedback (every tenth user has none), and version 1 as champion."""
     empty_shop.add_items(*ITEMS)
     empty_shop.add_users(*USERS)
     random = np.random.default_rng(7)

@@ -1,4 +1,4 @@
-"""A small shop with a champion, and a stand-in for the recommender whose scores a test can recompute."""
+"""A small shop with a champion: a fake recommender whose scores a test can recompute."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -28,26 +28,26 @@ DIM = 4
 
 
 @dataclass
-class StandIn:
-    """Scores an item by its number and the last item of the history; versions differ in the order."""
+class FakeRecommender:
+    """Scores items by fixed random vectors per version and the last item of the history."""
 
     event_types: EventTypes
     version: str = "1"
     catalogue: Catalogue = field(default_factory=lambda: Catalogue.build([], []))
     settings: ModelSettings = field(default_factory=lambda: ModelSettings(max_events=3))
 
-    def with_catalogue(self, catalogue: Catalogue) -> "StandIn":
+    def with_catalogue(self, catalogue: Catalogue) -> "FakeRecommender":
         return replace(self, catalogue=catalogue)
 
     def serving_bytes(self, items: int) -> dict[str, int]:
         return {"vectors": 4 * DIM * items}
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Version 9 has not learned to read; the others know two words."""
+        """Version 9 cannot read comments; the others know two words."""
         sentiment = np.array([("good" in text) - ("bad" in text) for text in texts], dtype=np.int8)
         return None if self.version == "9" else ((1 + sentiment.astype(np.float32)) / 2, sentiment)
 
-    def scorer(self) -> "StandIn":
+    def scorer(self) -> "FakeRecommender":
         return self
 
     @property
@@ -72,7 +72,7 @@ class StandIn:
         return scores
 
 
-def explain(model: StandIn) -> Explain:
+def explain(model: FakeRecommender) -> Explain:
     def sentence(item: int) -> str:
         return f'version {model.version} likes "{model.catalogue.titles[item]}"'
 
@@ -81,7 +81,7 @@ def explain(model: StandIn) -> Explain:
 
 @dataclass
 class Shop:
-    """The warehouse and what a test does with it."""
+    """A warehouse with helpers to fill and read it."""
 
     engine: sa.Engine
     settings: Settings
@@ -89,7 +89,7 @@ class Shop:
 
     def load(self, settings: Settings, version: str) -> Servable:
         kind, parent = self.kinds[version]
-        return Servable(StandIn(self.event_types(), version), kind, parent, explain)
+        return Servable(FakeRecommender(self.event_types(), version), kind, parent, explain)
 
     def event_types(self) -> EventTypes:
         return EventTypes.from_records([dict(row) for row in self.rows("select * from event_types")])
@@ -150,7 +150,7 @@ class Shop:
             )
 
     def close_window(self) -> None:
-        """Record that all feedback of now has passed validation."""
+        """Record that all feedback so far has passed validation."""
         self.execute(
             "insert into windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived,"
             " reconciled_at) select 'tests', gen_random_uuid()::text, 0, warehouse_horizon(), 0, now()"
@@ -167,7 +167,7 @@ class Shop:
 
 
 def publish_and_hang_before_the_swap(settings: Settings, reached: Any) -> None:
-    """In a process of its own: stage everything, then never swap."""
+    """Stage everything and hang before the swap; runs in its own process."""
     engine = sa.create_engine(settings.require_warehouse_url())
     shop = Shop(engine, settings, {"2": ("full", None)})
 

@@ -1,4 +1,4 @@
-"""Lists that are drawn: which items, with which probability, and what their logs are good for."""
+"""Exploration: which lists are drawn, with which propensities, and whether their logs are unbiased."""
 
 import itertools
 from collections import Counter
@@ -20,7 +20,7 @@ from recsys.publishing.histories import UserBatch
 from recsys.publishing.publish import publish
 from recsys.publishing.score import BatchScorer
 from recsys.settings import ExplorationSettings, ModelSettings, PublishingSettings
-from recsys.simulation.slates import Luck, answer_slates
+from recsys.simulation.slates import Luck, simulate_reactions
 from recsys.simulation.world import WorldSettings, fit_world
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import Sequences
@@ -39,7 +39,7 @@ def draw(share: float, temperature: float, users: int, k: int = 2, items: tuple[
 
 
 @pytest.mark.parametrize(("share", "temperature"), [(1.0, 0.5), (0.3, 1.0), (0.05, 0.2)])
-def test_a_propensity_is_the_chance_of_the_item_at_its_place_counted_over_all_lists(share, temperature):
+def test_a_propensity_is_the_probability_of_the_item_at_its_position_over_all_lists(share, temperature):
     odds = np.arange(1, 5) ** (-1 / temperature)
     expected = {(0, 0): 1 - share, (1, 1): 1 - share}
     for first, second in itertools.permutations(range(4), 2):
@@ -49,16 +49,18 @@ def test_a_propensity_is_the_chance_of_the_item_at_its_place_counted_over_all_li
     items, _, propensities = draw(share, temperature, 3_000)
     for shown, stated in zip(items.tolist(), propensities.tolist(), strict=True):
         ranks = [(7, 8, 9, 5).index(item) for item in shown]
-        assert stated == pytest.approx([expected[rank, place] for place, rank in enumerate(ranks)], rel=1e-5)
+        assert stated == pytest.approx(
+            [expected[rank, position] for position, rank in enumerate(ranks)], rel=1e-5
+        )
 
 
-def test_items_come_to_places_as_often_as_their_propensity_says():
+def test_items_appear_at_positions_as_often_as_their_propensity_says():
     users = 200_000
     items, _, propensities = draw(0.6, 0.7, users, k=3)
-    for place in range(3):
-        stated = dict(zip(items[:, place].tolist(), propensities[:, place].tolist(), strict=True))
+    for position in range(3):
+        stated = dict(zip(items[:, position].tolist(), propensities[:, position].tolist(), strict=True))
         assert sum(stated.values()) == pytest.approx(1, abs=1e-5)
-        for item, count in Counter(items[:, place].tolist()).items():
+        for item, count in Counter(items[:, position].tolist()).items():
             deviation = np.sqrt(stated[item] * (1 - stated[item]) / users)
             assert count / users == pytest.approx(stated[item], abs=4.5 * deviation)
 
@@ -70,7 +72,7 @@ def test_a_list_shows_no_item_twice_and_each_with_its_own_score():
     assert scores.tolist() == [[own[item] for item in row] for row in items.tolist()]
 
 
-def test_where_candidates_are_few_the_last_places_stay_empty():
+def test_with_few_candidates_the_last_positions_stay_empty():
     items, scores, propensities = draw(1.0, 1.0, 400, k=3, items=(7, 8, NO_ITEM, NO_ITEM))
     assert {tuple(row) for row in items.tolist()} == {(7, 8, NO_ITEM), (8, 7, NO_ITEM)}
     assert np.isneginf(scores[:, 2]).all()
@@ -80,14 +82,14 @@ def test_where_candidates_are_few_the_last_places_stay_empty():
     assert (ones == 1).all()
 
 
-def test_the_share_of_lists_that_are_drawn_is_the_one_asked_for():
+def test_the_configured_share_of_lists_is_drawn():
     items, _, _ = draw(0.2, 10.0, 20_000)
     changed = (items != [7, 8]).any(axis=1).mean()
     # A drawn list may be the ranked one.
     assert 0.15 < changed < 0.2
 
 
-def test_lists_near_the_top_are_drawn_at_a_low_temperature():
+def test_a_low_temperature_draws_lists_near_the_ranking():
     near, far = (draw(1.0, temperature, 2_000)[0] for temperature in (0.1, 10.0))
     assert (near[:, 0] == 7).mean() > 0.99
     assert (far[:, 0] == 7).mean() < 0.4
@@ -96,9 +98,9 @@ def test_lists_near_the_top_are_drawn_at_a_low_temperature():
 # With a model and a warehouse.
 
 
-def exploring(shop: Shop, share: float = 0.5, **changes) -> Shop:
-    exploration = ExplorationSettings(share=share, temperature=1.0, **changes.pop("exploration", {}))
-    publishing = shop.settings.publishing.model_copy(update={"exploration": exploration, **changes})
+def exploring(shop: Shop, share: float = 0.5) -> Shop:
+    exploration = ExplorationSettings(share=share, temperature=1.0)
+    publishing = shop.settings.publishing.model_copy(update={"exploration": exploration})
     shop.settings = shop.settings.model_copy(update={"publishing": publishing})
     return shop
 
@@ -116,7 +118,7 @@ def test_without_exploration_every_list_is_the_ranked_one_with_propensity_1(shop
 
 
 @pytest.mark.parametrize("diversity", [0.0, 0.6])
-def test_lists_that_are_not_drawn_are_the_same_to_the_byte_and_reasons_follow_their_items(
+def test_lists_that_are_not_drawn_are_unchanged_and_reasons_match_their_items(
     shop: Shop, diversity: float
 ) -> None:
     varied = shop.settings.publishing.model_copy(update={"diversity": diversity})
@@ -137,19 +139,16 @@ def test_lists_that_are_not_drawn_are_the_same_to_the_byte_and_reasons_follow_th
     assert not any(consumed[user] & set(row["item_ids"]) for user, row in drawn.items())
 
 
-def test_a_publication_draws_the_same_lists_again_and_another_one_others(shop: Shop) -> None:
+def test_a_retry_draws_the_same_lists_and_another_publication_draws_others(shop: Shop) -> None:
     first = published(exploring(shop, 1.0), "one")
     shop.execute("delete from recommendation_lists")
     shop.execute("delete from publications")
     again = published(shop, "one")
     assert again == first
     assert published(shop, "two") != first
-    shop.execute("delete from recommendation_lists")
-    shop.execute("delete from publications")
-    assert published(exploring(shop, 1.0, exploration={"seed": 1}), "one") != first
 
 
-def test_what_a_user_is_drawn_does_not_depend_on_who_else_is_published(shop: Shop) -> None:
+def test_a_users_drawn_list_does_not_depend_on_who_else_is_published(shop: Shop) -> None:
     everyone = published(exploring(shop, 1.0), "one")
     shop.execute("delete from recommendation_lists")
     shop.execute("delete from publications")
@@ -159,9 +158,9 @@ def test_what_a_user_is_drawn_does_not_depend_on_who_else_is_published(shop: Sho
     assert all(fewer[user] == everyone[user] for user in fewer)
 
 
-def test_an_application_logs_what_it_reads_and_the_log_can_be_weighted(shop: Shop) -> None:
+def test_slates_logged_as_published_can_be_used_for_off_policy_evaluation(shop: Shop) -> None:
     published(exploring(shop), "drawn")
-    # What an application does, word for word: the list as it stands, with its propensities.
+    # As applications do: log the list and its propensities unchanged.
     shop.execute(
         "insert into impressions (impression_id, user_id, item_ids, propensities, model_version, shown_at)"
         " select 'slate of ' || user_id, user_id, array_agg(item_id order by rank),"
@@ -177,8 +176,8 @@ def test_an_application_logs_what_it_reads_and_the_log_can_be_weighted(shop: Sho
     assert (records.propensities < 1).all()
 
 
-def test_seeds_of_publications_fit_into_the_database(warehouse: sa.Engine) -> None:
-    seeds = [publication_seed(0, f"run {number}") for number in range(100)]
+def test_publication_seeds_are_valid_postgres_hash_seeds(warehouse: sa.Engine) -> None:
+    seeds = [publication_seed(f"run {number}") for number in range(100)]
     assert len(set(seeds)) == 100
     with warehouse.connect() as connection:
         hashes = [
@@ -190,7 +189,7 @@ def test_seeds_of_publications_fit_into_the_database(warehouse: sa.Engine) -> No
 
 @dataclass
 class Table:
-    """A model that is its table of scores [users, items]."""
+    """A model that returns a fixed table of scores [users, items]."""
 
     scores: NDArray[np.float32]
     catalogue: Catalogue
@@ -212,8 +211,8 @@ class Table:
         return torch.from_numpy(self.scores)[users[:, 0]].clone()
 
 
-def test_intervals_from_logs_of_drawn_lists_cover_the_truth_as_often_as_they_say() -> None:
-    """200 publications of a worse model judge the lists that a better one would publish."""
+def test_intervals_from_logs_of_drawn_lists_have_their_nominal_coverage() -> None:
+    """Logs of 200 publications of a worse model evaluate the lists of a better one."""
     positions = 3
     world = fit_world(made_ratings(1_000, 40, 15), WorldSettings(dim=4))
     users, generator = np.arange(world.users), np.random.default_rng(0)
@@ -225,7 +224,7 @@ def test_intervals_from_logs_of_drawn_lists_cover_the_truth_as_often_as_they_say
     catalogue = Catalogue.build(world.item_ids.tolist(), world.item_ids.tolist())
     publishing = PublishingSettings(k=positions, exploration=ExplorationSettings(share=0.8, temperature=1.0))
     scorer = BatchScorer(Table(worse, catalogue), publishing, None)
-    # The log supports what is among the candidates that are drawn from.
+    # The log supports only items among the candidates.
     pool = Greedy().distribution(worse, 4 * positions).items
     supported = np.full_like(better, -np.inf)
     np.put_along_axis(supported, pool, np.take_along_axis(better, pool, axis=1), axis=1)
@@ -240,10 +239,10 @@ def test_intervals_from_logs_of_drawn_lists_cover_the_truth_as_often_as_they_say
         seeds = np.random.default_rng(number).integers(0, 2**63 - 1, world.users)
         everybody = UserBatch(0, Sequences.empty(names), nothing, nothing.astype(np.int32), seeds)
         lists = scorer.score(everybody)
-        # Who comes is chance too: some twice, to the same list, some not at all.
+        # Visits are random too: some users see their list twice, some never.
         visitors = generator.integers(0, world.users, 1_000)
         slates, propensities = lists.items[visitors], lists.propensities[visitors].astype(np.float64)
-        log = answer_slates(
+        log = simulate_reactions(
             world, visitors, slates, propensities, Luck.draw(slates.shape, generator),
             model_version="1", start=datetime(2026, 1, 1, tzinfo=UTC), prefix="log",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Users' histories as the model reads them, and what counts as consumed."""
+"""Users' histories as the model reads them, and consumed items."""
 
 from datetime import timedelta
 
@@ -18,9 +18,9 @@ ODD = ['comma, "quoted"', "new\nline", "{brace}", "back\\slash", "三体 🎉", 
 def read(
     shop: Shop, batch_users: int = 100, through: int | None = None, max_events: int = MAX_EVENTS
 ) -> tuple[list[str], list[UserBatch]]:
-    """Item ids of the catalogue and the batches of all users."""
+    """Return the item ids of the catalogue and the batches of all users."""
     with publishing_session(shop.engine) as connection:
-        horizon = connection.scalar(sa.text(read_statement("compute_publication_horizon")))
+        horizon = connection.scalar(sa.text(read_statement("publishing/compute_publication_horizon")))
         catalogue = read_catalogue(connection)
         users = stage_users(connection, everyone=True, since_transaction_id=0)
         batches = read_histories(
@@ -36,7 +36,7 @@ def read(
 
 
 def read_items(shop: Shop, **options: int) -> tuple[list[list[str]], list[set[str]]]:
-    """For each user in order: items the model reads, and consumed items."""
+    """Return for each user in order the items the model reads, and the consumed items."""
     names, batches = read(shop, **options)
     histories: list[list[str]] = []
     consumed: list[set[str]] = []
@@ -65,7 +65,9 @@ def test_events_of_the_same_moment_keep_log_order(empty_shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("batch_users", [1, 2, 100])
-def test_users_without_feedback_are_there_in_batches_of_any_size(empty_shop: Shop, batch_users: int) -> None:
+def test_users_without_feedback_are_included_in_batches_of_any_size(
+    empty_shop: Shop, batch_users: int
+) -> None:
     empty_shop.add_items("a", "b")
     empty_shop.add_users("u1", "u2", "u3", "u4", "u5")
     empty_shop.react("u2", "a")
@@ -82,14 +84,14 @@ def test_feedback_that_no_window_has_validated_is_consumed_but_not_read(empty_sh
     assert read_items(empty_shop) == ([["a"]], [{"a", "b"}])
 
 
-def test_without_consent_nothing_is_read_but_consumed_items_stay_out(empty_shop: Shop) -> None:
+def test_without_consent_nothing_is_read_but_consumed_items_are_known(empty_shop: Shop) -> None:
     empty_shop.add_items("a", "b")
     empty_shop.add_users("u", consent=False)
     empty_shop.react("u", "a")
     assert read_items(empty_shop) == ([[]], [{"a"}])
 
 
-def test_broken_rows_that_arrived_meanwhile_do_no_harm(empty_shop: Shop) -> None:
+def test_rows_that_are_not_validated_yet_may_be_malformed(empty_shop: Shop) -> None:
     empty_shop.add_items("a", "b", "c", "d")
     empty_shop.add_users("u")
     empty_shop.react("u", "a", occurred_at=None)
@@ -111,7 +113,7 @@ def test_values_and_times_arrive_exactly(empty_shop: Shop) -> None:
     assert batch.histories.occurred_at.tolist() == [int(moment.timestamp()) * 1_000_000 + 123457]
 
 
-def test_comments_that_stand_alone_are_read_scrubbed(empty_shop: Shop) -> None:
+def test_only_comments_without_another_opinion_are_read_and_they_are_scrubbed(empty_shop: Shop) -> None:
     empty_shop.add_items("a", "b", "c", "d", "e")
     empty_shop.add_users("u")
     empty_shop.add_users("without consent", consent=False)
@@ -148,7 +150,7 @@ def test_any_text_can_be_an_id(empty_shop: Shop) -> None:
     assert sorted(histories) == sorted([name] for name in ODD)
 
 
-def test_the_key_is_the_only_name_that_leaves_the_warehouse(shop: Shop) -> None:
+def test_users_are_identified_by_their_keyed_hash(shop: Shop) -> None:
     _, batches = read(shop)
     keys = np.concatenate([batch.histories.user_keys for batch in batches]).tolist()
     assert sorted(keys) == sorted(row["user_key"] for row in shop.rows("select user_key from users"))

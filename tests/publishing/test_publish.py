@@ -22,9 +22,9 @@ from tests.publishing.shop import (
     ITEMS,
     UNAVAILABLE,
     USERS,
+    FakeRecommender,
     K,
     Shop,
-    StandIn,
     explain,
     publish_and_hang_before_the_swap,
 )
@@ -54,7 +54,7 @@ def test_every_user_gets_the_best_items_that_are_new_and_available(shop: Shop) -
     lists, consumed = shop.lists(), shop.consumed()
     assert lists.keys() == set(USERS)
     with shop.engine.connect() as connection:
-        model = StandIn(shop.event_types()).with_catalogue(read_catalogue(connection))
+        model = FakeRecommender(shop.event_types()).with_catalogue(read_catalogue(connection))
     item_vectors = model.item_vectors
     users = vectors(shop, "user_vectors", "user_id")
     for user_id, items in lists.items():
@@ -76,7 +76,7 @@ def test_rows_say_rank_score_propensity_reason_and_version(shop: Shop) -> None:
 def test_vectors_in_postgres_are_the_models(shop: Shop) -> None:
     run(shop)
     with shop.engine.connect() as connection:
-        model = StandIn(shop.event_types()).with_catalogue(read_catalogue(connection))
+        model = FakeRecommender(shop.event_types()).with_catalogue(read_catalogue(connection))
     found = vectors(shop, "item_vectors", "item_id")
     assert np.array_equal(np.stack([found[item] for item in ITEMS]), model.item_vectors)
     users = vectors(shop, "user_vectors", "user_id")
@@ -89,7 +89,7 @@ def test_vectors_in_postgres_are_the_models(shop: Shop) -> None:
     assert len(shop.rows(nearest)) == 1
 
 
-def test_a_user_who_knows_almost_everything_gets_a_short_list(shop: Shop) -> None:
+def test_a_user_who_has_consumed_almost_everything_gets_a_short_list(shop: Shop) -> None:
     shop.react(USERS[5], *ITEMS[:-2])
     shop.react(USERS[6], *ITEMS)
     run(shop)
@@ -97,7 +97,7 @@ def test_a_user_who_knows_almost_everything_gets_a_short_list(shop: Shop) -> Non
     assert shop.lists()[USERS[6]] == []
 
 
-def test_consumed_counts_more_than_the_model_reads(shop: Shop) -> None:
+def test_items_consumed_before_the_events_that_the_model_reads_stay_out(shop: Shop) -> None:
     run(shop, "first")
     favourites = shop.lists()[USERS[9]]
     shop.react(USERS[9], *favourites, *ITEMS[10:20], hours=1)
@@ -124,7 +124,7 @@ def test_without_items_there_is_nothing_to_do(empty_shop: Shop) -> None:
         run(empty_shop)
 
 
-def test_items_without_users_are_published_for_whoever_searches_by_vector(empty_shop: Shop) -> None:
+def test_items_are_published_without_users_for_search_by_vector(empty_shop: Shop) -> None:
     empty_shop.add_items(*ITEMS)
     empty_shop.promote("1")
     assert (run(empty_shop).users, run(empty_shop).items) == (0, len(ITEMS))
@@ -143,7 +143,7 @@ def test_fresh_feedback_changes_the_lists_of_its_users_only(shop: Shop) -> None:
     assert versions(shop, "item_vectors") == {"2"}
 
 
-def test_feedback_read_before_validation_is_read_again_after_it(shop: Shop) -> None:
+def test_users_with_unvalidated_feedback_are_published_again_after_validation(shop: Shop) -> None:
     shop.react(USERS[2], ITEMS[20], hours=1)
     run(shop)
     shop.close_window()
@@ -179,7 +179,7 @@ def _roll_back(shop: Shop) -> None:
     ],
     ids=["same champion", "micro-update", "full fine-tune", "a micro-update was never published", "rollback"],
 )
-def test_auto_publishes_everyone_unless_lists_may_stay(
+def test_auto_publishes_all_users_unless_lists_may_stay(
     shop: Shop, happens: Callable[[Shop], object], scope: str
 ) -> None:
     run(shop)
@@ -188,7 +188,7 @@ def test_auto_publishes_everyone_unless_lists_may_stay(
     assert run(shop, "next").scope == scope
 
 
-def test_users_who_are_gone_or_asked_to_be_forgotten_have_no_list(shop: Shop) -> None:
+def test_deleted_users_and_users_with_an_erasure_request_have_no_list(shop: Shop) -> None:
     run(shop)
     shop.execute("delete from users where user_id = :u", {"u": USERS[1]})
     shop.execute("insert into erasure_requests (user_id) values (:u)", {"u": USERS[2]})
@@ -288,7 +288,7 @@ def test_a_failure_inside_the_swap_leaves_everything_as_it_was(
 
 
 def _promoting(shop: Shop, *versions: str) -> Callable[[Settings, str], Servable]:
-    """Load a model; each time one is loaded, the next version becomes champion behind its back."""
+    """Return a loader that promotes the next version each time it loads one."""
     pending = list(versions)
 
     def load(settings: Settings, version: str) -> Servable:
@@ -313,7 +313,7 @@ def test_a_champion_that_keeps_changing_is_a_conflict_to_retry(shop: Shop) -> No
     assert shop.lists() == {}
 
 
-def test_two_publishers_take_turns(shop: Shop) -> None:
+def test_only_one_publication_runs_at_a_time(shop: Shop) -> None:
     inside = 0
     most = 0
     guard = threading.Lock()
@@ -346,7 +346,7 @@ def test_scores_that_are_not_numbers_are_never_published(shop: Shop) -> None:
     before = shop.lists()
     shop.promote("2")
 
-    class Broken(StandIn):
+    class Broken(FakeRecommender):
         def score(self, users: Any, histories: Any, requests: Any = None) -> Any:
             scores = super().score(users, histories, requests)
             scores[-1, 5] = float("nan")
@@ -363,9 +363,7 @@ def test_scores_that_are_not_numbers_are_never_published(shop: Shop) -> None:
 def test_diversity_keeps_the_rules_and_changes_the_order(shop: Shop) -> None:
     run(shop)
     plain = shop.lists()
-    shop.settings = shop.settings.model_copy(
-        update={"publishing": PublishingSettings(k=K, batch_users=16, diversity=0.6)}
-    )
+    shop.settings = shop.settings.model_copy(update={"publishing": PublishingSettings(k=K, diversity=0.6)})
     run(shop, "second", "all")
     varied, consumed = shop.lists(), shop.consumed()
     assert varied != plain
@@ -375,12 +373,12 @@ def test_diversity_keeps_the_rules_and_changes_the_order(shop: Shop) -> None:
         assert not set(items) & (consumed[user_id] | UNAVAILABLE)
 
 
-def test_a_catalogue_beyond_memory_is_refused_before_it_is_read(
+def test_a_catalogue_too_large_for_memory_is_refused_before_it_is_read(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(shop)
     before = shop.lists()
-    monkeypatch.setattr(StandIn, "serving_bytes", lambda _, items: {"vectors": items << 50})
+    monkeypatch.setattr(FakeRecommender, "serving_bytes", lambda _, items: {"vectors": items << 50})
     monkeypatch.setattr(publish_module, "read_catalogue", lambda _: pytest.fail("the catalogue was read"))
     with pytest.raises(ConfigurationError, match=r"publishing 30 items with version 1 needs .* GiB"):
         run(shop, "second", "all")

@@ -1,4 +1,4 @@
-"""Batch scoring with a recommender of random weights: no database."""
+"""Batch scoring with a recommender of random weights, without a database."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from recsys.model.recommender import Recommender
 from recsys.publishing import score as score_module
 from recsys.publishing.histories import UserBatch
 from recsys.publishing.score import BatchScorer, score_batches
-from recsys.publishing.servable import sentences
+from recsys.publishing.servable import explain_in_sentences
 from recsys.settings import PublishingSettings
 from recsys.snapshot.sequences import Catalogue
 from tests.small_models import (
@@ -30,7 +30,7 @@ K = 5
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    """Random weights; the first two items are unavailable."""
+    """A model with random weights whose first two items are unavailable."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     catalogue = theme_catalogue()
@@ -48,28 +48,28 @@ def batch_of(model: Recommender, users: int, first: int = 0) -> UserBatch:
     rng = np.random.default_rng(first)
     names = model.catalogue.item_ids
     past = histories(model.catalogue, *[liked(*rng.choice(names, rng.integers(0, 9))) for _ in range(users)])
-    # The warehouse gives what was consumed in no order of users.
+    # The warehouse returns consumed items in no particular order.
     order = rng.permutation(past.events)
     return UserBatch(first, past, past.event_users()[order], past.item_index[order])
 
 
-def test_blocks_of_users_give_the_lists_of_all_at_once(
-    model: Recommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_do_not_depend_on_the_block_size(model: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = batch_of(model, 20)
     scores = mask_consumed(model.score(batch.histories), batch.histories)
     scores[:, ~model.catalogue.available] = -np.inf
     expected, best = top_k(scores, K)
     for block in (1, 7, 256):
         monkeypatch.setattr(score_module, "BLOCK_USERS", block)
-        scored = BatchScorer(model, PublishingSettings(k=K), sentences).score(batch)
+        scored = BatchScorer(model, PublishingSettings(k=K), explain_in_sentences).score(batch)
         assert scored.items.tolist() == expected.tolist()
         np.testing.assert_allclose(scored.scores, best, atol=1e-5)
         assert [len(row) for row in scored.reasons] == [K] * 20
         np.testing.assert_allclose(scored.user_vectors, model.user_vectors(batch.histories), atol=1e-5)
 
 
-def test_a_request_moves_its_user_in_any_block(model: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_applies_to_its_user_in_any_block(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(score_module, "BLOCK_USERS", 2)
     batch = batch_of(model, 5)
     requests = ["", "", "", "bread and soup", ""]
@@ -82,7 +82,7 @@ def test_a_request_moves_its_user_in_any_block(model: Recommender, monkeypatch: 
 def test_memory_does_not_grow_with_users_or_items(
     model: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No array of scores is larger than the limit, however many users there are or are in a batch."""
+    """No array of scores exceeds the limit, for any number of users and any batch size."""
     limit = 3 * len(model.catalogue)
     monkeypatch.setattr(score_module, "SCORES_IN_MEMORY", limit)
     scorer = BatchScorer(model, PublishingSettings(k=K), None)
@@ -107,7 +107,7 @@ def test_memory_does_not_grow_with_users_or_items(
             sum(len(scored.items) for scored in score_batches(scorer, batches(users), users=users)) == users
         )
     assert max(rows * items for rows, items in shapes) == limit
-    assert len(alive) == 1  # the same memory, again and again
+    assert len(alive) == 1  # the same memory is reused
 
 
 def test_diversity_keeps_the_rules(model: Recommender) -> None:
@@ -122,8 +122,7 @@ def test_diversity_keeps_the_rules(model: Recommender) -> None:
         assert all(item > 1 and (user, item) not in consumed for item in items if item != NO_ITEM)
 
 
-def test_lists_are_not_read_with_torch(tmp_path: Path) -> None:
-    """Whoever only reads what is published does not wait for torch to load."""
+def test_reading_published_lists_does_not_import_torch(tmp_path: Path) -> None:
     import subprocess
     import sys
 

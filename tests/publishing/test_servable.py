@@ -1,4 +1,4 @@
-"""Publishing with a real recommender on a tiny text encoder; only MLflow is stood in for."""
+"""Publish a real recommender with a tiny text encoder; only MLflow is replaced."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import Recommender
 from recsys.publishing.publish import publish
 from recsys.publishing.read import published_recommendations, requested_recommendations
@@ -21,13 +22,13 @@ TAGS = {"recsys.kind": "full"}
 
 @pytest.fixture
 def checkpoint(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint that knows the first 25 items only, where MLflow would put it."""
+    """A checkpoint trained on the first 25 items only, returned in place of MLflow's download."""
     torch.manual_seed(0)
     settings = small_settings(tmp_path, write_tiny_encoder(tmp_path / "encoder"))
     catalogue = Catalogue.build(ITEMS[:25], [item.title() for item in ITEMS[:25]])
     model = Recommender.build(settings.model, catalogue, shop.event_types())
     model.items.trained[:] = True
-    model.save(tmp_path / "checkpoint")
+    save_recommender(model, tmp_path / "checkpoint")
 
     def load_version(_settings: Any, version: str) -> RegisteredVersion:
         return RegisteredVersion(version, "run", "digest", TAGS)
@@ -48,7 +49,7 @@ def test_a_real_recommender_is_published_with_reasons(shop: Shop, checkpoint: Pa
     assert all(row["reason"] for row in rows)
     assert any("you liked Item" in row["reason"] for row in rows if row["user_id"] == USERS[1])
     assert {row["reason"] for row in rows if row["user_id"] == USERS[0]} == {"Popular with others"}
-    model = Recommender.load(checkpoint)
+    model = load_recommender(checkpoint)
     vectors = {
         row["item_id"]: row["vector"] for row in shop.rows("select item_id, vector::real[] from item_vectors")
     }
@@ -56,7 +57,7 @@ def test_a_real_recommender_is_published_with_reasons(shop: Shop, checkpoint: Pa
     np.testing.assert_allclose(own, model.item_vectors(), rtol=1e-5, atol=1e-6)
 
 
-def test_a_request_in_words_asks_the_champion_and_publishes_nothing(shop: Shop, checkpoint: Path) -> None:
+def test_a_natural_language_request_publishes_nothing(shop: Shop, checkpoint: Path) -> None:
     publish(shop.engine, shop.settings, run_key="r")
     before = shop.lists()
     found = requested_recommendations(shop.engine, shop.settings, USERS[1], "something new", 3)

@@ -28,11 +28,11 @@ def keys(settings):
 
 
 @pytest.fixture
-def evaluated(settings, make_training, snapshot, keys):
-    """Two runs whose evaluations know all three users, on disk and in MLflow."""
+def evaluated(settings, make_training, lineage, keys):
+    """Two runs whose evaluations hold all three users, on disk and in MLflow."""
     runs = {}
     for number in range(2):
-        run_id = track_training(settings, f"nightly:{number}", make_training(f"nightly:{number}"), snapshot)
+        run_id = track_training(settings, f"nightly:{number}", make_training(f"nightly:{number}"), lineage)
         folder = settings.runs / "full" / str(number) / "evaluation"
         users = np.array(sorted(keys.values()), dtype=object)
         result = SliceResult(users, np.ones(3, dtype=np.int64), np.zeros((3, 1, len(metric_names(10)))))
@@ -47,9 +47,7 @@ def _in_mlflow(settings, run_id, tmp_path):
     return users_of_evaluation(type(tmp_path)(path))
 
 
-def test_somebody_who_is_forgotten_leaves_the_figures_of_all_evaluations(
-    warehouse, settings, evaluated, keys, tmp_path
-):
+def test_an_erased_user_is_removed_from_all_evaluations(warehouse, settings, evaluated, keys, tmp_path):
     with warehouse.begin() as connection:
         connection.execute(
             sa.text("INSERT INTO users (user_id) SELECT unnest(cast(:u as text[]))"), {"u": [*USERS]}
@@ -67,7 +65,7 @@ def test_somebody_who_is_forgotten_leaves_the_figures_of_all_evaluations(
     assert erase_from_evaluations(settings, [keys["anna"]]) == {}
 
 
-def test_a_request_stays_open_while_mlflow_is_away(warehouse, settings, evaluated, keys):
+def test_an_erasure_request_stays_open_while_mlflow_does_not_answer(warehouse, settings, evaluated, keys):
     with warehouse.begin() as connection:
         connection.execute(sa.text("INSERT INTO users (user_id) VALUES ('anna')"))
     fill_user_keys(warehouse, settings.require_pseudonym_key())
@@ -80,7 +78,7 @@ def test_a_request_stays_open_while_mlflow_is_away(warehouse, settings, evaluate
     assert receipt.evaluation_rows_removed == 4
 
 
-def test_a_change_of_the_key_empties_the_figures(settings, evaluated, keys, tmp_path):
+def test_a_change_of_the_key_removes_all_users(settings, evaluated, keys, tmp_path):
     removed = erase_from_evaluations(settings, None)
     assert removed == dict.fromkeys(keys.values(), 8)
     [run_id, *_], [folder, *_] = list(evaluated), list(evaluated.values())
@@ -92,13 +90,13 @@ def test_a_change_of_the_key_empties_the_figures(settings, evaluated, keys, tmp_
     ]
 
 
-def test_one_evaluation_can_lose_a_user_without_touching_the_others(settings, evaluated, keys):
+def test_a_user_can_be_removed_from_one_evaluation_only(settings, evaluated, keys):
     [(run_id, folder), (_, other)] = evaluated.items()
     assert erase_from_evaluation(settings, run_id, folder, [keys["ben"]]) == {keys["ben"]: 4}
     assert keys["ben"] not in users_of_evaluation(folder)
     assert keys["ben"] in users_of_evaluation(other)
 
 
-def test_without_mlflow_the_files_on_disk_are_done(settings, evaluated, keys):
+def test_files_on_disk_are_erased_without_mlflow(settings, evaluated, keys):
     alone = settings.model_copy(update={"mlflow_tracking_uri": None})
     assert erase_from_evaluations(alone, [keys["cleo"]]) == {keys["cleo"]: 4}

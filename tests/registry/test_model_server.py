@@ -1,4 +1,4 @@
-"""A registered version behind `mlflow models serve`, asked over HTTP."""
+"""Requests to a registered version behind `mlflow models serve`."""
 
 import contextlib
 import os
@@ -15,12 +15,14 @@ import psutil
 import pytest
 
 from recsys.local.ports import any_free_port
-from recsys.local.processes import end_processes
+from recsys.local.processes import stop_processes
+from recsys.model.checkpoint import save_recommender
 from recsys.registry.connection import mlflow_client
 from recsys.registry.pyfunc_model import CHECKPOINT
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import register_version
 from recsys.settings import Settings
+from tests.registry_fixtures import lineage_of, result_of_training
 
 pytestmark = pytest.mark.slow
 
@@ -37,19 +39,14 @@ def _event(**changes: Any) -> dict[str, Any]:
 def server(
     tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Any, recommender: Any
 ) -> Iterator[httpx.Client]:
-    """`mlflow models serve` of a version, with this environment's packages, on a port of its own."""
+    """`mlflow models serve` for a version, with the packages of this environment."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copyfile(empty_mlflow, folder / "mlflow.db")
     settings = Settings(home=folder / "home", mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    recommender.clone().save(folder / CHECKPOINT)
-    training = {
-        "checkpoint": str(folder / CHECKPOINT),
-        "kind": "full",
-        "trained_through": {"transaction_id": 1, "occurred_before": "2026-01-01T00:00:00+00:00"},
-    }
-    source = {"uri": str(folder), "digest": "d" * 64, "kind": "full", "window_id": 1}
-    run_id = track_training(settings, "nightly:1", training, source)
-    register_version(settings, run_id=run_id, run_key="nightly:1", training=training, snapshot=source)
+    save_recommender(recommender.clone(), folder / CHECKPOINT)
+    training, lineage = result_of_training(folder), lineage_of(folder)
+    run_id = track_training(settings, "nightly:1", training, lineage)
+    register_version(settings, run_id=run_id, run_key="nightly:1", training=training, lineage=lineage)
     assert mlflow_client(settings).get_model_version(settings.registered_model, "1").status == "READY"
 
     port = any_free_port()
@@ -63,7 +60,7 @@ def server(
         | {
             "MLFLOW_TRACKING_URI": str(settings.mlflow_tracking_uri),
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            # Its own limit of a minute is for servers; this machine may be busy with other tests.
+            # The default of one minute is too short on a machine that is busy with other tests.
             "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(_START_SECONDS),
             # As in an activated environment: MLflow starts uvicorn by name.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -83,7 +80,7 @@ def server(
         with contextlib.suppress(psutil.NoSuchProcess):
             started = psutil.Process(process.pid)
             everything = [started, *started.children(recursive=True)]
-            end_processes(lambda: [each for each in everything if _runs(each)], grace_seconds=5)
+            stop_processes(lambda: [each for each in everything if _runs(each)], grace_seconds=5)
         process.wait()
 
 
@@ -106,7 +103,7 @@ def _ask(server: httpx.Client, users: list[dict[str, Any]], **params: Any) -> ht
     return server.post("/invocations", json={"dataframe_records": users, "params": params})
 
 
-def test_users_histories_a_request_and_k_are_answered(server: httpx.Client) -> None:
+def test_histories_a_request_and_k_are_answered(server: httpx.Client) -> None:
     users = [
         {"history": [_event()], "request": "a book about programming"},
         {"history": [], "request": None},
@@ -143,7 +140,7 @@ def test_a_bad_payload_gets_4xx_and_the_reason(server: httpx.Client, body: Any, 
     assert reason in answer.json()["message"]
 
 
-def test_what_is_no_json_gets_4xx(server: httpx.Client) -> None:
+def test_a_payload_that_is_not_json_gets_4xx(server: httpx.Client) -> None:
     answer = server.post("/invocations", content=b"{", headers={"Content-Type": "application/json"})
     assert 400 <= answer.status_code < 500, answer.text
     text = server.post("/invocations", content=b"hello", headers={"Content-Type": "text/plain"})

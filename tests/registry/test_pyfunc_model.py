@@ -19,7 +19,7 @@ def _ask(recommender, *histories, **params):
     return recommend(recommender, pd.DataFrame({"history": list(histories)}), params)
 
 
-def test_the_example_of_a_model_is_answered_by_it(recommender):
+def test_a_model_answers_its_own_example(recommender):
     users, params = input_example(recommender)
     answer = recommend(recommender, users, params)
     assert len(answer["item_ids"][0]) == 3
@@ -75,7 +75,7 @@ def test_k_outside_the_catalogue_is_refused(recommender, k):
         _ask(recommender, [_event()], k=k)
 
 
-def test_a_missing_column_and_a_request_that_is_no_text_are_refused(recommender):
+def test_a_missing_column_and_a_request_that_is_not_text_are_refused(recommender):
     with pytest.raises(MlflowException, match="'history' is missing"):
         recommend(recommender, pd.DataFrame({"items": [[]]}), {})
     with pytest.raises(MlflowException, match="request must be text"):

@@ -6,30 +6,29 @@ import sys
 import pytest
 
 from recsys.errors import RegistryError
-from recsys.registry import versions
+from recsys.registry import registration, versions
 from recsys.registry.connection import mlflow_client
+from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, load_version, register_version, trained_through
+from recsys.registry.versions import download_checkpoint, load_version, trained_through
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 
 
 @pytest.fixture
-def register(settings, make_training, snapshot):
+def register(settings, make_training, lineage):
     def registered(run_key="nightly:1", **options):
         training = make_training(run_key, **options)
-        run_id = track_training(settings, run_key, training, snapshot)
-        return register_version(
-            settings, run_id=run_id, run_key=run_key, training=training, snapshot=snapshot
-        )
+        run_id = track_training(settings, run_key, training, lineage)
+        return register_version(settings, run_id=run_id, run_key=run_key, training=training, lineage=lineage)
 
     return registered
 
 
-def test_a_version_carries_what_it_came_from(settings, register, snapshot):
+def test_a_version_has_tags_of_its_lineage(settings, register, lineage):
     registered = register()
     tags = load_version(settings, registered.version).tags
-    assert tags["recsys.snapshot_digest"] == snapshot["digest"]
+    assert tags["recsys.snapshot_digest"] == lineage.snapshot.digest
     assert tags["recsys.kind"] == "full"
     assert tags["recsys.window_id"] == "1"
     assert tags["recsys.training_seconds"] == "1.5"
@@ -53,17 +52,17 @@ def test_the_challenger_is_the_newest_version_and_the_pyfunc_has_signature_and_e
 
 
 def test_a_retry_after_a_kill_between_logging_and_registering_makes_no_second_model(
-    settings, make_training, snapshot, monkeypatch
+    settings, make_training, lineage, monkeypatch
 ):
     training = make_training()
-    run_id = track_training(settings, "nightly:1", training, snapshot)
-    arguments = {"run_id": run_id, "run_key": "nightly:1", "training": training, "snapshot": snapshot}
+    run_id = track_training(settings, "nightly:1", training, lineage)
+    arguments = {"run_id": run_id, "run_key": "nightly:1", "training": training, "lineage": lineage}
 
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(versions, "_ensure_registered_model", killed)
+        patch.setattr(registration, "_ensure_registered_model", killed)
         with pytest.raises(KeyboardInterrupt):
             register_version(settings, **arguments)
     first = register_version(settings, **arguments)

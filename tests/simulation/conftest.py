@@ -1,4 +1,4 @@
-"""Ratings with two kinds of taste, and a world fitted on them."""
+"""Ratings by users of two kinds of taste, and a world fitted on them."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from recsys.simulation.world import World, WorldSettings, fit_world
 
 
 def made_ratings(users: int = 300, items: int = 40, each: int = 15, seed: int = 0) -> pd.DataFrame:
-    """Even users like even items, odd users odd ones."""
+    """Return ratings in which even users like even items and odd users like odd ones."""
     generator = np.random.default_rng(seed)
     rows = []
     for user in range(users):

@@ -24,16 +24,16 @@ def _titles(warehouse: sa.Engine) -> dict[str, str]:
         return {row.item_id: row.title for row in connection.execute(sa.select(items))}
 
 
-def test_items_are_there_from_the_day_they_arrive(application, world, warehouse):
+def test_items_are_loaded_on_the_day_they_arrive(application, world, warehouse):
     for day in range(4):
         application.add_items(warehouse, day)
         assert set(_titles(warehouse)) == set(world.item_ids[world.available(day)])
     assert _titles(warehouse)[world.item_ids[0]] == "The Known"
 
 
-def test_a_visitor_without_a_list_is_named_with_what_to_do(application, world, warehouse):
+def test_a_visitor_without_a_list_is_an_error_that_says_what_to_do(application, world, warehouse):
     application.register_users(warehouse)
     with warehouse.connect() as connection:
         assert set(connection.scalars(sa.select(users.c.user_id))) == set(world.user_ids)
-    with pytest.raises(SimulationError, match=rf"for user {world.user_ids[3]}: .*simulate more --items"):
+    with pytest.raises(SimulationError, match=rf"for user {world.user_ids[3]} .*use more --items"):
         application.published(warehouse, np.array([3]), 10)

@@ -1,4 +1,4 @@
-"""Figures of made-up simulations that one can check by hand."""
+"""Reports of small simulations that can be checked by hand."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def _branch(tmp_path, name, rewards, **outcomes):
 
 @pytest.fixture
 def simulated(tmp_path):
-    """Two days of four users who see 1, 2, 3 and 0 slates a day; half a click more from the second day on."""
+    """Two days of four users who see 1, 2, 3 and 0 slates per day; `nightly` earns more on day 2."""
     slates = np.array([[1, 2, 3, 0]] * 2)
     frozen = slates * 1.0
     nightly = frozen + np.array([[0], [0.5]]) * slates
@@ -33,7 +33,7 @@ def simulated(tmp_path):
     )
 
 
-def test_reward_is_that_of_a_slate_and_gain_that_of_the_days_on_which_models_differ(simulated):
+def test_reward_is_per_slate_and_gain_counts_the_days_after_the_first(simulated):
     reports = report(simulated)
     assert [day.value for day in reports["frozen"].days] == [1, 1]
     assert [day.value for day in reports["nightly"].days] == [1, 1.5]
@@ -43,7 +43,7 @@ def test_reward_is_that_of_a_slate_and_gain_that_of_the_days_on_which_models_dif
     assert reports["nightly"].nights == {"hold": 1, "promote": 1}
 
 
-def test_the_interval_is_that_of_other_users(tmp_path):
+def test_the_interval_is_a_bootstrap_over_users(tmp_path):
     generator = np.random.default_rng(0)
     users = 400
     rewards = generator.exponential(1.0, (1, users))
@@ -55,7 +55,7 @@ def test_the_interval_is_that_of_other_users(tmp_path):
     assert day.low < day.value < day.high
 
 
-def test_what_all_policies_share_does_not_blur_their_difference(tmp_path):
+def test_the_gain_is_computed_on_paired_users(tmp_path):
     generator = np.random.default_rng(0)
     slates = np.ones((1, 300), dtype=np.int64)
     frozen = generator.exponential(5.0, slates.shape)
@@ -73,7 +73,7 @@ def test_what_all_policies_share_does_not_blur_their_difference(tmp_path):
     assert found.gain.high == pytest.approx(0.1)
 
 
-def test_a_day_on_which_nobody_came_has_no_reward(tmp_path):
+def test_a_day_without_slates_has_no_reward(tmp_path):
     nobody = Simulated(
         {"frozen": _branch(tmp_path, "frozen", np.zeros((2, 3)))}, np.zeros((2, 3), dtype=np.int64)
     )
@@ -83,7 +83,7 @@ def test_a_day_on_which_nobody_came_has_no_reward(tmp_path):
     plot(reports)
 
 
-def test_the_picture_has_a_line_for_each_policy(simulated):
+def test_the_plot_has_a_line_per_policy(simulated):
     [axes] = plot(report(simulated)).axes
     assert [line.get_label() for line in axes.lines] == ["frozen", "nightly"]
     assert axes.lines[1].get_ydata().tolist() == [1, 1.5]

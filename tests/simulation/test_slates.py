@@ -6,7 +6,8 @@ import sqlalchemy as sa
 
 from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce
 from recsys.model.ranking import NO_ITEM
-from recsys.simulation.slates import Luck, answer_slates, show_slates
+from recsys.simulation.slates import Luck, simulate_reactions
+from tests.simulation.logging_policy import show_slates
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -20,7 +21,7 @@ def _show(world, users, seed=0, **options):
     )  # fmt: skip
 
 
-def test_clicks_are_as_frequent_as_the_truth_says(world):
+def test_the_click_rate_matches_the_true_expected_clicks(world):
     users = np.random.default_rng(1).integers(0, world.users, 4_000)
     log = _show(world, users)
     policy = PlackettLuce(0.5, 10).distribution(world.preference(users).astype(np.float32), 4)
@@ -46,7 +47,7 @@ def test_only_clicked_items_are_rated_within_the_range_of_ratings(world):
     assert log.ratings[rated].max() <= 5
 
 
-def test_rows_load_into_a_warehouse_as_an_applications_would(world, warehouse, tmp_path):
+def test_rows_load_into_a_warehouse(world, warehouse, tmp_path):
     with warehouse.begin() as connection:
         for table, column, ids in (
             ("users", "user_id", world.user_ids),
@@ -71,32 +72,32 @@ def test_rows_load_into_a_warehouse_as_an_applications_would(world, warehouse, t
     assert clicks == log.clicks.sum() > 0
 
 
-def _answer(world, users, slates, luck, **options):
-    return answer_slates(
+def _react(world, users, slates, luck, **options):
+    return simulate_reactions(
         world, users, np.asarray(slates, dtype=np.int32), np.ones(np.shape(slates)), luck,
         start=START, prefix="day1", **{"model_version": "7", **options},
     )  # fmt: skip
 
 
-def test_nobody_clicks_again_what_they_have_had(world):
+def test_consumed_items_are_not_clicked_again(world):
     users, slates = np.arange(world.users), np.tile([3, 5], (world.users, 1))
     luck = Luck(np.zeros((world.users, 2)), np.zeros((world.users, 2)), np.zeros((world.users, 2)))
     consumed = np.zeros((world.users, world.items), dtype=bool)
     consumed[::2, 3] = True
-    log = _answer(world, users, slates, luck, consumed=consumed)
+    log = _react(world, users, slates, luck, consumed=consumed)
     assert log.clicks[:, 0].tolist() == (~consumed[:, 3]).tolist()
     assert log.clicks[:, 1].all()
-    assert (log.chances[::2, 0] == 0).all()
+    assert (log.click_probabilities[::2, 0] == 0).all()
 
 
-def test_a_slate_is_worth_what_the_truth_says_of_the_policy_that_shows_it(world):
+def test_click_probabilities_sum_to_the_policys_expected_clicks(world):
     users = np.arange(50)
     policy = Greedy().distribution(world.preference(users).astype(np.float32), 3)
-    log = _answer(world, users, policy.items, Luck.draw((50, 3), np.random.default_rng(0)))
-    np.testing.assert_allclose(log.chances.sum(axis=1), world.expected_clicks(users, policy))
+    log = _react(world, users, policy.items, Luck.draw((50, 3), np.random.default_rng(0)))
+    np.testing.assert_allclose(log.click_probabilities.sum(axis=1), world.expected_clicks(users, policy))
 
 
-def test_an_item_has_the_same_luck_wherever_it_is_shown(world):
+def test_an_item_has_the_same_luck_at_any_position(world):
     luck = Luck.draw((2, world.items), np.random.default_rng(0))
     here, there = luck.at(np.array([[4, 9], [1, NO_ITEM]])), luck.at(np.array([[9, 4], [0, 1]]))
     for part in ("click", "rate", "noise"):
@@ -105,15 +106,15 @@ def test_an_item_has_the_same_luck_wherever_it_is_shown(world):
         assert first[1, 0] == second[1, 1]
 
 
-def test_slates_of_several_versions_name_their_own(world):
+def test_a_log_can_hold_slates_of_several_versions(world):
     luck = Luck.draw((3, 1), np.random.default_rng(0))
     versions = np.array(["1", "2", "1"], dtype=object)
-    rows = _answer(world, np.arange(3), [[0], [1], [2]], luck, model_version=versions).impressions()
+    rows = _react(world, np.arange(3), [[0], [1], [2]], luck, model_version=versions).impressions()
     assert rows["model_version"].to_pylist() == ["1", "2", "1"]
 
 
-def test_an_empty_place_is_not_shown_and_earns_nothing(world):
+def test_an_empty_position_is_not_logged_and_not_clicked(world):
     luck = Luck(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
-    log = _answer(world, np.array([0]), [[2, NO_ITEM]], luck)
+    log = _react(world, np.array([0]), [[2, NO_ITEM]], luck)
     assert log.clicks.tolist() == [[True, False]]
     assert log.impressions()["item_ids"].to_pylist() == [[world.item_ids[2]]]

@@ -1,6 +1,5 @@
 """Systems of a simulation: separate from one another, and from everything real."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,8 @@ import sqlalchemy as sa
 
 from recsys.errors import SimulationError
 from recsys.local.postgres import PostgresServer
-from recsys.settings import load_settings
-from recsys.simulation.system import System, simulated_systems
+from recsys.settings import Settings, load_settings
+from recsys.simulation.system import simulated_systems, simulation_settings
 
 
 def _databases(postgres: PostgresServer) -> set[str]:
@@ -20,16 +19,16 @@ def _databases(postgres: PostgresServer) -> set[str]:
 
 def test_a_copy_has_what_there_was_and_goes_its_own_way(postgres: PostgresServer, tmp_path: Path) -> None:
     before = _databases(postgres)
-    with simulated_systems(tmp_path, postgres.url("postgres")) as systems:
+    with simulated_systems(tmp_path, Settings(), postgres.url("postgres")) as systems:
         start = systems.make("start")
-        with start.current() as engine, engine.begin() as connection:
+        with start.engine() as engine, engine.begin() as connection:
             connection.execute(sa.text("INSERT INTO items (item_id) VALUES ('a')"))
         copies = [systems.copy(start, name) for name in ("one", "two")]
-        with copies[0].current() as engine, engine.begin() as connection:
+        with copies[0].engine() as engine, engine.begin() as connection:
             connection.execute(sa.text("INSERT INTO items (item_id) VALUES ('b')"))
         counts = []
         for system in (start, *copies):
-            with system.current() as engine, engine.connect() as connection:
+            with system.engine() as engine, engine.connect() as connection:
                 counts.append(connection.execute(sa.text("SELECT count(*) FROM items")).scalar_one())
         assert counts == [1, 2, 1]
     assert _databases(postgres) == before
@@ -51,20 +50,25 @@ def test_no_stage_of_a_simulated_system_finds_a_real_one(
     }
     for name, value in real.items():
         monkeypatch.setenv(name, value)
-    environment = dict(os.environ)
-    with System(tmp_path, postgres.url("postgres"), explore=0.2).current():
-        settings = load_settings()
-        assert settings.require_warehouse_url() == postgres.url("postgres")
-        assert settings.require_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-        assert settings.snapshots == f"{tmp_path}/snapshots"
-        assert settings.runs == tmp_path / "runs"
+    of_systems = simulation_settings(load_settings(), explore=0.2)
+    with simulated_systems(tmp_path, of_systems, postgres.url("postgres")) as systems:
+        system = systems.make("start")
+        home = tmp_path / "start"
+        with system.context("nightly_training", "night") as context:
+            database = str(context.engine.url.database)
+            assert context.run.key == "nightly_training/night"
+        settings = context.settings
+        assert database.startswith("recsys_simulation_")
+        assert settings.require_tracking_uri() == f"sqlite:///{home}/mlflow.db"
+        assert settings.require_pseudonym_key() == b"simulated users have no secrets"
+        assert settings.snapshots == f"{home}/snapshots"
+        assert settings.runs == home / "runs"
         assert settings.alert_webhook is None
         assert settings.approval.required_for == "none"
         assert settings.publishing.exploration.share == 0.2
-        # What shapes the model is the person's own choice, beside defaults that suit small worlds.
+        # A person's own choice of model counts, beside defaults that suit small worlds.
         assert settings.model.dim == 48
         assert settings.model.fine_tuning == "frozen"
-    assert dict(os.environ) == environment
 
 
 def test_a_postgres_that_makes_no_databases_is_named(postgres: PostgresServer, tmp_path: Path) -> None:
@@ -74,7 +78,7 @@ def test_a_postgres_that_makes_no_databases_is_named(postgres: PostgresServer, t
     url = sa.make_url(postgres.url("postgres")).set(username="nobody_special")
     with (
         pytest.raises(SimulationError, match="permission denied to create database"),
-        simulated_systems(tmp_path, url.render_as_string(hide_password=False)) as systems,
+        simulated_systems(tmp_path, Settings(), url.render_as_string(hide_password=False)) as systems,
     ):
         systems.make("start")
 
@@ -82,5 +86,5 @@ def test_a_postgres_that_makes_no_databases_is_named(postgres: PostgresServer, t
 def test_a_postgres_that_does_not_answer_is_named_by_its_option(tmp_path: Path) -> None:
     url = "postgresql+psycopg2://postgres@localhost:1/postgres"
     with pytest.raises(SimulationError, match="--postgres cannot be used: no Postgres answers"):  # noqa: SIM117
-        with simulated_systems(tmp_path, url):
+        with simulated_systems(tmp_path, Settings(), url):
             pass

@@ -7,21 +7,21 @@ from recsys.evaluation.off_policy.slates import Greedy
 from recsys.simulation.world import WorldSettings, fit_world
 
 
-def test_preferences_are_those_of_the_ratings(world):
+def test_preferences_match_the_ratings(world):
     preference = world.preference(np.arange(world.users))
     kind = (np.arange(world.users)[:, None] + np.arange(world.items)) % 2 == 0
     assert preference[kind].mean() > preference[~kind].mean() + 0.8
 
 
-def test_items_shown_at_random_are_clicked_as_often_as_the_settings_say(world):
+def test_randomly_shown_items_are_clicked_at_the_configured_rate(world):
     clicks = world.click_probability(world.preference(np.arange(world.users)))
     assert clicks.mean() == pytest.approx(world.settings.click_rate, abs=0.005)
 
 
-def test_a_position_further_down_is_looked_at_less(world):
-    looks = world.examination(5)
-    assert looks[0] == 1
-    assert (np.diff(looks) < 0).all()
+def test_lower_positions_are_examined_less(world):
+    examined = world.examination(5)
+    assert examined[0] == 1
+    assert (np.diff(examined) < 0).all()
 
 
 def test_the_best_items_have_the_highest_expected_clicks(world):
@@ -34,7 +34,7 @@ def test_the_best_items_have_the_highest_expected_clicks(world):
     np.testing.assert_allclose(best, (top * world.examination(5)).sum(axis=1), rtol=1e-5)
 
 
-def test_interests_drift_and_keep_their_spread(ratings):
+def test_interests_drift_and_keep_their_variance(ratings):
     start = fit_world(ratings, WorldSettings(dim=4, drift=0.1))
     generator, later = np.random.default_rng(0), start
     distance = []
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_world(ratings):
     np.testing.assert_array_equal(first.preference(np.arange(5)), again.preference(np.arange(5)))
 
 
-def test_ratings_that_cannot_be_fitted_are_named(ratings):
+def test_ratings_that_cannot_be_fitted_are_an_error(ratings):
     with pytest.raises(SimulationError, match="'value'"):
         fit_world(ratings.drop(columns="value"))
     with pytest.raises(SimulationError, match="NaN"):
@@ -71,7 +71,7 @@ def test_ratings_that_cannot_be_fitted_are_named(ratings):
         fit_world(pd.DataFrame({"user_id": ["a"], "item_id": ["b"], "value": [1.0]}))
 
 
-def test_some_of_the_users_keep_their_tastes(world):
+def test_a_subset_of_users_keeps_its_preferences(world):
     some = np.array([3, 40])
     np.testing.assert_array_equal(world.of_users(some).preference(np.arange(2)), world.preference(some))
     assert world.of_users(some).user_ids.tolist() == world.user_ids[some].tolist()

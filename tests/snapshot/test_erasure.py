@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from recsys.errors import SnapshotError
 from recsys.settings import Settings
 from recsys.snapshot.erasure import erase_from_snapshots
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
-from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users
@@ -21,7 +22,7 @@ def ref(warehouse: sa.Engine, settings: Settings) -> SnapshotRef:
     return take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings)
 
 
-def test_an_erased_user_is_in_no_file_and_the_reference_stays_good(
+def test_an_erased_user_is_in_no_file_and_the_reference_stays_valid(
     ref: SnapshotRef, settings: Settings
 ) -> None:
     ann = user_key("ann", settings.require_pseudonym_key())
@@ -42,7 +43,17 @@ def test_the_last_user_leaves_an_empty_snapshot(ref: SnapshotRef, settings: Sett
     assert read_snapshot(ref).sequences().users == 0
 
 
-def test_parts_that_a_killed_erasure_left_behind_go(ref: SnapshotRef, settings: Settings) -> None:
+def test_a_damaged_file_is_not_rewritten(ref: SnapshotRef, settings: Settings) -> None:
+    file = Path(ref.uri, "interactions", "part-00000.parquet")
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(SnapshotError, match="is missing or damaged"):
+        erase_from_snapshots(settings.snapshots, {user_key("ann", settings.require_pseudonym_key())})
+    assert read_snapshot(ref, verify="sizes").manifest.erased_from == ()
+
+
+def test_files_that_a_killed_erasure_left_are_removed(ref: SnapshotRef, settings: Settings) -> None:
     left_over = Path(ref.uri, "interactions", "part-00000.1.parquet")
     left_over.write_bytes(b"half a file")
     erase_from_snapshots(settings.snapshots, {"unknown"})

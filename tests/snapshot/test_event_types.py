@@ -33,7 +33,6 @@ def test_values_are_scaled_within_the_range_of_their_type(event_types: EventType
     kinds = [event_types.index[name] for name in ("rating", "rating", "dwell", "like")]
     scaled = event_types.scale(kinds, [0.5, 5.0, 43200.0, NONE])
     np.testing.assert_allclose(scaled, [0, 1, 0.5, NONE])
-    np.testing.assert_allclose(event_types.unscale(kinds, scaled)[:3], [0.5, 5.0, 43200.0])
 
 
 def test_negative_feedback_is_never_a_next_item_target(event_types: EventTypes) -> None:
@@ -42,13 +41,13 @@ def test_negative_feedback_is_never_a_next_item_target(event_types: EventTypes) 
     assert event_types.target_weight(kinds, sentiment, [1.0, 0.5]).tolist() == [0.0, 0.5]
 
 
-def test_event_types_survive_arrow_and_json(event_types: EventTypes) -> None:
+def test_event_types_round_trip_through_arrow_and_json(event_types: EventTypes) -> None:
     assert EventTypes.from_arrow(event_types.to_arrow()).to_records() == event_types.to_records()
     again = EventTypes.from_records(json.loads(json.dumps(event_types.to_records())))
     assert again.to_records() == event_types.to_records()
 
 
-def test_an_unknown_name_is_found_at_minus_one(event_types: EventTypes) -> None:
+def test_lookup_returns_minus_one_for_an_unknown_name(event_types: EventTypes) -> None:
     assert event_types.lookup(["like", "poke"]).tolist() == [event_types.index["like"], -1]
 
 

@@ -7,13 +7,12 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.settings import Settings
+from recsys.snapshot.micro import micro_snapshot_parameters, take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.store import Folder
-from recsys.snapshot.write import micro_snapshot_parameters, take_micro_snapshot
-from recsys.warehouse.literals import render_literals
 from recsys.warehouse.pseudonyms import fill_user_keys
-from recsys.warehouse.statements import read_statement
+from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.windows import Window, open_window
 from tests.snapshot.warehouse_rows import START, add_feedback, add_items, add_users, at
 
@@ -45,7 +44,7 @@ def replayed_users(snapshot: Snapshot) -> set[str]:
     return set(snapshot.sequences("replay").user_keys)
 
 
-def test_a_large_replay_sample_takes_as_many_users_as_wanted_each_with_its_history_once(
+def test_a_large_replay_sample_has_the_requested_users_with_their_history_once(
     busy: sa.Engine, settings: Settings
 ) -> None:
     parent = parent_of(busy)
@@ -66,9 +65,7 @@ def test_a_large_replay_sample_takes_as_many_users_as_wanted_each_with_its_histo
     assert sum(row["purpose"] == "replay" for row in rows) == 3 * AFFECTED
 
 
-def test_the_sample_is_another_one_in_each_window_and_the_same_in_a_retry(
-    busy: sa.Engine, settings: Settings
-) -> None:
+def test_each_window_has_its_own_sample_and_a_retry_the_same(busy: sa.Engine, settings: Settings) -> None:
     parent = parent_of(busy)
     add_feedback(busy, [(f"user {number:04d}", "a", 61 + number / 1000) for number in range(AFFECTED)])
 
@@ -82,7 +79,7 @@ def test_the_sample_is_another_one_in_each_window_and_the_same_in_a_retry(
     assert replayed("hour") != replayed("another hour")
 
 
-def test_a_history_carries_the_comments_of_its_own_events(warehouse: sa.Engine, settings: Settings) -> None:
+def test_a_history_has_the_comments_of_its_own_events(warehouse: sa.Engine, settings: Settings) -> None:
     add_items(warehouse, "a", "b", "c")
     add_users(warehouse, "ann", "bob")
     for user in ("ann", "bob"):
@@ -98,7 +95,7 @@ def test_a_history_carries_the_comments_of_its_own_events(warehouse: sa.Engine, 
     assert sum(row["comment"] is None for row in rows) == 6
 
 
-def test_a_history_is_read_from_the_index_alone(busy: sa.Engine, settings: Settings) -> None:
+def test_a_history_needs_only_the_index(busy: sa.Engine, settings: Settings) -> None:
     parent = parent_of(busy)
     add_feedback(busy, [("user 0000", "a", 61)])
     with busy.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -108,7 +105,7 @@ def test_a_history_is_read_from_the_index_alone(busy: sa.Engine, settings: Setti
         connection.execute(sa.text("VACUUM (ANALYZE) feedback, users"))
     window = open_window(busy, "hourly", "hour")
     statement = render_literals(
-        read_statement("select_micro_snapshot"), micro_snapshot_parameters(window, settings, parent)
+        read_statement("snapshot/select_micro_snapshot"), micro_snapshot_parameters(window, settings, parent)
     )
     with busy.connect() as connection:
         # The table of a test is small enough to be scanned.

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from recsys.columns import Columns, Purpose
 from recsys.settings import Settings
 from recsys.snapshot.erasure import erase_from_snapshots
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.replay import find_replay
 from recsys.snapshot.reservoir import write_reservoir
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users, at
@@ -24,7 +25,7 @@ USERS = [f"user {number:02d}" for number in range(40)]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """A quarter of the users stand guard; all others are replayed if there is room."""
+    """A quarter of the users are guard users; all others are replayed if there is room."""
     return updating(settings, min_fresh_events=1, guard_share=0.25, replay_users_per_fresh_user=100.0)
 
 
@@ -135,9 +136,7 @@ def test_reservoirs_live_on_any_file_system(shop: sa.Engine, settings: Settings)
     }  # fmt: skip
 
 
-def test_users_with_fresh_events_are_neither_replayed_nor_on_guard(
-    shop: sa.Engine, settings: Settings
-) -> None:
+def test_users_with_fresh_events_have_no_replay_or_guard_events(shop: sa.Engine, settings: Settings) -> None:
     full, _ = night(shop, settings)
     guards, others = by_guard(settings)
     parent = replace(full.trained_through, occurred_before=at(5))
@@ -145,12 +144,12 @@ def test_users_with_fresh_events_are_neither_replayed_nor_on_guard(
     snapshot = hour(shop, settings, parent, "hour")
     assert users(snapshot, Purpose.REPLAY, settings) == set(others[1:])
     assert users(snapshot, Purpose.GUARD, settings) == set(guards[1:])
-    assert users(snapshot, Purpose.PROBE, settings) == {guards[0]}
+    assert users(snapshot, Purpose.FRESH_GUARD, settings) == {guards[0]}
     assert users(snapshot, Purpose.HISTORY, settings) == {guards[0], others[0]}
     assert max(snapshot.interactions().to_pydict()["occurred_at"]) == at(12)
 
 
-def test_who_may_not_be_trained_on_any_more_is_not_replayed(shop: sa.Engine, settings: Settings) -> None:
+def test_users_who_may_no_longer_be_trained_on_are_not_replayed(shop: sa.Engine, settings: Settings) -> None:
     full, _ = night(shop, settings)
     guards, others = by_guard(settings)
     with shop.begin() as connection:
@@ -183,7 +182,7 @@ def test_an_erased_user_is_in_no_reservoir(shop: sa.Engine, settings: Settings) 
         assert key_of(one, settings).encode() not in file.read_bytes()
 
 
-def test_what_one_hour_taught_is_replayed_in_the_next_ones(shop: sa.Engine, settings: Settings) -> None:
+def test_later_hours_replay_what_one_hour_taught(shop: sa.Engine, settings: Settings) -> None:
     full, _ = night(shop, settings)
     _, (one, two, three, four, *_) = by_guard(settings)
     parent = replace(full.trained_through, occurred_before=at(5))
@@ -204,7 +203,7 @@ def test_what_one_hour_taught_is_replayed_in_the_next_ones(shop: sa.Engine, sett
     assert max(Counter(row["feedback_id"] for row in third.interactions().to_pylist()).values()) == 1
 
 
-def test_what_a_rejected_update_saw_is_not_replayed_before_it_was_learned(
+def test_events_of_a_rejected_update_are_not_replayed_before_they_are_learned(
     shop: sa.Engine, settings: Settings
 ) -> None:
     full, _ = night(shop, settings)
@@ -217,7 +216,9 @@ def test_what_a_rejected_update_saw_is_not_replayed_before_it_was_learned(
     assert users(again, Purpose.REPLAY, settings).isdisjoint({one, two})
 
 
-def test_learned_users_are_a_bounded_sample_that_goes_on(shop: sa.Engine, settings: Settings) -> None:
+def test_the_recent_replay_is_a_bounded_sample_that_each_update_extends(
+    shop: sa.Engine, settings: Settings
+) -> None:
     settings = updating(settings, max_replay_users=12)
     full, _ = night(shop, settings)
     parent = replace(full.trained_through, occurred_before=at(5))
@@ -233,7 +234,7 @@ def test_learned_users_are_a_bounded_sample_that_goes_on(shop: sa.Engine, settin
     assert learned < {*others[:15], others[20]}
 
 
-def test_a_later_nights_reservoir_serves_once_the_champion_knows_what_is_in_it(
+def test_a_newer_reservoir_is_used_once_the_champion_has_trained_on_it(
     shop: sa.Engine, settings: Settings
 ) -> None:
     full, first = night(shop, settings)
@@ -268,7 +269,7 @@ def test_without_a_reservoir_the_table_is_sampled_once(shop: sa.Engine, settings
     assert len(rows(shop, "SELECT uri FROM snapshots WHERE kind = 'reservoir'")) == 1
 
 
-def test_a_damaged_reservoir_is_replaced_by_the_table(shop: sa.Engine, settings: Settings) -> None:
+def test_a_damaged_reservoir_is_sampled_again_from_the_table(shop: sa.Engine, settings: Settings) -> None:
     full, reservoir = night(shop, settings)
     (file,) = Path(reservoir.uri).rglob("*.parquet")
     file.write_bytes(b"half a file")
@@ -279,9 +280,7 @@ def test_a_damaged_reservoir_is_replaced_by_the_table(shop: sa.Engine, settings:
     assert sources(shop, settings, parent) != reservoir.uri
 
 
-def test_a_larger_share_of_guard_users_takes_them_out_of_replay_at_once(
-    shop: sa.Engine, settings: Settings
-) -> None:
+def test_users_who_become_guard_users_are_no_longer_replayed(shop: sa.Engine, settings: Settings) -> None:
     full, _ = night(shop, settings)
     parent = replace(full.trained_through, occurred_before=at(5))
     more = updating(settings, guard_share=0.5)

@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.settings import Settings
-from recsys.snapshot import extract, write
+from recsys.snapshot import copy_csv, copy_stream, full
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
 from recsys.snapshot.shards import Shards, divide
-from recsys.snapshot.write import take_full_snapshot
 from recsys.warehouse.windows import open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users
 
@@ -22,16 +22,18 @@ ROWS_PER_GROUP = 10
 
 @pytest.fixture
 def snapshot(warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    """Twenty users with six events each, every second one commented, in row groups of ten."""
-    monkeypatch.setattr(write, "ROWS_PER_GROUP", ROWS_PER_GROUP)
-    monkeypatch.setattr(write, "_ROWS_WITH_COMMENT_PER_GROUP", ROWS_PER_GROUP)
-    monkeypatch.setattr(extract, "_BATCH_BYTES", 500)
+    """Twenty users with six events each, every second one with a long comment, in row groups of ten."""
+    monkeypatch.setattr(full, "ROWS_PER_GROUP", ROWS_PER_GROUP)
+    monkeypatch.setattr(full, "_ROWS_WITH_COMMENT_PER_GROUP", ROWS_PER_GROUP)
+    monkeypatch.setattr(copy_stream, "_CHUNK_BYTES", 500)
+    monkeypatch.setattr(copy_csv, "_BLOCK_BYTES", 500)
     users = [f"u{number}" for number in range(20)]
     add_items(warehouse, *"abcdef")
     add_users(warehouse, *users)
     for minute, item in enumerate("abcdef"):
         rows = [(user, item, 60.0 * minute + number) for number, user in enumerate(users)]
-        add_feedback(warehouse, rows[::2], event_type="like", comment=f"good {item}")
+        # So long that COPY delivers a few rows at a time.
+        add_feedback(warehouse, rows[::2], event_type="like", comment=f"good {item} " * 4_500)
         add_feedback(warehouse, rows[1::2], event_type="dislike")
     return read_snapshot(take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings))
 
@@ -55,9 +57,7 @@ def by_user(sequences: Sequences) -> dict[str, list[tuple[object, ...]]]:
     return {key: events[ends[u] : ends[u + 1]] for u, key in enumerate(sequences.user_keys)}
 
 
-def test_shards_together_hold_each_known_user_once_with_all_events_in_order(
-    snapshot: Snapshot, tmp_path: Path
-) -> None:
+def test_shards_have_each_user_once_with_all_events_in_order(snapshot: Snapshot, tmp_path: Path) -> None:
     shards = divided(snapshot, 3, tmp_path / "shards")
     assert len(shards) == 3
     assert all(part.users for part in shards)
@@ -68,7 +68,7 @@ def test_shards_together_hold_each_known_user_once_with_all_events_in_order(
     assert sum(part.events for part in shards) == snapshot.manifest.rows - snapshot.manifest.held_out_rows
 
 
-def test_one_shard_is_what_reading_the_snapshot_gives(snapshot: Snapshot, tmp_path: Path) -> None:
+def test_a_single_shard_equals_the_snapshot(snapshot: Snapshot, tmp_path: Path) -> None:
     (only,) = divided(snapshot, 1, tmp_path / "shards")
     whole = known(snapshot)
     assert only.user_keys.tolist() == whole.user_keys.tolist()
@@ -86,7 +86,7 @@ def test_dividing_again_replaces_what_a_killed_run_left(snapshot: Snapshot, tmp_
     assert not (tmp_path / "shards-unsorted").exists()
 
 
-def test_dividing_reads_a_row_group_at_a_time_and_orders_a_shard_at_a_time(
+def test_dividing_reads_one_row_group_and_sorts_one_shard_at_a_time(
     snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, ordered = [], []
@@ -109,7 +109,7 @@ def test_dividing_reads_a_row_group_at_a_time_and_orders_a_shard_at_a_time(
     assert max(ordered) < snapshot.manifest.rows / 2
 
 
-def test_a_shard_is_rewritten_in_its_place(snapshot: Snapshot, tmp_path: Path) -> None:
+def test_rewrite_replaces_each_shard(snapshot: Snapshot, tmp_path: Path) -> None:
     shards = divided(snapshot, 3, tmp_path / "shards")
     before = [by_user(part) for part in shards]
     shards.rewrite(Sequences.without_comments)

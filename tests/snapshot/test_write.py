@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from recsys.columns import SNAPSHOT_INTERACTION_COLUMNS, Purpose
 from recsys.errors import NothingToDoError
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.sequences import microseconds
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import Window, open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users, at
@@ -85,7 +86,7 @@ def test_no_consent_or_a_request_for_erasure_means_no_training(
     assert full(stocked, settings).manifest.users == 1
 
 
-def test_every_event_is_under_its_own_users_key(stocked: sa.Engine, settings: Settings) -> None:
+def test_every_event_has_its_own_users_key(stocked: sa.Engine, settings: Settings) -> None:
     add_users(stocked, "amy", "zoe", "Ben", "élise")
     add_users(stocked, "aaa", "mid", consent=False)
     for place, user in enumerate(["zoe", "amy", "mid", "Ben", "aaa", "élise", "bob"]):
@@ -97,9 +98,7 @@ def test_every_event_is_under_its_own_users_key(stocked: sa.Engine, settings: Se
     assert snapshot.manifest.users == 6
 
 
-def test_events_come_alike_with_and_without_comment_value_and_known_names(
-    stocked: sa.Engine, settings: Settings
-) -> None:
+def test_events_with_and_without_comment_are_selected_alike(stocked: sa.Engine, settings: Settings) -> None:
     given = {"rating": 3.5, "dwell": 0.0, "like": None}
     for minute, (event_type, value) in enumerate(given.items()):
         for comment in (None, "", f"about {event_type}"):
@@ -121,7 +120,7 @@ def test_events_come_alike_with_and_without_comment_value_and_known_names(
 def test_two_users_whose_ids_have_one_hash_stay_two(
     stocked: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the seed 2, Postgres gives one hash for all: a function of that name is found first."""
+    """With seed 2 all hashes are equal: a function in `public` replaces the one of Postgres."""
     with stocked.begin() as connection:
         connection.execute(
             sa.text(
@@ -134,7 +133,7 @@ def test_two_users_whose_ids_have_one_hash_stay_two(
         )
     add_feedback(stocked, [("bob", "a", 3)])
     seeds = [2, 3]
-    monkeypatch.setattr("recsys.snapshot.write.secrets.randbits", lambda bits: seeds.pop(0))
+    monkeypatch.setattr("recsys.snapshot.full.secrets.randbits", lambda bits: seeds.pop(0))
     snapshot = full(stocked, settings)
     assert seeds == []
     assert events(snapshot, settings, "ann", "bob") == Counter(
@@ -158,7 +157,7 @@ def test_comments_are_scrubbed(stocked: sa.Engine, settings: Settings) -> None:
     assert comments == ["ask [e-mail] 👍"]
 
 
-def test_rows_that_no_window_has_judged_yet_cannot_break_a_snapshot(
+def test_rows_that_validation_has_not_checked_yet_cannot_break_a_snapshot(
     stocked: sa.Engine, settings: Settings
 ) -> None:
     add_feedback(stocked, [("nobody", "a", 1)])
@@ -168,14 +167,16 @@ def test_rows_that_no_window_has_judged_yet_cannot_break_a_snapshot(
     with stocked.begin() as connection:
         connection.execute(
             sa.text(
-                "INSERT INTO feedback (user_id, item_id, event_type, occurred_at) "
-                "VALUES ('ann', 'a', 'like', NULL), "
-                "('ann', 'a', 'like', 'infinity'), ('ann', 'b', 'like', '-infinity')"
+                "INSERT INTO feedback (user_id, item_id, event_type, occurred_at, comment) "
+                "VALUES ('ann', 'a', 'like', NULL, NULL), "
+                "('ann', 'a', 'like', 'infinity', NULL), ('ann', 'b', 'like', '-infinity', 'x'), "
+                "('ann', 'a', 'like', '20000-01-01', NULL), ('ann', 'b', 'like', '20000-01-01', 'x'), "
+                "('ann', 'a', 'like', '4000-01-01 BC', NULL), ('ann', 'b', 'like', '4000-01-01 BC', 'x')"
             )
         )
     snapshot = full(stocked, settings)
-    assert snapshot.manifest.rows == 11
-    assert snapshot.sequences().events == 11
+    assert snapshot.manifest.rows == 15
+    assert snapshot.sequences().events == 15
 
 
 def test_rows_of_an_open_transaction_are_left_to_the_next_window(
@@ -205,7 +206,7 @@ def test_a_retry_returns_the_snapshot_that_is_there(stocked: sa.Engine, settings
     assert rows == [(first.uri, first.digest, "full", 10)]
 
 
-def test_what_a_killed_writer_left_behind_is_cleared_away(stocked: sa.Engine, settings: Settings) -> None:
+def test_files_that_a_killed_writer_left_are_removed(stocked: sa.Engine, settings: Settings) -> None:
     window = open_window(stocked, "nightly", "run")
     done = Path(take_full_snapshot(stocked, window, settings).uri)
     left_over = done.with_name(f".unfinished-{done.name}-0a1b2c3d")
@@ -215,13 +216,11 @@ def test_what_a_killed_writer_left_behind_is_cleared_away(stocked: sa.Engine, se
     assert [path.name for path in done.parent.iterdir()] == [done.name]
 
 
-def test_a_writer_killed_in_the_middle_leaves_nothing_that_anybody_reads(
-    stocked: sa.Engine, settings: Settings
-) -> None:
+def test_a_killed_writer_leaves_no_readable_snapshot(stocked: sa.Engine, settings: Settings) -> None:
     window = open_window(stocked, "nightly", "run")
     program = (
         "import sqlalchemy as sa; from pathlib import Path; from recsys.settings import Settings; "
-        "from recsys.snapshot.write import take_full_snapshot; "
+        "from recsys.snapshot.full import take_full_snapshot; "
         "from recsys.warehouse.windows import load_window; "
         f"engine = sa.create_engine({settings.require_warehouse_url()!r}); "
         f"settings = Settings(home=Path({str(settings.home)!r}), pseudonym_key='a key that only tests use'); "
@@ -275,7 +274,7 @@ def test_a_snapshot_lives_on_any_file_system(stocked: sa.Engine, settings: Setti
     assert take_full_snapshot(stocked, open_window(stocked, "nightly", "run"), elsewhere) == ref
 
 
-def test_the_manifest_tells_window_and_counts(stocked: sa.Engine, settings: Settings) -> None:
+def test_the_manifest_has_window_and_counts(stocked: sa.Engine, settings: Settings) -> None:
     snapshot = full(stocked, settings)
     manifest = json.loads(Path(snapshot.uri, "manifest.json").read_text())
     assert manifest["window"]["run_key"] == "run"
@@ -333,7 +332,7 @@ def sorted_by_key(settings: Settings, *users: str) -> list[str]:
     return sorted(users, key=lambda user: user_key(user, settings.require_pseudonym_key()))
 
 
-def test_replay_and_guard_users_are_others_and_never_the_same(stocked: sa.Engine, settings: Settings) -> None:
+def test_fresh_replay_and_guard_users_are_disjoint(stocked: sa.Engine, settings: Settings) -> None:
     others = [f"user {number}" for number in range(60)]
     add_users(stocked, *others)
     add_feedback(stocked, [(user, "a", 1) for user in others] + [(user, "b", 2) for user in others])
@@ -363,12 +362,14 @@ def test_fresh_events_of_guard_users_are_for_evaluation_only(stocked: sa.Engine,
     add_feedback(stocked, [(guard, "c", 30), (learner, "c", 31), (learner, "a", 32)])
     snapshot = micro(stocked, updating(settings, guard_share=0.2), parent)
     key = settings.require_pseudonym_key()
-    assert user_key(guard, key) in snapshot.sequences(Purpose.PROBE).user_keys
+    assert user_key(guard, key) in snapshot.sequences(Purpose.FRESH_GUARD).user_keys
     assert user_key(guard, key) not in snapshot.sequences(Purpose.FRESH).user_keys
     assert user_key(learner, key) in snapshot.sequences(Purpose.FRESH).user_keys
 
 
-def test_history_is_cut_at_twice_what_the_model_reads(stocked: sa.Engine, settings: Settings) -> None:
+def test_history_has_at_most_twice_the_events_that_the_model_reads(
+    stocked: sa.Engine, settings: Settings
+) -> None:
     parent = full(stocked, settings).trained_through
     add_feedback(stocked, [("ann", "b", 20), ("ann", "c", 21)])
     short = updating(settings).model_copy(
@@ -385,9 +386,7 @@ def test_too_little_fresh_feedback_skips_the_update(stocked: sa.Engine, settings
         micro(stocked, settings, parent)
 
 
-def test_only_late_feedback_is_all_trained_on_and_nothing_held_out(
-    stocked: sa.Engine, settings: Settings
-) -> None:
+def test_late_feedback_alone_is_trained_on_and_not_held_out(stocked: sa.Engine, settings: Settings) -> None:
     through = full(stocked, settings).trained_through
     parent = replace(through, occurred_before=at(100))
     add_feedback(stocked, [("bob", "a", 50), ("bob", "b", 51)])

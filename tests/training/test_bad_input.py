@@ -10,14 +10,14 @@ import torch
 
 from recsys.errors import ConfigurationError, TrainingError
 from recsys.memory import available_memory, require_memory, serving_bytes, training_bytes
+from recsys.model.checkpoint import load_recommender, save_recommender
+from recsys.model.device import choose_device
 from recsys.model.fusion import LIKING
 from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
-from recsys.model.recommender import Recommender
 from recsys.model.text_encoder import TextEncoder
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import Fitted, fit_full
-from recsys.training.parallel import choose_device
 from recsys.training.trainer import Validator
 from tests.small_models import (
     EVENT_TYPES,
@@ -94,7 +94,7 @@ def test_a_device_that_is_none_or_not_there_is_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigurationError, match=r"RECSYS_TRAINING__DEVICE is 'gpu'.*set it to auto, cpu"):
         choose_device("gpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigurationError, match="the GPU cuda:2 was asked for, but torch sees 2"):
+    with pytest.raises(ConfigurationError, match="the GPU cuda:2 was configured, but torch finds 2"):
         choose_device("cuda:2")
 
 
@@ -157,11 +157,11 @@ def test_an_encoder_without_a_padding_token_trains(catalogue: Catalogue, tmp_pat
 def test_a_checkpoint_of_another_catalogue_knows_its_items_by_their_texts(
     fitted: Fitted, catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    fitted.model.save(tmp_path / "checkpoint")
+    save_recommender(fitted.model, tmp_path / "checkpoint")
     others = Catalogue.build(
         [f"other-{item}" for item in catalogue.item_ids], catalogue.titles, None, catalogue.attributes
     )
-    moved = Recommender.load(tmp_path / "checkpoint").with_catalogue(others)
+    moved = load_recommender(tmp_path / "checkpoint").with_catalogue(others)
     assert not moved.items.trained.any()
     past = histories(others, liked("other-space-0", "other-space-1"), [])
     scores = moved.score(past)

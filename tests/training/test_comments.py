@@ -50,7 +50,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def reader(settings: Settings) -> CommentReader:
     base = find_base_encoder(settings.model.base_encoder)
-    return CommentReader(EncoderIdentity(base.name, base.sha256, 32), settings.model)
+    return CommentReader(EncoderIdentity(base.name, base.sha256, 32))
 
 
 Event = tuple[str, str, float, str | None]
@@ -130,13 +130,13 @@ def test_with_too_few_comments_nothing_is_learned(reader: CommentReader) -> None
     assert fit_comment_reader(reader, people(*raters(4)), TYPES) == {}
     praise_only = [[event for event in own if event[2] > 3] for own in raters(40)]
     assert fit_comment_reader(reader, people(*praise_only), TYPES) == {}
-    assert fit_comment_reader(reader, people(*raters(40)), TYPES, most=0) == {}
+    assert fit_comment_reader(reader, people(*raters(40)), TYPES, max_comments=0) == {}
     assert not reader.reads
 
 
 def test_only_the_latest_comments_are_learned_from(reader: CommentReader) -> None:
     upside_down = [[(i, k, 6.0 - v, c) for i, k, v, c in own] for own in raters(30, seed=1)]
-    metrics = fit_comment_reader(reader, people(*upside_down, *raters(30)), TYPES, most=210)
+    metrics = fit_comment_reader(reader, people(*upside_down, *raters(30)), TYPES, max_comments=210)
     assert metrics["comments"] == 210
     good, bad = reader.predict(["superb", "awful"])
     assert good > bad

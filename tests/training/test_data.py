@@ -104,7 +104,7 @@ def test_counts_over_parts_are_those_of_the_events_trained_on(world: Sequences, 
     data = training_data(shards_of(world, 4, tmp_path / "shards"), 36)
     together = np.concatenate([part.item_index for part in data.train])
     np.testing.assert_array_equal(data.counts, np.bincount(together, minlength=36))
-    assert data.tells_likes_from_dislikes
+    assert data.has_likes_and_dislikes
 
 
 def test_likes_in_one_part_and_dislikes_in_another_are_told_apart(
@@ -112,7 +112,7 @@ def test_likes_in_one_part_and_dislikes_in_another_are_told_apart(
 ) -> None:
     kinds = [[(str(item), kind, np.nan) for item in catalogue.item_ids[:5]] for kind in (LIKE, DISLIKE)]
     data = training_data(shards_of(histories(catalogue, *kinds), 2, tmp_path / "shards"), len(catalogue))
-    assert data.tells_likes_from_dislikes
+    assert data.has_likes_and_dislikes
 
 
 def test_a_bounded_number_of_users_validates_on_the_latest_events(
@@ -131,7 +131,7 @@ def test_a_bounded_number_of_users_validates_on_the_latest_events(
     for key in set(data.cases.histories.user_keys):
         own = turns.take_users(turns.user_keys == key)
         assert {(key, time) in trained_on for time in own.before(late).occurred_at} == {True}
-        assert not any((key, time) in trained_on for time in own.since(late).occurred_at)
+        assert not any((key, time) in trained_on for time in own.occurred_at[own.occurred_at >= late])
 
 
 def test_only_negative_feedback_in_all_parts_cannot_be_learned_from(

@@ -12,12 +12,12 @@ import torch
 
 from benchmarks import text_training
 from recsys.columns import PURPOSES, Purpose
-from recsys.evaluation.compare import OwnEventTypes
+from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.model.base_encoder import find_base_encoder
-from recsys.model.explanation import Explainer
+from recsys.model.checkpoint import load_recommender, save_recommender
+from recsys.model.explanation import ListExplainer
 from recsys.model.ranking import NO_ITEM
-from recsys.model.recommender import Recommender
-from recsys.model.scoring import Scorer
+from recsys.model.scoring import CatalogueScorer
 from recsys.model.text_encoder import TextEncoder
 from recsys.publishing.histories import UserBatch
 from recsys.publishing.score import BatchScorer, Explain
@@ -53,7 +53,7 @@ def commented(sequences: Sequences) -> Sequences:
         ("lora", {}),
         ("full", {}),
         ("top_layers", {"full_softmax_items": 10, "sampled_negatives": 8}),
-        ("top_layers", {"label_smoothing": 0.1, "gradient_accumulation": 2}),
+        ("top_layers", {"gradient_accumulation": 2}),
     ],
 )
 def test_every_way_to_train_learns_and_its_checkpoint_scores_alike(
@@ -67,8 +67,8 @@ def test_every_way_to_train_learns_and_its_checkpoint_scores_alike(
     assert model.device.type == device
     assert fitted.history[-1]["next_item"] < fitted.history[0]["next_item"]
     assert torch.allclose(model.text_encoder().encode(catalogue.texts), model.text_vectors, atol=1e-3)
-    model.save(tmp_path / "checkpoint", trained_through={})
-    loaded = Recommender.load(tmp_path / "checkpoint").with_catalogue(catalogue)
+    save_recommender(model, tmp_path / "checkpoint", trained_through={})
+    loaded = load_recommender(tmp_path / "checkpoint").with_catalogue(catalogue)
     asked, requests = world.take_users(range(5)), ["something with a rocket", "", "soup", "", ""]
     assert np.allclose(loaded.score(asked, requests), model.score(asked, requests), atol=1e-2)
 
@@ -94,8 +94,8 @@ def test_comments_are_learned_and_a_stopped_run_goes_on(
     assert fitted.model.comments.reads
 
 
-def sentences(scorer: Scorer) -> Explain:
-    return lambda *lists: Explainer(scorer)(*lists).sentences()
+def sentences(scorer: CatalogueScorer) -> Explain:
+    return lambda *lists: ListExplainer(scorer)(*lists).sentences()
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -106,18 +106,18 @@ def test_a_micro_update_evaluation_and_batch_scoring_work(
     world = theme_world(catalogue)
     settings = on(device, tmp_path, encoder_folder, "top_layers")
     parent = fit_full(catalogue, EVENT_TYPES, world, settings, tmp_path / "run").model
-    parent.save(tmp_path / "checkpoint", trained_through={})
+    save_recommender(parent, tmp_path / "checkpoint", trained_through={})
     larger = theme_catalogue(extra=(("new", "rocket galaxy"),))
     purposes = np.full(world.events, PURPOSES.index(Purpose.FRESH), dtype=np.int8)
     purposes[world.event_users() % 3 == 1] = PURPOSES.index(Purpose.REPLAY)
     purposes[world.event_users() % 3 == 2] = PURPOSES.index(Purpose.GUARD)
-    start = Recommender.load(tmp_path / "checkpoint", to_update=True).with_catalogue(larger)
+    start = load_recommender(tmp_path / "checkpoint", to_update=True).with_catalogue(larger)
     updated = fit_micro(start, replace(world, purpose=purposes), LATER, settings)
     model = updated.model
     assert model.device.type == device
     assert updated.history[-1]["distillation"] >= 0
     items = world.item_index[: world.users]
-    assert np.isfinite(OwnEventTypes(model, EVENT_TYPES).liking(world, items)).all()
+    assert np.isfinite(EvaluatedRecommender(model, EVENT_TYPES).liking(world, items)).all()
     batch = UserBatch(0, world, world.event_users(), world.item_index)
     scored = BatchScorer(model, PublishingSettings(k=5, diversity=0.3), sentences).score(batch)
     assert (scored.items != NO_ITEM).all()

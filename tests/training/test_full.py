@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from recsys.errors import TrainingError
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.ranking import mask_consumed, top_k
-from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training import full as full_module
@@ -49,9 +49,9 @@ def test_the_text_side_learns_and_the_loss_falls_because_of_it(
     )
     torch.manual_seed(0)
     model = full_module._build(catalogue, EVENT_TYPES, settings, torch.device("cpu"))
-    trainer = full_module._trainer(model, training_data([world], len(catalogue)), settings)
+    trainer = full_module._trainer(model, training_data([world], len(catalogue)), settings.training)
     model.items.trained[:] = True
-    trainer.objective.known = torch.arange(len(catalogue))
+    trainer.objective.trained = torch.arange(len(catalogue))
     for group in trainer.optimizer.param_groups[:2]:
         group["peak"] = 0.0
     assert model.text is not None
@@ -182,9 +182,9 @@ def test_the_schedule_warms_up_and_cools_down() -> None:
 def test_a_checkpoint_of_a_trained_model_gives_the_same_scores(
     fitted: Fitted, catalogue: Catalogue, world: Sequences, tmp_path: Path
 ) -> None:
-    fitted.model.save(tmp_path / "checkpoint")
+    save_recommender(fitted.model, tmp_path / "checkpoint")
     some = world.take_users(range(5))
-    loaded = Recommender.load(tmp_path / "checkpoint").with_catalogue(catalogue)
+    loaded = load_recommender(tmp_path / "checkpoint").with_catalogue(catalogue)
     assert np.allclose(loaded.score(some), fitted.model.score(some), atol=1e-4)
     asked = ["rocket"] * 5
     assert np.allclose(loaded.score(some, asked), fitted.model.score(some, asked), atol=1e-3)

@@ -17,6 +17,10 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 CODE = {purpose: PURPOSES.index(purpose) for purpose in PURPOSES}
 
 
+def only(sequences: Sequences, *purposes: str) -> Sequences:
+    return sequences.where(np.isin(sequences.purpose, [PURPOSES.index(purpose) for purpose in purposes]))
+
+
 def with_purpose(sequences: Sequences, purpose: str) -> Sequences:
     return replace(sequences, purpose=np.full(sequences.events, CODE[purpose], dtype=np.int8))
 
@@ -112,7 +116,7 @@ def test_fewer_guard_users_than_the_gate_needs_end_no_update(
 def test_the_latest_fresh_event_is_learned_too(
     parent: Recommender, larger: Catalogue, fresh_and_old: Sequences, brisk: Settings
 ) -> None:
-    old = fresh_and_old.with_purpose(Purpose.REPLAY, Purpose.GUARD).without_empty_users()
+    old = only(fresh_and_old, Purpose.REPLAY, Purpose.GUARD).without_empty_users()
     earlier = with_purpose(histories(larger, *[liked("space-0", "space-1")] * 40), Purpose.FRESH)
     latest = with_purpose(histories(larger, *[liked("space-0", "crime-11")] * 20), Purpose.FRESH)
     latest = replace(latest, occurred_at=latest.occurred_at + int(earlier.occurred_at.max()))
@@ -127,7 +131,7 @@ def test_guard_users_are_not_learned_from(
 ) -> None:
     """Whatever guard users did, weights become the same: they only end an update that harms them."""
     ever = brisk.model_copy(update={"gate": brisk.gate.model_copy(update={"forgetting_margin": 1.0})})
-    others = fresh_and_old.with_purpose(Purpose.FRESH, Purpose.REPLAY).without_empty_users()
+    others = only(fresh_and_old, Purpose.FRESH, Purpose.REPLAY).without_empty_users()
     guards = [theme_world(larger, users=30, seed=seed, left_out=("new",)) for seed in (5, 6)]
     updates = [
         fit_micro(parent, Sequences.concat([others, with_purpose(guard, Purpose.GUARD)]), LATER, ever)

@@ -49,7 +49,7 @@ def test_what_ranks_words_kept_apart_worse_is_not_kept(
     names = [f"i{n}" for n in range(len(tags))]
     catalogue = Catalogue.build(names, [""] * len(names), None, tags)
     model = Recommender.build(small_settings(tmp_path, encoder_folder).model, catalogue, EVENT_TYPES)
-    monkeypatch.setattr("recsys.training.requests._LEAST_VALUES", 18)
+    monkeypatch.setattr("recsys.training.requests._MIN_VALUES", 18)
     losses = fit_requests(model, 200)
     assert losses["request_loss"] > losses["request_loss_untrained"]
     assert not model.requests.turn.any()
@@ -57,9 +57,9 @@ def test_what_ranks_words_kept_apart_worse_is_not_kept(
 
 def test_matching_without_a_phrase_is_matching_items_that_lack_it(model: Recommender) -> None:
     table = PhraseTable(model.requests, model.catalogue)
-    assert model.answers is not None
+    assert model.request_vectors is not None
     row = table.phrases.index(TAGS["space"][0])
-    logits = table.match(model.requests, np.array([row]), model.answers)[0]
+    logits = table.match(model.requests, np.array([row]), model.request_vectors)[0]
     for item, attributes in enumerate(model.catalogue.attributes):
         others = [table.phrases.index(word) for word in attributes["tags"] if word != TAGS["space"][0]]
         answer = table.vectors[others].sum(0) / len(attributes["tags"]) ** 0.5
@@ -75,7 +75,7 @@ def test_one_asks_for_what_tells_an_item_apart(model: Recommender) -> None:
         [{"kind": "soup", "own": "rocket"}, *({"kind": "soup"} for _ in range(38)), {}],
     )
     table = PhraseTable(model.requests, catalogue)
-    asked = table.ask_for(np.array([0] * 100 + [1, 39]), seed=0)
+    asked = table.sample_phrases(np.array([0] * 100 + [1, 39]), seed=0)
     words = [table.phrases[row] for row in asked[:100]]
     assert words.count("rocket") > 80
     assert "soup" in words
@@ -108,6 +108,6 @@ def test_no_steps_leave_what_the_encoder_knows(model: Recommender) -> None:
 def test_a_part_of_a_large_catalogue_is_learned_from(
     model: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recsys.training.requests.MOST_ITEMS", 120)
+    monkeypatch.setattr("recsys.training.requests.MAX_ITEMS", 120)
     assert fit_requests(model, 20).keys() == {"request_loss", "request_loss_untrained"}
     assert torch.isfinite(model.requests.turn).all()

@@ -1,22 +1,27 @@
 """Training as a process of its own, on real snapshots."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
-from recsys.errors import CheckpointError, ConfigurationError, TrainingError
-from recsys.model.recommender import Recommender
+from recsys.errors import CheckpointError, ConfigurationError, SnapshotError, TrainingError
+from recsys.model.checkpoint import load_recommender
 from recsys.settings import Settings
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
-from recsys.training.launch import run_training, training_environment
+from recsys.training.job import TrainingJob, read_job
+from recsys.training.launch import run_training
+from recsys.training.result import TrainingResult
 from recsys.training.run import main, train
 from recsys.training.trainer import Trainer
 from recsys.warehouse.windows import open_window
@@ -64,12 +69,9 @@ def test_training_goes_on_after_kill_minus_nine(
 ) -> None:
     training = small.training.model_copy(update={"epochs": 30, "patience": 30})
     long = small.model_copy(update={"training": training})
-    command = ["full", "--snapshot", snapshot.uri, "--output", str(tmp_path / "run")]
+    job = TrainingJob.of(long, "full", snapshot, tmp_path / "run")
     process = subprocess.Popen(
-        [sys.executable, "-m", "recsys.training", *command],
-        env=os.environ | training_environment(long),
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-m", "recsys.training", str(job.write())], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -79,7 +81,7 @@ def test_training_goes_on_after_kill_minus_nine(
     process.wait()
     assert not (tmp_path / "run" / "result.json").exists()
     killed = (tmp_path / "run" / "history.jsonl").read_text().splitlines()[:2]
-    result = train("full", snapshot.uri, tmp_path / "run", long)
+    result = train(job)
     assert result.epochs == 30
     # Even the seconds are the same: these epochs were not repeated.
     assert (tmp_path / "run" / "history.jsonl").read_text().splitlines()[:2] == killed
@@ -99,19 +101,20 @@ def test_two_processes_train_like_one_and_a_second_call_returns_at_once(
         }
     )
     both = still.model_copy(update={"training": still.training.model_copy(update={"devices": 2})})
-    one = train("full", snapshot.uri, tmp_path / "one", still)
-    two = run_training("full", snapshot.uri, tmp_path / "two", both)
-    for alone, together in zip(one.epoch_history(), two.epoch_history(), strict=True):
+    one = train(TrainingJob.of(still, "full", snapshot, tmp_path / "one"))
+    job = TrainingJob.of(both, "full", snapshot, tmp_path / "two")
+    two = run_training(job)
+    for alone, together in zip(epochs(one), epochs(two), strict=True):
         for name in ("next_item", "liking"):
             assert together[name] == pytest.approx(alone[name], rel=1e-3)
-    assert [row["epoch"] for row in two.epoch_history()] == [1, 2]
+    assert [row["epoch"] for row in epochs(two)] == [1, 2]
     assert two.snapshot_digest == snapshot.digest
     assert two.trained_through == read_snapshot(snapshot).trained_through
-    assert Recommender.load(two.checkpoint).items.trained.any()
+    assert load_recommender(two.checkpoint).items.trained.any()
     manifest = json.loads((Path(two.checkpoint) / "manifest.json").read_text())
-    assert manifest["trained_through"] == two.trained_through.to_dict()
+    assert manifest["trained_through"] == to_jsonable_python(two.trained_through)
     before = (tmp_path / "two" / "result.json").stat().st_mtime_ns
-    assert run_training("full", snapshot.uri, tmp_path / "two", both) == two
+    assert run_training(job) == two
     assert (tmp_path / "two" / "result.json").stat().st_mtime_ns == before
 
 
@@ -121,8 +124,10 @@ def test_a_snapshot_larger_than_memory_trains_on_the_same_events_and_leaves_no_s
     models = {}
     for name, limit in (("whole", 10_000), ("divided", 100)):
         training = small.training.model_copy(update={"epochs": 1, "events_in_memory": limit})
-        result = train("full", snapshot.uri, tmp_path / name, small.model_copy(update={"training": training}))
-        models[name] = Recommender.load(result.checkpoint)
+        result = train(
+            TrainingJob.of(small.model_copy(update={"training": training}), "full", snapshot, tmp_path / name)
+        )
+        models[name] = load_recommender(result.checkpoint)
     whole, divided = models["whole"], models["divided"]
     assert divided.popularity.counts.tolist() == whole.popularity.counts.tolist()
     assert divided.collaborative is not None
@@ -145,43 +150,67 @@ def test_a_run_that_fails_leaves_no_shards(
         update={"training": small.training.model_copy(update={"events_in_memory": 100})}
     )
     with pytest.raises(TrainingError, match="not a number"):
-        train("full", snapshot.uri, tmp_path / "run", divided)
+        train(TrainingJob.of(divided, "full", snapshot, tmp_path / "run"))
     assert not (tmp_path / "run" / "shards").exists()
 
 
 def test_a_micro_update_starts_from_its_parent(
     warehouse: sa.Engine, snapshot: SnapshotRef, small: Settings, tmp_path: Path
 ) -> None:
-    parent = train("full", snapshot.uri, tmp_path / "full", small)
+    parent = train(TrainingJob.of(small, "full", snapshot, tmp_path / "full"))
     fill(warehouse, 40, 60, since=10_000)
     window = open_window(warehouse, "hourly", "hour")
     fresh = take_micro_snapshot(warehouse, window, small, parent.trained_through)
-    result = train("micro", fresh.uri, tmp_path / "micro", small, Path(parent.checkpoint))
+    result = train(TrainingJob.of(small, "micro", fresh, tmp_path / "micro", Path(parent.checkpoint)))
     assert result.kind == "micro"
     assert result.trained_through.transaction_id > parent.trained_through.transaction_id
-    assert Recommender.load(result.checkpoint).popularity.counts.sum() > 0
+    assert load_recommender(result.checkpoint).popularity.counts.sum() > 0
     assert counted(result.checkpoint) > counted(parent.checkpoint)
 
 
 def counted(checkpoint: str) -> float:
     """Return how often users and items met, as collaborative filtering has counted it."""
-    collaborative = Recommender.load(checkpoint, to_update=True).collaborative
+    collaborative = load_recommender(checkpoint, to_update=True).collaborative
     assert collaborative is not None
     assert collaborative.co_occurrences is not None
     return float(collaborative.co_occurrences.counts.diagonal().sum())
 
 
-def test_an_error_of_the_process_is_told_with_its_last_lines(small: Settings, tmp_path: Path) -> None:
+def epochs(result: TrainingResult) -> list[dict[str, float]]:
+    """Return the figures of each epoch."""
+    return [json.loads(line) for line in Path(result.history).read_text().splitlines()]
+
+
+def test_an_error_of_the_process_is_shown_with_its_last_lines(small: Settings, tmp_path: Path) -> None:
+    missing = SnapshotRef(f"{tmp_path}/nothing", "d" * 64, "full", 1, 1)
     with pytest.raises(TrainingError, match=r"exit code 1(.|\n)*SnapshotError: there is no"):
-        run_training("full", f"{tmp_path}/nothing", tmp_path / "run", small)
+        run_training(TrainingJob.of(small, "full", missing, tmp_path / "run"))
 
 
-def test_wrong_arguments_are_named(snapshot: SnapshotRef, small: Settings, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="'nightly'"):
-        run_training("nightly", snapshot.uri, tmp_path, small)
-    with pytest.raises(ConfigurationError, match="--parent"):
-        train("micro", snapshot.uri, tmp_path, small)
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        train("micro", snapshot.uri, tmp_path, small, tmp_path)
+def test_a_snapshot_that_is_not_the_one_of_the_job_is_refused(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+) -> None:
+    other = replace(snapshot, digest="0" * 64)
+    with pytest.raises(SnapshotError, match="the reference means 000000000000"):
+        train(TrainingJob.of(small, "full", other, tmp_path / "run"))
+
+
+def test_a_job_that_makes_no_sense_is_refused(snapshot: SnapshotRef, small: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="'full' or 'micro'"):
+        TrainingJob.of(small, "nightly", snapshot, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="needs a parent checkpoint"):
+        TrainingJob.of(small, "micro", snapshot, tmp_path)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        train(TrainingJob.of(small, "micro", snapshot, tmp_path, tmp_path))
     with pytest.raises(SystemExit):
-        main(["sideways"])
+        main([])
+    with pytest.raises(ConfigurationError, match=r"nothing\.json is not a training job"):
+        read_job(tmp_path / "nothing.json")
+
+
+def test_a_job_reads_back_with_its_settings(snapshot: SnapshotRef, small: Settings, tmp_path: Path) -> None:
+    job = TrainingJob.of(small, "full", snapshot, tmp_path / "run")
+    again = read_job(job.write())
+    assert again == job
+    assert (again.settings.model, again.settings.training) == (small.model, small.training)
+    assert again.settings.runs == small.runs

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from recsys.columns import Columns
 from recsys.settings import Settings
 from recsys.snapshot import erasure as snapshot_erasure
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.shards import SHARDS_FOLDER
-from recsys.snapshot.write import take_full_snapshot
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import Window, open_window, reconcile_window
@@ -23,7 +23,7 @@ USERS = ("anna", "ben", "cleo")
 
 @pytest.fixture
 def window(warehouse: sa.Engine) -> Window:
-    """Three users with ten events each, all of them in every table that knows users."""
+    """Three users with ten events each; every table with user ids has rows for all of them."""
     with warehouse.begin() as connection:
         connection.execute(
             sa.text("INSERT INTO items (item_id, title) SELECT n, n FROM generate_series(0, 9) AS n")
@@ -73,7 +73,7 @@ def window(warehouse: sa.Engine) -> Window:
 
 
 def everything(engine: sa.Engine) -> Iterator[tuple[str, str]]:
-    """All text of all tables of the warehouse."""
+    """Yield each row of each table as text."""
     with engine.connect() as connection:
         tables = connection.scalars(
             sa.text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
@@ -90,7 +90,7 @@ def snapshot_keys(settings: Settings, uri: str) -> dict[str, int]:
     return counts
 
 
-def test_nothing_of_the_user_is_left_and_the_others_stay(
+def test_nothing_is_left_of_the_user_and_other_users_stay(
     warehouse: sa.Engine, settings: Settings, window: Window
 ) -> None:
     taken = take_full_snapshot(warehouse, window, settings)
@@ -115,10 +115,10 @@ def test_nothing_of_the_user_is_left_and_the_others_stay(
     for path in Path(settings.snapshots).rglob("*"):
         assert not path.is_file() or keys["anna"].encode() not in path.read_bytes()
     assert snapshot_keys(settings, taken.uri) == {keys["ben"]: 10, keys["cleo"]: 10}
-    assert json.loads(json.dumps(receipt.to_dict()))["rows_removed"]["feedback"] == 9
+    assert json.loads(receipt.model_dump_json())["rows_removed"]["feedback"] == 9
 
 
-def test_averages_over_the_users_comments_go_and_those_over_others_stay(
+def test_comment_averages_that_include_the_user_are_removed_and_others_stay(
     warehouse: sa.Engine, settings: Settings, window: Window
 ) -> None:
     with warehouse.begin() as connection:
@@ -138,7 +138,7 @@ def test_averages_over_the_users_comments_go_and_those_over_others_stay(
         assert connection.scalars(sa.text("SELECT item_id FROM comment_sentiment")).all() == ["2"]
 
 
-def test_the_rewritten_snapshot_is_sound_and_its_old_reference_still_opens_it(
+def test_the_rewritten_snapshot_is_consistent_and_its_old_reference_still_opens_it(
     warehouse: sa.Engine, settings: Settings, window: Window
 ) -> None:
     taken = take_full_snapshot(warehouse, window, settings)
@@ -167,7 +167,7 @@ def test_windows_still_reconcile_after_an_erasure(
     assert open_window(warehouse, "another", "1").arrived == 30
 
 
-def test_a_second_request_waits_with_the_first_and_consent_ends_at_once(
+def test_a_second_request_joins_the_first_and_consent_ends_at_once(
     warehouse: sa.Engine, window: Window
 ) -> None:
     assert request_erasure(warehouse, "anna") == request_erasure(warehouse, "anna")
@@ -175,14 +175,14 @@ def test_a_second_request_waits_with_the_first_and_consent_ends_at_once(
         assert not connection.scalar(sa.text("SELECT consent FROM users WHERE user_id = 'anna'"))
 
 
-def test_a_user_nobody_knows_gets_an_empty_receipt(warehouse: sa.Engine, settings: Settings) -> None:
+def test_an_unknown_user_gets_an_empty_receipt(warehouse: sa.Engine, settings: Settings) -> None:
     request_erasure(warehouse, "nobody")
     (receipt,) = erase_requested(warehouse, settings.snapshots)
     assert set(receipt.rows_removed.values()) == {0}
     assert erase_requested(warehouse, settings.snapshots) == []
 
 
-def test_an_erasure_that_is_killed_between_tables_and_files_is_completed(
+def test_the_next_call_completes_an_erasure_killed_between_tables_and_files(
     warehouse: sa.Engine, settings: Settings, window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = take_full_snapshot(warehouse, window, settings)
@@ -202,7 +202,7 @@ def test_an_erasure_that_is_killed_between_tables_and_files_is_completed(
     assert len(list(Path(taken.uri, "interactions").iterdir())) == 1
 
 
-def test_a_request_stays_open_while_a_snapshot_that_may_hold_the_user_is_written(
+def test_a_request_stays_open_while_a_snapshot_that_may_contain_the_user_is_written(
     warehouse: sa.Engine, settings: Settings, window: Window
 ) -> None:
     unfinished = Path(settings.snapshots) / "full" / ".unfinished-2-abc-12345678"

@@ -7,19 +7,19 @@ from pydantic import SecretStr
 from recsys.errors import WarehouseError
 from recsys.settings import Settings
 from recsys.snapshot.erasure import snapshot_folders
+from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
-from recsys.snapshot.write import take_full_snapshot
 from recsys.upkeep.erasure import request_erasure
 from recsys.upkeep.key_rotation import rotate_user_keys
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import open_window
 
-NEW_KEY = "another key, just as long as it must be"
+NEW_KEY = "another key that is long enough"
 
 
 @pytest.fixture
 def shop(warehouse: sa.Engine, settings: Settings) -> sa.Engine:
-    """Five users with feedback, of which a snapshot exists."""
+    """Five users with feedback and a snapshot of it."""
     with warehouse.begin() as connection:
         connection.execute(
             sa.text("""
@@ -46,7 +46,9 @@ def rotated(settings: Settings) -> Settings:
     return settings.model_copy(update={"pseudonym_key": SecretStr(NEW_KEY)})
 
 
-def test_users_get_new_names_and_no_snapshot_keeps_an_old_one(shop: sa.Engine, settings: Settings) -> None:
+def test_users_get_new_hashes_and_snapshots_with_old_ones_are_removed(
+    shop: sa.Engine, settings: Settings
+) -> None:
     report = rotate_user_keys(shop, rotated(settings))
     assert (report.users, report.snapshots_removed) == (5, 1)
     assert keys(shop) == {user: user_key(user, NEW_KEY.encode()) for user in keys(shop)}
@@ -55,35 +57,31 @@ def test_users_get_new_names_and_no_snapshot_keeps_an_old_one(shop: sa.Engine, s
         assert connection.scalar(sa.text("SELECT count(*) FROM snapshots")) == 1
 
 
-def test_the_next_snapshot_speaks_of_the_new_names(shop: sa.Engine, settings: Settings) -> None:
+def test_the_next_snapshot_has_the_new_hashes(shop: sa.Engine, settings: Settings) -> None:
     rotate_user_keys(shop, rotated(settings))
     taken = take_full_snapshot(shop, open_window(shop, "nightly", "2"), rotated(settings))
     found = set(read_snapshot(taken).sequences().user_keys)
     assert found == set(keys(shop).values())
 
 
-def test_rotating_again_with_the_same_key_changes_no_name(shop: sa.Engine, settings: Settings) -> None:
+def test_rotating_again_with_the_same_key_changes_nothing(shop: sa.Engine, settings: Settings) -> None:
     rotate_user_keys(shop, rotated(settings))
     before = keys(shop)
     rotate_user_keys(shop, rotated(settings))
     assert keys(shop) == before
 
 
-def test_open_erasure_requests_are_carried_out_with_the_old_names_first(
-    shop: sa.Engine, settings: Settings
-) -> None:
+def test_open_erasure_requests_are_carried_out_first(shop: sa.Engine, settings: Settings) -> None:
     request_erasure(shop, "u1")
     assert rotate_user_keys(shop, rotated(settings)).users == 4
     with shop.connect() as connection:
         assert connection.scalar(sa.text("SELECT status FROM erasure_requests")) == "done"
 
 
-def test_a_request_that_must_wait_for_a_snapshot_stops_the_rotation(
-    shop: sa.Engine, settings: Settings
-) -> None:
+def test_a_request_that_waits_for_a_snapshot_stops_the_rotation(shop: sa.Engine, settings: Settings) -> None:
     request_erasure(shop, "u1")
     (Path(settings.snapshots) / "full" / ".unfinished-x").mkdir()
     before = keys(shop)
-    with pytest.raises(WarehouseError, match="1 erasure requests wait"):
+    with pytest.raises(WarehouseError, match="1 erasure requests are still open"):
         rotate_user_keys(shop, rotated(settings))
     assert keys(shop).items() < before.items()

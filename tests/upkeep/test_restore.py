@@ -1,4 +1,4 @@
-"""A dump restored into a young cluster: the loop goes on where it was, nothing lost and nothing doubled."""
+"""Restore a dump into a new cluster: the loop continues, and no row is lost or read twice."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ CONSUMERS = ("nightly", "hourly")
 
 
 def write(engine: sa.Engine, *event_ids: str) -> None:
-    """Write events, each in a transaction of its own."""
+    """Write events, each in its own transaction."""
     for event_id in event_ids:
         with engine.begin() as connection:
             connection.execute(
@@ -32,8 +32,8 @@ def write(engine: sa.Engine, *event_ids: str) -> None:
             )
 
 
-def held(engine: sa.Engine, window: Window) -> list[str]:
-    """Return the events of a window."""
+def event_ids(engine: sa.Engine, window: Window) -> list[str]:
+    """Return the event ids in a window."""
     with engine.connect() as connection:
         return list(
             connection.scalars(
@@ -46,8 +46,8 @@ def held(engine: sa.Engine, window: Window) -> list[str]:
         )
 
 
-def let_time_pass(engine: sa.Engine, transactions: int) -> None:
-    """Use up transaction ids, as a cluster does that has run for long."""
+def consume_transaction_ids(engine: sa.Engine, transactions: int) -> None:
+    """Consume transaction ids, as if the cluster had run for a long time."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(
             f"DO $$ BEGIN FOR n IN 1..{transactions} LOOP"
@@ -70,21 +70,21 @@ def postgres_client(name: str, *arguments: str, server: PostgresServer) -> None:
 
 @pytest.fixture
 def source(warehouse: sa.Engine) -> sa.Engine:
-    """A warehouse of an old cluster in which two consumers have opened windows."""
-    let_time_pass(warehouse, 5_000)
+    """A warehouse on an old cluster where two consumers have opened windows."""
+    consume_transaction_ids(warehouse, 5_000)
     install_analytics(warehouse)
     write(warehouse, "a1", "a2", "a3")
     for consumer in CONSUMERS:
         open_window(warehouse, consumer, "before 1")
     write(warehouse, "b1", "b2")
     open_window(warehouse, "hourly", "before 2")
-    write(warehouse, "c1")  # nobody has opened a window for it yet
+    write(warehouse, "c1")  # not in any window yet
     return warehouse
 
 
 @pytest.fixture
 def restored(source: sa.Engine, postgres: PostgresServer, tmp_path: Path) -> Iterator[sa.Engine]:
-    """The dump of that warehouse in a new cluster, as docs/operations.md says."""
+    """That warehouse dumped and restored into a new cluster, as in docs/operations.md."""
     new = PostgresServer(tmp_path / "new", settings={"fsync": "off"})
     new.start()
     try:
@@ -105,7 +105,7 @@ def restored(source: sa.Engine, postgres: PostgresServer, tmp_path: Path) -> Ite
 
 @pytest.fixture
 def retired(source: sa.Engine) -> None:
-    """A month of the old warehouse that all have handled and that is retired."""
+    """A month of the old warehouse that all consumers have processed and that is retired."""
     with source.begin() as connection:
         connection.exec_driver_sql(
             "SELECT ensure_feedback_partitions('2024-01-01Z', '2024-01-01Z');"
@@ -138,36 +138,36 @@ def test_retired_months_are_restored_and_the_pipeline_counts_and_erases_there(
         assert gone.scalars().all() == ["old1"]
 
 
-def test_new_rows_fall_into_the_next_windows_each_once(restored: sa.Engine) -> None:
+def test_new_rows_are_in_exactly_one_next_window_per_consumer(restored: sa.Engine) -> None:
     report = continue_after_restore(restored)
     assert (report.rows_moved, report.roles_missing) == (0, [])
     write(restored, "d1", "d2")
     nightly, hourly = (open_window(restored, consumer, "after") for consumer in CONSUMERS)
-    assert held(restored, nightly) == ["b1", "b2", "c1", "d1", "d2"]
-    assert held(restored, hourly) == ["c1", "d1", "d2"]
+    assert event_ids(restored, nightly) == ["b1", "b2", "c1", "d1", "d2"]
+    assert event_ids(restored, hourly) == ["c1", "d1", "d2"]
     assert nightly.arrived == 5
     for window_id in range(1, hourly.window_id + 1):
         assert reconcile_window(restored, window_id).balanced
     write(restored, "e1")
-    assert held(restored, open_window(restored, "nightly", "after that")) == ["e1"]
+    assert event_ids(restored, open_window(restored, "nightly", "after that")) == ["e1"]
 
 
-def test_a_run_from_before_finds_its_window(restored: sa.Engine, source: sa.Engine) -> None:
+def test_a_run_from_before_the_restore_finds_its_window(restored: sa.Engine, source: sa.Engine) -> None:
     continue_after_restore(restored)
     assert open_window(restored, "nightly", "before 1") == open_window(source, "nightly", "before 1")
 
 
-def test_without_the_command_new_rows_would_be_missed(restored: sa.Engine) -> None:
+def test_without_the_command_new_rows_are_missed(restored: sa.Engine) -> None:
     write(restored, "d1")
-    assert "d1" not in held(restored, open_window(restored, "nightly", "after"))
+    assert "d1" not in event_ids(restored, open_window(restored, "nightly", "after"))
 
 
 def test_rows_written_before_the_command_are_moved_to_the_next_window(restored: sa.Engine) -> None:
     write(restored, "early1", "early2")
-    open_window(restored, "hourly", "too early")  # a scheduler that was not paused
+    open_window(restored, "hourly", "too early")  # because the scheduler was not paused
     assert continue_after_restore(restored).rows_moved == 2
     write(restored, "d1")
-    assert held(restored, open_window(restored, "nightly", "after")) == [
+    assert event_ids(restored, open_window(restored, "nightly", "after")) == [
         "b1",
         "b2",
         "c1",
@@ -175,7 +175,7 @@ def test_rows_written_before_the_command_are_moved_to_the_next_window(restored: 
         "early1",
         "early2",
     ]
-    assert held(restored, open_window(restored, "hourly", "after")) == ["c1", "d1", "early1", "early2"]
+    assert event_ids(restored, open_window(restored, "hourly", "after")) == ["c1", "d1", "early1", "early2"]
 
 
 def test_a_second_call_changes_nothing(restored: sa.Engine) -> None:
@@ -183,17 +183,17 @@ def test_a_second_call_changes_nothing(restored: sa.Engine) -> None:
     write(restored, "d1")
     second = continue_after_restore(restored)
     assert (second.offset, second.rows_moved) == (first.offset, 0)
-    assert held(restored, open_window(restored, "hourly", "after")) == ["c1", "d1"]
+    assert event_ids(restored, open_window(restored, "hourly", "after")) == ["c1", "d1"]
 
 
-def test_an_interval_of_the_past_still_ends_where_it_did(restored: sa.Engine) -> None:
+def test_a_window_for_a_past_interval_is_empty(restored: sa.Engine) -> None:
     continue_after_restore(restored)
     past = datetime.now(UTC) - timedelta(days=400)
     window = open_window(restored, "nightly", "backfill", (past, past + timedelta(hours=1)))
     assert window.arrived == 0
 
 
-def test_rights_views_and_migrations_are_there_again(restored: sa.Engine) -> None:
+def test_privileges_views_and_migrations_work_again(restored: sa.Engine) -> None:
     continue_after_restore(restored)
     upgrade_warehouse(restored.url.render_as_string(hide_password=False))
     assert install_analytics(restored) == []
@@ -213,6 +213,6 @@ def test_rights_views_and_migrations_are_there_again(restored: sa.Engine) -> Non
     assert tuple(rights) == (True, False, True, False, False)
 
 
-def test_a_warehouse_that_was_not_restored_stays_as_it_is(source: sa.Engine) -> None:
+def test_a_warehouse_that_was_not_restored_is_unchanged(source: sa.Engine) -> None:
     report = continue_after_restore(source)
     assert (report.offset, report.rows_moved) == (0, 0)

@@ -1,4 +1,4 @@
-"""A warehouse with items, users and a window over whatever a test adds."""
+"""Fixtures: a warehouse with items and users, and windows over the rows that a test adds."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def add_feedback(engine: sa.Engine, *rows: dict[str, Any]) -> list[int]:
-    """Insert rows in one transaction; what a row leaves out is sound. Return their feedback ids."""
+    """Insert rows in one transaction and return their feedback ids. Missing values get valid defaults."""
     with engine.begin() as connection:
         return [
             connection.scalar(

@@ -1,4 +1,4 @@
-"""What the table expectations measure, and when each passes, warns, fails or does not apply."""
+"""Figures of the table expectations, and when each passes, warns, fails or does not apply."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import ValidationFailedError
-from recsys.settings import Settings, ValidationSettings
+from recsys.settings import Settings, ValidationSettings, load_settings
+from recsys.validation import measures
 from recsys.validation.measures import Measure, compare_distributions, measure_window
 from recsys.validation.validate import validate_window
 from recsys.validation.violations import judge_window
@@ -24,7 +25,7 @@ NOW = datetime.now(UTC)
 
 
 def some_rows(count: int, **changes: Any) -> Rows:
-    """Sound rows of ten minutes ago, all at different moments."""
+    """Return valid rows of ten minutes ago, all at different times."""
     start = NOW - timedelta(minutes=10)
     return [
         {"item_id": "abc"[n % 3], "occurred_at": start + timedelta(milliseconds=n), **changes}
@@ -33,9 +34,10 @@ def some_rows(count: int, **changes: Any) -> Rows:
 
 
 @pytest.fixture
-def limits(settings: Settings) -> ValidationSettings:
-    """Limits for tests: few rows and windows are enough to compare."""
-    return settings.validation.model_copy(update={"min_rows": 20, "min_reference_windows": 2})
+def limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> ValidationSettings:
+    """Limits with which few rows and windows are enough to compare."""
+    monkeypatch.setattr(measures, "_MIN_REFERENCE_WINDOWS", 2)
+    return settings.validation.model_copy(update={"min_rows": 20})
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def passed(
     limits: ValidationSettings,
     tmp_path: Path,
 ) -> Callable[..., Window]:
-    """Add rows and let a window over them pass validation: later windows are compared with it."""
+    """Add rows and validate a window over them, with which later windows are compared."""
 
     def passed(*rows: dict[str, Any], consumer: str = "nightly") -> Window:
         add_feedback(stocked, *rows)
@@ -80,7 +82,7 @@ def measures_of(engine: sa.Engine, window: Window, limits: ValidationSettings) -
 
 
 def verdict(measure: Measure) -> str:
-    """Return what the limits make of a measure, in one word."""
+    """Return whether a measure passes, warns, fails or does not apply."""
     if measure.value is None:
         return "does not apply"
 
@@ -90,9 +92,9 @@ def verdict(measure: Measure) -> str:
             highest is not None and measure.value > highest
         )
 
-    if is_outside(measure.bounds.fail_min, measure.bounds.fail_max):
+    if is_outside(*measure.bounds.limits("fail")):
         return "fails"
-    return "warns" if is_outside(measure.bounds.warn_min, measure.bounds.warn_max) else "passes"
+    return "warns" if is_outside(*measure.bounds.limits("warn")) else "passes"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_tiny_window_is_not_compared(
 def test_volume_is_compared_with_the_same_hour_of_earlier_weeks(
     stocked: sa.Engine, next_window: NextWindow, limits: ValidationSettings, arrived: int, expected: str
 ) -> None:
-    # The hour before and the same hour of five weeks ago would say otherwise.
+    # The hours before and the same hour five weeks ago would give another verdict.
     earlier_windows(stocked, {7: 38, 14: 40, 21: 42, 6.9: 4_000, 35: 4_000})
     add_feedback(stocked, *some_rows(arrived))
     assert verdict(measures_of(stocked, next_window(), limits)["volume"]) == expected
@@ -151,7 +153,7 @@ def test_volume_needs_enough_earlier_weeks(
     earlier_windows(stocked, {7: 1_000})
     add_feedback(stocked, *some_rows(1))
     measure = measures_of(stocked, next_window(), limits)["volume"]
-    assert measure.not_applicable == "1 earlier weeks have a window at this hour, 2 needed"
+    assert measure.not_applicable == "1 earlier weeks with a window at this hour, 2 needed"
 
 
 @pytest.mark.parametrize(("hours", "expected"), [(1, "passes"), (30, "warns"), (60, "fails")])
@@ -181,7 +183,7 @@ def test_null_rate_is_compared_for_the_same_event_types(
     without: int,
     expected: str,
 ) -> None:
-    # Views never carry an impression, likes always do.
+    # Views never have an impression, likes always have one.
     passed(*some_rows(50, impression_id="i"), *some_rows(50, event_type="view", user_id="bob"))
     later = some_rows(60, impression_id="i", user_id="bob")
     for row in later[:without]:
@@ -242,7 +244,7 @@ def test_coverage_of_items_and_users_is_compared_with_earlier_windows(
     assert verdict(measures["user_coverage"]) == expected
 
 
-def test_a_window_that_failed_is_no_reference(
+def test_a_failed_window_is_not_a_reference(
     stocked: sa.Engine,
     measured: Callable[..., dict[str, Measure]],
     passed: Callable[..., Window],
@@ -295,7 +297,7 @@ def test_a_failing_expectation_is_stored_and_in_the_data_docs(
     assert "volume: does not apply: 0 earlier weeks" in pages
 
 
-def test_no_feedback_where_there_always_is_some_fails(
+def test_an_empty_window_fails_if_feedback_usually_arrives_at_this_hour(
     stocked: sa.Engine,
     next_window: NextWindow,
     settings: Settings,
@@ -310,7 +312,7 @@ def test_no_feedback_where_there_always_is_some_fails(
 
 
 def earlier_windows(engine: sa.Engine, arrived_by_days_ago: dict[float, int]) -> None:
-    """Record windows that were opened some days ago and held nothing that is still there."""
+    """Record windows that were opened days ago and whose rows no longer exist."""
     with engine.begin() as connection:
         for days, arrived in arrived_by_days_ago.items():
             connection.execute(
@@ -342,9 +344,12 @@ def test_windows_of_the_past_are_judged_as_of_their_interval(
     assert measures["volume"].value == 1
 
 
-def test_a_limit_is_changed_by_itself_and_infinity_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_limit_can_be_changed_and_infinity_switches_it_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
     monkeypatch.setenv("RECSYS_VALIDATION__VOLUME__FAIL_MIN", "0.2")
     monkeypatch.setenv("RECSYS_VALIDATION__EVENT_MIX__FAIL_MAX", "inf")
-    limits = Settings().validation
+    limits = load_settings().validation
     assert limits.volume.model_dump() == {"warn_min": 0.5, "warn_max": 2, "fail_min": 0.2, "fail_max": 10}
     assert limits.event_mix.model_dump(exclude_none=True) == {"warn_max": 0.25}

@@ -22,7 +22,7 @@ NextWindow = Callable[..., Window]
 
 @pytest.fixture
 def held(stocked: sa.Engine, next_window: NextWindow, settings: Settings) -> int:
-    """Quarantine id of one row of an unknown item, out of a window with two sound rows."""
+    """Quarantine id of a row with an unknown item, from a window with two more, valid rows."""
     add_feedback(stocked, {"event_id": "broken", "item_id": "new", "value": float("nan")}, *sound_rows(2))
     judge(stocked, next_window(), settings)
     (row,) = list_quarantined(stocked)
@@ -75,24 +75,24 @@ def test_a_released_row_is_in_the_next_window_once_and_is_not_judged_again(
 
 def test_a_row_is_settled_once(stocked: sa.Engine, held: int) -> None:
     discard(stocked, held, settled_by="ann")
-    with pytest.raises(WarehouseError, match="was discarded by ann"):
+    with pytest.raises(WarehouseError, match="was already discarded by ann"):
         release(stocked, held)
-    with pytest.raises(WarehouseError, match="was discarded by ann"):
+    with pytest.raises(WarehouseError, match="was already discarded by ann"):
         discard(stocked, held)
     assert list_quarantined(stocked) == []
     assert len(list_quarantined(stocked, status=None)) == 1
 
 
-def test_a_row_that_has_come_in_again_is_not_released_twice(stocked: sa.Engine, held: int) -> None:
+def test_a_row_that_arrived_again_cannot_be_released(stocked: sa.Engine, held: int) -> None:
     add_feedback(stocked, {"event_id": "broken"})
-    with pytest.raises(WarehouseError, match="are in the feedback again"):
+    with pytest.raises(WarehouseError, match="already has a row with its event id and time"):
         release(stocked, held)
     assert show_quarantined(stocked, held).status == "held"
 
 
 def test_an_unknown_id_is_an_error(stocked: sa.Engine) -> None:
     for settle in (release, discard, show_quarantined):
-        with pytest.raises(WarehouseError, match="no row 77 in quarantine"):
+        with pytest.raises(WarehouseError, match="quarantine has no row 77"):
             settle(stocked, 77)
 
 

@@ -17,13 +17,13 @@ NextWindow = Callable[..., Window]
 
 
 def judge(engine: sa.Engine, window: Window, settings: Settings) -> dict[int, list[str]]:
-    """Quarantine with all rules; return the reasons of each row that is in quarantine."""
+    """Apply all rules to a window; return the reasons of each row in quarantine."""
     with engine.begin() as connection:
         quarantine_window(connection, window, row_rules(), settings.validation)
         return dict(connection.execute(sa.select(quarantine.c.feedback_id, quarantine.c.reasons)).all())
 
 
-def test_every_rule_says_what_and_why() -> None:
+def test_every_rule_has_what_and_why() -> None:
     assert {rule.name for rule in row_rules()} == {
         "comment_too_long_or_binary",
         "contradictory",
@@ -49,10 +49,10 @@ HEADER = "-- What: w.\n-- Why: y.\n-- Reason: {name}\n-- Scan: {scan}\n"
     [
         ("SELECT 1", "must begin with the lines"),
         (HEADER.format(name="other", scan="own") + "SELECT 1", "must begin with the lines"),
-        (HEADER.format(name="new", scan="shared") + "SELECT 1", "shares a scan, so it must read"),
+        (HEADER.format(name="new", scan="shared") + "SELECT 1", "says `-- Scan: shared`, so it must read"),
     ],
 )
-def test_a_rule_file_that_is_not_as_it_must_be_is_refused(text: str, complaint: str) -> None:
+def test_a_malformed_rule_file_is_rejected(text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         parse_rule("new", text)
 
@@ -95,7 +95,7 @@ def test_a_new_rule_is_one_file(stocked: sa.Engine, next_window: NextWindow, set
         {"occurred_at": datetime(1990, 1, 1, tzinfo=UTC)},
     ],
 )
-def test_a_sound_row_stays(
+def test_a_valid_row_stays(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, row: dict[str, Any]
 ) -> None:
     add_feedback(stocked, row)
@@ -153,7 +153,7 @@ def test_of_equal_rows_the_earliest_stays(
     assert judge(stocked, next_window(), settings).keys() == {second, late}
 
 
-def test_a_second_comment_at_the_same_instant_is_no_duplicate(
+def test_a_second_comment_at_the_same_time_is_not_a_duplicate(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings
 ) -> None:
     add_feedback(
@@ -172,7 +172,7 @@ def test_an_event_id_with_another_time_is_a_duplicate_also_in_a_later_window(
     assert judge(stocked, next_window(), settings)[third] == ["duplicate_event_id"]
 
 
-def test_rows_without_a_time_have_no_moment_in_common(
+def test_rows_without_a_time_do_not_share_a_time(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings
 ) -> None:
     timeless = [{"event_id": name, "occurred_at": None} for name in ("e", "f")]
@@ -186,7 +186,7 @@ def test_rows_without_a_time_have_no_moment_in_common(
     }
 
 
-def test_which_duplicate_stays_does_not_depend_on_who_looks_first(
+def test_which_duplicate_stays_does_not_depend_on_the_order_of_consumers(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings
 ) -> None:
     # The slow writer's row has the smaller feedback id, but its transaction began later.
@@ -204,7 +204,7 @@ def test_which_duplicate_stays_does_not_depend_on_who_looks_first(
     assert judge(stocked, next_window(), settings) == {early: ["duplicate_content"]}
 
 
-def test_a_like_and_a_dislike_at_one_instant_are_both_quarantined(
+def test_a_like_and_a_dislike_at_the_same_time_are_both_quarantined(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings
 ) -> None:
     like, dislike, _ = add_feedback(
@@ -213,7 +213,7 @@ def test_a_like_and_a_dislike_at_one_instant_are_both_quarantined(
     assert judge(stocked, next_window(), settings) == {like: ["contradictory"], dislike: ["contradictory"]}
 
 
-def test_a_change_of_mind_is_no_contradiction(
+def test_a_change_of_mind_is_not_a_contradiction(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings
 ) -> None:
     later = NOON + timedelta(seconds=1)
@@ -235,7 +235,7 @@ def test_a_minute_with_too_many_events_of_one_user_is_quarantined(
 
 
 @pytest.mark.parametrize("first", [2, 3, 5])
-def test_a_burst_that_lies_in_two_windows_is_caught(
+def test_a_burst_that_spans_two_windows_is_quarantined(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, first: int
 ) -> None:
     strict = settings.model_copy(

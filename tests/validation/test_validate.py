@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, ValidationFailedError
 from recsys.settings import Settings, ValidShareBounds
+from recsys.snapshot.full import take_full_snapshot
+from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.reference import TrainedThrough
-from recsys.snapshot.write import take_full_snapshot, take_micro_snapshot
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.validation.quarantine import list_quarantined, release
 from recsys.validation.validate import ValidationReport, validate_window
@@ -53,7 +54,7 @@ def test_a_window_is_validated_reported_and_stored(
     assert results["valid_share"] == (False, {"valid_share": pytest.approx(5 / 7)})  # a warning
 
 
-def test_a_retry_tells_the_same_and_moves_nothing_more(
+def test_a_retry_gives_the_same_report_and_moves_nothing_more(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     add_feedback(stocked, *sound_rows(3), {"item_id": "new"})
@@ -68,7 +69,7 @@ def test_a_retry_tells_the_same_and_moves_nothing_more(
     )
 
 
-def test_two_tries_of_one_window_at_once_tell_the_same_and_move_each_row_once(
+def test_two_concurrent_attempts_give_the_same_report_and_move_each_row_once(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     add_feedback(stocked, *sound_rows(20), *({"item_id": f"new {number}"} for number in range(5)))
@@ -87,7 +88,7 @@ def test_two_tries_of_one_window_at_once_tell_the_same_and_move_each_row_once(
     assert reconcile_window(stocked, window.window_id).balanced
 
 
-def test_data_docs_show_every_expectation_and_nobodys_data(
+def test_data_docs_show_every_expectation_and_no_personal_data(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     secret = "a secret opinion"
@@ -144,7 +145,7 @@ def test_an_empty_window_is_nothing_to_do(
         validate_window(stocked, next_window(), settings, tmp_path / "docs")
 
 
-def test_each_consumer_learns_what_another_has_quarantined_before(
+def test_each_consumer_reports_rows_that_another_has_quarantined(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     add_feedback(stocked, *sound_rows(3), {"item_id": "new"})
@@ -165,7 +166,7 @@ def test_a_window_of_released_rows_only_is_valid(
     assert (report.arrived, report.valid, report.reasons) == (1, 1, {})
 
 
-def test_contradictory_feedback_may_stay_and_weigh_its_user_less(
+def test_contradictory_feedback_can_stay_with_a_lower_weight_of_its_user(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     lenient = with_limits(settings, noisy_feedback="down_weight")
@@ -174,7 +175,7 @@ def test_contradictory_feedback_may_stay_and_weigh_its_user_less(
     add_feedback(stocked, broken | {"event_type": "like"}, broken)
     hourly, nightly = next_window("hourly"), next_window("nightly")
     report = validate_window(stocked, hourly, lenient, tmp_path / "hourly")
-    # What breaks another rule too goes all the same.
+    # A row that also breaks another rule is quarantined.
     assert (report.valid, report.quarantined) == (9, 2)
     assert report.down_weighted == 2
     assert "contradictory" in report.failed
@@ -182,7 +183,7 @@ def test_contradictory_feedback_may_stay_and_weigh_its_user_less(
     assert weights(stocked, nightly, lenient) == {"ann": pytest.approx(1 - 2 / 8), "bob": 1}
 
 
-def test_a_bot_weighs_no_less_than_the_floor(
+def test_the_weight_of_a_bot_is_at_least_the_minimum(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     lenient = with_limits(settings, noisy_feedback="down_weight", max_events_per_minute=3)
@@ -191,7 +192,7 @@ def test_a_bot_weighs_no_less_than_the_floor(
     window = next_window()
     validate_window(stocked, window, lenient, tmp_path / "docs")
     assert weights(stocked, window, lenient) == {"ann": pytest.approx(0.1), "bob": 1}
-    # Who changes the setting gets the rows into quarantine with the next window over them.
+    # With the other setting, the next window over these rows quarantines them.
     strict = with_limits(settings, max_events_per_minute=3, valid_share=ValidShareBounds(fail_min=None))
     again = next_window("another consumer")
     assert validate_window(stocked, again, strict, tmp_path / "docs").quarantined == 8
@@ -200,7 +201,7 @@ def test_a_bot_weighs_no_less_than_the_floor(
     assert weights(stocked, next_window(), strict) == {"ann": 1, "bob": 1}
 
 
-def test_a_snapshot_knows_only_noise_from_before_its_window(
+def test_a_snapshot_uses_only_noise_from_before_the_end_of_its_window(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     lenient = with_limits(settings, noisy_feedback="down_weight")
@@ -211,7 +212,7 @@ def test_a_snapshot_knows_only_noise_from_before_its_window(
     assert weights(stocked, early, lenient) == {"ann": 1}
 
 
-def test_noise_is_forgotten_with_its_user(
+def test_erasing_a_user_deletes_records_of_noise(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     lenient = with_limits(settings, noisy_feedback="down_weight")
@@ -228,7 +229,7 @@ def with_limits(settings: Settings, **limits: object) -> Settings:
 
 
 def weights(engine: sa.Engine, window: Window, settings: Settings) -> dict[str, float]:
-    """Return the weight of each user in a micro snapshot of everything below the window's end."""
+    """Return the weight of each user in a micro snapshot of all feedback below the window's end."""
     fill_user_keys(engine, settings.require_pseudonym_key())
     parameters = {
         "upper_transaction_id": window.upper_transaction_id,
@@ -240,7 +241,7 @@ def weights(engine: sa.Engine, window: Window, settings: Settings) -> dict[str, 
         "guard_bound": 0,
         "history_events": 0,
     }
-    statement = sa.text(read_statement("select_micro_snapshot"))
+    statement = sa.text(read_statement("snapshot/select_micro_snapshot"))
     with engine.connect() as connection:
         names = dict(connection.execute(sa.select(users.c.user_key, users.c.user_id)).all())
         events = connection.execute(statement, parameters | never).all()
@@ -249,7 +250,7 @@ def weights(engine: sa.Engine, window: Window, settings: Settings) -> dict[str, 
     return dict(found)
 
 
-def test_full_and_micro_snapshots_carry_the_weight_of_noisy_users(
+def test_full_and_micro_snapshots_have_the_weight_of_noisy_users(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     lenient = with_limits(settings, noisy_feedback="down_weight").model_copy(
@@ -269,7 +270,7 @@ def test_full_and_micro_snapshots_carry_the_weight_of_noisy_users(
         assert found == [(0.75, 0.75, 8), (1.0, 1.0, 1)]
 
 
-def test_a_warning_does_not_keep_a_window_from_being_settled(
+def test_a_window_with_warnings_is_settled(
     stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
 ) -> None:
     add_feedback(stocked, *sound_rows(2), {"item_id": "new"})

@@ -1,4 +1,4 @@
-"""Every analytics view against values computed independently in Python from the same rows."""
+"""Every analytics view equals values computed independently in Python from the same rows."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,7 @@ LISTS = {"u1": ["i3", "i5"], "u2": ["i2", "i5"], "u3": ["i2"]}
 
 @pytest.fixture
 def analysed(warehouse: sa.Engine) -> sa.Engine:
-    """A warehouse with a little of everything and the views installed."""
+    """A warehouse with a few rows in every table, and the views installed."""
     with warehouse.begin() as connection:
         for item_id, (title, available) in ITEMS.items():
             connection.execute(
@@ -148,7 +148,7 @@ def test_feedback_by_day_counts_utc_days(analysed: sa.Engine) -> None:
         assert found[key]["average_value"] == (pytest.approx(sum(values) / len(values)) if values else None)
 
 
-def test_rating_distribution_holds_shares_of_stated_opinions_only(analysed: sa.Engine) -> None:
+def test_rating_distribution_contains_only_explicit_values(analysed: sa.Engine) -> None:
     ratings = Counter(event[3] for event in FEEDBACK if event[2] == "rating")
     found = {(row["event_type"], row["value"]): row for row in rows(analysed, "rating_distribution")}
     assert found.keys() == {("rating", value) for value in ratings}
@@ -165,7 +165,7 @@ def test_quarantine_by_reason_counts_a_row_under_each_of_its_reasons(analysed: s
     assert found == {"unknown_item": (2, 1, 1), "future_time": (2, 1, 1)}
 
 
-def test_window_reconciliation_tells_a_missing_row_from_a_window_still_open(analysed: sa.Engine) -> None:
+def test_window_reconciliation_distinguishes_a_missing_row_from_an_open_window(analysed: sa.Engine) -> None:
     found = {
         row["run_key"]: (row["missing"], row["balanced"], row["late"], row["out_of_order"])
         for row in rows(analysed, "window_reconciliation")
@@ -173,13 +173,13 @@ def test_window_reconciliation_tells_a_missing_row_from_a_window_still_open(anal
     assert found == {"a": (0, True, 5, 6), "b": (1, False, 0, 0), "c": (None, None, None, None)}
 
 
-def test_promotion_history_says_who_served_after_each_decision(analysed: sa.Engine) -> None:
+def test_promotion_history_shows_the_champion_after_each_decision(analysed: sa.Engine) -> None:
     found = sorted(rows(analysed, "promotion_history"), key=lambda row: row["ledger_id"])
     assert [row["action"] for row in found] == ["promote", "hold", "promote", "roll_back"]
     assert [row["champion_after"] for row in found] == ["1", "1", "3", "1"]
 
 
-def test_champion_history_tells_the_champion_at_any_moment(analysed: sa.Engine) -> None:
+def test_champion_history_shows_the_champion_at_any_moment(analysed: sa.Engine) -> None:
     found = sorted(rows(analysed, "champion_history"), key=lambda row: row["champion_sequence"])
     at = [START + timedelta(minutes=minute) for minute in (0, 2, 3)]
     assert [(row["model_version"], row["valid_from"], row["valid_to"], row["current"]) for row in found] == [
@@ -192,7 +192,7 @@ def test_champion_history_tells_the_champion_at_any_moment(analysed: sa.Engine) 
 @pytest.mark.parametrize(
     ("minutes", "champion"), [(-1, None), (0, "1"), (1.5, "1"), (2, "3"), (2.9, "3"), (3, "1"), (9999, "1")]
 )
-def test_champion_at_answers_for_one_moment(
+def test_champion_at_returns_the_champion_of_a_moment(
     analysed: sa.Engine, minutes: float, champion: str | None
 ) -> None:
     with analysed.connect() as connection:
@@ -202,7 +202,7 @@ def test_champion_at_answers_for_one_moment(
     assert found == champion
 
 
-def test_model_metrics_stand_beside_champion_and_popularity_of_the_same_run(analysed: sa.Engine) -> None:
+def test_model_metrics_are_compared_with_champion_and_popularity_of_the_same_run(analysed: sa.Engine) -> None:
     found = {(row["run_key"], row["scorer"]): row for row in rows(analysed, "model_metrics")}
     candidate, first = found["r", "candidate"], found["s", "candidate"]
     assert candidate["difference_to_champion"] == pytest.approx(0.25 - 0.2)
@@ -237,7 +237,7 @@ def test_recommendation_coverage_and_gini_are_over_the_available_items(analysed:
     assert row["gini"] == pytest.approx(differences / (2 * len(exposures) * sum(exposures)))
 
 
-def test_user_activity_names_users_by_key_only(analysed: sa.Engine) -> None:
+def test_user_activity_identifies_users_only_by_key(analysed: sa.Engine) -> None:
     found = rows(analysed, "user_activity")
     assert len(found) == 4
     by_key = {row["user_key"]: row for row in found}
@@ -288,7 +288,7 @@ def test_changed_definitions_replace_the_old_ones_and_keep_rights(
         )
 
 
-def test_a_view_that_others_build_on_is_not_dropped_under_them(
+def test_a_view_that_other_objects_use_is_not_dropped(
     analysed: sa.Engine, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with analysed.begin() as connection:
@@ -304,7 +304,7 @@ def test_a_view_that_others_build_on_is_not_dropped_under_them(
     assert len(rows(analysed, "item_popularity")) == len(ITEMS)
 
 
-def test_every_view_and_column_says_what_it_shows(analysed: sa.Engine) -> None:
+def test_every_view_and_column_has_a_comment(analysed: sa.Engine) -> None:
     with analysed.connect() as connection:
         comments = dict(
             connection.exec_driver_sql(

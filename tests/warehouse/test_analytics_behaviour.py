@@ -1,4 +1,4 @@
-"""The views on what users do, on random events, against the same figures computed in plain Python."""
+"""Views of user behaviour equal the same figures computed in plain Python on random events."""
 
 import random
 from collections import Counter, defaultdict
@@ -50,7 +50,7 @@ class Slate:
 
 @dataclass
 class Shop:
-    """What is in the warehouse, and as Python values."""
+    """The rows of the warehouse as Python values."""
 
     engine: sa.Engine
     events: list[Event] = field(default_factory=list)
@@ -86,7 +86,7 @@ def shop(postgres: Any, warehouse_template: str) -> Iterator[Shop]:
             Slate(
                 id=f"s{number}",
                 user=chance.choice(USERS),
-                # The same item may come twice, and some applications log one item of a slate only.
+                # A slate may have the same item twice, and some applications log only one item of a slate.
                 items=[chance.choice([*ITEMS[:20], None]) for _ in range(length)],
                 propensities=None if number % 7 == 0 else [chance.random() for _ in range(length)],
                 version=chance.choice(["1", "2", None]),
@@ -100,7 +100,7 @@ def shop(postgres: Any, warehouse_template: str) -> Iterator[Shop]:
         values = TYPES[kind]
         shop.events.append(
             Event(
-                # Some claim the slate of another user, or an item that was not in it: those do not count.
+                # Some events name another user's slate, or an item that was not in it: they do not count.
                 user=slate.user if slate and number % 5 else chance.choice(USERS),
                 item=(chance.choice(slate.items) if slate and number % 9 else None)
                 or chance.choice(ITEMS[:22]),
@@ -158,7 +158,7 @@ def fill(shop: Shop) -> None:
         )
 
 
-def test_click_through_by_slate_tells_what_came_of_each_slate(shop: Shop) -> None:
+def test_click_through_by_slate_shows_the_reactions_to_each_slate(shop: Shop) -> None:
     def expected(slate: Slate) -> tuple[Any, ...]:
         clicked = shop.reactions(slate, "click")
         first = min(
@@ -262,7 +262,7 @@ def test_item_concentration_is_over_the_whole_catalogue(shop: Shop) -> None:
         assert row["top_tenth_share"] == pytest.approx(sum(events[:3]) / sum(events))
 
 
-def test_cold_items_are_available_and_hardly_met(shop: Shop) -> None:
+def test_cold_items_are_available_and_have_few_events(shop: Shop) -> None:
     counts = Counter(event.item for event in shop.events)
     expected = {
         item: (
@@ -288,7 +288,7 @@ def test_cold_items_are_available_and_hardly_met(shop: Shop) -> None:
 
 
 def stated(event: Event) -> int | None:
-    """What an event itself says: the types of this test are explicit but for clicks and purchases."""
+    """Sentiment of the event itself. All types of this test are explicit except click and purchase."""
     if event.type in ("like", "dislike"):
         return 1 if event.type == "like" else -1
     if event.value is None:
@@ -296,7 +296,7 @@ def stated(event: Event) -> int | None:
     return -1 if event.value <= 2 else 1 if event.value >= 4 else 0
 
 
-def test_comment_sentiment_is_what_the_writers_said_elsewhere(shop: Shop) -> None:
+def test_comment_sentiment_comes_from_the_writers_explicit_opinions(shop: Shop) -> None:
     expected: dict[str, Counter[int | None]] = defaultdict(Counter)
     writers: dict[str, set[str]] = defaultdict(set)
     for event in shop.events:

@@ -1,4 +1,4 @@
-"""docs/analytics.md: its queries run, as an analyst, and no view is forgotten."""
+"""The queries in docs/analytics.md run as an analyst, and the page shows every view."""
 
 import re
 from pathlib import Path

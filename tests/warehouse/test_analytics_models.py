@@ -1,4 +1,4 @@
-"""The views on which model knew what and when, against the same figures computed in plain Python."""
+"""Views of models equal the same figures computed in plain Python."""
 
 import random
 from collections import defaultdict
@@ -17,13 +17,13 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its window, the decision on its model, and the publication that followed."""
+    """A training run: its window, the decision about its model, and the publication after it."""
 
     key: str
     kind: str
     bounds: tuple[int, int]
     opened: float
-    """Hours after the start, here and below."""
+    """In hours after the start, here and below."""
     version: str
     action: str
     decided: float
@@ -39,7 +39,7 @@ RUNS = [
     Run("nightly/1", "full", (0, 100), 10, "1", "promote", 12, 13, None),
     Run("hourly/1", "micro", (100, 150), 14, "2", "hold", 14.5, None, "1"),
     Run("hourly/2", "micro", (150, 200), 16, "3", "promote", 16.5, 17, "1"),
-    # Decided after hourly/2 and knows less: its model was the first to know nothing.
+    # Decided after hourly/2 but read less: its model was not the first to read any feedback.
     Run("nightly/2", "full", (100, 180), 15, "4", "promote", 18, None, "1"),
 ]
 
@@ -121,7 +121,7 @@ def decide(connection: sa.Connection) -> None:
             champion = run.version
         if run.published is not None:
             publish(connection, run.version, moment(run.published))
-    # A person goes back to the first version, which is published again.
+    # A person rolls back to the first version, which is published again.
     record(connection, "roll_back", "1", champion, sequence + 1, moment(30), None)
     publish(connection, "1", moment(31))
 
@@ -176,7 +176,7 @@ def share(values: list[float], of: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def test_feedback_lag_runs_from_the_event_to_the_first_champion_that_knows_it(trained: sa.Engine) -> None:
+def test_feedback_lag_ends_at_the_first_champion_that_read_the_event(trained: sa.Engine) -> None:
     days: dict[date, list[Event]] = defaultdict(list)
     for event in events():
         days[event.received.date()].append(event)
@@ -205,7 +205,7 @@ def test_feedback_lag_runs_from_the_event_to_the_first_champion_that_knows_it(tr
     assert sum(row["waiting_events"] for row in found.values()) == sum(e.used_by() is None for e in events())
 
 
-def test_feedback_lag_counts_events_before_there_is_any_champion(warehouse: sa.Engine) -> None:
+def test_feedback_lag_counts_events_before_the_first_champion(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO feedback (user_id, item_id, event_type, occurred_at)"

@@ -1,4 +1,4 @@
-"""Random interleavings of all that touches feedback: each committed row is in one window, once.
+"""In random interleavings of everything that changes feedback, each committed row is in one window, once.
 
 The machine keeps its own account of what was committed and compares it with what a consumer reads right
 after it has opened a window. `RECSYS_TEST_EXAMPLES=1000` explores at random; otherwise the runs are
@@ -40,7 +40,7 @@ EXAMPLES = int(os.environ.get("RECSYS_TEST_EXAMPLES", "0"))
 CONSUMERS = ("nightly", "hourly")
 USERS = ("ann", "bob", "cid")
 WRITERS = 3
-# Nobody has to wait for anybody here, but for two writers of one event id.
+# No statement waits here for another, except for two writers of one event id.
 LOCK_TIMEOUT_MS = 100
 KINDS = (
     "sound",
@@ -84,12 +84,12 @@ def _pick(among: Sequence[T], which: int) -> T:
 
 
 class KilledError(Exception):
-    """The opener of a window dies here."""
+    """Raised where the process that opens a window dies."""
 
 
 @dataclass
 class Writer:
-    """An application with a transaction that may stay open for long."""
+    """An application with a transaction that may stay open for a long time."""
 
     connection: sa.Connection
     rows: list[sa.Row[Any]] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Writer:
 
 
 class Feedback(RuleBasedStateMachine):
-    """Applications, two consumers and the people who look after quarantine and privacy."""
+    """Applications, two consumers, and people who settle quarantine and erase users."""
 
     engine: sa.Engine
     opener: sa.Engine
@@ -162,7 +162,7 @@ class Feedback(RuleBasedStateMachine):
         try:
             for kind in kinds:
                 writer.rows.append(self._insert(writer.connection, user, kind, which))
-        except sa.exc.DBAPIError:  # the event is there already, or another writer is about to commit it
+        except sa.exc.DBAPIError:  # the event exists, or another writer is about to commit it
             self._end(number, "roll back to savepoint" if writer.savepoints else "roll back")
 
     @precondition(lambda self: self.writers)
@@ -222,7 +222,7 @@ class Feedback(RuleBasedStateMachine):
     def let_out(self, which: int) -> None:
         try:
             feedback_id = release(self.engine, _pick(self.held, which))
-        except (WarehouseError, sa.exc.OperationalError):  # the event has come again
+        except (WarehouseError, sa.exc.OperationalError):  # the event has arrived again
             return
         self.held = self._held()
         with self.engine.connect() as connection:
@@ -245,7 +245,7 @@ class Feedback(RuleBasedStateMachine):
         for consumer in CONSUMERS:
             self.erased_unread[consumer] |= gone - self.reads[consumer].keys()
         self.held = self._held()
-        with self.engine.begin() as connection:  # who comes back starts anew
+        with self.engine.begin() as connection:  # a user who comes back starts without data
             connection.execute(users.insert().values(user_id=self._user(user)))
 
     @precondition(lambda self: self.contents)
@@ -253,7 +253,7 @@ class Feedback(RuleBasedStateMachine):
     def reconcile(self, which: int) -> None:
         self._reconcile(_pick(list(self.contents), which))
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def no_row_slips_into_a_window_that_was_read(self) -> None:
@@ -278,7 +278,7 @@ class Feedback(RuleBasedStateMachine):
             for writer in self.writers.values():
                 writer.connection.close()
 
-    # How it is done
+    # Implementation
 
     def _user(self, user: str) -> str:
         return f"{self.name} {user}"
@@ -360,7 +360,7 @@ class Feedback(RuleBasedStateMachine):
         return None if window_id is None else load_window(self.engine, window_id)
 
     def _open(self, consumer: str, run_key: str, interval: tuple[datetime, datetime] | None) -> None:
-        """Open a window or find it again, and read a new one as its consumer would."""
+        """Open a window or return the existing one; read a new one like its consumer."""
         recorded = self._recorded(consumer, run_key)
         oldest = min((writer.lowest_id for writer in self.writers.values()), default=float("inf"))
         before = [row for id_, row in self.committed.items() if id_ not in self.erased]
@@ -380,7 +380,7 @@ class Feedback(RuleBasedStateMachine):
         self._nothing_is_held_back(window, before, oldest)
 
     def _nothing_is_held_back(self, window: Window, before: list[sa.Row[Any]], oldest: float) -> None:
-        """What was there and is left out came after an open transaction's or after the interval's end."""
+        """Assert that rows outside the window came after an open transaction or the interval's end."""
         left_out = [row for row in before if row.transaction_id >= window.upper_transaction_id]
         excused_from = oldest
         if window.interval_end:
@@ -391,7 +391,7 @@ class Feedback(RuleBasedStateMachine):
         assert [row for row in left_out if row.transaction_id < excused_from] == []
 
     def _wait_for_others(self, oldest: float) -> None:
-        """Wait while a transaction that is not ours, such as an automatic ANALYZE, is open in the cluster."""
+        """Wait until the cluster has no foreign transaction open, such as an automatic ANALYZE."""
         ids = [row.transaction_id for row in self.committed.values() if row.transaction_id < oldest]
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for _ in range(200):
@@ -400,7 +400,7 @@ class Feedback(RuleBasedStateMachine):
                 time.sleep(0.05)
 
     def _within(self, window: Window) -> set[int]:
-        """Return the ids of all committed rows, erased ones too, that belong to the window."""
+        """Return the ids of all committed rows of the window, including erased ones."""
         return {
             id_
             for id_, row in self.committed.items()

@@ -102,7 +102,7 @@ def test_an_event_id_twice_in_one_file_counts_once(load: Load) -> None:
     assert (summary.read, summary.inserted, summary.duplicates) == (2, 1, 1)
 
 
-def test_events_already_there_between_new_ones_cost_nothing_but_themselves(
+def test_existing_events_between_new_ones_are_skipped(
     load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_file, "BLOCK_BYTES", 700)
@@ -128,7 +128,7 @@ def test_events_without_id_get_one_from_their_content(load: Load, warehouse: sa.
     assert len({row.event_id for row in rows(warehouse)}) == 2
 
 
-def test_a_load_that_was_interrupted_is_simply_started_again(
+def test_an_interrupted_load_can_be_started_again(
     load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_file, "BLOCK_BYTES", 700)
@@ -147,7 +147,7 @@ def test_a_load_that_was_interrupted_is_simply_started_again(
     assert [row.event_id for row in rows(warehouse)] == [f"e{n}" for n in range(100)]
 
 
-def test_two_loads_of_one_file_at_once_give_every_row_once(
+def test_two_concurrent_loads_of_one_file_insert_every_row_once(
     warehouse: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_file, "BLOCK_BYTES", 2_000)
@@ -178,7 +178,7 @@ def test_two_loads_of_one_file_at_once_give_every_row_once(
         ("occurred_at", pa.array([date(2026, 1, 1)] * 2), 0),
     ],
 )
-def test_typed_parquet_columns_are_taken_where_their_meaning_is_clear(
+def test_typed_parquet_columns_are_read_if_their_meaning_is_clear(
     load: Load, name: str, column: pa.Array, inserted: int
 ) -> None:
     plain = {name: [event(event_id="1")[name], event(event_id="2")[name]] for name in event()}
@@ -201,7 +201,7 @@ WRONG_VALUES = [
     ("value", "1e999", "value '1e999' is not a finite number"),
     ("occurred_at", "2026-01-31 18:30:00", "has no time zone; add one, such as Z or +01:00"),
     ("occurred_at", "2026-01-31", "--assume-timezone"),
-    ("occurred_at", "yesterday", "'yesterday' is not a time; write ISO 8601 with zone"),
+    ("occurred_at", "yesterday", "'yesterday' is not a time; write ISO 8601 with time zone"),
     ("occurred_at", "2026-02-30T00:00:00Z", "is not a time"),
     ("occurred_at", "1769884200000", "are these milliseconds?"),
     ("occurred_at", "", "occurred_at is empty"),
@@ -217,7 +217,7 @@ WRONG_VALUES = [
 def test_a_line_that_cannot_be_a_row_is_rejected_with_the_reason(
     load: Load, warehouse: sa.Engine, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Small blocks: each wrong line is alone in its block at one time or another.
+    # Small blocks, so that each wrong line is alone in its block in some run.
     monkeypatch.setattr(line_file, "BLOCK_BYTES", 100)
     bad = [event(event_id=f"bad{n}", **{field: value}) for n, (field, value, _) in enumerate(WRONG_VALUES)]
     good = [event(event_id=f"good{n}") for n in range(len(bad))]
@@ -235,14 +235,14 @@ def test_a_line_that_cannot_be_a_row_is_rejected_with_the_reason(
     assert [row.event_id for row in rows(warehouse)] == [row["event_id"] for row in good]
 
 
-def test_all_that_is_wrong_with_a_line_is_said_at_once(load: Load) -> None:
+def test_all_errors_of_a_line_are_reported_together(load: Load) -> None:
     ((_, reason),) = rejects(load(HEADER + "e,,i,rating,five,,noon\n"))
     assert "user_id is empty" in reason
     assert "'five'" in reason
     assert "'noon'" in reason
 
 
-def test_broken_lines_of_a_csv_cost_themselves_only(load: Load, warehouse: sa.Engine) -> None:
+def test_only_the_broken_lines_of_a_csv_file_are_rejected(load: Load, warehouse: sa.Engine) -> None:
     content = (
         HEADER.encode()
         + f'a,u,i,comment,,"two\nlines, ""quoted""",{TIME}\n'.encode()
@@ -263,10 +263,10 @@ def test_broken_lines_of_a_csv_cost_themselves_only(load: Load, warehouse: sa.En
         ("f", None),
     ]
     assert rejects(summary) == [
-        (5, "has 3 fields where the header has 7"),
+        (5, "has 3 fields, but the header has 7"),
         (6, "a quote is not closed"),
         (7, "comment is not valid UTF-8 at its byte 1"),
-        (9, "has 10 fields where the header has 7"),
+        (9, "has 10 fields, but the header has 7"),
     ]
     assert (summary.read, summary.inserted) == (7, 3)
 
@@ -283,12 +283,12 @@ def test_a_quote_that_is_never_closed_does_not_swallow_the_lines_after_it(
     assert load(pairs).rejected == 6
 
 
-def test_line_numbers_are_right_behind_multi_line_values_and_blank_lines(load: Load) -> None:
+def test_line_numbers_are_right_after_multi_line_values_and_blank_lines(load: Load) -> None:
     content = HEADER + f'a,u,i,comment,,"1\n2\n3",{TIME}\n\nb,u,i,rating,five,,{TIME}\n'
     assert rejects(load(content)) == [(6, "value 'five' is not a number")]
 
 
-def test_blocks_cut_files_nowhere_else_than_between_records(
+def test_blocks_end_only_between_records(
     load: Load, warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_file, "BLOCK_BYTES", 64)
@@ -304,7 +304,7 @@ def test_blocks_cut_files_nowhere_else_than_between_records(
     assert [line for line, _ in rejects(summary)] == [42, 83, 124]
 
 
-def test_broken_lines_of_jsonl_cost_themselves_only(load: Load, warehouse: sa.Engine) -> None:
+def test_only_the_broken_lines_of_a_jsonl_file_are_rejected(load: Load, warehouse: sa.Engine) -> None:
     content = b"\n".join(
         [
             json.dumps(event(event_id="a")).encode(),
@@ -340,7 +340,7 @@ def test_a_column_that_first_appears_late_in_a_jsonl_file_is_read(load: Load, wa
     assert rows(warehouse)[-1].comment == "late"
 
 
-def test_a_very_long_comment_and_odd_text_arrive_intact(load: Load, warehouse: sa.Engine) -> None:
+def test_a_very_long_comment_and_unusual_text_are_loaded_unchanged(load: Load, warehouse: sa.Engine) -> None:
     comments = [
         "很" * 200_000,
         "👩‍👩‍👧 ‮ \u2028 \\N \\. NULL",
@@ -359,7 +359,7 @@ def test_unknown_items_types_and_absurd_values_are_left_to_validation(load: Load
     assert load(HEADER + "a,u,nothing,teleported,900,,2199-01-01T00:00:00Z\n").inserted == 1
 
 
-def test_times_without_zone_can_be_given_one(load: Load, warehouse: sa.Engine) -> None:
+def test_a_time_zone_can_be_assumed_for_times_without_one(load: Load, warehouse: sa.Engine) -> None:
     content = HEADER + "a,u,i,view,,,2026-07-01T12:00:00\nb,u,i,view,,,2026-01-01 12:00:00Z\n"
     load(content, assume_timezone="Europe/Paris")
     assert [row.occurred_at.astimezone(UTC).hour for row in rows(warehouse)] == [10, 12]
@@ -395,7 +395,7 @@ def test_new_users_can_be_left_to_the_application(load: Load, warehouse: sa.Engi
     assert rows(warehouse, "SELECT * FROM users") == []
 
 
-def test_months_of_the_file_get_partitions_and_absurd_ones_do_not(load: Load, warehouse: sa.Engine) -> None:
+def test_months_of_the_file_get_partitions_unless_they_are_absurd(load: Load, warehouse: sa.Engine) -> None:
     load(
         HEADER
         + "a,u,i,view,,,1997-09-20T00:00:00Z\n"
@@ -451,10 +451,10 @@ def test_times_outside_what_postgres_and_python_know_are_rejected(load: Load, wa
     )
     summary = load(parquet(table), "f.parquet")
     assert [row.event_id for row in rows(warehouse)] == ["a", "c"]
-    assert rejects(summary) == [(2, "occurred_at lies outside the years 1 to 9999")]
+    assert rejects(summary) == [(2, "occurred_at is outside the years 1 to 9999")]
 
 
-def test_a_row_that_only_postgres_refuses_is_rejected_alone(load: Load, warehouse: sa.Engine) -> None:
+def test_only_the_row_that_postgres_refuses_is_rejected(load: Load, warehouse: sa.Engine) -> None:
     propensities = [[0.5], [2], [1], [1, 1], [1e300], [0]]
     slates = [
         {"impression_id": str(n), "user_id": "u", "item_ids": ["i"], "shown_at": TIME, "propensities": values}
@@ -531,18 +531,18 @@ def test_impressions_are_loaded_with_their_slates(load: Load, warehouse: sa.Engi
         (
             "f.csv",
             "user,item,type\n",
-            r"no column 'user_id', 'item_id'.*it has user, item, type; feedback needs",
+            r"no column 'user_id', 'item_id'.*columns are user, item, type. A file of feedback needs",
         ),
         ("f.csv", "user_id,user_id\n", "'user_id' more than once"),
         ("f.csv", "", "is empty"),
         ("f.jsonl", '{"user": 1}\n', "no column 'user_id'"),
-        ("f.jsonl", '[{"user_id": 1}]', "one JSON object a line"),
+        ("f.jsonl", '[{"user_id": 1}]', "one JSON object on each line"),
         ("f.parquet", "not parquet", "not a Parquet file"),
         ("f.csv.gz", "not gzip", "cannot be read"),
-        ("f.xlsx", "x", "no suffix that tells its format"),
+        ("f.xlsx", "x", "no suffix of a known format"),
     ],
 )
-def test_a_file_that_cannot_be_read_as_the_table_says_what_is_needed(
+def test_an_unreadable_file_gives_an_error_with_the_remedy(
     load: Load, name: str, content: str, message: str
 ) -> None:
     with pytest.raises(IngestError, match=message):
@@ -554,11 +554,11 @@ def test_a_missing_file_is_named(warehouse: sa.Engine, tmp_path: Path) -> None:
         ingest_file(warehouse, "feedback", tmp_path / "nowhere.csv")
 
 
-def test_unknown_columns_are_left_out_and_named(load: Load) -> None:
+def test_unknown_columns_are_ignored_and_reported(load: Load) -> None:
     assert load(CSV.replace("comment", "remark")).unknown_columns == ("remark",)
 
 
-def test_a_header_without_rows_loads_nothing_and_is_no_error(load: Load) -> None:
+def test_a_header_without_rows_is_not_an_error(load: Load) -> None:
     assert load(HEADER).read == 0
 
 
@@ -574,12 +574,12 @@ def test_a_stale_reject_file_does_not_outlive_a_clean_load(load: Load, tmp_path:
     assert not (tmp_path / "feedback.csv.rejected.jsonl").exists()
 
 
-def test_the_reject_file_keeps_the_line_as_it_was(load: Load, tmp_path: Path) -> None:
+def test_the_reject_file_has_the_unchanged_line(load: Load, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere.jsonl"
     load(HEADER + "a,,i,view,,很好,0\n", reject_file=target)
     assert json.loads(target.read_text())["text"] == "a,,i,view,,很好,0"
 
 
-def test_the_pooled_connection_is_left_as_it_was(load: Load, warehouse: sa.Engine) -> None:
+def test_the_pooled_connection_is_unchanged_after_a_load(load: Load, warehouse: sa.Engine) -> None:
     load(CSV)
     assert rows(warehouse, "SELECT to_regclass('incoming_feedback') AS name")[0].name is None

@@ -1,4 +1,4 @@
-"""Late and out-of-order events are in the window they arrive in, and are counted."""
+"""Late and out-of-order events are in the window in which they arrive, and are counted."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ DAY = timedelta(days=1)
 
 
 def add(engine: sa.Engine, *times: datetime | None, **columns: Any) -> None:
-    """Add rows that happened at some times and arrive now, in this order."""
+    """Add rows with these event times that arrive now, in this order."""
     values = {"user_id": "u", "item_id": "i", "event_type": "view"} | columns
     with engine.begin() as connection:
         for time in times:
@@ -43,20 +43,20 @@ def test_a_window_of_an_interval_closes_at_its_end(warehouse: sa.Engine) -> None
     assert counts(warehouse, open_window(warehouse, "nightly", "2", (NOW - DAY, NOW + DAY))) == (1, 0)
 
 
-def test_a_backfill_does_not_reopen_what_later_windows_have_closed(warehouse: sa.Engine) -> None:
+def test_a_backfill_does_not_change_what_is_late_for_later_windows(warehouse: sa.Engine) -> None:
     open_window(warehouse, "nightly", "today")
     open_window(warehouse, "nightly", "backfill", (NOW - 9 * DAY, NOW - 8 * DAY))
     add(warehouse, NOW - DAY)
     assert counts(warehouse, open_window(warehouse, "nightly", "tomorrow")) == (1, 0)
 
 
-def test_every_event_older_than_one_that_came_before_it_is_out_of_order(warehouse: sa.Engine) -> None:
+def test_an_event_older_than_one_that_arrived_before_it_is_out_of_order(warehouse: sa.Engine) -> None:
     add(warehouse, *(NOW - hours * timedelta(hours=1) for hours in (9, 5, 8, 7, 5, 4)))
     add(warehouse, NOW - timedelta(hours=6))
     assert counts(warehouse, open_window(warehouse, "nightly", "1")) == (0, 3)
 
 
-def test_times_that_cannot_be_do_not_spoil_the_count(warehouse: sa.Engine) -> None:
+def test_impossible_times_do_not_distort_the_counts(warehouse: sa.Engine) -> None:
     open_window(warehouse, "nightly", "1")
     add(warehouse, None, NOW + 400 * DAY)
     with warehouse.begin() as connection:
@@ -72,7 +72,7 @@ def test_times_that_cannot_be_do_not_spoil_the_count(warehouse: sa.Engine) -> No
     assert counts(warehouse, open_window(warehouse, "nightly", "2")) == (0, 0)
 
 
-def test_rows_in_quarantine_count_too_and_an_erasure_later_changes_nothing(
+def test_rows_in_quarantine_are_counted_and_a_later_erasure_changes_nothing(
     warehouse: sa.Engine, tmp_path: Path
 ) -> None:
     open_window(warehouse, "nightly", "1")

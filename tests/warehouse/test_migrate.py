@@ -64,7 +64,7 @@ def test_revisions_are_numbered_without_gaps() -> None:
     assert revisions() == [f"{number:04d}" for number in range(1, len(revisions()) + 1)]
 
 
-def test_processes_that_upgrade_at_once_take_turns(empty_url: str) -> None:
+def test_processes_that_upgrade_at_once_wait_for_each_other(empty_url: str) -> None:
     with ThreadPoolExecutor(3) as pool:
         for finished in [pool.submit(upgrade_warehouse, empty_url) for _ in range(3)]:
             finished.result()
@@ -89,7 +89,7 @@ def test_an_unknown_revision_is_named_together_with_the_known_ones(empty_url: st
 @pytest.mark.parametrize(
     "url", ["", "nonsense", "mysql://h/db", "sqlite:///x.db", "postgresql+asyncpg://h/d"]
 )
-def test_a_url_that_is_no_postgres_is_a_configuration_error(url: str) -> None:
+def test_a_url_that_is_not_postgres_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="RECSYS_WAREHOUSE_URL"):
         connect(url)
 
@@ -104,7 +104,7 @@ def test_a_bad_url_is_reported_without_its_password(postgres: PostgresServer) ->
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_missing_server_is_an_error_that_a_retry_may_mend() -> None:
+def test_a_missing_server_is_a_retryable_error() -> None:
     with pytest.raises(ServiceUnavailableError, match="recsys up") as caught:
         connect("postgresql://u@127.0.0.1:1/db")
     assert caught.value.retryable

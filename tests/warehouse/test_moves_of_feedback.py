@@ -1,4 +1,4 @@
-"""Quarantine, release, erasure and new partitions meet each other and the windows half-way."""
+"""Quarantine, release, erasure and new partitions overlap with each other and with windows."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ def stocked(warehouse: sa.Engine) -> sa.Engine:
 
 @pytest.fixture
 def unfinished(stocked: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that something is in the middle of."""
+    """A transaction that has started and is not committed yet."""
     with stocked.connect() as connection:
         yield connection
         connection.rollback()
@@ -59,7 +59,7 @@ def rows_of(engine: sa.Engine, user_id: str) -> int:
 
 
 def finish_while_waiting(unfinished: sa.Connection, work: Callable[[], Any]) -> Any:
-    """Commit the unfinished transaction once `work`, in a thread, waits for a lock; return its result."""
+    """Run `work` in a thread, commit the open transaction once it waits for a lock, and return its result."""
     results: list[Any] = []
     failures: list[BaseException] = []
 
@@ -134,7 +134,7 @@ def test_rows_on_their_way_to_a_partition_are_erased(
 
 @pytest.fixture
 def retiring(stocked: sa.Engine, unfinished: sa.Connection) -> Window:
-    """The window of two rows whose month is on its way out of feedback."""
+    """The window of two rows whose month is being retired."""
     add(stocked, "a", "b", occurred_at=LONG_AGO)
     window = open_window(stocked, "nightly", "1")
     with stocked.begin() as connection:
@@ -199,7 +199,7 @@ def test_a_row_on_its_way_out_of_quarantine_is_erased(stocked: sa.Engine, settin
     def hold(connection: sa.Connection) -> None:
         if threading.current_thread() is releaser:
             half_way.set()
-            erased.wait(1)  # the erasure waits for us, so this ends with the time
+            erased.wait(1)  # the erasure waits for this transaction, so this times out
 
     releaser = threading.Thread(target=release, args=(stocked, row.quarantine_id))
     releaser.start()
@@ -210,7 +210,7 @@ def test_a_row_on_its_way_out_of_quarantine_is_erased(stocked: sa.Engine, settin
     assert rows_of(stocked, "ann") == 0
 
 
-def test_two_consumers_quarantine_the_same_rows_in_turns(
+def test_two_consumers_that_quarantine_the_same_rows_wait_for_each_other(
     stocked: sa.Engine, unfinished: sa.Connection, settings: Settings
 ) -> None:
     add(stocked, "a", "unknown 1", "unknown 2")

@@ -40,7 +40,7 @@ def test_every_user_without_a_key_gets_one_in_several_batches(
     assert keys(warehouse) == {f"user {n}": user_key(f"user {n}", KEY) for n in range(1, 31)}
 
 
-def test_keys_once_given_stay(warehouse: sa.Engine) -> None:
+def test_existing_keys_are_not_changed(warehouse: sa.Engine) -> None:
     add_users(warehouse, 1)
     fill_user_keys(warehouse, KEY)
     before = keys(warehouse)
@@ -56,9 +56,7 @@ def test_an_id_with_quotes_percent_and_backslash_is_safe(warehouse: sa.Engine) -
     assert keys(warehouse) == {nasty: user_key(nasty, KEY)}
 
 
-def test_two_processes_at_once_do_not_disturb_each_other(
-    warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_can_fill_keys_at_once(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pseudonyms, "_BATCH_USERS", 50)
     add_users(warehouse, 400)
     with ThreadPoolExecutor(2) as pool:

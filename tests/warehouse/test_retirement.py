@@ -1,4 +1,4 @@
-"""Months of feedback leave the table whole, and nothing that they are needed for is lost with them."""
+"""Months of feedback are retired as a whole, and nothing that needs them loses data."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ from recsys.upkeep.housekeeping import keep_house
 from recsys.validation.quarantine import list_quarantined, quarantine_window, release
 from recsys.validation.rules import row_rules
 from recsys.warehouse import partitions
-from recsys.warehouse.partitions import ensure_months, list_partitions, retire_months
+from recsys.warehouse.partitions import ensure_months, retire_months
 from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 
@@ -40,11 +40,11 @@ def ids(engine: sa.Engine, table: str) -> list[str]:
 
 
 def months(engine: sa.Engine) -> set[str]:
-    return {partition.name for partition in list_partitions(engine)}
+    return set(sa.inspect(engine).get_table_names(schema="partitions"))
 
 
 def handle(engine: sa.Engine, run_key: str, consumer: str = "nightly") -> Window:
-    """Open a window and record that its validation has passed."""
+    """Open a window and record that its validation passed."""
     window = open_window(engine, consumer, run_key)
     write(
         engine,
@@ -55,7 +55,7 @@ def handle(engine: sa.Engine, run_key: str, consumer: str = "nightly") -> Window
 
 
 def promote(engine: sa.Engine, window: Window, occurred_before: str) -> None:
-    """Make champion what a run has trained on all of a window's feedback that happened before a moment."""
+    """Make a model champion that was trained on a window's feedback from before a moment."""
     write(
         engine,
         f"""
@@ -73,7 +73,7 @@ def promote(engine: sa.Engine, window: Window, occurred_before: str) -> None:
 
 @pytest.fixture
 def shop(warehouse: sa.Engine) -> sa.Engine:
-    """Two events of January 2024, one of today, of two people."""
+    """Two events of January 2024 and one of today, by two users."""
     write(
         warehouse,
         "INSERT INTO items (item_id, title) VALUES ('i', 'i');"
@@ -88,13 +88,15 @@ def shop(warehouse: sa.Engine) -> sa.Engine:
 
 @pytest.fixture
 def retired(shop: sa.Engine) -> tuple[sa.Engine, Window]:
-    """The shop after January 2024 was handled and retired, and the window that handled it."""
+    """The shop after January 2024 was read by a window and retired, with that window."""
     window = handle(shop, "1")
     assert retire_months(shop, 6) == 1
     return shop, window
 
 
-def test_a_month_that_every_window_has_handled_is_retired_whole(retired: tuple[sa.Engine, Window]) -> None:
+def test_a_month_that_every_consumer_has_read_is_retired_as_a_whole(
+    retired: tuple[sa.Engine, Window],
+) -> None:
     shop, _ = retired
     assert NAME not in months(shop)
     assert ids(shop, "feedback") == ["today"]
@@ -102,7 +104,7 @@ def test_a_month_that_every_window_has_handled_is_retired_whole(retired: tuple[s
     assert retire_months(shop, 6) == 0
 
 
-def test_housekeeping_retires_only_what_its_setting_says(shop: sa.Engine, settings: Settings) -> None:
+def test_housekeeping_retires_only_months_older_than_the_setting(shop: sa.Engine, settings: Settings) -> None:
     handle(shop, "1")
 
     def keep(feedback_months: int | None) -> int:
@@ -113,7 +115,7 @@ def test_housekeeping_retires_only_what_its_setting_says(shop: sa.Engine, settin
     assert [keep(None), keep(1_200), keep(6), keep(6)] == [0, 0, 1, 0]
 
 
-def test_a_month_is_not_old_before_its_last_moment_is(shop: sa.Engine) -> None:
+def test_the_end_of_a_month_decides_its_age(shop: sa.Engine) -> None:
     handle(shop, "1")
     now = datetime.now(UTC)
     whole_months = 12 * (now.year - 2024) + now.month - 2  # since the first of February
@@ -145,7 +147,7 @@ def test_rows_of_a_window_whose_validation_has_not_passed_stay(
     write(shop, "UPDATE validation_results SET success = false")
     assert retire_months(shop, 6) == 0
     assert f"nightly has not validated window {failed.window_id}" in caplog.text
-    handle(shop, "2")  # a window's validation handles the earlier ones too
+    handle(shop, "2")  # validating a window also handles the earlier ones
     assert retire_months(shop, 6) == 1
 
 
@@ -169,7 +171,7 @@ def test_a_month_that_the_champion_has_not_trained_on_stays(
     shop: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    # What happened from the middle of the month on was held out: the next update trains on it.
+    # Events from the middle of the month on were held out: the next update trains on them.
     promote(shop, handle(shop, "1"), "2024-01-15")
     assert retire_months(shop, 6) == 0
     assert "has not trained on all of it" in caplog.text
@@ -210,7 +212,7 @@ def test_a_window_opened_after_a_month_was_retired_or_dropped_adds_up_too(
     assert [(one.arrived, one.valid) for one in found] == [(3, 3), (1, 1)]
 
 
-def test_late_feedback_of_a_retired_month_finds_a_place_and_a_window(
+def test_late_feedback_of_a_retired_month_is_stored_and_in_a_window(
     retired: tuple[sa.Engine, Window],
 ) -> None:
     shop, _ = retired
@@ -242,7 +244,7 @@ def test_an_event_of_a_retired_month_that_comes_again_is_a_duplicate(
 
 
 @pytest.mark.parametrize("made_anew", [False, True])
-def test_a_month_comes_back_with_what_came_late_meanwhile(
+def test_a_restored_month_includes_feedback_that_arrived_late(
     retired: tuple[sa.Engine, Window], made_anew: bool
 ) -> None:
     shop, window = retired
@@ -264,7 +266,7 @@ def test_a_month_comes_back_with_what_came_late_meanwhile(
     assert len(ids(shop, "retired.feedback")) == len(before) + 2  # without today's, with the new one
 
 
-def test_a_writer_of_the_month_holds_its_retirement_and_nobody_waits_long(
+def test_a_writer_of_the_month_delays_its_retirement_and_nobody_waits_long(
     shop: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partitions, "_PAUSE_SECONDS", 0.1)
@@ -281,7 +283,7 @@ def test_a_writer_of_the_month_holds_its_retirement_and_nobody_waits_long(
     assert retire_months(shop, 6) == 1
 
 
-def test_a_retirement_that_is_cut_off_has_not_happened(shop: sa.Engine) -> None:
+def test_an_interrupted_retirement_changes_nothing(shop: sa.Engine) -> None:
     handle(shop, "1")
     with shop.connect() as connection:
         assert (
@@ -298,7 +300,7 @@ def test_a_retirement_that_is_cut_off_has_not_happened(shop: sa.Engine) -> None:
     assert retire_months(shop, 6) == 1
 
 
-def test_retired_months_are_closed_to_all_but_counting_and_erasing(
+def test_retired_months_can_only_be_counted_and_erased_from(
     retired: tuple[sa.Engine, Window],
 ) -> None:
     shop, _ = retired

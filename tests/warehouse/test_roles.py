@@ -1,4 +1,4 @@
-"""What each role can do and, above all, what it cannot: tried with real logins."""
+"""Rights of each role, tested with real logins: what it can do and, above all, what it cannot."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ PRIVATE = [
 
 
 def log_in(warehouse: sa.Engine, role: str, options: str = "") -> sa.Engine:
-    """Return an engine of a new person, or application, that is a member of a role and nothing more."""
+    """Return an engine with a new login that is a member of this role only."""
     name = f"login_{next(_logins)}"
     with warehouse.begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN {options}")
@@ -68,7 +68,7 @@ def analytics_views(engine: sa.Engine) -> list[str]:
 
 
 def fill(engine: sa.Engine) -> sa.Engine:
-    """Put something into every private table."""
+    """Add rows to every private table."""
     run(
         engine,
         """
@@ -88,13 +88,13 @@ def fill(engine: sa.Engine) -> sa.Engine:
 
 @pytest.fixture
 def shop(warehouse: sa.Engine) -> sa.Engine:
-    """The owner's engine on a warehouse of one test."""
+    """The owner's engine for the warehouse of one test."""
     return fill(warehouse)
 
 
 @pytest.fixture(scope="module")
 def roles(postgres: PostgresServer, warehouse_template: str) -> Iterator[dict[str, sa.Engine]]:
-    """A login of each role on a warehouse that stays as it is: what is tried there is refused, or reads."""
+    """A login of each role on a shared warehouse. Tests only read there or are refused."""
     postgres.create_database("roles", template=warehouse_template)
     owner = fill(sa.create_engine(postgres.url("roles")))
     engines = {role: log_in(owner, role) for role in (WRITER, PIPELINE, ANALYST)}
@@ -117,7 +117,7 @@ def test_a_writer_adds_feedback_once_per_event_id(shop: sa.Engine) -> None:
     assert all(row.transaction_id > 0 and row.received_at and row.released_from is None for row in rows)
 
 
-def test_a_writer_keeps_items_and_users_and_logs_slates(shop: sa.Engine) -> None:
+def test_a_writer_maintains_items_and_users_and_logs_slates(shop: sa.Engine) -> None:
     writer = log_in(shop, WRITER)
     run(
         writer,
@@ -265,18 +265,18 @@ def test_no_view_shows_an_analyst_user_ids_or_comments(shop: sa.Engine) -> None:
         assert "secret" not in text
 
 
-def test_views_that_come_later_are_readable_at_once(shop: sa.Engine) -> None:
+def test_views_that_are_added_later_are_readable_immediately(shop: sa.Engine) -> None:
     analyst = log_in(shop, ANALYST)
     run(shop, "CREATE VIEW analytics.later AS SELECT 1 AS x; COMMENT ON SCHEMA analytics IS 'stale'")
     assert run(analyst, "SELECT x FROM analytics.later").scalar() == 1
-    assert install_analytics(shop)  # makes the materialised views anew
+    assert install_analytics(shop)  # creates the materialised views again
     run(analyst, "SELECT * FROM analytics.item_popularity")
 
 
 def test_the_pipeline_does_its_work_without_owning_anything(
     shop: sa.Engine, settings: Settings, tmp_path: Path
 ) -> None:
-    from recsys.snapshot.write import take_full_snapshot
+    from recsys.snapshot.full import take_full_snapshot
     from recsys.validation.validate import validate_window
 
     pipeline, writer = log_in(shop, PIPELINE), log_in(shop, WRITER)
@@ -331,7 +331,7 @@ def test_the_pipeline_cannot(roles: dict[str, sa.Engine], statement: str) -> Non
     assert refused(roles[PIPELINE], statement)
 
 
-def test_a_false_table_of_the_caller_does_not_fool_a_function_with_the_owners_rights(shop: sa.Engine) -> None:
+def test_a_fake_table_of_the_caller_does_not_fool_a_security_definer_function(shop: sa.Engine) -> None:
     pipeline = log_in(shop, PIPELINE)
     with pipeline.begin() as connection:
         connection.exec_driver_sql("CREATE TEMPORARY TABLE feedback (x int)")
@@ -371,7 +371,7 @@ def test_databases_of_one_cluster_migrate_at_once(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_role_that_another_database_is_just_making_is_waited_for(tmp_path: Path) -> None:
+def test_migration_waits_for_a_role_that_another_database_is_creating(tmp_path: Path) -> None:
     server = PostgresServer(tmp_path / "data", settings={"fsync": "off"})
     server.start()
     try:
@@ -394,7 +394,7 @@ def test_a_role_that_another_database_is_just_making_is_waited_for(tmp_path: Pat
         server.stop()
 
 
-def test_an_owner_who_may_not_create_roles_migrates_and_is_told_which_are_missing(
+def test_an_owner_who_may_not_create_roles_can_migrate_and_sees_which_are_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = PostgresServer(tmp_path / "data", settings={"fsync": "off"})
@@ -412,7 +412,7 @@ def test_an_owner_who_may_not_create_roles_migrates_and_is_told_which_are_missin
         assert "recsys_writer, recsys_pipeline, recsys_analyst" in caplog.text
         assert "CREATE ROLE recsys_writer NOLOGIN" in caplog.text
         assert run(owner, "SELECT version_num FROM alembic_version").scalar()
-        # An administrator makes one of them; the next `recsys migrate` grants it its rights.
+        # An administrator creates one of them; the next `recsys migrate` grants its rights.
         run(root, f"CREATE ROLE {ANALYST} NOLOGIN")
         install_analytics(owner)
         analyst = log_in(extension, ANALYST)

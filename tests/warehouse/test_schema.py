@@ -1,4 +1,4 @@
-"""What the migrations promise beyond the tables: functions, triggers, view, partitions."""
+"""Functions, triggers, views and partitions that the migrations create."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -30,14 +30,14 @@ def scalar(engine: sa.Engine, statement: str) -> object:
     "statement",
     ["UPDATE promotion_ledger SET reason = 'x'", "DELETE FROM promotion_ledger", "TRUNCATE promotion_ledger"],
 )
-def test_the_ledger_refuses_to_be_rewritten(warehouse: sa.Engine, statement: str) -> None:
+def test_the_ledger_cannot_be_rewritten(warehouse: sa.Engine, statement: str) -> None:
     run(warehouse, LEDGER_ROW)
     with pytest.raises(sa.exc.IntegrityError, match="promotion_ledger is append-only"):
         run(warehouse, statement)
     assert scalar(warehouse, "SELECT reason FROM promotion_ledger") == "first"
 
 
-def test_a_champion_sequence_is_given_once(warehouse: sa.Engine) -> None:
+def test_a_champion_sequence_is_unique(warehouse: sa.Engine) -> None:
     run(warehouse, LEDGER_ROW)
     with pytest.raises(sa.exc.IntegrityError):
         run(warehouse, LEDGER_ROW)
@@ -76,7 +76,7 @@ def test_an_application_inserts_with_few_columns(warehouse: sa.Engine) -> None:
     assert row.transaction_id > 0
 
 
-def test_the_same_event_is_refused_twice_also_without_a_time(warehouse: sa.Engine) -> None:
+def test_the_same_event_cannot_be_inserted_twice_even_without_a_time(warehouse: sa.Engine) -> None:
     statement = """
         INSERT INTO feedback (event_id, user_id, item_id, event_type, occurred_at)
         VALUES ('e', 'u', 'i', 'like', NULL)
@@ -96,7 +96,7 @@ def test_the_transaction_id_default_is_inlined_into_the_insert(warehouse: sa.Eng
     assert "warehouse_transaction_id" not in text
 
 
-def test_a_change_of_an_item_moves_its_time_and_a_repetition_does_not(warehouse: sa.Engine) -> None:
+def test_updated_at_of_an_item_changes_only_with_its_values(warehouse: sa.Engine) -> None:
     run(warehouse, "INSERT INTO items (item_id, title) VALUES ('i', 'a')")
     first = scalar(warehouse, "SELECT updated_at FROM items")
     run(warehouse, "UPDATE items SET title = 'a'")
@@ -114,7 +114,7 @@ def test_event_types_are_seeded_with_their_ranges(warehouse: sa.Engine) -> None:
     assert (rows["dislike"].polarity, rows["dislike"].weight) == (-1, 0)
 
 
-def test_every_table_and_view_says_what_it_is(warehouse: sa.Engine) -> None:
+def test_every_table_and_view_has_a_comment(warehouse: sa.Engine) -> None:
     silent = run(
         warehouse,
         """
@@ -126,8 +126,8 @@ def test_every_table_and_view_says_what_it_is(warehouse: sa.Engine) -> None:
     assert silent == []
 
 
-def test_ids_and_windows_go_on_after_a_dump_is_restored_into_a_young_cluster(warehouse: sa.Engine) -> None:
-    # Rows with ids far above this cluster's are what a restored dump looks like.
+def test_ids_and_windows_continue_after_a_dump_is_restored_into_a_new_cluster(warehouse: sa.Engine) -> None:
+    # A restored dump has rows with ids far above those of this cluster.
     run(
         warehouse,
         """
@@ -182,7 +182,7 @@ def test_partitions_are_made_once_and_take_over_rows_of_the_default_partition(wa
     assert latest.feedback_id > before[-1].feedback_id
 
 
-def test_making_a_partition_lets_writers_of_other_months_go_on(
+def test_creating_a_partition_does_not_block_writers_of_other_months(
     warehouse: sa.Engine, warehouse_url: str
 ) -> None:
     maker = psycopg2.connect(sa.make_url(warehouse_url).set(drivername="postgresql").render_as_string(False))
@@ -198,7 +198,7 @@ def test_making_a_partition_lets_writers_of_other_months_go_on(
         maker.close()
 
 
-def test_processes_that_make_the_same_partitions_at_once_take_turns(warehouse: sa.Engine) -> None:
+def test_processes_that_create_the_same_partitions_wait_for_each_other(warehouse: sa.Engine) -> None:
     def ensure(_: int) -> int:
         with warehouse.begin() as connection:
             made = connection.scalar(sa.text("SELECT ensure_feedback_partitions('2001-01-01', '2001-03-31')"))

@@ -66,7 +66,7 @@ def test_a_row_committed_after_the_window_closed_is_in_the_next_window(
     assert second.arrived == 2
 
 
-def test_a_transaction_that_is_rolled_back_holds_nothing_up_afterwards(
+def test_a_rolled_back_transaction_does_not_delay_later_windows(
     warehouse: sa.Engine, open_transaction: sa.Connection
 ) -> None:
     open_transaction.execute(INSERT, {"event_id": "never"})
@@ -75,7 +75,7 @@ def test_a_transaction_that_is_rolled_back_holds_nothing_up_afterwards(
     assert read(warehouse, open_window(warehouse, "nightly", "1")) == ["a"]
 
 
-def test_a_retry_gets_the_same_bounds_although_rows_have_come_since(warehouse: sa.Engine) -> None:
+def test_a_retry_gets_the_same_bounds_although_new_rows_arrived(warehouse: sa.Engine) -> None:
     write(warehouse, "a")
     window = open_window(warehouse, "nightly", "1")
     write(warehouse, "b")
@@ -85,7 +85,7 @@ def test_a_retry_gets_the_same_bounds_although_rows_have_come_since(warehouse: s
     assert load_window(warehouse, window.window_id) == window
 
 
-def test_consumers_have_windows_of_their_own(warehouse: sa.Engine) -> None:
+def test_each_consumer_has_its_own_windows(warehouse: sa.Engine) -> None:
     write(warehouse, "a")
     assert open_window(warehouse, "nightly", "1").arrived == 1
     assert open_window(warehouse, "hourly", "1").arrived == 1
@@ -282,7 +282,7 @@ def test_an_unknown_window_is_named(warehouse: sa.Engine) -> None:
         reconcile_window(warehouse, 99)
 
 
-def test_an_interval_without_zone_or_upside_down_is_refused(warehouse: sa.Engine) -> None:
+def test_an_interval_without_time_zone_or_with_swapped_ends_is_rejected(warehouse: sa.Engine) -> None:
     naive = datetime(2026, 1, 1)  # noqa: DTZ001
     with pytest.raises(ConfigurationError, match="time zone"):
         open_window(warehouse, "nightly", "1", (naive, naive))

@@ -1,4 +1,4 @@
-"""Postgres stops, or is killed, among writers and windows: nothing is lost and nothing comes twice."""
+"""If Postgres stops or is killed between writers and windows, no row is lost or read twice."""
 
 import contextlib
 import os
@@ -22,15 +22,15 @@ Restart = Callable[[PostgresServer, sa.Connection], None]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server of our own, which tests stop and kill."""
+    """A separate server that the tests stop and kill."""
     server = PostgresServer(
         tmp_path_factory.mktemp("restarted") / "data",
         settings={
             "autovacuum": "off",
             "max_prepared_transactions": "5",
-            # What commits asynchronously stays in memory for long, and is lost when the server is killed.
+            # Asynchronous commits stay in memory for long, and are lost when the server is killed.
             "wal_writer_delay": "10s",
-            # Only a crash of the whole machine would need it.
+            # Only a crash of the whole machine would need fsync.
             "fsync": "off",
         },
     )
@@ -66,7 +66,7 @@ def stop(server: PostgresServer, _: sa.Connection) -> None:
 
 def kill_postmaster(server: PostgresServer, _: sa.Connection) -> None:
     assert server.process is not None
-    # Its backends notice by themselves, and until then answer as if nothing had happened.
+    # Until its backends notice, they answer as usual.
     backends = psutil.Process(server.process.pid).children(recursive=True)
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
@@ -75,7 +75,7 @@ def kill_postmaster(server: PostgresServer, _: sa.Connection) -> None:
 
 
 def kill_backend(server: PostgresServer, victim: sa.Connection) -> None:
-    """Kill one server process: the postmaster ends all others and recovers."""
+    """Kill one server process, so that the postmaster ends all others and recovers."""
     os.kill(backend_pid(victim), signal.SIGKILL)
     with contextlib.suppress(sa.exc.DBAPIError):
         victim.scalar(sa.text("SELECT 1"))
@@ -107,7 +107,7 @@ def read(engine: sa.Engine, window: Window) -> list[str]:
 
 
 @RESTARTS
-def test_windows_go_on_after_a_restart(
+def test_windows_continue_after_a_restart(
     server: PostgresServer, engine: sa.Engine, open_transaction: sa.Connection, end: Restart
 ) -> None:
     write(engine, "a", "b")

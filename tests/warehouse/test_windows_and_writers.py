@@ -1,4 +1,4 @@
-"""Opening a window holds nobody up, and many writers and long transactions lose nothing."""
+"""Opening a window blocks nobody, and no row of many writers and long transactions is lost."""
 
 import threading
 from collections import Counter
@@ -16,13 +16,13 @@ INSERT = sa.text(
 WRITERS = 8
 TRANSACTIONS = 40
 ROWS = 3
-# Of the statements in which somebody could wait for an opener.
+# Timeout of the statements that could wait for the opening of a window.
 IMPATIENT = "-c lock_timeout=1000"
 
 
 @pytest.fixture
 def impatient(warehouse_url: str) -> Iterator[sa.Engine]:
-    """An engine whose statements fail rather than wait for a lock."""
+    """An engine whose statements fail instead of waiting for a lock."""
     engine = sa.create_engine(
         warehouse_url, connect_args={"options": IMPATIENT}, pool_size=WRITERS + 4, max_overflow=0
     )
@@ -46,7 +46,7 @@ def read(engine: sa.Engine, window: Window) -> list[str]:
 @pytest.mark.parametrize(
     "moment", ["advisory_xact_lock", "LOCK TABLE", "warehouse_horizon", "INSERT INTO windows", "COMMIT"]
 )
-def test_no_writer_waits_for_an_opener_whatever_it_is_doing(
+def test_no_writer_waits_for_the_opening_of_a_window(
     warehouse: sa.Engine, impatient: sa.Engine, moment: str
 ) -> None:
     done = []
@@ -75,7 +75,7 @@ def test_no_writer_waits_for_an_opener_whatever_it_is_doing(
     assert done == [moment]
 
 
-def test_no_opener_waits_for_writers_or_readers(impatient: sa.Engine) -> None:
+def test_opening_a_window_does_not_wait_for_writers_or_readers(impatient: sa.Engine) -> None:
     with impatient.connect() as writer, impatient.connect() as reader:
         insert(writer, "uncommitted")
         reader.execute(sa.text("SELECT * FROM feedback, windows FOR UPDATE"))

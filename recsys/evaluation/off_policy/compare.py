@@ -1,53 +1,45 @@
-"""Candidate and champion on the slates that were really shown, weighted by logged propensities."""
+"""Off-policy comparison of candidate and champion on slates that users saw, by logged propensities."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from recsys.errors import EvaluationError
+from recsys.evaluation.json_files import read_json, write_json
+from recsys.evaluation.off_policy.diagnostics import Diagnostics, diagnose
 from recsys.evaluation.off_policy.estimators import (
-    Diagnostics,
     Estimate,
     LoggedSlates,
     Method,
-    diagnose,
     estimate,
     estimate_difference,
 )
 from recsys.evaluation.off_policy.log import SlateRecords
 from recsys.evaluation.off_policy.rewards import predict_rewards
 from recsys.evaluation.off_policy.slates import Greedy, SlateDistribution, SlatePolicy
-from recsys.evaluation.ranking.metrics import are_sound, require_shape
+from recsys.evaluation.ranking.metrics import are_valid, require_shape
 from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.ranking import mask_consumed
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import Sequences
 
-METHODS: tuple[Method, ...] = ("ips", "snips", "doubly_robust")
-FILE = "off_policy.json"
+_METHODS: tuple[Method, ...] = ("ips", "snips", "doubly_robust")
+_MAX_WEIGHT = 50.0
+"""Clips importance weights: a slate that counts for more than 50 says more about luck than about a policy."""
+_FILE = "off_policy.json"
 _BATCH = 512
 
 
 @dataclass(frozen=True)
 class PolicyValue:
-    """What one policy is estimated to earn for each slate, by method, and how far that can be trusted."""
+    """Estimated reward of a slate under one policy, by method, and whether it allows a conclusion."""
 
     estimates: tuple[Estimate, ...]
     diagnostics: Diagnostics
     problem: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "estimates": [each.to_dict() for each in self.estimates],
-            "diagnostics": self.diagnostics.to_dict(),
-            "problem": self.problem,
-        }
 
 
 @dataclass(frozen=True)
@@ -58,10 +50,12 @@ class OffPolicyComparison:
     ----------
     reward
         What a slate earns, in words.
-    slates, left_out
-        Slates used, and those left out by reason.
+    slates
+        Number of slates used.
+    left_out
+        Number of slates left out, by reason.
     observed
-        Mean reward of a slate as it was shown.
+        Mean reward of a slate as it was shown; None without slates.
     values
         By scorer.
     differences
@@ -75,39 +69,18 @@ class OffPolicyComparison:
     values: dict[str, PolicyValue] = field(default_factory=dict)
     differences: tuple[Estimate, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "reward": self.reward,
-            "slates": self.slates,
-            "left_out": self.left_out,
-            "observed": self.observed,
-            "values": {name: value.to_dict() for name, value in self.values.items()},
-            "differences": [each.to_dict() for each in self.differences],
-        }
-
     def save(self, folder: Path) -> None:
         """Write `off_policy.json`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_json(folder / _FILE, _ADAPTER, self)
 
     @classmethod
     def load(cls, folder: Path) -> "OffPolicyComparison | None":
-        """Read what `save` wrote; None when nothing was written."""
-        path = folder / FILE
-        if not path.is_file():
-            return None
-        try:
-            values = json.loads(path.read_text())
-            return cls(
-                **{
-                    **values,
-                    "values": {name: _policy_value(value) for name, value in values["values"].items()},
-                    "differences": tuple(_estimate(each) for each in values["differences"]),
-                }
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise EvaluationError(f"{path} cannot be read ({error}); evaluate again") from error
+        """Read what `save` wrote; None when there is no file."""
+        path = folder / _FILE
+        return read_json(path, _ADAPTER) if path.is_file() else None
+
+
+_ADAPTER = TypeAdapter(OffPolicyComparison)
 
 
 def compare_policies(
@@ -120,25 +93,25 @@ def compare_policies(
     champion: str,
     policy: SlatePolicy | None = None,
 ) -> OffPolicyComparison:
-    """Estimate what each scorer's slates would have earned where the logged slates were shown.
+    """Estimate what each scorer's slates would have earned in place of the logged slates.
 
-    Each scorer ranks for the user's history as it was when the slate was shown. Estimates hold for
-    users and moments of the log.
+    Each scorer ranks for the user's history as it was when the slate was shown. The estimates hold for the
+    users and times of the log.
 
     Parameters
     ----------
     records
         From `recsys.evaluation.off_policy.log`; `slates` refers to the scorers' catalogue.
     scorers
-        By name; one that gives NaN is left out, its failure is the main evaluation's business.
+        By name. A scorer that returns NaN is left out; the evaluation on held-out feedback reports it.
     sequences
-        The users' events; a user who is not there has no history.
+        The users' events; a user without a sequence has no history.
     available
         [items]: may be shown.
     policy
-        How slates are made from scores; default: the best items in order, as published.
+        How slates are made from scores; default: the best items in order, as they are published.
     """
-    reward = f"{' or '.join(settings.off_policy_event_types)} for each slate"
+    reward = f"{' or '.join(settings.off_policy_event_types)} per slate"
     if len(records) == 0:
         return OffPolicyComparison(reward, 0, records.left_out)
     policy = policy or Greedy()
@@ -155,12 +128,12 @@ def compare_policies(
             records.rewards, records.propensities, distribution.of(records.slates), users, records.shown,
             predicted, target,
         )  # fmt: skip
-    clip, confidence = settings.off_policy_clip, settings.confidence
+    clip, confidence = _MAX_WEIGHT, settings.confidence
     values = {}
     for name, each in logged.items():
         diagnostics = diagnose(each, clip=clip, confidence=confidence)
         values[name] = PolicyValue(
-            tuple(estimate(each, method, clip=clip, confidence=confidence) for method in METHODS),
+            tuple(estimate(each, method, clip=clip, confidence=confidence) for method in _METHODS),
             diagnostics,
             diagnostics.problem(settings.off_policy_min_slates),
         )
@@ -168,7 +141,7 @@ def compare_policies(
     if candidate in logged and champion in logged:
         pair = logged[candidate], logged[champion]
         differences = tuple(
-            estimate_difference(*pair, method, clip=clip, confidence=confidence) for method in METHODS
+            estimate_difference(*pair, method, clip=clip, confidence=confidence) for method in _METHODS
         )
     observed = float(np.where(records.shown, records.rewards, 0.0).sum(axis=1).mean())
     return OffPolicyComparison(reward, len(records), records.left_out, observed, values, differences)
@@ -181,19 +154,19 @@ def _distribution(
     available: NDArray[np.bool_],
     policy: SlatePolicy,
 ) -> SlateDistribution | None:
-    place = {key: number for number, key in enumerate(sequences.user_keys.tolist())}
-    everybody = Sequences.concat([sequences, Sequences.empty(["nobody"])])
-    owners = np.array([place.get(key, sequences.users) for key in records.user_keys], dtype=np.int64)
+    rows = {key: number for number, key in enumerate(sequences.user_keys.tolist())}
+    with_unknown = Sequences.concat([sequences, Sequences.empty(["unknown user"])])
+    owners = np.array([rows.get(key, sequences.users) for key in records.user_keys], dtype=np.int64)
     parts = []
     for start in range(0, len(records), _BATCH):
         batch = slice(start, start + _BATCH)
-        histories = everybody.take_users(owners[batch])
+        histories = with_unknown.take_users(owners[batch])
         histories = histories.where(
             histories.occurred_at < np.repeat(records.shown_at[batch], histories.lengths)
         )
         scores = np.asarray(scorer.score(histories))
         require_shape(scores, histories.users, len(available))
-        if not are_sound(scores):
+        if not are_valid(scores):
             return None
         scores = mask_consumed(scores.astype(np.float32, copy=True), histories)
         scores[:, ~available] = -np.inf
@@ -201,20 +174,3 @@ def _distribution(
     return SlateDistribution(
         np.concatenate([part.items for part in parts]), np.concatenate([part.probabilities for part in parts])
     )
-
-
-def _policy_value(values: dict[str, Any]) -> PolicyValue:
-    diagnostics: dict[str, Any] = {
-        name: tuple(_number(each) for each in value) if isinstance(value, list) else _number(value)
-        for name, value in values["diagnostics"].items()
-    }
-    estimates = tuple(_estimate(each) for each in values["estimates"])
-    return PolicyValue(estimates, Diagnostics(**diagnostics), values["problem"])
-
-
-def _estimate(values: dict[str, Any]) -> Estimate:
-    return Estimate(**{name: _number(value) for name, value in values.items()})
-
-
-def _number(value: Any) -> Any:
-    return float("nan") if value is None else value

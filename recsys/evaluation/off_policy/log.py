@@ -1,4 +1,4 @@
-"""Logged slates from the warehouse: which can be weighted, and why the others cannot."""
+"""Read logged slates from the warehouse; slates that cannot be weighted are counted by reason."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -29,23 +29,21 @@ REPEATED_ITEM = "item_twice_in_slate"
 
 @dataclass(frozen=True, eq=False)
 class SlateRecords:
-    """Usable slates as arrays, and how many were left out by reason.
+    """Usable slates as arrays, and the number of slates left out by reason.
 
     Attributes
     ----------
     user_keys
         [slates]
     slates
-        [slates, positions] positions in the catalogue; `NO_ITEM` beyond a slate's end and for items that
-        the catalogue does not have.
+        [slates, positions] indices into the catalogue; `NO_ITEM` beyond a slate's end and for items that
+        are not in the catalogue.
     shown
-        [slates, positions] whether the slate has an item there.
+        [slates, positions] whether the slate has an item at this position.
     propensities, rewards
-        [slates, positions]; a reward is 1 when the item was answered.
+        [slates, positions]; the reward is 1 when feedback names the item and the slate, else 0.
     shown_at
         [slates] microseconds since 1970 UTC.
-    versions
-        [slates] model version that was shown.
     left_out
         Number of slates by the first reason that applied.
     """
@@ -56,7 +54,6 @@ class SlateRecords:
     propensities: NDArray[np.float64]
     rewards: NDArray[np.float64]
     shown_at: NDArray[np.int64]
-    versions: NDArray[np.object_]
     left_out: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -72,31 +69,29 @@ def read_slates(
 ) -> SlateRecords:
     """Read the slates shown from `since` to `until` (exclusive) with their rewards.
 
-    A slate whose propensities are missing, 0, above 1 or not numbers, which names a model version that was
-    never published or decided on, or which belongs to nobody who may be evaluated, is left out and
-    counted by reason.
+    A slate is left out and counted by reason when its propensities are missing, 0, above 1 or not numbers,
+    when it names a model version that was never published or decided on, or when its user has no key or
+    no consent.
 
     Parameters
     ----------
     catalogue
-        What `slates` refers to.
+        The catalogue that `SlateRecords.slates` indexes.
     event_types
-        An item is rewarded when feedback of one of these types names it and the slate.
+        Feedback of these types that names the item and the slate is the reward.
     """
-    parameters = {
-        "since": since,
-        "until": until,
-        "event_types": list(event_types),
-    }
+    parameters = {"since": since, "until": until, "event_types": list(event_types)}
     with engine.connect() as connection:
         rows = (
-            connection.execute(sa.text(read_statement("select_logged_slates")), parameters).mappings().all()
+            connection.execute(sa.text(read_statement("evaluation/select_logged_slates")), parameters)
+            .mappings()
+            .all()
         )
     return screen_slates([dict(row) for row in rows], catalogue, known_versions(engine))
 
 
 def known_versions(engine: sa.Engine) -> frozenset[str]:
-    """Return the model versions that were ever published or decided on."""
+    """Return the model versions that were ever published or had a decision."""
     statement = sa.union(sa.select(publications.c.model_version), sa.select(promotion_ledger.c.model_version))
     with engine.connect() as connection:
         return frozenset(connection.execute(statement).scalars())
@@ -105,7 +100,7 @@ def known_versions(engine: sa.Engine) -> frozenset[str]:
 def screen_slates(
     rows: Sequence[dict[str, Any]], catalogue: Catalogue, versions: Collection[str]
 ) -> SlateRecords:
-    """Turn rows of `select_logged_slates` into arrays, without those that cannot be used."""
+    """Turn rows of `select_logged_slates` into arrays; unusable slates are counted by reason."""
     reasons = [_unusable(row, versions) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     width = max((len(row["item_ids"]) for row in kept), default=0)
@@ -116,7 +111,6 @@ def screen_slates(
         propensities=np.ones((len(kept), width)),
         rewards=np.zeros((len(kept), width)),
         shown_at=np.array([microseconds(row["shown_at"]) for row in kept], dtype=np.int64),
-        versions=np.array([row["model_version"] for row in kept], dtype=object),
         left_out=dict(Counter(reason for reason in reasons if reason is not None)),
     )
     for number, row in enumerate(kept):

@@ -8,24 +8,24 @@ from recsys.model.ranking import NO_ITEM
 
 _FOLDS = 2
 _PRIOR_LOOKS = 20.0
-"""An item's rate is drawn towards the mean as if it had been looked at so often more."""
+"""Shrinks an item's rate towards the mean: it counts as that many more looks at a mean item."""
 
 
 def reward_table(
     slates: NDArray[np.int32], rewards: NDArray[np.float64], items: int, positions: int
 ) -> NDArray[np.float64]:
-    """Return [items, positions] the mean reward that an item has at a position.
+    """Return [items, positions] the predicted reward of each item at each position.
 
     Parameters
     ----------
     slates, rewards
-        [slates, positions] items shown, `NO_ITEM` for none, and what they earned.
+        [slates, positions] items shown (`NO_ITEM` for an empty position) and their rewards.
     """
     shown = slates != NO_ITEM
     earned = np.where(shown, rewards, 0.0)
-    places = np.maximum(shown.sum(axis=0), 1)
+    counts = np.maximum(shown.sum(axis=0), 1)
     mean = earned.sum() / max(shown.sum(), 1)
-    by_position = earned.sum(axis=0) / places
+    by_position = earned.sum(axis=0) / counts
     look = by_position / mean if mean > 0 else np.ones(positions)
     index = np.where(shown, slates, 0)
     looks = np.bincount(index.ravel(), np.where(shown, look, 0.0).ravel(), minlength=items)
@@ -41,14 +41,14 @@ def predict_rewards(
     policy: SlateDistribution,
     items: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what the items shown, and those that the policy shows, are predicted to earn.
+    """Predict the rewards of the items shown and of the items that the policy shows.
 
-    Users are split in two halves, and each half is predicted from the other: the prediction of a
-    reward has not seen it.
+    Users are split in two halves, and each half is predicted from the other (cross-fitting): no reward is
+    predicted from itself.
 
     Returns
     -------
-    Two arrays [slates, positions].
+    Two arrays [slates, positions]: for the items shown, and the mean over the policy's items.
     """
     width = slates.shape[1]
     predicted, target = np.zeros(slates.shape), np.zeros(slates.shape)

@@ -1,7 +1,7 @@
 """Policies over slates: from scores to the probability of every item at every position.
 
-Off-policy evaluation asks two things of a policy: to draw slates, when it logs, and to say exactly with
-which probability it would have shown an item at a position, when it is judged.
+A logging policy draws slates. A target policy must give the exact probability with which it would have
+shown an item at a position.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from recsys.model.ranking import NO_ITEM, top_k
 
 _NODES = 96
 _TABLE_FLOATS = 1 << 18
-"""Numbers that one block of the quadrature may hold in each of its tables."""
+"""Largest number of floats in each table of one block of the quadrature."""
 _EARLY, _LATE = 1e-11, 40.0
 """Where the density of an arrival is negligible: before `_EARLY` / rate, and after `_LATE` / rate."""
 
 
 @dataclass(frozen=True, eq=False)
 class SlateDistribution:
-    """What a policy shows in each context.
+    """Probabilities of a policy's items at each position, by context.
 
     Attributes
     ----------
     items
-        [contexts, pool] positions in the catalogue; `NO_ITEM` where there are fewer.
+        [contexts, pool] indices into the catalogue; `NO_ITEM` beyond a smaller pool.
     probabilities
-        [contexts, pool, positions] with which the policy shows the item at the position.
+        [contexts, pool, positions] probability that the policy shows the item at the position.
     """
 
     items: NDArray[np.int32]
@@ -41,8 +41,8 @@ class SlateDistribution:
         Parameters
         ----------
         slates
-            [contexts, positions] shown items; `NO_ITEM` for an empty place or an item that is not in
-            the catalogue, which no policy can show. Positions beyond the policy's own have 0.
+            [contexts, positions] shown items; `NO_ITEM` for an empty position or an item that is not in
+            the catalogue, which no policy can show. Positions beyond the policy's last one have 0.
         """
         result = np.zeros(slates.shape)
         for position in range(min(slates.shape[1], self.probabilities.shape[2])):
@@ -52,7 +52,7 @@ class SlateDistribution:
         return result
 
     def expected(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return [contexts, positions] the mean of `values` over what the policy shows there.
+        """Return [contexts, positions] the mean of `values` over the items that the policy shows there.
 
         Parameters
         ----------
@@ -66,19 +66,19 @@ class SlateDistribution:
 
 
 class SlatePolicy(Protocol):
-    """How slates are made from scores."""
+    """Makes slates from scores."""
 
     def distribution(self, scores: NDArray[np.float32], positions: int) -> SlateDistribution:
-        """Return what is shown for scores [contexts, items]; minus infinity is never shown."""
+        """Return the slates for scores [contexts, items]; minus infinity is never shown."""
         ...
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """Show the best items, best first: what is published. It explores nothing."""
+    """Show the best items, best first, as published lists do. It explores nothing."""
 
     def distribution(self, scores: NDArray[np.float32], positions: int) -> SlateDistribution:
-        """Return probability 1 for the item of each rank at its position."""
+        """Return probability 1 for each item at the position of its rank."""
         items, _ = top_k(scores, positions)
         shown = (items != NO_ITEM)[:, :, None] & np.eye(positions, dtype=bool)
         return SlateDistribution(items, shown.astype(np.float64))
@@ -86,14 +86,14 @@ class Greedy:
 
 @dataclass(frozen=True)
 class PlackettLuce:
-    """Draw slates without replacement, each next item by a softmax over those that are left.
+    """Draw slates without replacement, each item by a softmax over the remaining items.
 
     Attributes
     ----------
     temperature
-        Of the softmax, in units of the scores: near 0 it is greedy, large it is uniform over the pool.
+        Temperature of the softmax, in units of the scores: near 0 is greedy, large is uniform over the pool.
     pool
-        Only so many best items take part.
+        Number of best items that can be shown.
     """
 
     temperature: float = 1.0
@@ -118,8 +118,8 @@ class PlackettLuce:
 
         Returns
         -------
-        Items [contexts, positions], `NO_ITEM` where none is left, and the probability with which the
-        policy shows the item at its position [contexts, positions], whatever stands before it.
+        Items [contexts, positions], `NO_ITEM` when none is left, and the probability that the policy shows
+        the item at its position [contexts, positions], over all possible items before it.
         """
         items, rates = self._rates(scores)
         with np.errstate(divide="ignore"):
@@ -143,20 +143,20 @@ def position_probabilities(rates: NDArray[np.float64], positions: int) -> NDArra
     """Return the probability of each item at each position of a Plackett-Luce slate.
 
     Items that arrive at exponential times with these rates arrive in the order of a Plackett-Luce draw
-    (Luce, 1959; Plackett, 1975), so item i is at position r when r - 1 of the others came before it:
-    an integral over its time of arrival of a density and a Poisson-binomial probability. It is taken by
-    the trapezoidal rule over the logarithm of time, which converges exponentially for such integrands.
+    (Luce, 1959; Plackett, 1975). Item i is at position r when r - 1 other items arrived before it. Its
+    probability is an integral over its arrival time: the density times a Poisson-binomial probability. The
+    trapezoidal rule over the logarithm of time converges exponentially for such integrands.
 
     Parameters
     ----------
     rates
-        [contexts, pool] softmax numerators; 0: never shown.
+        [contexts, pool] softmax numerators; 0 is never shown.
     positions
         Length of the slate.
 
     Returns
     -------
-    [contexts, pool, positions]; each position sums to 1, or to 0 where no item is left for it.
+    [contexts, pool, positions]; each position sums to 1, or to 0 when no item is left for it.
     """
     contexts, pool = rates.shape
     result = np.zeros((contexts, pool, positions))
@@ -185,7 +185,7 @@ def _block_probabilities(rates: NDArray[np.float64], positions: int) -> NDArray[
     behind = _counts(present[::-1], absent[::-1], positions)[::-1]
     result = np.zeros((contexts, pool, positions))
     for position in range(positions):
-        # As many of the others have come as there are places before this one.
+        # As many other items have arrived as there are positions before this one.
         others = (ahead[:, : position + 1] * behind[:, position::-1]).sum(axis=1)
         result[:, :, position] = np.einsum("pcn,pcn->cp", density, others)
     sums = result.sum(axis=1, keepdims=True)
@@ -195,12 +195,12 @@ def _block_probabilities(rates: NDArray[np.float64], positions: int) -> NDArray[
 
 
 def _counts(present: NDArray[np.float64], absent: NDArray[np.float64], positions: int) -> NDArray[np.float64]:
-    """Return [pool, positions, contexts, nodes]: probability that r of the items before this one came.
+    """Return [pool, positions, contexts, nodes]: probability that r of the items before this one arrived.
 
     Parameters
     ----------
     present, absent
-        [pool, contexts, nodes] probability that the item has come, and that it has not.
+        [pool, contexts, nodes] probability that the item has arrived, and that it has not.
     """
     pool, contexts, nodes = present.shape
     counts = np.zeros((pool, positions, contexts, nodes))

@@ -1,4 +1,4 @@
-"""Baselines that a candidate is held against, tuned on the latest part of what it trained on."""
+"""Baselines for a candidate, tuned on the latest part of the events that it trained on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,17 +23,19 @@ COLLABORATIVE_FILTERING = "collaborative_filtering"
 _Option = TypeVar("_Option")
 
 _HALF_LIVES_DAYS = (None, 180.0, 30.0, 7.0, 1.0)
-_PENALTY_FACTORS = (1.0, 0.25, 4.0)
+_PENALTIES = (100.0, 25.0, 400.0)
+"""L2 penalties of EASE, the default first."""
 _MAX_ITEMS = 20_000
-"""EASE inverts an [items, items] matrix; above this it is left out."""
+"""EASE inverts an [items, items] matrix: larger catalogues go without it."""
 _MAX_TUNED_ITEMS = 5_000
+"""Larger catalogues use the default penalty: each further penalty costs another inversion."""
 _TUNING_USERS = 1_000
 _TUNING_CASES_PER_USER = 3
 
 
 @dataclass(frozen=True)
 class DenseEASE:
-    """EASE scored with dense weights: on a small catalogue much faster than sparse ones."""
+    """EASE with dense weights: much faster than sparse ones on a small catalogue."""
 
     model: EASE
 
@@ -52,8 +54,8 @@ def fit_baselines(
 ) -> dict[str, Scorer]:
     """Fit popularity and collaborative filtering on the events before `held_out_from`.
 
-    The half-life of popularity and the penalty of EASE are chosen on the latest tenth of these events,
-    then fitted on all of them.
+    The half-life of popularity and the penalty of EASE are chosen on the latest tenth of these events. The
+    baselines are then fitted on all of them.
     """
     trained = sequences.before(held_out_from)
     tune_from = _tuning_split(trained, held_out_from)
@@ -66,11 +68,10 @@ def fit_baselines(
     baselines[POPULARITY] = _popularity(trained, catalogue, held_out_from, half_life)
 
     if len(catalogue) <= _MAX_ITEMS:
-        penalties = tuple(factor * settings.collaborative_filtering_lambda for factor in _PENALTY_FACTORS)
-        penalty = penalties[0]
+        penalty = _PENALTIES[0]
         if len(catalogue) <= _MAX_TUNED_ITEMS:
             penalty = _best(
-                penalties, lambda chosen: _collaborative(trained.before(tune_from), catalogue, chosen),
+                _PENALTIES, lambda chosen: _collaborative(trained.before(tune_from), catalogue, chosen),
                 trained, catalogue, tune_from, settings,
             )  # fmt: skip
         baselines[COLLABORATIVE_FILTERING] = _collaborative(trained, catalogue, penalty)
@@ -85,7 +86,7 @@ def _best(
     tune_from: datetime,
     settings: EvaluationSettings,
 ) -> _Option:
-    """Return the option whose scorer has the best NDCG after `tune_from`; the first when none can tell."""
+    """Return the option whose scorer has the best NDCG after `tune_from`; the first without such events."""
     few = settings.model_copy(
         update={"max_users": _TUNING_USERS, "max_cases_per_user": _TUNING_CASES_PER_USER}
     )

@@ -1,8 +1,7 @@
-"""Evaluation cases: which event is predicted from which history.
+"""Evaluation cases: the events to predict, and the history that each is predicted from.
 
-Evaluation is prequential: every held-out event is predicted from everything its user did before it,
-held-out events included, as a served model would see it. Scorers rank the whole catalogue, without
-sampled negatives.
+Evaluation is prequential: each held-out event is predicted from all earlier events of its user, including
+held-out ones, as a served model would see them. Scorers rank the whole catalogue, without sampled negatives.
 """
 
 from dataclasses import dataclass
@@ -27,22 +26,22 @@ GUARD = "guard"
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Events to predict, each from the history of its user.
+    """Events to predict, each from the earlier events of its user.
 
     Attributes
     ----------
     sequences
-        Whole sequences, of which the histories are prefixes.
+        Whole sequences; the histories are prefixes of them.
     positions
-        [cases] positions of the events to predict in `sequences`.
+        [cases] indices of the events to predict in `sequences`.
     users
-        [cases] position of the user in `sequences`.
+        [cases] index of the user in `sequences`.
     targets
-        [cases] position of the item in the catalogue.
+        [cases] index of the item in the catalogue.
     available
-        [items]: may be recommended; the others are left out of the ranking.
+        [items] whether the item may be recommended; others are not ranked.
     slices
-        Name to [cases]: whether the case belongs to the slice.
+        By slice name: [cases] whether the case belongs to the slice.
     """
 
     sequences: Sequences
@@ -55,17 +54,12 @@ class Cases:
     def __len__(self) -> int:
         return len(self.positions)
 
-    @property
-    def user_count(self) -> int:
-        """Number of users who have cases."""
-        return len(np.unique(self.users))
-
     def histories(self, chosen: NDArray[np.int64]) -> Sequences:
-        """Return the histories of some cases, as one "user" each."""
+        """Return the histories of some cases, as sequences of one user each."""
         return self.sequences.prefixes(self.positions[chosen])
 
     def latest_of_users(self) -> NDArray[np.bool_]:
-        """Return [cases] whether the case is the latest of its user; coverage is measured on these."""
+        """Return [cases] whether the case is the latest of its user; coverage is measured on these lists."""
         latest = np.full(self.sequences.users, -1, dtype=np.int64)
         np.maximum.at(latest, self.users, self.positions)
         is_latest: NDArray[np.bool_] = latest[self.users] == self.positions
@@ -74,10 +68,11 @@ class Cases:
 
 @dataclass(frozen=True)
 class GuardBoundary:
-    """Since when the compared models have not trained on guard users, and which share these are."""
+    """Start of the guard users' events that no compared model has trained on."""
 
     held_out_from: datetime
     share: float
+    """Share of all users who are guard users."""
 
 
 def held_out_cases(
@@ -90,18 +85,17 @@ def held_out_cases(
 ) -> Cases:
     """Make a case of each held-out event that is a next-item target.
 
-    Held out are the events from `held_out_from` on, those of guard users from their own boundary on, and
-    probe events.
+    Held out are the events from `held_out_from` on, the events of guard users from their own boundary on,
+    and probe events.
 
-    A target is the first event of its user with that item, because what was consumed is never
-    recommended again, and the item may be recommended at all. Of a user with many targets the first
-    `max_cases_per_user` after the split count, those closest to what the model has trained on; of
-    many users a seeded sample of `max_users`.
+    A target is its user's first event with an available item: consumed items are never recommended again.
+    A user contributes the first `max_cases_per_user` targets after the split, which are closest to the
+    training data. More than `max_users` users are sampled with the seed.
 
     Raises
     ------
     EvaluationError
-        When no event can be predicted.
+        No held-out event can be predicted.
     """
     split = microseconds(held_out_from)
     splittable = np.isin(sequences.purpose, [PURPOSES.index(Purpose.FULL), PURPOSES.index(Purpose.FRESH)])
@@ -110,12 +104,13 @@ def held_out_cases(
     if guard is not None:
         guarded = are_guard_users(sequences.user_keys, guard.share)[owners]
         held_out |= splittable & guarded & (sequences.occurred_at >= microseconds(guard.held_out_from))
-    held_out |= sequences.purpose == PURPOSES.index(Purpose.PROBE)
+    held_out |= sequences.purpose == PURPOSES.index(Purpose.FRESH_GUARD)
     positions = np.flatnonzero(held_out & _targets(sequences, catalogue))
     if len(positions) == 0:
         raise EvaluationError(
-            f"no held-out feedback since {held_out_from.isoformat()} can be predicted: it needs a weight "
-            "above 0 and an available item that is new to the user; widen RECSYS_EVALUATION__HOLDOUT_SHARE"
+            f"no held-out feedback since {held_out_from.isoformat()} can be predicted: a target needs a "
+            "weight above 0 and an available item that is new to the user; raise "
+            "RECSYS_EVALUATION__HOLDOUT_SHARE"
         )
     positions = _first_of_users(positions, owners, settings.max_cases_per_user)
     positions = _sample_users(positions, owners, settings.max_users, seed)
@@ -126,14 +121,14 @@ def held_out_cases(
 def cases_at(
     sequences: Sequences, catalogue: Catalogue, positions: NDArray[np.int64], trained: Sequences
 ) -> Cases:
-    """Make cases of the events at `positions`, sliced by what was known when `trained` was all there was.
+    """Make cases of the events at `positions`, with slices by the events that models have trained on.
 
     Parameters
     ----------
     positions
-        [cases] in `sequences`.
+        [cases] indices of events in `sequences`.
     trained
-        Events of the same users, in the same order, that models have trained on.
+        Events that models have trained on, of the same users in the same order.
     """
     users, targets = sequences.event_users()[positions], sequences.item_index[positions]
     seen = np.bincount(trained.item_index, minlength=len(catalogue))[targets]
@@ -156,11 +151,10 @@ def cases_at(
 def guard_cases(
     sequences: Sequences, catalogue: Catalogue, settings: EvaluationSettings, seed: int = 0
 ) -> Cases | None:
-    """Make cases of the latest events that the parent has trained on, of the guard users.
+    """Make cases of the guard users' latest events that the parent has trained on.
 
-    They measure forgetting: parent and candidate have both met these events or neither has an
-    advantage, so what counts is the difference between the two, not the value. None when the snapshot
-    has no guard users.
+    They measure forgetting. Parent and candidate have seen these events equally often, so only the
+    difference between the two has a meaning. None when the snapshot has no guard users.
     """
     guard = sequences.purpose == PURPOSES.index(Purpose.GUARD)
     positions = np.flatnonzero(guard & _targets(sequences, catalogue))
@@ -188,7 +182,7 @@ def _targets(sequences: Sequences, catalogue: Catalogue) -> NDArray[np.bool_]:
 
 
 def _first_of_users(positions: NDArray[np.int64], owners: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Keep the first `count` positions of each user; positions of a user are next to each other."""
+    """Keep the first `count` positions of each user; positions of a user are adjacent."""
     users = owners[positions]
     starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
     lengths = np.diff(np.concatenate([starts, [len(users)]]))

@@ -1,7 +1,7 @@
-"""Rank the same cases with several scorers and average per user."""
+"""Rank the same cases with several scorers and average the metrics per user."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys.evaluation.bootstrap import mean_intervals
 from recsys.evaluation.ranking.cases import Cases
 from recsys.evaluation.ranking.metrics import (
-    are_sound,
+    are_valid,
     case_metric_names,
     case_metrics,
     coverage_name,
@@ -26,11 +26,9 @@ from recsys.evaluation.ranking.metrics import (
     user_means,
 )
 from recsys.evaluation.ranking.scorer import Scorer
-from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation, Figure, SliceResult
+from recsys.evaluation.result import Evaluation, Figure, SliceResult
 from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
 from recsys.settings import EvaluationSettings
-
-__all__ = ["CANDIDATE", "CHAMPION", "Evaluation", "evaluate", "mean_ndcg"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +38,14 @@ _BATCH_SCORES = 1 << 23  # 32 MiB of scores at most, whatever the catalogue
 
 @dataclass(frozen=True, eq=False)
 class _Ranking:
-    """What one scorer made of the cases.
+    """Ranks and lists of one scorer.
 
     Attributes
     ----------
     rank
-        [cases] of the target.
+        [cases] rank of the target, 1 is best.
     lists
-        [users with cases, k] what each would be shown last, users in increasing order.
+        [users with cases, k] list of each user's latest case; users in increasing order.
     """
 
     rank: NDArray[np.int64]
@@ -59,7 +57,6 @@ def evaluate(
     cases: Cases,
     settings: EvaluationSettings,
     champion_version: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
     features: scipy.sparse.csr_matrix | None = None,
 ) -> Evaluation:
     """Rank the cases with every scorer.
@@ -67,25 +64,23 @@ def evaluate(
     Parameters
     ----------
     scorers
-        By name; the candidate is called `CANDIDATE`, the champion `CHAMPION`. Their scores follow the
-        catalogue that the cases were made with.
+        By name; the candidate is `CANDIDATE`, the champion `CHAMPION`. They score the catalogue that the
+        cases were made with.
     cases
-        Identical for all scorers.
+        The same for all scorers.
     champion_version
-        Model version of the champion, kept with the result.
-    progress
-        Called with the number of cases done and in all.
+        Model version of the champion, stored with the result.
     features
-        [items, features] from `recsys.evaluation.ranking.slices.item_features`, for the diversity of
-        lists, which is NaN without.
+        [items, features] from `recsys.evaluation.ranking.slices.item_features`; without them the diversity
+        of lists is NaN.
 
     Returns
     -------
     Evaluation
-        A scorer whose scores are NaN or infinite is in `failures`, with NaN metrics, so that the gate
-        can reject it by name; the others are not affected.
+        A scorer with NaN or infinite scores is in `failures` and has NaN metrics, so the gate can reject
+        it by name. Other scorers are not affected.
     """
-    ranking, failures = _rank_all(scorers, cases, settings.k, progress)
+    ranking, failures = _rank_all(scorers, cases, settings.k)
     names, k = tuple(scorers), settings.k
     width = len(case_metric_names(k))
     per_case = np.full((len(cases), len(names), width), np.nan)
@@ -127,8 +122,8 @@ def evaluate(
 
 
 def mean_ndcg(scorers: Mapping[str, Scorer], cases: Cases, k: int) -> dict[str, float]:
-    """Return NDCG@k of each scorer, averaged per user; minus infinity for one that failed."""
-    ranking, failures = _rank_all(scorers, cases, k, None)
+    """Return the NDCG@k of each scorer, averaged per user; minus infinity for a scorer that failed."""
+    ranking, failures = _rank_all(scorers, cases, k)
     column = case_metric_names(k).index(ndcg_name(k))
     return {
         name: float("-inf")
@@ -139,7 +134,7 @@ def mean_ndcg(scorers: Mapping[str, Scorer], cases: Cases, k: int) -> dict[str, 
 
 
 def _rank_all(
-    scorers: Mapping[str, Scorer], cases: Cases, k: int, progress: Callable[[int, int], None] | None
+    scorers: Mapping[str, Scorer], cases: Cases, k: int
 ) -> tuple[dict[str, _Ranking], dict[str, str]]:
     items = len(cases.available)
     evaluated = np.unique(cases.users)
@@ -151,7 +146,7 @@ def _rank_all(
     }
     failures: dict[str, str] = {}
     latest = cases.latest_of_users()
-    # Histories of like length together: a scorer that pads them wastes little.
+    # Batches of histories of similar length waste little padding.
     lengths = cases.positions - cases.sequences.offsets[cases.users]
     order = np.argsort(lengths, kind="stable")
     batch = max(1, min(_BATCH_CASES, _BATCH_SCORES // max(items, 1)))
@@ -163,7 +158,7 @@ def _rank_all(
                 continue
             given = np.asarray(scorer.score(histories))
             require_shape(given, len(chosen), items)
-            if not are_sound(given):
+            if not are_valid(given):
                 failures[name] = "scores contain NaN or infinity"
                 logger.warning("the scores of %s contain NaN or infinity: it is not evaluated", name)
                 continue
@@ -174,13 +169,11 @@ def _rank_all(
             if last.any():
                 owners = np.searchsorted(evaluated, cases.users[chosen[last]])
                 ranking[name].lists[owners], _ = top_k(scores[last], k)
-        if progress is not None:
-            progress(min(start + batch, len(cases)), len(cases))
     return ranking, failures
 
 
 def _popularity(cases: Cases) -> NDArray[np.float64]:
-    """Return [items] the share of users who know the item, without what is to be predicted."""
+    """Return [items] the share of users who know the item, from the events before their first case."""
     sequences = cases.sequences
     owners = sequences.event_users()
     first = sequences.offsets[1:].copy()

@@ -1,26 +1,26 @@
-"""How far apart the slices of one family are: the largest gap between groups of users or items."""
+"""Fairness: the largest gap in a metric between slices of one family of users or items."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
-from recsys.evaluation.ranking.slices import family
+from recsys.evaluation.ranking.slices import MIN_SLICE_USERS, family
 from recsys.evaluation.result import Evaluation
 from recsys.settings import EvaluationSettings
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The best and the worst served slice of a family.
+    """The gap between the best and the worst slice of a family.
 
     Attributes
     ----------
     difference, low, high
-        Best - worst in the metric, with an interval that treats the two as independent. Best and worst
-        were picked by looking, which makes the gap of many alike slices look larger than it is.
+        Best - worst in the metric; the interval treats the two as independent. Best and worst are picked
+        after looking, so the gap of many similar slices is overestimated.
     slices
-        How many slices were large enough to take part.
+        Number of slices with at least `MIN_SLICE_USERS` users.
     """
 
     family: str
@@ -33,12 +33,12 @@ class Gap:
 
 
 def largest_gaps(evaluation: Evaluation, scorer: str, metric: str, settings: EvaluationSettings) -> list[Gap]:
-    """Return the largest gap of each family of slices with at least two of enough users."""
+    """Return the largest gap of each family that has at least two slices of `MIN_SLICE_USERS` users."""
     members: dict[str, dict[str, tuple[float, float]]] = {}
     for name in evaluation.slices:
         group = family(name)
         values = evaluation.per_user(scorer, metric, name)
-        if group is None or len(values) < settings.min_slice_users or np.isnan(values).any():
+        if group is None or len(values) < MIN_SLICE_USERS or np.isnan(values).any():
             continue
         variance = float(values.var() / max(len(values) - 1, 1))
         members.setdefault(group, {})[name] = (float(values.mean()), variance)

@@ -1,8 +1,8 @@
-"""Ranking metrics of cases that have one relevant item each, and metrics of the lists that users get.
+"""Ranking metrics of cases with one relevant item each, and metrics of users' lists.
 
-Ties are resolved against the model: an item whose score equals the target's counts as ranked above
-it. A scorer that gives every item the same score is therefore at the bottom, not at random, and the
-result does not depend on the order of the catalogue.
+Ties count against the scorer: an item with the same score as the target ranks above it. A scorer that gives
+all items the same score therefore gets the worst rank, and the result does not depend on the order of the
+catalogue.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from recsys.errors import EvaluationError
 
 
 def metric_names(k: int) -> tuple[str, ...]:
-    """Return the names of all metrics that a user has: those of `case_metrics`, then of `list_metrics`."""
+    """Return the names of all metrics per user: those of `case_metrics`, then novelty and diversity."""
     return *case_metric_names(k), novelty_name(k), diversity_name(k)
 
 
@@ -38,21 +38,22 @@ def diversity_name(k: int) -> str:
 
 
 def gini_name(k: int) -> str:
-    """Return the name of the inequality of the items' exposure in the users' lists."""
+    """Return the name of the Gini coefficient of the items' exposure in users' lists."""
     return f"gini_at_{k}"
 
 
 def coverage_name(k: int) -> str:
-    """Return the name of the share of the catalogue in the top k of at least one user."""
+    """Return the name of the share of the catalogue in at least one user's top k."""
     return f"coverage_at_{k}"
 
 
 def require_shape(scores: NDArray[np.float32], rows: int, items: int) -> None:
-    """Refuse scores of another shape than [rows, items].
+    """Check that scores are [rows, items].
 
     Raises
     ------
     EvaluationError
+        The shape is different.
     """
     if scores.shape != (rows, items):
         raise EvaluationError(
@@ -61,10 +62,10 @@ def require_shape(scores: NDArray[np.float32], rows: int, items: int) -> None:
         )
 
 
-def are_sound(scores: NDArray[np.float32]) -> bool:
+def are_valid(scores: NDArray[np.float32]) -> bool:
     """Return whether no score is NaN or plus infinity; minus infinity means "never recommend"."""
-    # A sum shows them in one pass without a temporary array. It can also overflow, so when it looks
-    # unsound the slow test has the last word.
+    # A sum finds both in one pass without a temporary array. It can also overflow, so the slow test decides
+    # when the sum is not finite.
     with np.errstate(all="ignore"):
         total = scores.sum()
     if not np.isnan(total) and total != np.inf:
@@ -78,9 +79,9 @@ def ranks(scores: NDArray[np.float32], targets: NDArray[np.int32]) -> NDArray[np
     Parameters
     ----------
     scores
-        [cases, items]; minus infinity for items that are out of the ranking.
+        [cases, items]; minus infinity for items that are not ranked.
     targets
-        [cases] position of the relevant item.
+        [cases] index of the relevant item.
     """
     target_scores = scores[np.arange(len(targets)), targets]
     # The target equals itself, which makes the best rank 1.
@@ -91,9 +92,8 @@ def case_metrics(rank: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """Return [cases, metrics]: NDCG@k, Recall@k, reciprocal rank and average precision at k.
 
     With one relevant item the ideal DCG is 1, so NDCG@k is 1 / log2(1 + rank) within the first k
-    (Järvelin and Kekäläinen, 2002) and Recall@k is whether the item is among them. The reciprocal rank
-    is over the whole catalogue; the average precision, whose mean is MAP@k, is the reciprocal rank
-    within the first k.
+    (Järvelin and Kekäläinen, 2002), and Recall@k is 1 within the first k. The reciprocal rank is over the
+    whole catalogue. The average precision, whose mean is MAP@k, is the reciprocal rank within the first k.
     """
     hit = rank <= k
     ndcg, reciprocal = 1.0 / np.log2(1.0 + rank), 1.0 / rank
@@ -108,9 +108,9 @@ def novelty(lists: NDArray[np.int32], popularity: NDArray[np.float64]) -> NDArra
     Parameters
     ----------
     lists
-        [users, k] items; negative where a list is shorter.
+        [users, k] items; negative beyond the end of a shorter list.
     popularity
-        [items] share of the users who know the item; one that nobody knows counts as half a user.
+        [items] share of the users who know the item; an unknown item counts as known by half a user.
     """
     shown = lists >= 0
     information = -np.log2(popularity)
@@ -126,9 +126,9 @@ def diversity(lists: NDArray[np.int32], features: scipy.sparse.csr_matrix) -> ND
     Parameters
     ----------
     lists
-        [users, k] items; negative where a list is shorter. A list of fewer than 2 items has 0.
+        [users, k] items; negative beyond the end of a shorter list. A list of fewer than 2 items has 0.
     features
-        [items, features] with rows of length 1 (or 0), the same for all models that are compared.
+        [items, features] with rows of length 1 (or 0), the same for all compared models.
     """
     shown = lists >= 0
     counts = shown.sum(axis=1)
@@ -144,7 +144,7 @@ def diversity(lists: NDArray[np.int32], features: scipy.sparse.csr_matrix) -> ND
 
 
 def gini(exposure: NDArray[np.int64]) -> float:
-    """Return the Gini coefficient of how often each item is shown: 0 all alike, near 1 a few items only."""
+    """Return the Gini coefficient of the items' exposure: 0 is equal, near 1 is a few items only."""
     count, total = len(exposure), exposure.sum()
     if total == 0:
         return float("nan")
@@ -155,7 +155,7 @@ def gini(exposure: NDArray[np.int64]) -> float:
 def user_means(
     values: NDArray[np.float64], users: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Average the cases of each user, so that a user counts once whatever their activity.
+    """Average the cases of each user, so that every user counts once.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What can be evaluated: anything that scores the catalogue for a user's history."""
+"""Protocol of everything that can be evaluated: it scores the catalogue for a user's history."""
 
 from typing import Protocol
 
@@ -9,10 +9,10 @@ from recsys.snapshot.sequences import Sequences
 
 
 class Scorer(Protocol):
-    """A recommender, a baseline, or a test's stand-in."""
+    """A recommender or a baseline."""
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return scores [users, items] in the order of the catalogue, higher is better.
+        """Return scores [users, items] in the order of the catalogue; higher is better.
 
         Minus infinity means "never recommend". NaN and plus infinity are errors.
         """

@@ -1,4 +1,4 @@
-"""Parts of the cases that are looked at by themselves: by activity, by age, by any attribute."""
+"""Slices of the cases: by activity of the user, by age of the item, by attributes."""
 
 import re
 from collections import Counter
@@ -14,16 +14,20 @@ from recsys.evaluation.ranking.cases import Cases
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import Catalogue
 
-FAMILY_SEPARATOR = ":"
-"""Between the family of a slice and its value; slices of one family are compared for fairness."""
+MIN_SLICE_USERS = 20
+"""Smaller slices are neither compared by the gate nor shown as fairness gaps: their means are noise."""
+_FAMILY_SEPARATOR = ":"
+"""Separates the family of a slice from its value; slices of one family are compared for fairness."""
+_MAX_VALUES = 10
+"""Slices per attribute, by the most frequent values: more would make the corrected p-values useless."""
 _DAY = 86_400_000_000
 _AGES = (("under_7_days", 7), ("under_30_days", 30), ("under_365_days", 365))
 _WORD = re.compile(r"\w+")
 
 
 def family(slice_name: str) -> str | None:
-    """Return the family of a slice such as "activity:low"; None for one that stands alone."""
-    name, found, _ = slice_name.partition(FAMILY_SEPARATOR)
+    """Return the family of a slice such as "activity:low"; None for a slice without a family."""
+    name, found, _ = slice_name.partition(_FAMILY_SEPARATOR)
     return name if found else None
 
 
@@ -33,42 +37,40 @@ def with_slices(
     settings: EvaluationSettings,
     user_attributes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Cases:
-    """Return the cases with slices by activity, by age of the item, and by the attributes in the settings.
+    """Add slices by activity, by age of the item and by the attributes in the settings.
 
     Parameters
     ----------
     user_attributes
-        By user key; users who are not there belong to no slice.
+        Attributes by user key; other users belong to no slice by user attribute.
 
     Returns
     -------
     Cases
-        `activity:low|medium|high` are thirds of the users by their events before the first case;
-        `item_age:*` goes by the time since the item's first event; `item.NAME:VALUE` and
-        `user.NAME:VALUE` exist for the most frequent values.
+        `activity:low|medium|high` are thirds of the users by the number of events before their first case.
+        `item_age:*` is the time since the item's first event. `item.NAME:VALUE` and `user.NAME:VALUE` exist
+        for the ten most frequent values.
     """
     slices = _by_activity(cases)
     slices |= _by_age(cases, len(catalogue))
     for name in settings.item_slices:
         values = [_values(attributes.get(name)) for attributes in catalogue.attributes]
         owners = [values[target] for target in cases.targets.tolist()]
-        slices |= _by_value(f"item.{name}", owners, settings.max_slices_per_attribute)
+        slices |= _by_value(f"item.{name}", owners)
     for name in settings.user_slices:
         known = user_attributes or {}
         keys = cases.sequences.user_keys[cases.users].tolist()
         of_users = {key: _values(known.get(key, {}).get(name)) for key in set(keys)}
-        slices |= _by_value(
-            f"user.{name}", [of_users[key] for key in keys], settings.max_slices_per_attribute
-        )
-    # One that holds nothing, or everything, says nothing.
-    telling = {name: members for name, members in slices.items() if members.any() and not members.all()}
-    return replace(cases, slices=cases.slices | telling)
+        slices |= _by_value(f"user.{name}", [of_users[key] for key in keys])
+    # A slice of no case or of all cases shows nothing new.
+    proper = {name: members for name, members in slices.items() if members.any() and not members.all()}
+    return replace(cases, slices=cases.slices | proper)
 
 
 def item_features(catalogue: Catalogue) -> scipy.sparse.csr_matrix:
-    """Return [items, features] with rows of length 1: attributes and, for items without, words of the title.
+    """Return [items, features] with rows of length 1: attributes, or words of the title without attributes.
 
-    They belong to the catalogue and not to a model, so that diversity means the same for all models.
+    Features depend on the catalogue and not on a model, so diversity is comparable between models.
     """
     names: dict[str, int] = {}
     rows, columns = [], []
@@ -109,11 +111,11 @@ def _by_age(cases: Cases, items: int) -> dict[str, NDArray[np.bool_]]:
     return slices
 
 
-def _by_value(name: str, owned: list[tuple[str, ...]], most: int) -> dict[str, NDArray[np.bool_]]:
+def _by_value(name: str, owned: list[tuple[str, ...]]) -> dict[str, NDArray[np.bool_]]:
     counts = Counter(value for values in owned for value in values)
     return {
-        f"{name}{FAMILY_SEPARATOR}{value}": np.array([value in values for values in owned], dtype=bool)
-        for value, _ in counts.most_common(most)
+        f"{name}{_FAMILY_SEPARATOR}{value}": np.array([value in values for values in owned], dtype=bool)
+        for value, _ in counts.most_common(_MAX_VALUES)
     }
 
 

@@ -1,4 +1,4 @@
-"""Attributes of users, under their keys, for slices of an evaluation."""
+"""Read attributes of users by user key, for slices of an evaluation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from recsys.warehouse.tables import users
 
 
 def read_user_attributes(engine: sa.Engine, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the named attributes of users with consent, by user key; nothing when no name is given."""
+    """Return the named attributes of users with consent, by user key; empty without names."""
     if not names:
         return {}
     statement = sa.select(users.c.user_key, users.c.attributes).where(

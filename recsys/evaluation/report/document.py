@@ -1,16 +1,18 @@
-"""A readable report of an evaluation: Markdown with plots, for people and for MLflow."""
+"""Write the report of an evaluation as Markdown and HTML, with plots."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from recsys.evaluation.bootstrap import holm
+from recsys.evaluation.bootstrap import POWER, holm
+from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.labels import label
+from recsys.evaluation.liking import Liking
 from recsys.evaluation.off_policy.compare import OffPolicyComparison
 from recsys.evaluation.ranking.fairness import largest_gaps
 from recsys.evaluation.ranking.metrics import coverage_name, gini_name
+from recsys.evaluation.ranking.slices import MIN_SLICE_USERS
 from recsys.evaluation.report.page import write_page
 from recsys.evaluation.report.plots import (
     curves_plot,
-    label,
     metrics_plot,
     read_history,
     reliability_plot,
@@ -19,46 +21,46 @@ from recsys.evaluation.report.plots import (
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.settings import EvaluationSettings
 
-if TYPE_CHECKING:
-    from recsys.evaluation.compare import Comparison
-    from recsys.evaluation.liking import Liking
-
-METRICS_PLOT = "metrics.png"
-CURVES_PLOT = "training_curves.png"
-RELIABILITY_PLOT = "reliability.png"
-REPORT = "report.md"
+_METRICS_PLOT = "metrics.png"
+_CURVES_PLOT = "training_curves.png"
+_RELIABILITY_PLOT = "reliability.png"
+_REPORT = "report.md"
 
 
 def write_report(
-    folder: Path, comparison: "Comparison", settings: EvaluationSettings, history: Path | None = None
+    folder: Path, comparison: Comparison, settings: EvaluationSettings, history: Path | None = None
 ) -> Path:
-    """Write `report.md` and its plots: metrics, reliability and, with `history.jsonl`, training curves.
+    """Write `report.md`, `report.html` and the plots into a folder.
+
+    Parameters
+    ----------
+    history
+        `history.jsonl` of the training; without it there are no training curves.
 
     Returns
     -------
-    Path of the Markdown file; the plots lie beside it, and so does all of it as one page, `report.html`.
+    Path of `report.md`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     evaluation, guard = comparison.held_out, comparison.guard
     curves = read_history(history)
     if curves:
-        save(curves_plot(curves), folder / CURVES_PLOT)
+        save(curves_plot(curves), folder / _CURVES_PLOT)
     if comparison.liking:
-        save(reliability_plot(comparison.liking), folder / RELIABILITY_PLOT)
+        save(reliability_plot(comparison.liking), folder / _RELIABILITY_PLOT)
     lines = ["# Evaluation", ""]
     if evaluation.impossible is not None:
         lines += [f"**Nothing could be compared: {evaluation.impossible}**", ""]
     else:
-        save(metrics_plot(evaluation), folder / METRICS_PLOT)
+        save(metrics_plot(evaluation), folder / _METRICS_PLOT)
         lines += [
-            f"{evaluation.cases:,} held-out events of {evaluation.users:,} users, each predicted from "
-            "everything its user did before it; the whole catalogue is ranked, without what the user has "
-            f"consumed. Means are over users, with {settings.confidence:.0%} intervals by bootstrap over "
-            "users.",
+            f"{evaluation.cases:,} held-out events of {evaluation.users:,} users. Each event is predicted "
+            "from all earlier events of its user. The whole catalogue is ranked, except items that the user "
+            f"has consumed. Figures are means over users with {settings.confidence:.0%} bootstrap intervals.",
             "",
             *_table(evaluation),
             "",
-            f"![Metrics]({METRICS_PLOT})",
+            f"![Metrics]({_METRICS_PLOT})",
             "",
             *_differences(evaluation, settings),
             *_slices(evaluation),
@@ -68,8 +70,8 @@ def write_report(
         lines += [
             "## Old behaviour",
             "",
-            f"{guard.cases:,} events of {guard.users:,} guard users; a fall of the candidate below the "
-            "champion is forgetting.",
+            f"{guard.cases:,} events of {guard.users:,} guard users. A candidate below the champion has "
+            "forgotten.",
             "",
             *_table(guard),
             "",
@@ -78,10 +80,10 @@ def write_report(
         lines += _off_policy(comparison.off_policy)
     lines += _liking(comparison.liking)
     if curves:
-        lines += ["## Training", "", f"![Training curves]({CURVES_PLOT})", ""]
+        lines += ["## Training", "", f"![Training curves]({_CURVES_PLOT})", ""]
     for scorer, reason in evaluation.failures.items():
         lines += [f"**{scorer} was not evaluated: {reason}.**", ""]
-    path = folder / REPORT
+    path = folder / _REPORT
     path.write_text("\n".join(lines))
     write_page(path)
     return path
@@ -117,10 +119,9 @@ def _differences(evaluation: Evaluation, settings: EvaluationSettings) -> list[s
     lines = [
         "## Candidate against the others",
         "",
-        "Paired on the same users; an interval without 0 is a difference that other users of the same kind "
-        "would show too. p is corrected for the number of metrics (Holm). A true difference of the "
-        f"detectable size would be found with a probability of {settings.power:.0%}: where it is large, no "
-        "difference found means too little data.",
+        "Paired on the same users. An interval that excludes 0 shows a difference. p is corrected for the "
+        f"number of metrics (Holm). A true difference of the detectable size is found with {POWER:.0%} "
+        "probability: when it is large and no difference is found, there is too little data.",
         "",
         "| against | metric | difference | p | detectable |",
         "| --- | --- | --- | ---: | ---: |",
@@ -168,8 +169,8 @@ def _fairness(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]
     return [
         "## Fairness",
         "",
-        f"The largest gap in {label(metric)} between slices of at least {settings.min_slice_users} users. "
-        "Best and worst are picked after the fact, so some gap is there by chance.",
+        f"The largest gap in {label(metric)} between slices of at least {MIN_SLICE_USERS} users. "
+        "Best and worst are picked after looking, so part of every gap is chance.",
         "",
         "| | scorer | best | worst | gap | slices |",
         "| --- | --- | --- | --- | --- | ---: |",
@@ -179,15 +180,15 @@ def _fairness(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]
 
 
 def _off_policy(found: OffPolicyComparison) -> list[str]:
-    lines = ["## On the slates that were shown", ""]
+    lines = ["## On logged slates", ""]
     for reason, count in sorted(found.left_out.items()):
-        lines.append(f"- {count:,} logged slates are left out: {label(reason)}.")
+        lines.append(f"- {count:,} logged slates left out: {label(reason)}.")
     if found.left_out:
         lines.append("")
     if not found.values:
-        return [*lines, "No logged slate since the models were trained can be weighted.", ""]
+        return [*lines, "No slate that was logged after the models were trained can be weighted.", ""]
     lines += [
-        f"{found.reward}, estimated from {found.slates:,} logged slates; as they were shown: "
+        f"{found.reward}, estimated from {found.slates:,} logged slates. The slates as shown earned "
         f"{found.observed:.4f}.",
         "",
         "| policy | estimator | value | effective slates | support |",
@@ -207,15 +208,15 @@ def _off_policy(found: OffPolicyComparison) -> list[str]:
     lines.append("")
     for name, value in found.values.items():
         if value.problem:
-            lines += [f"**{label(name)}: no conclusion, because {value.problem}**", ""]
+            lines += [f"**{label(name)}: no conclusion: {value.problem}**", ""]
     return lines
 
 
-def _liking(liking: "dict[str, Liking]") -> list[str]:
+def _liking(liking: dict[str, Liking]) -> list[str]:
     if not liking:
         return []
     lines = ["## Liking head", "", "| | likes and dislikes | AUC | ECE |", "| --- | ---: | ---: | ---: |"]
     for name, each in liking.items():
         auc = "-" if each.auc is None else f"{each.auc:.3f}"
         lines.append(f"| {label(name)} | {each.events:,} | {auc} | {each.ece:.3f} |")
-    return [*lines, "", f"![Reliability]({RELIABILITY_PLOT})", ""]
+    return [*lines, "", f"![Reliability]({_RELIABILITY_PLOT})", ""]

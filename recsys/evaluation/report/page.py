@@ -1,4 +1,4 @@
-"""A Markdown report as one page: MLflow shows Markdown without its plots and cuts wide tables off."""
+"""Convert a Markdown report to one HTML page: MLflow shows Markdown without plots and cuts wide tables."""
 
 import base64
 import html
@@ -18,12 +18,12 @@ _STYLE = """
 
 
 def write_page(report: Path) -> Path:
-    """Write the report once more, as HTML with its plots inside, and return the page's path.
+    """Write the report as HTML with its plots embedded, and return the page's path.
 
     Parameters
     ----------
     report
-        Markdown; its images are PNG files beside it.
+        Markdown file; its images are PNG files in the same folder.
     """
     from markdown_it import MarkdownIt
 

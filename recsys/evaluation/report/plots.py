@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys.evaluation.labels import label
 from recsys.evaluation.liking import Liking
 from recsys.evaluation.result import CANDIDATE, Evaluation
 
@@ -12,12 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
 _NOT_CURVES = ("epoch", "seconds", "training_seconds", "learning_rate")
-_WRITTEN = {"ndcg": "NDCG", "recall": "Recall", "map": "MAP"}
 _PLOTS_A_ROW = 3
 
 
 def metrics_plot(evaluation: Evaluation) -> "Plot":
-    """Return bars with intervals, one panel for each metric that has values."""
+    """Return bars with intervals, one panel per metric with values."""
     from matplotlib.figure import Figure
 
     known = {figure.metric for figure in evaluation.figures if figure.value == figure.value}
@@ -47,7 +47,7 @@ def metrics_plot(evaluation: Evaluation) -> "Plot":
 
 
 def curves_plot(history: list[Mapping[str, Any]]) -> "Plot":
-    """Return losses and validation metrics over the epochs of a training."""
+    """Return losses and validation metrics by epoch."""
     from matplotlib.figure import Figure
 
     names = [name for name in history[0] if name not in _NOT_CURVES]
@@ -73,7 +73,7 @@ def curves_plot(history: list[Mapping[str, Any]]) -> "Plot":
 
 
 def reliability_plot(liking: Mapping[str, Liking]) -> "Plot":
-    """Return observed against predicted shares of likes; on the diagonal a prediction means what it says."""
+    """Return observed against predicted shares of likes; calibrated predictions lie on the diagonal."""
     from matplotlib.figure import Figure
 
     plot = Figure(figsize=(4.2, 3.8), layout="constrained")
@@ -96,22 +96,13 @@ def save(plot: "Plot", path: Path) -> None:
 
 
 def read_history(path: Path | None) -> list[Mapping[str, Any]]:
-    """Return the rows of a training's `history.jsonl`; none without the file."""
+    """Return the rows of a training's `history.jsonl`; empty without the file."""
     if path is None or not path.is_file():
         return []
     rows = []
     for line in path.read_text().splitlines():
         try:
             rows.append(json.loads(line))
-        except ValueError:  # the last line of a training that was killed while writing
+        except ValueError:  # the training was killed while it wrote its last line
             continue
     return [row for row in rows if isinstance(row, dict)]
-
-
-def label(name: str) -> str:
-    """Return the name of a metric, scorer or slice as people write it."""
-    words = name.replace("_at_", "@").replace("_", " ").replace(":", ": ")
-    if words == "mrr":
-        return "MRR"
-    metric, at, k = words.partition("@")
-    return f"{_WRITTEN.get(metric, metric)}{at}{k}"

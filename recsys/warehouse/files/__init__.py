@@ -1,1 +1,1 @@
-"""Reading of CSV, JSONL and Parquet files in chunks of columns."""
+"""Read CSV, JSONL and Parquet files in chunks of columns."""

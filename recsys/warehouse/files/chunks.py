@@ -1,6 +1,6 @@
-"""What a file is read as: chunks of columns, with the place of every row.
+"""Chunks of columns that a file is read in, with the location of each row in the file.
 
-A chunk is a few MiB, whatever the size of the file.
+A chunk has a few MiB, whatever the size of the file.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that cannot be a row, and why."""
+    """A line that is not a valid row, with the reason."""
 
     line: int
     reason: str
@@ -23,7 +23,7 @@ class Chunk:
     """Consecutive rows of a file."""
 
     columns: Mapping[str, pa.Array]
-    """Text as bytes, null where nothing is given; Parquet also gives typed columns."""
+    """Columns `[rows]`: text as bytes, null where the file has no value. Parquet columns may be typed."""
     rows: int
     locate: Callable[[int], tuple[int, str]]
     """Line number (Parquet: row number) and text of a row of this chunk."""
@@ -32,16 +32,16 @@ class Chunk:
 
 @dataclass
 class Source:
-    """An opened file: which columns it has, and its chunks."""
+    """An open file: the names of its columns, and its chunks."""
 
     columns: list[str]
     chunks: Iterator[Chunk]
     size: int
-    """Bytes, or rows of a Parquet file."""
+    """Size of the file in bytes, or the rows of a Parquet file."""
     position: Callable[[], int]
-    """How far reading has come, in units of `size`."""
+    """Returns how much has been read, in the unit of `size`."""
 
 
 def columns_of(table: pa.Table) -> dict[str, pa.Array]:
-    """Return a table's columns, each in one piece."""
+    """Return a table's columns, each as one contiguous array."""
     return {name: table[name].combine_chunks() for name in table.column_names}

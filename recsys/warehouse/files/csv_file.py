@@ -1,4 +1,4 @@
-"""Reads CSV files. Arrow splits a block into columns; only what it refuses is split record by record."""
+"""Read CSV files. Arrow parses whole blocks; a block that it cannot parse is parsed record by record."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -17,12 +17,14 @@ _QUOTE = ord('"')
 
 
 def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str) -> Source:
-    """Open a CSV file with a header; raise IngestError when it names a column twice."""
+    """Open a CSV file with a header; raise IngestError if the header repeats a name."""
     lines = LineFile(path, compressed)
     header = parse_record(lines.first_line().decode("utf-8", "replace"), delimiter) or []
     names = [name.strip().lower() for name in header]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise IngestError(f"{path}: the header names {', '.join(map(repr, twice))} more than once")
+        raise IngestError(
+            f"{path}: the header has {', '.join(map(repr, twice))} more than once; rename those columns"
+        )
     wanted = [name for name in names if name in known]
 
     def chunks() -> Iterator[Chunk]:
@@ -75,10 +77,10 @@ def _csv_chunk(first_line: int, block: bytes, names: list[str], wanted: list[str
 
 
 def _quotes_are_strict(block: bytes, delimiter: str) -> bool:
-    """Whether every quote opens or closes a whole field, or is one of a pair inside of one.
+    """Whether every quote opens or closes a whole field, or is one of a pair inside a field.
 
-    Arrow is lenient: it would take an opening quote that nothing closes, with all lines after it, for
-    one long value.
+    Arrow is lenient: for an opening quote without a closing one, it would read all lines after it as one long
+    value.
     """
     if b'"' not in block:
         return True

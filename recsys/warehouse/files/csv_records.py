@@ -1,4 +1,4 @@
-"""Splits CSV into records one by one, where Arrow's splitter gives up on a whole block."""
+"""Split a CSV block into records one by one, for blocks that Arrow cannot parse."""
 
 import csv
 
@@ -6,11 +6,11 @@ _MAX_RECORD_LINES = 100_000
 _MAX_RECORD_CHARACTERS = 16 << 20
 
 Place = tuple[int, str]
-"""Offset of a record's first line in the block, and the record's text."""
+"""Offset in lines of a record in its block, and the record's text."""
 
 
 def parse_record(text: str, delimiter: str) -> list[str] | None:
-    """Return the fields of one record; None when a quote in it is not closed or wrongly placed."""
+    """Return the fields of one record; None if a quote is not closed or is in the wrong place."""
     csv.field_size_limit(1 << 30)
     try:
         return next(csv.reader([text], delimiter=delimiter, strict=True), [])
@@ -23,15 +23,15 @@ def split_records(
 ) -> tuple[list[list[bytes]], list[Place], list[tuple[int, str, str]]]:
     """Split a block into records of `width` fields.
 
-    A line with an opening quote that no following line closes is bad by itself: reading goes on with
-    the line after it.
+    If no following line closes an opening quote, only its own line is bad, and parsing continues with the
+    next line.
 
     Returns
     -------
     tuple
-        Records as bytes; the place of each; and for each bad line its offset, the reason and the text.
+        Records as bytes; the place of each record; and the offset, the reason and the text of each bad line.
     """
-    # Bytes that are not UTF-8 travel through as lone surrogates; the checks of values find them.
+    # Invalid UTF-8 is kept as lone surrogates; the value checks report it.
     lines = block.decode("utf-8", "surrogateescape").split("\n")
     if lines and not lines[-1]:
         lines.pop()
@@ -55,7 +55,7 @@ def split_records(
         reason = (
             "a quote is not closed"
             if fields is None
-            else f"has {len(fields)} fields where the header has {width}"
+            else f"has {len(fields)} fields, but the header has {width}"
         )
         bad.append((index, reason, _printable(lines[index])))
         index += 1
@@ -63,7 +63,7 @@ def split_records(
 
 
 def _record_at(lines: list[str], index: int, delimiter: str) -> tuple[str, int]:
-    """Return the record that starts at a line and how many lines it takes."""
+    """Return the record that starts at a line, and its number of lines."""
     text = lines[index]
     quotes, characters = text.count('"'), len(text)
     if quotes % 2 == 0 or parse_record(text, delimiter) is not None:

@@ -1,4 +1,4 @@
-"""Reads files of one JSON object a line. Plain columns are read by Arrow, others line by line."""
+"""Read JSON Lines files. Arrow parses blocks of plain columns; other blocks are parsed line by line."""
 
 import json
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ _SAMPLE_LINES = 100
 
 
 def open_jsonl(path: Path, compressed: bool, known: frozenset[str], number_columns: frozenset[str]) -> Source:
-    """Open a file of one JSON object a line; raise IngestError when it is one JSON array."""
+    """Open a JSON Lines file; raise IngestError if it is one JSON array."""
     sample = LineFile(path, compressed)
     head = sample.head(_SAMPLE_LINES)
     if head[0].lstrip().startswith(b"["):
-        raise IngestError(f"{path} is one JSON array; write one JSON object a line instead")
+        raise IngestError(f"{path} is one JSON array; write one JSON object on each line instead")
     found: dict[str, type] = {}
     for line in head:
         try:
@@ -28,7 +28,7 @@ def open_jsonl(path: Path, compressed: bool, known: frozenset[str], number_colum
         except (ValueError, AttributeError, RecursionError):
             continue
     lines = LineFile(path, compressed)
-    # Arrow reads JSON only into columns of one plain type; other files go row by row.
+    # Arrow reads a JSON column only if all its values have one plain type.
     plain = all(
         kind is str or (kind in (int, float) and name in number_columns)
         for name, kind in found.items()
@@ -63,7 +63,7 @@ def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: p
         except pa.ArrowInvalid:
             pass
         else:
-            # Fewer rows than lines: some are blank, and rows can no longer be told apart by number.
+            # With fewer rows than lines, some lines are blank, and a row's line number is unknown.
             if table.num_rows == len(lines):
                 columns = {name: text_as_bytes(column) for name, column in columns_of(table).items()}
                 return Chunk(columns, table.num_rows, place)
@@ -85,7 +85,7 @@ def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: p
 
 
 def _json_row(line: bytes, known: frozenset[str]) -> dict[str, bytes | None] | str:
-    """Return a line's known values as text, or why it is not a row."""
+    """Return the line's known values as text, or the reason why it is not a row."""
     try:
         row = json.loads(line)
     except UnicodeDecodeError:

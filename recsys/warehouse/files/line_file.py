@@ -1,4 +1,4 @@
-"""Reads text files in blocks of whole lines."""
+"""Read text files in blocks of whole lines."""
 
 import gzip
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _MAX_QUOTED_BYTES = 16 << 20
 
 
 class LineFile:
-    """Blocks of whole lines of a file that may be compressed."""
+    """Reader of blocks of whole lines from a plain or gzip-compressed file."""
 
     def __init__(self, path: Path, compressed: bool) -> None:
         self.path = path
@@ -23,11 +23,11 @@ class LineFile:
         self._rest = b""
 
     def position(self) -> int:
-        """Return how many bytes of the file, as it is stored, have been read."""
+        """Return how many bytes of the stored (possibly compressed) file have been read."""
         return self.size if self._raw.closed else self._raw.tell()
 
     def first_line(self) -> bytes:
-        """Take the first line, without its end and without a byte order mark."""
+        """Consume the first line; return it without line end and byte order mark."""
         while b"\n" not in self._rest and len(self._rest) <= MAX_LINE_BYTES:
             more = self._read()
             if not more:
@@ -37,16 +37,16 @@ class LineFile:
         return line.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\r")
 
     def head(self, count: int) -> list[bytes]:
-        """Read the first lines, of the first block at most, and close the file."""
+        """Return the first `count` lines, or those of the first block if fewer, and close the file."""
         with self._raw:
             first = self.first_line()
             return [first, *self._rest.split(b"\n")[: count - 1]]
 
     def blocks(self, first_line: int, quoted: bool) -> Iterator[tuple[int, bytes]]:
-        """Yield line number and bytes of blocks that end with a line feed.
+        """Yield blocks that end with a line feed, each with the number of its first line.
 
-        With `quoted`, a block is not cut inside a quoted field (up to 16 MiB of it: a quote that is
-        never closed must not swallow the file).
+        With `quoted`, a block does not end inside a quoted field. The limit is 16 MiB, so that a quote that
+        is never closed cannot swallow the file.
         """
         line = first_line
         rest, self._rest = self._rest, b""
@@ -63,7 +63,8 @@ class LineFile:
                     yield line, block
                     line += block.count(b"\n")
                 elif len(rest) > MAX_LINE_BYTES:
-                    raise IngestError(f"{self.path}: line {line} is longer than {MAX_LINE_BYTES >> 20} MiB")
+                    limit = MAX_LINE_BYTES >> 20
+                    raise IngestError(f"{self.path}: line {line} is longer than {limit} MiB; remove it")
         if rest:
             yield line, rest + b"\n"
 
@@ -71,4 +72,6 @@ class LineFile:
         try:
             return self._stream.read(BLOCK_BYTES)
         except (OSError, EOFError) as error:
-            raise IngestError(f"{self.path} cannot be read to its end: {error}") from error
+            raise IngestError(
+                f"{self.path} cannot be read to its end: {error}; check that the file is complete"
+            ) from error

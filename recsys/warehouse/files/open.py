@@ -1,4 +1,4 @@
-"""Opens a file by what its suffix says it is."""
+"""Open a file in the format that its suffix names."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ def open_source(path: Path, known: frozenset[str], number_columns: frozenset[str
     Parameters
     ----------
     known
-        Columns to read; others are listed in `Source.columns` only.
+        Columns to read. `Source.columns` also names the others.
     number_columns
-        Columns that JSON may give as numbers.
+        Columns that may be numbers in JSON.
 
     Raises
     ------
     IngestError
-        The file is missing, of an unknown kind, empty, or not what its suffix says.
+        The file is missing or empty, its suffix is unknown, or its content does not match its suffix.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compressed = bool(suffixes) and suffixes[-1] == ".gz"
@@ -30,7 +30,7 @@ def open_source(path: Path, known: frozenset[str], number_columns: frozenset[str
     if not path.is_file():
         raise IngestError(f"{path} is not a file; give the path of a CSV, JSONL or Parquet file")
     if path.stat().st_size == 0:
-        raise IngestError(f"{path} is empty: there is not even a header")
+        raise IngestError(f"{path} is empty; give a file with at least a header or a row")
     if kind in (".csv", ".tsv"):
         return open_csv(path, compressed, known, "\t" if kind == ".tsv" else ",")
     if kind in (".jsonl", ".ndjson"):
@@ -38,6 +38,6 @@ def open_source(path: Path, known: frozenset[str], number_columns: frozenset[str
     if kind in (".parquet", ".pq") and not compressed:
         return open_parquet(path, known)
     raise IngestError(
-        f"{path} has no suffix that tells its format; name it .csv, .tsv, .jsonl or .ndjson "
-        "(.gz may follow), or .parquet"
+        f"{path} has no suffix of a known format; name it .csv, .tsv, .jsonl or .ndjson (.gz may follow), or "
+        ".parquet"
     )

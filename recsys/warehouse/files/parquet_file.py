@@ -1,4 +1,4 @@
-"""Reads Parquet files."""
+"""Read Parquet files."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _CHUNK_ROWS = 65_536
 
 
 def open_parquet(path: Path, known: frozenset[str]) -> Source:
-    """Open a Parquet file; raise IngestError when it is none."""
+    """Open a Parquet file; raise IngestError if it is not one."""
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -31,7 +31,9 @@ def open_parquet(path: Path, known: frozenset[str]) -> Source:
                 done += batch.num_rows
                 yield _parquet_chunk(first_row, batch)
         except (pa.ArrowInvalid, OSError) as error:
-            raise IngestError(f"{path} cannot be read to its end: {error}") from error
+            raise IngestError(
+                f"{path} cannot be read to its end: {error}; check that the file is complete"
+            ) from error
         finally:
             file.close()
 

@@ -1,4 +1,4 @@
-"""Brings the values of typed files into the form in which text files have them."""
+"""Convert typed values of JSON and Parquet files to the text that a CSV file would have."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 
 def json_text(value: Any) -> bytes | None:
-    """Return a JSON value as text: a string itself, anything else as JSON; nothing for null and empty."""
+    """Return a JSON value as text: strings unchanged, None for null and "", other values as JSON."""
     if value is None or value == "":
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -16,7 +16,7 @@ def json_text(value: Any) -> bytes | None:
 
 
 def text_as_bytes(column: pa.Array) -> pa.Array:
-    """Return text as bytes (null where empty), nested values as JSON; leave numbers and times."""
+    """Convert text to bytes (null if empty) and nested values to JSON; leave numbers and times unchanged."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return text_as_bytes(column.dictionary_decode())
@@ -33,7 +33,7 @@ def text_as_bytes(column: pa.Array) -> pa.Array:
 
 
 def _without_nulls(value: Any) -> Any:
-    # A Parquet struct has every key in every row.
+    # A Parquet struct has every key in every row, with null for those that a row lacks.
     if isinstance(value, dict):
         return {name: _without_nulls(entry) for name, entry in value.items() if entry is not None}
     return value

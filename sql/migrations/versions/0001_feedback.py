@@ -1,16 +1,16 @@
-"""Items, users, feedback by month, impressions, windows, quarantine, snapshots."""
+"""Create items, users, feedback by month, impressions, windows, quarantine and snapshots."""
 
 from alembic import op
 
 revision = "0001"
 down_revision = None
 
-# Ids of transactions order the rows by when they can become visible; clocks do not. The functions
-# are one-expression SQL functions, so that Postgres puts their bodies into each INSERT or COPY
-# instead of calling them per row. A restored dump finds itself in a cluster whose transaction ids
-# start low again: warehouse_rebase_transaction_ids() then raises the offset, a constant in a
-# function's body (not in a table) so that reading it costs nothing and it travels with the dump. It is
-# declared STABLE because Postgres would fold an IMMUTABLE one into cached plans and not notice the change.
+# Transaction ids, unlike clocks, order the rows by when they can become visible. The functions are SQL
+# functions with one expression, which Postgres inlines into each INSERT or COPY instead of calling them for
+# each row. A dump may be restored in a cluster whose transaction ids start low again:
+# warehouse_rebase_transaction_ids() then raises the offset. The offset is a constant in a function's body
+# and not in a table, so that reading it costs nothing and the dump contains it. The function is STABLE
+# because Postgres would fold an IMMUTABLE one into cached plans and not notice a change.
 FUNCTIONS = """
 CREATE FUNCTION warehouse_transaction_offset() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -216,10 +216,10 @@ CREATE TABLE snapshots (
 COMMENT ON TABLE snapshots IS 'immutable, pseudonymised Parquet files that models were trained on';
 """
 
-# Partitions live in a schema of their own, so that a list of tables shows the tables. A month that
-# has no partition yet goes to the default partition: partitions are for speed, never for admission.
-# A partition is filled before it is attached: ATTACH lets writers of other months go on, CREATE TABLE
-# ... PARTITION OF would stop them all.
+# Partitions have their own schema, so that a list of tables does not show them. Rows of a month without a
+# partition go to the default partition: partitions are for speed and never reject a row. A partition is
+# filled before it is attached, because ATTACH does not block writers of other months and CREATE TABLE ...
+# PARTITION OF does.
 PARTITIONS = """
 CREATE SCHEMA partitions;
 COMMENT ON SCHEMA partitions IS 'monthly partitions of feedback';

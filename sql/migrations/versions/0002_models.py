@@ -1,4 +1,4 @@
-"""Model evaluations, promotion ledger, publications, recommendations and vectors."""
+"""Create model evaluations, promotion ledger, publications, recommendations and vectors."""
 
 from alembic import op
 

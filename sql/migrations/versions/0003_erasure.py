@@ -1,4 +1,4 @@
-"""Requests to forget a user, their receipts, and counts that keep windows reconciled."""
+"""Create erasure requests with receipts, and the counts with which windows still reconcile."""
 
 from alembic import op
 

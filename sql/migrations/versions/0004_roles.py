@@ -1,13 +1,13 @@
-"""Roles of applications, pipeline and analysts, each with the least it needs."""
+"""Create the roles of applications, pipeline and analysts, each with the fewest rights that it needs."""
 
 from alembic import op
 
 revision = "0004"
 down_revision = "0003"
 
-# Roles belong to the cluster and grants to the database, and a dump restored elsewhere brings neither.
-# So both are made by a function that can be called again, through recsys.warehouse.roles.grant_roles.
-# A user who may not create roles migrates all the same: the function says which are missing.
+# Roles belong to the cluster and grants to the database, and a restored dump contains neither. So a
+# function creates both, and recsys.warehouse.roles.grant_roles can call it again. A user who may not create
+# roles can still migrate: the function returns the missing roles.
 ROLES = """
 CREATE FUNCTION warehouse_grant_roles() RETURNS text[]
     LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -133,7 +133,7 @@ ALTER FUNCTION ensure_feedback_partitions(timestamptz, timestamptz)
     SECURITY DEFINER SET search_path = public, pg_temp;
 """
 
-# What the first version of the function overlooked: readers of feedback also remember where they were.
+# The first version of the function ignored that readers of feedback also store transaction ids.
 REBASE = """
 CREATE OR REPLACE FUNCTION warehouse_rebase_transaction_ids() RETURNS bigint
     LANGUAGE plpgsql SET search_path = public, pg_temp AS $$

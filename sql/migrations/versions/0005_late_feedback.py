@@ -1,4 +1,4 @@
-"""How many rows of a window came late or out of order."""
+"""Add the numbers of late and out-of-order rows to windows."""
 
 from alembic import op
 

@@ -1,12 +1,12 @@
-"""What validation works with: the violations of a window, and noise that is weighted down."""
+"""Create tables for the violations of a window and for noise with a lower weight."""
 
 from alembic import op
 
 revision = "0006"
 down_revision = "0005"
 
-# The first is scratch paper that Great Expectations and the quarantine both read: a crash of Postgres may
-# empty it, and the next try fills it again. Rows of the second go with their user.
+# The first table is working data that Great Expectations and the quarantine read: a crash of Postgres may
+# empty it, and the next attempt fills it again. Rows of the second table are deleted with their user.
 TABLES = """
 CREATE UNLOGGED TABLE row_violations (
     window_id bigint NOT NULL REFERENCES windows (window_id),

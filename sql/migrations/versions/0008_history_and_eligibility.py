@@ -1,13 +1,13 @@
-"""Read a user's history from an index alone, find waiting partitions, and say once who may be trained on."""
+"""Add an index for user histories, keep it vacuumed, and define in one view who may be trained on."""
 
 from alembic import op
 
 revision = "0008"
 down_revision = "0007"
 
-# A user's events lie on as many pages of the table as there are events, but side by side in this index, which
-# holds all that a history needs but the comments; feedback_comments finds those, one row in twenty or so.
-# An entry of a B-tree holds some 2,700 bytes: ids longer than that together are refused.
+# In the table, a user's events are on as many pages as there are events; in this index they are next to
+# each other. It has everything that a history needs except the comments. About one row in twenty has one,
+# and feedback_comments finds it. An entry of a B-tree holds about 2,700 bytes: longer ids are rejected.
 INDEXES = """
 CREATE INDEX feedback_history ON feedback (user_id, occurred_at, feedback_id)
     INCLUDE (transaction_id, item_id, event_type, value);
@@ -15,8 +15,9 @@ CREATE INDEX feedback_comments ON feedback (user_id, occurred_at, feedback_id) W
 DROP INDEX feedback_user;
 """
 
-# Only pages that a vacuum has found visible to all are read from the index alone. Rows are only ever added:
-# at the default share of new rows, a fifth of a month, days of them would be looked up in the table.
+# Postgres reads only the index, and not the table, for pages that a vacuum has marked as visible to all.
+# With the default share of new rows (a fifth of a month), days of rows would still be looked up in the
+# table.
 VACUUM = """
 CREATE FUNCTION warehouse_vacuum_soon(partition regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -71,7 +72,7 @@ BEGIN
 END $$;
 """
 
-# Both kinds of snapshots ask the same; whoever reads it needs the right to read the tables.
+# Both kinds of snapshots use this view. A reader of the view needs the right to read its tables.
 ELIGIBILITY = """
 CREATE VIEW user_eligibility WITH (security_invoker = true) AS
 SELECT

@@ -1,4 +1,4 @@
-"""What the published model reads in the comments on each item."""
+"""Create the table of the sentiment that the published model reads in comments on items."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Reservoirs of events to replay are snapshots too, found by what a model must have trained on."""
+"""Allow reservoirs of replay events as snapshots, and record what a snapshot's model was trained on."""
 
 from alembic import op
 

@@ -1,12 +1,12 @@
-"""Months of feedback that nothing needs any more leave the table whole, and can come back."""
+"""Retire whole months of feedback that are no longer needed, and restore or drop them."""
 
 from alembic import op
 
 revision = "0011"
 down_revision = "0010"
 
-# Plain inheritance, not partitions: a month joins and leaves by a change of the catalogue alone, and keeps
-# its indexes, so that windows still reconcile over it and erasure finds a person in it.
+# Plain inheritance instead of partitions: adding or removing a month only changes the catalogue. The month
+# keeps its indexes, so that windows still reconcile and erasure finds a user in it.
 TABLES = """
 CREATE SCHEMA retired;
 COMMENT ON SCHEMA retired IS 'months of feedback that housekeeping has taken out of use';
@@ -24,9 +24,9 @@ COMMENT ON TABLE dropped_feedback IS
     'how many rows of a window were in a retired month that was dropped, so that windows reconcile';
 """
 
-# A table with a default partition refuses DETACH ... CONCURRENTLY. The plain one locks out everybody, but
-# changes the catalogue only; whoever calls sets a lock_timeout. All is one transaction: one that is cut off
-# has not happened.
+# A table with a default partition rejects DETACH ... CONCURRENTLY. The plain DETACH blocks everybody, but
+# only changes the catalogue, and the caller sets a lock_timeout. It is one transaction: if it is
+# interrupted, nothing has changed.
 RETIRE = """
 CREATE FUNCTION retire_feedback_month(month date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -41,7 +41,7 @@ DECLARE
     known bigint;
     known_before timestamptz;
 BEGIN
-    -- The turn of whoever moves rows of feedback, see recsys.warehouse.locks.
+    -- The lock of transactions that move rows of feedback: FEEDBACK_MOVES in recsys.warehouse.advisory_locks.
     PERFORM pg_advisory_xact_lock(hashtextextended('moves of feedback', 0));
     PERFORM pg_advisory_xact_lock(hashtextextended('ensure_feedback_partitions', 0));
     IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'retired'::regnamespace AND relname = name) THEN
@@ -188,7 +188,7 @@ COMMENT ON FUNCTION drop_feedback_month(date) IS
 REVOKE ALL ON FUNCTION drop_feedback_month(date) FROM PUBLIC;
 """
 
-# Called again by recsys.warehouse.roles.grant_roles: a restored dump brings no rights.
+# recsys.warehouse.roles.grant_roles calls it again, because a restored dump contains no grants.
 RIGHTS = """
 CREATE FUNCTION warehouse_grant_retired() RETURNS void
     LANGUAGE plpgsql SET search_path = public, pg_temp AS $$

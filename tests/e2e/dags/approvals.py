@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag, task
 
-from recsys import pipeline as stages
 from recsys.airflow.approval_operator import AFTER_APPROVAL, ApprovePromotion
-from recsys.airflow.tasks import DEFAULT_ARGS, START_DATE, stage
+from recsys.airflow.defaults import DEFAULT_ARGS, START_DATE
+from recsys.airflow.tasks import stage
+from recsys.pipeline.deciding import promote
 
 
 def make(dag_id: str, within: timedelta) -> None:
@@ -36,7 +37,7 @@ def make(dag_id: str, within: timedelta) -> None:
 
         decided = gate()
         answer = ApprovePromotion(task_id="approve", decided=decided, within=within).output
-        stage(stages.promote, trigger_rule=AFTER_APPROVAL)(decided, answer)
+        stage(promote, trigger_rule=AFTER_APPROVAL)(decided, answer)
 
     approvals()
 

@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from recsys.evaluation.off_policy.compare import OffPolicyComparison, compare_policies
+from recsys.errors import EvaluationError
+from recsys.evaluation.off_policy.compare import OffPolicyComparison, PolicyValue, compare_policies
+from recsys.evaluation.off_policy.diagnostics import diagnose
+from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 from recsys.evaluation.off_policy.log import read_slates, screen_slates
 from recsys.evaluation.off_policy.slates import PlackettLuce
 from recsys.evaluation.result import CANDIDATE, CHAMPION
 from recsys.settings import EvaluationSettings
-from recsys.simulation.slates import show_slates
 from recsys.simulation.world import WorldSettings, fit_world
 from recsys.snapshot.sequences import Catalogue, Sequences
 from tests.simulation.conftest import made_ratings
+from tests.simulation.logging_policy import show_slates
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CATALOGUE = Catalogue.build(["a", "b", "c"], ["A", "B", "C"])
@@ -43,7 +46,7 @@ def _row(**changes):
         ({"item_ids": ["a", "a"]}, "item_twice_in_slate"),
     ],
 )
-def test_a_slate_that_cannot_be_weighted_is_counted_out_with_the_reason(changes, reason):
+def test_a_slate_that_cannot_be_weighted_is_left_out_and_counted_by_reason(changes, reason):
     records = screen_slates([_row(), _row(**changes), _row()], CATALOGUE, {"7"})
     assert len(records) == 2
     assert records.left_out == {reason: 1}
@@ -59,7 +62,7 @@ def test_slates_of_different_lengths_and_unknown_items_become_arrays():
 
 @pytest.fixture
 def logged(warehouse, tmp_path):
-    """A world whose slates lie in the warehouse, shown by a published version."""
+    """A world whose slates are in the warehouse, shown by a published version."""
     world = fit_world(made_ratings(400, 30, 10), WorldSettings(dim=4))
     with warehouse.begin() as connection:
         connection.execute(
@@ -88,7 +91,7 @@ def logged(warehouse, tmp_path):
 
 
 class _ByKey:
-    """Gives each user the scores that belong to the key."""
+    """Gives each user the scores of the key."""
 
     def __init__(self, world, scores):
         self.rows = {f"key-{user}": row for user, row in zip(world.user_ids, scores, strict=True)}
@@ -104,11 +107,11 @@ def _catalogue(world):
     return Catalogue.build(names, names)
 
 
-def _everybody(world):
+def _everyone(world):
     return Sequences.empty([f"key-{user}" for user in world.user_ids])
 
 
-def test_slates_come_back_from_the_warehouse_with_what_they_earned(warehouse, logged):
+def test_slates_are_read_from_the_warehouse_with_their_rewards(warehouse, logged):
     world, _, log = logged
     until = NOW + timedelta(days=1)
     records = read_slates(warehouse, _catalogue(world), NOW, until, ["click"])
@@ -130,17 +133,17 @@ def test_slates_come_back_from_the_warehouse_with_what_they_earned(warehouse, lo
     assert len(fewer) + sum(fewer.left_out.values()) == len(log)
 
 
-def test_a_better_policy_is_found_to_be_better_on_logged_slates(warehouse, logged, tmp_path):
+def test_a_better_policy_is_found_on_logged_slates_and_the_result_is_saved(warehouse, logged, tmp_path):
     world, scores, _ = logged
     records = read_slates(warehouse, _catalogue(world), NOW, NOW + timedelta(days=1), ["click"])
     preference = world.preference(np.arange(world.users)).astype(np.float32)
     scorers = {CANDIDATE: _ByKey(world, preference), CHAMPION: _ByKey(world, scores)}
     settings = EvaluationSettings(off_policy_min_slates=20)
     softmax = PlackettLuce(0.5, pool=30)
-    everybody = _everybody(world)
+    histories = _everyone(world)
     available = np.ones(world.items, dtype=bool)
     found = compare_policies(
-        records, scorers, everybody, available, settings, CANDIDATE, CHAMPION, policy=softmax
+        records, scorers, histories, available, settings, CANDIDATE, CHAMPION, policy=softmax
     )
     truth = {
         name: world.expected_clicks(np.arange(world.users), softmax.distribution(values, 3)).mean()
@@ -157,7 +160,7 @@ def test_a_better_policy_is_found_to_be_better_on_logged_slates(warehouse, logge
     assert OffPolicyComparison.load(tmp_path / "nothing") is None
 
 
-def test_the_policy_sees_the_history_as_it_was_when_the_slate_was_shown(make_sequences, catalogue, minute):
+def test_a_policy_sees_the_history_as_of_the_moment_the_slate_was_shown(make_sequences, catalogue, minute):
     sequences = make_sequences([("ann", "a", 0, "like", "full"), ("ann", "b", 10, "like", "full")], catalogue)
     rows = [_row(shown_at=minute(5), item_ids=["b"], propensities=[0.5]), _row(shown_at=minute(20)),
             _row(user_key="stranger", shown_at=minute(20))]  # fmt: skip
@@ -186,7 +189,20 @@ def test_the_policy_sees_the_history_as_it_was_when_the_slate_was_shown(make_seq
     assert found.slates == 3
 
 
-def test_without_slates_there_is_nothing_to_say(catalogue):
+def test_an_interval_that_is_missing_is_saved_as_null_and_read_as_nan(tmp_path):
+    one_user = LoggedSlates(*[np.ones((3, 1))] * 3, np.zeros(3, dtype=int), np.ones((3, 1), dtype=bool))
+    value = PolicyValue((estimate(one_user),), diagnose(one_user), None)
+    OffPolicyComparison("clicks", 3, {}, 1.0, {CANDIDATE: value}).save(tmp_path)
+    assert '"low": null' in (tmp_path / "off_policy.json").read_text()
+    [read] = OffPolicyComparison.load(tmp_path).values[CANDIDATE].estimates
+    assert (read.value, read.slates) == (1.0, 3)
+    assert np.isnan(read.low)
+    (tmp_path / "off_policy.json").write_text('{"reward": "clicks"}')
+    with pytest.raises(EvaluationError, match=r"off_policy.json cannot be read"):
+        OffPolicyComparison.load(tmp_path)
+
+
+def test_without_usable_slates_only_the_reasons_are_reported(catalogue):
     records = screen_slates([_row(model_version="99")], catalogue, {"7"})
     found = compare_policies(
         records, {}, Sequences.empty(), catalogue.available, EvaluationSettings(), CANDIDATE, CHAMPION

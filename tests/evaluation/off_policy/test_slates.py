@@ -9,7 +9,7 @@ from recsys.model.ranking import NO_ITEM
 
 
 def _enumerated(rates, positions):
-    """The probabilities by going through every slate."""
+    """Return the probabilities by enumerating every slate."""
     result = np.zeros((*rates.shape, positions))
     for context, row in enumerate(rates):
         live = np.flatnonzero(row > 0)
@@ -45,7 +45,7 @@ def test_drawn_slates_are_as_frequent_as_their_propensities_say():
     assert (slates != 5).all()
 
 
-def test_fewer_items_than_places_leave_empty_places():
+def test_fewer_items_than_positions_leave_empty_positions():
     slates, propensities = PlackettLuce(1.0, 5).draw(
         np.float32([[1, 2, -np.inf]]), 3, np.random.default_rng(0)
     )
@@ -53,7 +53,7 @@ def test_fewer_items_than_places_leave_empty_places():
     assert np.isnan(propensities[0, 2])
 
 
-def test_a_greedy_policy_shows_each_rank_with_certainty():
+def test_a_greedy_policy_shows_each_rank_with_probability_1():
     policy = Greedy().distribution(np.float32([[0.1, 0.9, 0.5]]), 2)
     np.testing.assert_array_equal(policy.of(np.int32([[1, 2]])), [[1, 1]])
     np.testing.assert_array_equal(policy.of(np.int32([[2, 1]])), [[0, 0]])

@@ -4,7 +4,7 @@ from recsys.evaluation.ranking.evaluate import evaluate
 
 
 def _rows(pairs, users, start):
-    """Users who like both items of one pair, the second a minute after the first."""
+    """Return rows of users who like both items of one pair, the second a minute after the first."""
     rows = []
     for number in range(users):
         first, second = pairs[number % len(pairs)]
@@ -13,17 +13,17 @@ def _rows(pairs, users, start):
     return rows
 
 
-def test_collaborative_filtering_beats_popularity_where_items_go_in_pairs(
+def test_collaborative_filtering_beats_popularity_when_items_come_in_pairs(
     make_sequences, catalogue, minute, evaluation_settings
 ):
     sequences = make_sequences(_rows(["ab", "cd"], 60, 0) + _rows(["ab", "cd"], 20, 1_000), catalogue)
-    settings = evaluation_settings.model_copy(update={"k": 1, "collaborative_filtering_lambda": 1.0})
+    settings = evaluation_settings.model_copy(update={"k": 1})
     baselines = fit_baselines(sequences, catalogue, minute(1_000), settings)
     result = evaluate(baselines, held_out_cases(sequences, catalogue, minute(1_000), settings), settings)
     assert result.mean(COLLABORATIVE_FILTERING, "recall_at_1") > result.mean(POPULARITY, "recall_at_1")
 
 
-def test_popularity_follows_what_is_popular_now(make_sequences, catalogue, minute, evaluation_settings):
+def test_popularity_prefers_recently_popular_items(make_sequences, catalogue, minute, evaluation_settings):
     day = 24 * 60
     old = [(f"old{n:03}", "a", n, "like", "full") for n in range(200)]
     new = [(f"new{n:03}", "b", 60 * day + 10 * n, "like", "full") for n in range(60)]

@@ -4,7 +4,7 @@ import scipy.sparse
 
 from recsys.errors import EvaluationError
 from recsys.evaluation.ranking.metrics import (
-    are_sound,
+    are_valid,
     case_metrics,
     diversity,
     gini,
@@ -35,7 +35,7 @@ def test_metrics_of_known_ranks():
     assert values[:, 2].tolist() == pytest.approx([1.0, 1 / 2, 1 / 3])
 
 
-def test_a_user_counts_once_however_active():
+def test_every_user_counts_once():
     users, cases, means = user_means(np.array([[1.0], [0.0], [0.0], [1.0]]), np.array([3, 3, 3, 5]))
     assert users.tolist() == [3, 5]
     assert cases.tolist() == [3, 1]
@@ -43,7 +43,7 @@ def test_a_user_counts_once_however_active():
 
 
 @pytest.mark.parametrize(
-    ("values", "sound"),
+    ("values", "valid"),
     [
         ([1.0, LOWEST], True),
         ([1.0, np.nan], False),
@@ -52,8 +52,8 @@ def test_a_user_counts_once_however_active():
         ([3e38, 3e38], True),
     ],
 )
-def test_only_nan_and_plus_infinity_are_unsound(values, sound):
-    assert are_sound(np.array([values], dtype=np.float32)) is sound
+def test_only_nan_and_plus_infinity_are_invalid(values, valid):
+    assert are_valid(np.array([values], dtype=np.float32)) is valid
 
 
 def test_scores_of_another_catalogue_are_refused():
@@ -67,7 +67,7 @@ def test_average_precision_is_the_reciprocal_rank_within_the_list():
     assert metrics[:, column] == pytest.approx([1, 1 / 3, 0])
 
 
-def test_novelty_is_the_mean_self_information_of_what_is_shown():
+def test_novelty_is_the_mean_self_information_of_the_shown_items():
     popularity = np.array([0.5, 0.25, 1.0])
     assert novelty(np.int32([[0, 1], [2, 2], [1, -1]]), popularity) == pytest.approx([1.5, 0, 2])
 
@@ -79,7 +79,7 @@ def test_diversity_is_the_mean_distance_between_two_items_of_a_list():
     assert diversity(lists, features) == pytest.approx([1, 0, third, 0])
 
 
-def test_gini_is_0_when_all_items_are_shown_alike_and_high_when_one_is_shown_alone():
+def test_gini_is_0_for_equal_exposure_and_high_when_one_item_is_shown_alone():
     assert gini(np.array([5, 5, 5, 5])) == pytest.approx(0)
     assert gini(np.array([0, 0, 0, 9])) == pytest.approx(0.75)
     assert gini(np.array([1, 3])) == pytest.approx(0.25)

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from recsys.evaluation.ranking import fairness, slices
 from recsys.evaluation.ranking.cases import held_out_cases
-from recsys.evaluation.ranking.evaluate import CANDIDATE, evaluate
+from recsys.evaluation.ranking.evaluate import evaluate
 from recsys.evaluation.ranking.fairness import largest_gaps
 from recsys.evaluation.ranking.slices import family, item_features, with_slices
+from recsys.evaluation.result import CANDIDATE
 from recsys.snapshot.sequences import Catalogue
 
 DAY = 24 * 60
@@ -46,7 +48,7 @@ def test_items_are_split_by_the_time_since_their_first_event(cases, films, evalu
     assert "item_age:older" not in sliced.slices
 
 
-def test_any_attribute_of_items_and_users_makes_slices(cases, films, evaluation_settings):
+def test_attributes_of_items_and_users_make_slices(cases, films, evaluation_settings):
     settings = evaluation_settings.model_copy(
         update={"item_slices": ("genres",), "user_slices": ("country",)}
     )
@@ -60,10 +62,9 @@ def test_any_attribute_of_items_and_users_makes_slices(cases, films, evaluation_
     assert family("cold_users") is None
 
 
-def test_of_an_attribute_with_many_values_the_most_frequent_make_slices(cases, films, evaluation_settings):
-    settings = evaluation_settings.model_copy(
-        update={"item_slices": ("genres",), "max_slices_per_attribute": 1}
-    )
+def test_the_most_frequent_values_of_an_attribute_make_slices(cases, films, evaluation_settings, monkeypatch):
+    monkeypatch.setattr(slices, "_MAX_VALUES", 1)
+    settings = evaluation_settings.model_copy(update={"item_slices": ("genres",)})
     names = [name for name in with_slices(cases, films, settings).slices if name.startswith("item.")]
     assert names == ["item.genres:Comedy"]
 
@@ -77,15 +78,16 @@ def test_items_are_alike_by_attributes_or_else_by_the_words_of_their_title(films
 
 
 def test_the_largest_gap_of_a_family_is_between_its_best_and_its_worst_slice(
-    cases, films, fixed_scores, evaluation_settings
+    cases, films, fixed_scores, evaluation_settings, monkeypatch
 ):
-    settings = evaluation_settings.model_copy(update={"min_slice_users": 1})
+    settings = evaluation_settings
     result = evaluate(
         {CANDIDATE: fixed_scores([0, 1, 9, 0, -1])}, with_slices(cases, films, settings), settings
     )
+    assert largest_gaps(result, CANDIDATE, "ndcg_at_2", settings) == []
+    monkeypatch.setattr(fairness, "MIN_SLICE_USERS", 1)
     with np.errstate(all="ignore"):
         gaps = {gap.family: gap for gap in largest_gaps(result, CANDIDATE, "ndcg_at_2", settings)}
     assert gaps["activity"].best == "activity:high"
     assert gaps["activity"].worst == "activity:low"
     assert gaps["activity"].difference == pytest.approx(1.0)
-    assert largest_gaps(result, CANDIDATE, "ndcg_at_2", evaluation_settings) == []

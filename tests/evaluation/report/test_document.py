@@ -3,13 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from recsys.evaluation.compare import Comparison
+from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.labels import label
 from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.cases import guard_cases, held_out_cases
-from recsys.evaluation.ranking.evaluate import CANDIDATE, CHAMPION, evaluate
+from recsys.evaluation.ranking.evaluate import evaluate
 from recsys.evaluation.report.document import write_report
 from recsys.evaluation.report.page import write_page
-from recsys.evaluation.report.plots import curves_plot, label
+from recsys.evaluation.report.plots import curves_plot
+from recsys.evaluation.result import CANDIDATE, CHAMPION
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def evaluations(make_sequences, catalogue, minute, fixed_scores, evaluation_sett
     return evaluate(scorers, held_out, evaluation_settings), evaluate(scorers, guard, evaluation_settings)
 
 
-def test_a_report_has_every_scorer_its_differences_its_plots_and_its_failures(
+def test_a_report_shows_every_scorer_with_differences_plots_and_failures(
     evaluations, evaluation_settings, tmp_path
 ):
     history = tmp_path / "history.jsonl"
@@ -54,7 +56,7 @@ def test_a_report_has_every_scorer_its_differences_its_plots_and_its_failures(
     assert page.count('src="data:image/png;base64,') == 2
 
 
-def test_what_a_training_took_is_no_curve():
+def test_times_of_a_training_are_not_plotted_as_curves():
     rows = [{"epoch": 1, "next_item": 2.0, "training_seconds": 40.0, "seconds": 50.0, "validation_ndcg": 0.1}]
     legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in curves_plot(rows).axes]
     assert legends == [["next item"], ["validation ndcg"]]
@@ -71,11 +73,11 @@ def test_what_a_training_took_is_no_curve():
         ("item.genres:Sci-Fi", "item.genres: Sci-Fi"),
     ],
 )
-def test_names_are_written_as_people_write_them(name, written):
+def test_labels_are_written_as_a_person_would_write_them(name, written):
     assert label(name) == written
 
 
-def test_text_in_a_report_is_no_html(tmp_path):
+def test_html_in_a_report_is_escaped(tmp_path):
     (tmp_path / "report.md").write_text("# A <b>title\n\n| a |\n| --- |\n| <script>alert(1)</script> |\n")
     page = write_page(tmp_path / "report.md").read_text()
     assert "<title>A &lt;b&gt;title</title>" in page

@@ -1,0 +1,108 @@
+"""Defaults of all DAG files: schedules, retries, alerts, the champion asset."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+# The stub file of airflow.sdk 1.3.2 leaves some of its names out.
+from airflow.sdk import (  # type: ignore[attr-defined]
+    Asset,
+    CronDataIntervalTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    SyncCallback,
+)
+
+from recsys import errors
+from recsys.airflow.links import DataDocsLink
+from recsys.alerts import send_alert
+from recsys.settings import load_settings
+
+CHAMPION = Asset(name="champion", uri="recsys://registry/champion")
+"""Updated whenever another model version becomes champion."""
+
+START_DATE = datetime(2026, 1, 1, tzinfo=UTC)
+GPU_QUEUE = "gpu"
+MODEL_WRITER_POOL = "model_writer"
+"""A pool of one slot: one writer of models at a time."""
+
+WITH_DATA_DOCS: Mapping[str, Any] = {"links": [DataDocsLink()]}
+ON_GPU: Mapping[str, Any] = {"queue": GPU_QUEUE, "pool": MODEL_WRITER_POOL}
+
+_FINAL = [
+    f"{error.__module__}.{error.__qualname__}"
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, errors.RecsysError) and not error.retryable
+]
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "owner": "recommendations",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=10),
+    "execution_timeout": timedelta(hours=1),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[
+            RetryRule("recsys.errors.ServiceUnavailableError", reason="the service may come back"),
+            RetryRule(
+                _FINAL, RetryAction.FAIL, match_subclasses=False, reason="a retry would fail the same way"
+            ),
+            RetryRule("builtins.MemoryError", RetryAction.FAIL, reason="a retry would need the same memory"),
+        ]
+    ),
+}
+
+INTERVAL_PARAMS = {
+    "interval_start": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Interval start",
+        description="Only for a manual run of a past interval; empty: all new feedback.",
+    ),
+    "interval_end": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="Interval end",
+        description="The run sees nothing that arrived after this moment.",
+    ),
+}
+
+
+def on_schedule(cron: str) -> CronDataIntervalTimetable | None:
+    """Return the timetable of a cron expression in UTC, or None when schedules are switched off."""
+    return CronDataIntervalTimetable(cron, timezone="UTC") if load_settings().schedules else None
+
+
+def alert_of_missed_deadline(**details: Any) -> None:
+    """Alert people that a DAG run has missed its deadline."""
+    run = details.get("context", {}).get("dag_run", {})
+    send_alert(load_settings(), f"{run.get('dag_id')}: run {run.get('dag_run_id')} missed its deadline")
+
+
+def alert_of_failure(context: dict[str, Any]) -> None:
+    """Alert people that a DAG run has failed."""
+    run = context["dag_run"]
+    send_alert(load_settings(), f"{run.dag_id}: run {run.run_id} failed; see the Airflow UI for the task")
+
+
+def deadline(after: timedelta) -> DeadlineAlert | None:
+    """Alert when a run is not done this long after it was queued; None when schedules are switched off.
+
+    `airflow dags test` of Airflow 3.3.2 cannot create a run of a DAG with a deadline, so it needs schedules
+    off too (RECSYS_SCHEDULES=false).
+    """
+    if not load_settings().schedules:
+        return None
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=after,
+        callback=SyncCallback("recsys.airflow.defaults.alert_of_missed_deadline"),
+        name=f"done within {after}",
+    )

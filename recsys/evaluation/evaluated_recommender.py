@@ -1,0 +1,45 @@
+"""A recommender as it is evaluated: on histories that may hold event types it was not trained with."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.model.recommender import Recommender
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class EvaluatedRecommender:
+    """Score histories with a recommender; events of types that it does not know are left out."""
+
+    recommender: Recommender
+    event_types: EventTypes
+    """The event types that the histories refer to."""
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return scores [users, items]."""
+        return self.recommender.score(self._known_events(histories))
+
+    def liking(self, histories: Sequences, items: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return [users] log odds that each user likes the one item."""
+        users = torch.from_numpy(self.recommender.user_vectors(self._known_events(histories)))
+        chosen = torch.from_numpy(self._item_vectors[items])
+        device = self.recommender.device
+        with torch.no_grad():
+            logits = self.recommender.feedback(users.to(device), chosen.to(device))
+        return np.asarray(logits.double().cpu().numpy())
+
+    @cached_property
+    def _item_vectors(self) -> NDArray[np.float32]:
+        return self.recommender.item_vectors()
+
+    def _known_events(self, histories: Sequences) -> Sequences:
+        known = self.recommender.event_types
+        if known.names == self.event_types.names:
+            return histories
+        event_type = known.lookup(self.event_types.names)[histories.event_type]
+        return replace(histories, event_type=event_type).where(event_type >= 0)

@@ -1,0 +1,72 @@
+"""The order of the stages.
+
+DAG files, the simulation, benchmarks and tests all take it from here. A stage takes the context and what
+the stage before it returned. It can be killed at any point and run again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from recsys.pipeline import deciding, feedback, housekeeping, learning, publishing
+
+Stage = Callable[..., Any]
+
+
+def takes(stage: Stage) -> bool:
+    """Return whether a stage takes what the stage before it returned, besides the context."""
+    return len(signature(stage).parameters) > 1
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The way from new feedback to a decision about the champion.
+
+    Attributes
+    ----------
+    until_decision
+        The last one is the gate; a person may be asked after it.
+    promote
+        Carries out the decision.
+    afterwards
+        Run whatever was decided; the first one receives the new champion, if there is one.
+    """
+
+    dag_id: str
+    until_decision: tuple[Stage, ...]
+    promote: Stage = deciding.promote
+    afterwards: tuple[Stage, ...] = ()
+
+
+NIGHTLY = Learning(
+    "nightly_training",
+    (
+        feedback.open_window,
+        feedback.validate,
+        feedback.take_full_snapshot,
+        learning.fine_tune,
+        learning.evaluate,
+        learning.register,
+        deciding.gate,
+    ),
+)
+
+HOURLY = Learning(
+    "hourly_micro_update",
+    (
+        feedback.open_window,
+        feedback.validate,
+        feedback.take_micro_snapshot,
+        learning.micro_update,
+        learning.evaluate,
+        learning.register,
+        deciding.gate,
+    ),
+    afterwards=(publishing.refresh_users, publishing.refresh_analytics),
+)
+
+PUBLISH = (publishing.publish, publishing.refresh_analytics)
+ROLL_BACK = (deciding.roll_back,)
+WAREHOUSE_UPKEEP = (housekeeping.keep_house, publishing.refresh_analytics)
+REGISTRY_UPKEEP = (housekeeping.reconcile_registry, housekeeping.prune_registry)

@@ -1,0 +1,126 @@
+"""References that stages pass on: ids, URIs and figures, checked when a stage receives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from inspect import signature
+from types import SimpleNamespace
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from recsys.errors import StaleReferenceError
+from recsys.promotion.decision import Decision
+from recsys.registry.lineage import Lineage
+from recsys.training.result import TrainingResult
+
+
+class Reference(BaseModel):
+    """What one stage hands to the next. Data stays in Postgres, in snapshots and in the registry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpenedWindow(Reference):
+    """The feedback that a run handles."""
+
+    window_id: int
+    arrived: int
+
+
+class ValidatedWindow(Reference):
+    """A window whose broken rows are in quarantine; counts are rows."""
+
+    window_id: int
+    arrived: int
+    valid: int
+    quarantined: int
+    duplicates: int
+    data_docs: str
+    data_docs_url: str | None = None
+
+
+class Candidate(Reference):
+    """A trained model.
+
+    Attributes
+    ----------
+    folder
+        Folder of the training run.
+    mlflow_run
+        Id of the MLflow run.
+    """
+
+    lineage: Lineage
+    training: TrainingResult
+    folder: str
+    mlflow_run: str
+
+
+class EvaluatedCandidate(Reference):
+    """A candidate with the folder of its evaluation and the version that it was compared with."""
+
+    candidate: Candidate
+    evaluation: str
+    opponent: str | None
+
+
+class Challenger(Reference):
+    """A registered candidate.
+
+    Attributes
+    ----------
+    links
+        Addresses where a person reads more, by their names.
+    """
+
+    version: str
+    kind: Literal["full", "micro"]
+    evaluation: str
+    mlflow_run: str
+    links: dict[str, str]
+
+
+class Decided(Reference):
+    """The gate's decision about a challenger."""
+
+    version: str
+    decision: Decision
+    links: dict[str, str]
+
+
+class NewChampion(Reference):
+    """A version that has become champion, and the reason in the ledger."""
+
+    version: str
+    reason: str
+
+
+@cache
+def _received(stage: Callable[..., Any]) -> list[tuple[str, TypeAdapter[Any]]]:
+    _, *names = signature(stage).parameters  # the first one is the context
+    # What a stage returns may be a type that is heavy to import.
+    taken = SimpleNamespace(__annotations__={name: stage.__annotations__[name] for name in names})
+    hints = get_type_hints(taken, globalns=stage.__globals__)
+    return [(name, TypeAdapter(hints[name])) for name in names]
+
+
+def receive(stage: Callable[..., Any], values: tuple[Any, ...]) -> list[Any]:
+    """Return what a stage takes besides the context, from JSON-ready values.
+
+    Raises
+    ------
+    StaleReferenceError
+        A value is not what the stage takes.
+    """
+    received = []
+    for (name, adapter), value in zip(_received(stage), values, strict=True):
+        try:
+            received.append(adapter.validate_python(value))
+        except ValidationError as error:
+            raise StaleReferenceError(
+                f"{stage.__name__} cannot use what it received as {name}: {error}; clear the task that "
+                "returned it, so that it runs with this release"
+            ) from error
+    return received

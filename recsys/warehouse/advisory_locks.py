@@ -1,0 +1,40 @@
+"""Locks for transactions that must not overlap. None of them blocks applications that write feedback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+FEEDBACK_MOVES = "moves of feedback"
+"""Held while rows leave feedback or come back: quarantine, release, erasure, retirement of a month."""
+MODEL_REGISTRY = "model registry"
+"""Held while the registry and the ledger change together: promotion, rollback, alias repair, pruning.
+
+A version that is being promoted is not pruned, and the alias is not moved to a champion that has just been
+replaced. The ledger stays correct without this lock.
+"""
+
+
+def lock(connection: sa.Connection, name: str) -> None:
+    """Wait for the advisory lock of this name and hold it until the connection's transaction ends."""
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
+@contextmanager
+def hold_lock(engine: sa.Engine, name: str) -> Iterator[None]:
+    """Hold an advisory lock for the length of a `with` block; it ends with the process at the latest."""
+    with engine.begin() as connection:
+        # The transaction writes nothing and so has no id: windows of feedback do not wait for it.
+        lock(connection, name)
+        yield
+
+
+def block_partition_moves(connection: sa.Connection) -> None:
+    """Keep the rows of feedback in their partitions until the transaction ends; writers are not blocked.
+
+    `ensure_feedback_partitions` and `retire_feedback_month` move rows between partitions. A statement that
+    waits for such a move was planned before it, looks for the rows in their old partition and misses them.
+    A read-committed transaction that must not miss a row calls this first. Repeatable-read transactions do
+    not need it: they see the rows where they were.
+    """
+    connection.execute(sa.text("LOCK TABLE feedback IN ACCESS SHARE MODE"))

@@ -1,4 +1,0 @@
--- Rows of a window that are in quarantine.
--- Parameters: lower_transaction_id (inclusive), upper_transaction_id (exclusive).
-SELECT count(*) FROM quarantine
-WHERE transaction_id >= :lower_transaction_id AND transaction_id < :upper_transaction_id

@@ -1,9 +1,0 @@
-CREATE TEMPORARY TABLE IF NOT EXISTS incoming_impressions (
-    impression_id text,
-    user_id text,
-    query text,
-    item_ids text[],
-    propensities real[],
-    model_version text,
-    shown_at timestamptz
-) ON COMMIT DELETE ROWS

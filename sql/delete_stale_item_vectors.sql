@@ -1,3 +1,0 @@
--- Vectors of items that the catalogue no longer has.
-delete from item_vectors
-where not exists (select from staged_items where staged_items.item_id = item_vectors.item_id)

@@ -1,5 +1,0 @@
--- Settle a held row as never to be used.
--- Parameters: quarantine_id, settled_by.
-UPDATE quarantine
-SET status = 'discarded', settled_at = clock_timestamp(), settled_by = :settled_by
-WHERE quarantine_id = :quarantine_id AND status = 'held'

@@ -1,8 +1,0 @@
--- :model_version
-insert into user_vectors (user_id, model_version, vector)
-select users.user_id, :model_version, staged_user_vectors.vector
-from staged_user_vectors
-join staged_users using (position)
-join users using (user_id)
-order by users.user_id
-on conflict (user_id) do update set model_version = excluded.model_version, vector = excluded.vector

@@ -1,0 +1,27 @@
+-- Insert or update the staged lists. The lock on the user's row prevents a list of a user who is being erased now.
+-- Parameters :publication_id, :model_version.
+insert into recommendation_lists as lists (
+    user_id, publication_id, model_version, item_ids, scores, propensities, reasons, published_at
+)
+select
+    users.user_id,
+    :publication_id,
+    :model_version,
+    staged_lists.item_ids,
+    staged_lists.scores,
+    staged_lists.propensities,
+    staged_lists.reasons,
+    now()
+from staged_lists
+join staged_users using (position)
+join users using (user_id)
+order by users.user_id
+for key share of users
+on conflict (user_id) do update set
+    publication_id = excluded.publication_id,
+    model_version = excluded.model_version,
+    item_ids = excluded.item_ids,
+    scores = excluded.scores,
+    propensities = excluded.propensities,
+    reasons = excluded.reasons,
+    published_at = excluded.published_at

@@ -1,0 +1,30 @@
+-- Stage and number the users to score. If :everyone is false, these are users with feedback that the last publication
+-- did not read, users without a list, and users whose list has an item that is no longer available. Users who have
+-- asked to be erased are left out.
+-- Parameter :since_transaction_id (inclusive).
+insert into staged_users (position, user_id, user_key, consent)
+with affected as (
+    select users.user_id from users where :everyone
+    union
+    select feedback.user_id
+    from feedback
+    where not :everyone and feedback.transaction_id >= :since_transaction_id
+    union
+    select users.user_id
+    from users
+    where not :everyone
+        and not exists (select from recommendation_lists as lists where lists.user_id = users.user_id)
+    union
+    select lists.user_id
+    from recommendation_lists as lists
+    cross join lateral unnest(lists.item_ids) as listed (item_id)
+    join items on items.item_id = listed.item_id
+    where not :everyone and not items.available
+)
+select row_number() over (order by users.user_id) - 1, users.user_id, users.user_key, users.consent
+from affected
+join users on users.user_id = affected.user_id
+where not exists (
+    select from erasure_requests as requests
+    where requests.user_id = users.user_id and requests.status = 'requested'
+)

@@ -1,6 +1,0 @@
--- One user, for recommendations on request.
--- :user_id
-insert into staged_users (position, user_id, user_key, consent)
-select 0, users.user_id, users.user_key, users.consent
-from users
-where users.user_id = :user_id

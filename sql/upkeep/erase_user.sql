@@ -1,0 +1,54 @@
+-- Delete a user's rows from every table and record how many came from each transaction, so that past windows still
+-- reconcile. Average comment sentiments of items that the user commented on contain the user's part and are deleted
+-- too; the next publication for everyone computes them again from the other users' comments.
+-- Parameters: request_id, user_id.
+WITH feedback_gone AS (
+    DELETE FROM feedback WHERE user_id = :user_id
+    RETURNING transaction_id, CASE WHEN comment IS NOT NULL THEN item_id END AS commented_item
+),
+retired_gone AS (
+    DELETE FROM retired.feedback WHERE user_id = :user_id
+    RETURNING transaction_id, CASE WHEN comment IS NOT NULL THEN item_id END AS commented_item
+),
+sentiment_gone AS (
+    DELETE FROM comment_sentiment
+    WHERE item_id IN (
+        SELECT commented_item FROM feedback_gone UNION ALL SELECT commented_item FROM retired_gone
+    )
+    RETURNING 1
+),
+quarantine_gone AS (
+    DELETE FROM quarantine WHERE user_id = :user_id RETURNING transaction_id
+),
+impressions_gone AS (
+    DELETE FROM impressions WHERE user_id = :user_id RETURNING 1
+),
+lists_gone AS (
+    DELETE FROM recommendation_lists WHERE user_id = :user_id RETURNING 1
+),
+vectors_gone AS (
+    DELETE FROM user_vectors WHERE user_id = :user_id RETURNING 1
+),
+users_gone AS (
+    DELETE FROM users WHERE user_id = :user_id RETURNING 1
+),
+counted AS (
+    INSERT INTO erased_feedback (request_id, transaction_id, rows)
+    SELECT :request_id, transaction_id, count(*)
+    FROM (
+        SELECT transaction_id FROM feedback_gone
+        UNION ALL SELECT transaction_id FROM retired_gone
+        UNION ALL SELECT transaction_id FROM quarantine_gone
+    ) AS gone
+    GROUP BY transaction_id
+    ON CONFLICT (request_id, transaction_id) DO UPDATE SET rows = erased_feedback.rows + excluded.rows
+)
+SELECT
+    (SELECT count(*) FROM feedback_gone) AS feedback,
+    (SELECT count(*) FROM retired_gone) AS retired_feedback,
+    (SELECT count(*) FROM quarantine_gone) AS quarantine,
+    (SELECT count(*) FROM impressions_gone) AS impressions,
+    (SELECT count(*) FROM lists_gone) AS recommendation_lists,
+    (SELECT count(*) FROM vectors_gone) AS user_vectors,
+    (SELECT count(*) FROM sentiment_gone) AS comment_sentiment,
+    (SELECT count(*) FROM users_gone) AS users

@@ -1,0 +1,27 @@
+-- Move a window's rows that break rules to quarantine, each with all its reasons. One statement, so that a row is
+-- always in exactly one of the tables.
+-- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
+WITH moved AS (
+    DELETE FROM feedback
+    USING row_violations AS broken
+    WHERE broken.window_id = :window_id
+        AND broken.quarantined
+        AND feedback.feedback_id = broken.feedback_id
+        AND feedback.transaction_id >= :lower_transaction_id
+        AND feedback.transaction_id < :upper_transaction_id
+    RETURNING
+        feedback.feedback_id,
+        feedback.user_id,
+        feedback.transaction_id,
+        broken.reasons,
+        to_jsonb(feedback) AS feedback
+),
+
+-- Another window may have kept some of these rows with a lower weight.
+no_longer_noisy AS (
+    DELETE FROM noisy_feedback USING moved WHERE noisy_feedback.feedback_id = moved.feedback_id
+)
+
+INSERT INTO quarantine (feedback_id, window_id, reasons, user_id, transaction_id, feedback)
+SELECT feedback_id, :window_id, reasons, user_id, transaction_id, feedback
+FROM moved

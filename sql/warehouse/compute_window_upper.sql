@@ -1,0 +1,22 @@
+-- Upper bound of a consumer's next window: the oldest open transaction, or, for an interval that ends in the past,
+-- the first row received at or after its end; never below the lower bound.
+-- Parameters: lower, interval_end (or null).
+SELECT greatest(
+    CAST(:lower AS bigint),
+    least(
+        warehouse_horizon(),
+        (
+            SELECT transaction_id FROM feedback
+            WHERE transaction_id >= :lower AND received_at >= CAST(:interval_end AS timestamptz)
+            ORDER BY transaction_id
+            LIMIT 1
+        ),
+        (
+            SELECT transaction_id FROM quarantine
+            WHERE transaction_id >= :lower
+              AND (feedback ->> 'received_at')::timestamptz >= CAST(:interval_end AS timestamptz)
+            ORDER BY transaction_id
+            LIMIT 1
+        )
+    )
+)

@@ -1,0 +1,8 @@
+-- Temporary table for rows of a file on their way to items; ctid keeps their order.
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_items (
+    item_id text,
+    title text,
+    description text,
+    attributes jsonb,
+    available boolean
+) ON COMMIT DELETE ROWS

@@ -1,0 +1,33 @@
+-- Insert events, except those whose id exists and those that are in quarantine unchanged: a corrected event may come
+-- again under its id. An event without an id gets one from its content, so that the same line counts only once.
+INSERT INTO feedback (
+    event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at
+)
+SELECT event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at
+FROM (
+    SELECT
+        coalesce(
+            event_id,
+            'content-' || md5(
+                concat_ws(
+                    E'\x1f', user_id, item_id, event_type, extract(epoch FROM occurred_at),
+                    coalesce(value::text, ''), coalesce(comment, ''), coalesce(impression_id, '')
+                )
+            )
+        ) AS event_id,
+        user_id, item_id, event_type, value, comment, impression_id, occurred_at,
+        ctid AS position
+    FROM incoming_feedback
+) AS incoming
+WHERE NOT EXISTS (
+    SELECT FROM quarantine
+    WHERE quarantine.feedback ->> 'event_id' = incoming.event_id
+      AND quarantine.feedback ->> 'user_id' = incoming.user_id
+      AND quarantine.feedback ->> 'item_id' = incoming.item_id
+      AND quarantine.feedback ->> 'event_type' = incoming.event_type
+      AND quarantine.feedback ->> 'comment' IS NOT DISTINCT FROM incoming.comment
+      AND (quarantine.feedback ->> 'value')::double precision IS NOT DISTINCT FROM incoming.value
+      AND (quarantine.feedback ->> 'occurred_at')::timestamptz IS NOT DISTINCT FROM incoming.occurred_at
+)
+ORDER BY position
+ON CONFLICT DO NOTHING

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from recsys.model.cold_items import MIN_EVENTS, find_proxies
+from recsys.model.collaborative import EASE, Popularity
+from recsys.model.item_encoder import ItemEncoder
+from recsys.model.recommender import Recommender
+from recsys.settings import ModelSettings
+from recsys.snapshot.sequences import Catalogue
+from tests.small_models import histories, liked
+
+
+def _parts(*rows: list[float]) -> torch.Tensor:
+    return torch.tensor(rows)
+
+
+def test_the_proxy_of_a_cold_item_is_the_most_similar_warm_item():
+    parts = _parts([1.0, 0.0], [-1.0, 0.1], [0.9, 0.1], [0.0, -1.0])
+    counts = torch.tensor([20.0, 20.0, 0.0, MIN_EVENTS - 1])
+
+    proxies = find_proxies(parts, counts)
+
+    assert proxies.tolist()[:3] == [0, 1, 0]
+    assert proxies[3] in (0, 1)
+
+
+def test_without_warm_items_every_item_is_its_own_proxy():
+    assert find_proxies(torch.randn(3, 4), torch.zeros(3)).tolist() == [0, 1, 2]
+
+
+def test_a_cold_item_is_never_a_proxy_of_another_item():
+    torch.manual_seed(0)
+    counts = torch.randint(0, 2 * MIN_EVENTS, (3_000,)).float()
+
+    proxies = find_proxies(torch.randn(3_000, 8), counts)
+
+    assert (counts[proxies] >= MIN_EVENTS).all()
+    warm = (counts >= MIN_EVENTS).nonzero()[:, 0]
+    assert torch.equal(proxies[warm], warm)
+
+
+@pytest.mark.parametrize(("events", "uses_proxy"), [(4, True), (5, False)])
+def test_an_item_is_scored_like_its_proxy_until_it_has_five_events(
+    recommender: Recommender, catalogue: Catalogue, events: int, uses_proxy: bool
+) -> None:
+    others = [item for item in catalogue.item_ids if item != "space-11"]
+    together, alone = [liked(*others)] * 10, [liked("space-11")] * events
+    world = histories(catalogue, *together, *alone)
+    recommender.collaborative = EASE.fit(world, len(catalogue), 1.0)
+    recommender.popularity = Popularity.fit(world, len(catalogue))
+    recommender.update_proxies()
+    past = histories(catalogue, liked("crime-0"))
+    standardised = recommender.parts(past)["collaborative"][0, catalogue.index["space-11"]]
+    # All other items were consumed together, space-11 only alone: without a proxy it scores below the mean.
+    assert (standardised > 0) == uses_proxy
+
+
+def test_an_untrained_item_uses_its_proxys_id_vector_and_starts_training_with_it():
+    encoder = ItemEncoder(ModelSettings(dim=4, heads=1), text_width=3, n_items=3).eval()
+    encoder.trained[:2] = True
+    text = torch.zeros(3, 3)
+    proxies = torch.tensor([0, 1, 1])
+
+    vectors = encoder(text, proxies=proxies)
+    assert torch.equal(vectors[2], vectors[1])
+    assert not torch.equal(encoder(text)[2], vectors[2])
+
+    encoder.start_training(torch.tensor([2]), proxies)
+    assert torch.equal(encoder(text)[2], vectors[2])
+    encoder.start_training(torch.tensor([0]), proxies)
+    assert torch.equal(encoder(text)[0], vectors[0])
