@@ -15,7 +15,7 @@ def keep_house(context: Context) -> HousekeepingReport:
     """Make partitions, carry out erasure requests, apply retention, find rows that do not add up."""
     from recsys.upkeep.housekeeping import keep_house as keep_warehouse
 
-    return keep_warehouse(context.engine, context.settings)
+    return keep_warehouse(context.engine, context.settings, context.clock())
 
 
 def reconcile_registry(context: Context) -> str | None:
@@ -29,4 +29,4 @@ def prune_registry(context: Context) -> PruneReport:
     """Remove model versions past their retention, with their files."""
     from recsys.upkeep.prune import prune_versions
 
-    return prune_versions(context.engine, context.settings)
+    return prune_versions(context.engine, context.settings, context.clock())

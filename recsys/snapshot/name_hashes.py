@@ -29,9 +29,12 @@ HASH_COLUMNS = {
 """Hash column of the stream, by the snapshot column that replaces it."""
 _SCHEMA = pa.schema([("name", pa.string()), ("hash", pa.int64())])
 _STATEMENTS = {
-    Columns.USER_KEY: ("select_full_snapshot_users", _SCHEMA.append(pa.field("weight", pa.float32()))),
-    Columns.ITEM_ID: ("select_full_snapshot_items", _SCHEMA),
-    Columns.EVENT_TYPE: ("select_full_snapshot_event_types", _SCHEMA),
+    Columns.USER_KEY: (
+        "snapshot/select_full_snapshot_users",
+        _SCHEMA.append(pa.field("weight", pa.float32())),
+    ),
+    Columns.ITEM_ID: ("snapshot/select_full_snapshot_items", _SCHEMA),
+    Columns.EVENT_TYPE: ("snapshot/select_full_snapshot_event_types", _SCHEMA),
 }
 _SLOT_BITS_ABOVE_NAMES = 3
 _HASHES_AT_ONCE = 16_384  # the intermediate arrays then stay in the processor's cache

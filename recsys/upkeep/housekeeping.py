@@ -2,8 +2,8 @@
 
 import logging
 import shutil
-import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,12 +59,18 @@ class HousekeepingReport:
     open_transaction_minutes: int
 
 
-def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
-    """Run all daily maintenance. It is safe to run at any time and any number of times."""
+def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> HousekeepingReport:
+    """Run all daily maintenance. It is safe to run at any time and any number of times.
+
+    Parameters
+    ----------
+    now
+        The age of files is counted up to this moment.
+    """
     partitions_made = _make_partitions(engine, settings)
     partitions_retired = _retire_partitions(engine, settings)
-    snapshots_removed = _remove_old_snapshots(engine, settings)
-    _remove_abandoned_shards(settings)
+    snapshots_removed = _remove_old_snapshots(engine, settings, now)
+    _remove_abandoned_shards(settings, now)
     erased = erase_everywhere(engine, settings)
     reconciled, unbalanced = _reconcile(engine, settings)
     report = HousekeepingReport(
@@ -74,9 +80,11 @@ def keep_house(engine: sa.Engine, settings: Settings) -> HousekeepingReport:
         erasures_waiting=_open_erasure_requests(engine),
         snapshots_removed=snapshots_removed,
         # MLflow keeps the results of the runs.
-        runs_removed=_remove_old_folders(settings.runs.glob("*/*"), settings.retention.training_runs_days),
+        runs_removed=_remove_old_folders(
+            settings.runs.glob("*/*"), now - timedelta(days=settings.retention.training_runs_days)
+        ),
         data_docs_removed=_remove_old_folders(
-            settings.data_docs.glob("*"), settings.retention.snapshots_days
+            settings.data_docs.glob("*"), now - timedelta(days=settings.retention.snapshots_days)
         ),
         windows_reconciled=reconciled,
         windows_unbalanced=unbalanced,
@@ -157,7 +165,7 @@ def _rows_held(engine: sa.Engine) -> int:
         return int(connection.scalar(held) or 0)
 
 
-def _remove_old_snapshots(engine: sa.Engine, settings: Settings) -> int:
+def _remove_old_snapshots(engine: sa.Engine, settings: Settings, now: datetime) -> int:
     """Remove the files of old snapshots. Their rows in the table stay: they document what models learned.
 
     The latest snapshot of each kind and the one the champion was trained on are kept.
@@ -171,48 +179,47 @@ def _remove_old_snapshots(engine: sa.Engine, settings: Settings) -> int:
     abandoned = [
         folder
         for folder in unfinished_folders(settings.snapshots)
-        if _last_written(folder) < datetime.now(UTC) - _UNFINISHED_AFTER
+        if _last_written(folder, default=now) < now - _UNFINISHED_AFTER
     ]
     for folder in (*old, *abandoned):
         folder.remove()
     return len(old) + len(abandoned)
 
 
-def _last_written(folder: Folder) -> datetime:
+def _last_written(folder: Folder, default: datetime) -> datetime:
     """Return when a snapshot's files, or its folder if it is local and has no files, were last written."""
     written = [folder.fs.modified(path) for path in folder.fs.find(folder.path)]
     if not written and folder.is_local:
         written.append(folder.fs.modified(folder.path))
-    return max(written, default=datetime.now(UTC))
+    return max(written, default=default)
 
 
-def _remove_old_folders(folders: Iterable[Path], days: int) -> int:
-    """Remove folders without writes for this many days; return how many."""
-    oldest = time.time() - timedelta(days=days).total_seconds()
+def _remove_old_folders(folders: Iterable[Path], before: datetime) -> int:
+    """Remove folders that were last written before a moment; return how many."""
     removed = 0
     for folder in folders:
-        if folder.is_dir() and max(_modified(path) for path in (folder, *folder.rglob("*"))) < oldest:
+        if folder.is_dir() and _modified(folder) < before:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
 
 
-def _remove_abandoned_shards(settings: Settings) -> None:
+def _remove_abandoned_shards(settings: Settings, now: datetime) -> None:
     """Remove events that a killed fine-tune left on disk, because erasure waits until they are gone."""
     from recsys.snapshot.shards import shard_folders
 
-    oldest = time.time() - _UNFINISHED_AFTER.total_seconds()
     for folder in shard_folders(settings.runs):
-        run = folder.parent
-        if max(_modified(path) for path in (run, *run.rglob("*"))) < oldest:
+        if _modified(folder.parent) < now - _UNFINISHED_AFTER:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # removed in the meantime
-        return time.time()
+def _modified(folder: Path) -> datetime:
+    """Return when something in a folder was last written."""
+    seconds = folder.stat().st_mtime
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # removed in the meantime
+            seconds = max(seconds, path.stat().st_mtime)
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _vacuum(engine: sa.Engine) -> None:

@@ -41,7 +41,7 @@ class PruneReport:
     models: int
 
 
-def prune_versions(engine: sa.Engine, settings: Settings) -> PruneReport:
+def prune_versions(engine: sa.Engine, settings: Settings, now: datetime) -> PruneReport:
     """Remove old model versions with their files and their per-user figures.
 
     These versions are kept: those younger than `retention.model_versions_days`; the champion and the
@@ -53,7 +53,7 @@ def prune_versions(engine: sa.Engine, settings: Settings) -> PruneReport:
     before its files are removed.
     """
     client = mlflow_client(settings)
-    before = datetime.now(UTC) - timedelta(days=settings.retention.model_versions_days)
+    before = now - timedelta(days=settings.retention.model_versions_days)
     removed = []
     with hold_lock(engine, MODEL_REGISTRY), mlflow_errors(settings, "remove old model versions"):
         versions = _versions(client, settings)

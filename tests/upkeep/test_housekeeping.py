@@ -1,5 +1,6 @@
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ def write(engine: sa.Engine, statement: str) -> None:
 
 
 def test_a_quiet_day_changes_nothing(warehouse: sa.Engine, settings: Settings) -> None:
-    keep_house(warehouse, settings)
-    report = keep_house(warehouse, settings)
+    keep_house(warehouse, settings, datetime.now(UTC))
+    report = keep_house(warehouse, settings, datetime.now(UTC))
     assert all(value in (0, []) for value in vars(report).values())
 
 
@@ -66,7 +67,7 @@ def test_a_long_reader_delays_new_partitions_but_not_writers(
             "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')",
         )
         monkeypatch.setattr(housekeeping, "PARTITIONS_AHEAD_MONTHS", later)
-        report = keep_house(warehouse, settings)
+        report = keep_house(warehouse, settings, datetime.now(UTC))
     assert report.partitions_made == 0
     assert "ALERT the partition for the month" in caplog.text
     assert ensure_ahead(warehouse, later) > 0
@@ -93,12 +94,12 @@ def test_a_long_open_transaction_raises_an_alert_with_its_process(
         insert = "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')"
         writer.execute(sa.text(insert))
         process = writer.scalar(sa.text("SELECT pg_backend_pid()"))
-        keep_house(warehouse, settings)
+        keep_house(warehouse, settings, datetime.now(UTC))
         assert "ALERT" not in caplog.text
-        keep_house(warehouse, impatient)
+        keep_house(warehouse, impatient, datetime.now(UTC))
         assert f"pg_terminate_backend({process})" in caplog.text
     caplog.clear()
-    keep_house(warehouse, impatient)
+    keep_house(warehouse, impatient, datetime.now(UTC))
     assert "ALERT" not in caplog.text
 
 
@@ -107,15 +108,15 @@ def test_a_window_whose_row_counts_do_not_match_is_reported(
 ) -> None:
     write(warehouse, "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')")
     window = open_window(warehouse, "nightly", "1")
-    assert keep_house(warehouse, settings).windows_unbalanced == []
+    assert keep_house(warehouse, settings, datetime.now(UTC)).windows_unbalanced == []
     write(warehouse, "DELETE FROM feedback")
-    assert keep_house(warehouse, settings).windows_unbalanced == [window.window_id]
+    assert keep_house(warehouse, settings, datetime.now(UTC)).windows_unbalanced == [window.window_id]
     assert "do not match" in caplog.text
 
 
 def test_erasure_requests_are_carried_out(warehouse: sa.Engine, settings: Settings) -> None:
     write(warehouse, "INSERT INTO erasure_requests (user_id) VALUES ('u')")
-    report = keep_house(warehouse, settings)
+    report = keep_house(warehouse, settings, datetime.now(UTC))
     assert (report.erasures_done, report.erasures_waiting) == (1, 0)
 
 
@@ -128,10 +129,10 @@ def test_events_left_on_disk_by_a_killed_fine_tune_are_removed_before_erasure(
         (settings.runs / "full" / run / SHARDS_FOLDER / "0").mkdir(parents=True)
         (settings.runs / "full" / run / SHARDS_FOLDER / "0" / "comments").write_text("a comment")
     age(settings.runs / "full" / "killed", 1.5)
-    assert keep_house(warehouse, settings).erasures_waiting == 1
+    assert keep_house(warehouse, settings, datetime.now(UTC)).erasures_waiting == 1
     assert not (settings.runs / "full" / "killed" / SHARDS_FOLDER).exists()
     age(settings.runs / "full" / "running", 1.5)
-    assert keep_house(warehouse, settings).erasures_done == 1
+    assert keep_house(warehouse, settings, datetime.now(UTC)).erasures_done == 1
 
 
 def test_old_runs_and_unfinished_snapshots_are_removed_and_recent_ones_stay(
@@ -142,7 +143,7 @@ def test_old_runs_and_unfinished_snapshots_are_removed_and_recent_ones_stay(
             (root / name).mkdir(parents=True)
             (root / name / "file").write_text("x")
         age(root / ".unfinished-old", 30)
-    report = keep_house(warehouse, settings)
+    report = keep_house(warehouse, settings, datetime.now(UTC))
     assert (report.runs_removed, report.snapshots_removed) == (1, 1)
     for root in (settings.runs / "full", Path(settings.snapshots) / "full"):
         assert [path.name for path in root.iterdir()] == [".unfinished-recent"]
@@ -166,9 +167,9 @@ def test_old_snapshots_are_removed_except_the_latest_and_the_champions(
         "VALUES ('promote', '1', 1, 'better', 'It is better.', 'test', 'run 0')",
     )
     write(warehouse, "UPDATE snapshots SET created_at = created_at - interval '31 days'")
-    assert keep_house(warehouse, settings).snapshots_removed == 2
+    assert keep_house(warehouse, settings, datetime.now(UTC)).snapshots_removed == 2
     assert [Path(ref.uri).exists() for ref in refs] == [True, False, False, True]
-    assert keep_house(warehouse, settings).snapshots_removed == 0
+    assert keep_house(warehouse, settings, datetime.now(UTC)).snapshots_removed == 0
     assert take("run 1").uri == refs[1].uri
 
 
@@ -193,7 +194,7 @@ def test_old_reservoirs_are_removed_except_the_latest_and_those_replayed_next(
     )
     write(warehouse, "UPDATE snapshots SET created_at = created_at - interval '31 days'")
     # The full snapshots and the reservoirs of the first and the third run.
-    assert keep_house(warehouse, settings).snapshots_removed == 4
+    assert keep_house(warehouse, settings, datetime.now(UTC)).snapshots_removed == 4
     assert [Path(ref.uri).exists() for ref in refs] == [False, True, False, True]
     found = newest_trained_on(warehouse, "reservoir", read_snapshot(refs[1]).trained_through)
     assert found == refs[1]
@@ -205,5 +206,5 @@ def test_old_data_docs_are_removed(warehouse: sa.Engine, settings: Settings) -> 
         folder.mkdir(parents=True)
         (folder / "index.html").write_text("x")
     age(docs[0], 31)
-    assert keep_house(warehouse, settings).data_docs_removed == 1
+    assert keep_house(warehouse, settings, datetime.now(UTC)).data_docs_removed == 1
     assert [folder.exists() for folder in docs] == [False, True]

@@ -65,9 +65,9 @@ def test_versions_that_are_no_longer_needed_are_removed_with_their_files(
     warehouse, short_retention, versions
 ):
     before = len(ledger.history(warehouse))
-    assert prune_versions(warehouse, short_retention).versions == []  # all are young
+    assert prune_versions(warehouse, short_retention, datetime.now(UTC)).versions == []  # all are young
     _age(short_retention, days=2)
-    report = prune_versions(warehouse, short_retention)
+    report = prune_versions(warehouse, short_retention, datetime.now(UTC))
     # 3 is champion, 2 is its parent and the previous champion, 5 is the challenger.
     assert (report.versions, report.models) == (["1", "4"], 2)
     assert _left(short_retention) == ["2", "3", "5"]
@@ -78,7 +78,7 @@ def test_versions_that_are_no_longer_needed_are_removed_with_their_files(
         with pytest.raises(RegistryError, match=f"there is no version {number}"):
             load_version(short_retention, number)
     assert len(ledger.history(warehouse)) == before
-    assert prune_versions(warehouse, short_retention).models == 0
+    assert prune_versions(warehouse, short_retention, datetime.now(UTC)).models == 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_ancestors_and_former_champions_are_kept_up_to_their_limits(
     monkeypatch.setattr(prune, "ANCESTORS", ancestors)
     retention = short_retention.retention.model_copy(update={"champions": champions})
     asked = short_retention.model_copy(update={"retention": retention})
-    prune_versions(warehouse, asked)
+    prune_versions(warehouse, asked, datetime.now(UTC))
     assert _left(short_retention) == left
 
 
@@ -105,7 +105,7 @@ def test_after_a_rollback_the_restored_and_the_replaced_champion_are_kept(
 ):
     roll_back(warehouse, short_retention, reason="x", actor="ann", to="1")
     _age(short_retention, days=2)
-    prune_versions(warehouse, short_retention)
+    prune_versions(warehouse, short_retention, datetime.now(UTC))
     # 1 is champion and 3 was the previous one; 2 is neither a recent champion nor an ancestor.
     assert _left(short_retention) == ["1", "3", "5"]
     assert roll_back(warehouse, short_retention, reason="y", actor="ann", to="3").model_version == "3"
@@ -114,7 +114,7 @@ def test_after_a_rollback_the_restored_and_the_replaced_champion_are_kept(
 def test_the_ledger_keeps_the_decisions_about_removed_versions(warehouse, short_retention, versions):
     _age(short_retention, days=2)
     decided = {entry.model_version: entry for entry in ledger.history(warehouse)}
-    assert {"1", "4"} <= set(prune_versions(warehouse, short_retention).versions)
+    assert {"1", "4"} <= set(prune_versions(warehouse, short_retention, datetime.now(UTC)).versions)
     assert {entry.model_version: entry for entry in ledger.history(warehouse)} == decided
     # A rollback to what is gone is refused before anything changes.
     with pytest.raises(RegistryError, match="there is no version 1"):
@@ -134,10 +134,10 @@ def test_the_next_call_removes_files_after_a_kill_between_registry_and_files(
         with monkeypatch.context() as patch:
             patch.setattr(prune, name, killed)
             with pytest.raises(KeyboardInterrupt):
-                prune_versions(warehouse, short_retention)
-    assert prune_versions(warehouse, short_retention).models == 2
+                prune_versions(warehouse, short_retention, datetime.now(UTC))
+    assert prune_versions(warehouse, short_retention, datetime.now(UTC)).models == 2
     assert (_left(short_retention), _files(short_retention)) == (["2", "3", "5"], 3)
 
 
 def test_before_the_first_model_there_is_nothing_to_prune(warehouse, short_retention):
-    assert prune_versions(warehouse, short_retention) == PruneReport([], 0)
+    assert prune_versions(warehouse, short_retention, datetime.now(UTC)) == PruneReport([], 0)

@@ -109,7 +109,9 @@ def test_housekeeping_retires_only_months_older_than_the_setting(shop: sa.Engine
 
     def keep(feedback_months: int | None) -> int:
         retention = settings.retention.model_copy(update={"feedback_months": feedback_months})
-        return keep_house(shop, settings.model_copy(update={"retention": retention})).partitions_retired
+        return keep_house(
+            shop, settings.model_copy(update={"retention": retention}), datetime.now(UTC)
+        ).partitions_retired
 
     assert settings.retention.feedback_months is None
     assert [keep(None), keep(1_200), keep(6), keep(6)] == [0, 0, 1, 0]
