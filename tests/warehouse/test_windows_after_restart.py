@@ -76,9 +76,14 @@ def kill_postmaster(server: PostgresServer, _: sa.Connection) -> None:
 
 def kill_backend(server: PostgresServer, victim: sa.Connection) -> None:
     """Kill one server process, so that the postmaster ends all others and recovers."""
+    assert server.process is not None
+    processes = psutil.Process(server.process.pid).children(recursive=True)
     os.kill(backend_pid(victim), signal.SIGKILL)
     with contextlib.suppress(sa.exc.DBAPIError):
         victim.scalar(sa.text("SELECT 1"))
+    # Until the postmaster notices, it takes connections that the recovery ends.
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert alive == []
     server.wait_until_ready()
 
 
