@@ -8,11 +8,11 @@ timestamp (Unix seconds). The benchmark has three parts:
 `reading`
     Predict ratings from comments alone, for users the reader has not learned from.
 `ranking`
-    Leave-one-out next-item prediction. `told` has all ratings. In `ignored` and `read`, half of the events in
-    the training data and the histories lose their rating and are bare comments. `ignored` does not use them;
-    `read` reads them with a reader that learned from the other half. The targets are the same in all three:
-    users' last events with a rating of 4 or 5. `liking_auc` measures on all users' last events whether the
-    liking head ranks those rated 4 or 5 above those rated 1 or 2.
+    Leave-one-out next-item prediction. `rated` has all ratings. In `ignored` and `read`, half of the events
+    in the training data and the histories lose their rating and are bare comments. `ignored` does not use
+    them; `read` reads them with a reader that learned from the other half. The targets are the same in all
+    three: users' last events with a rating of 4 or 5. `liking_auc` measures on all users' last events
+    whether the liking head ranks those rated 4 or 5 above those rated 1 or 2.
 `steering`
     A synthetic shop. A user has written two bad comments about items of one theme and two good ones about
     another, in words that are not in the training data, and has given no rating. Which theme fills the top
@@ -47,7 +47,7 @@ from recsys.training.comments import fit_comment_reader
 from recsys.training.full import fit_full
 
 RATING, COMMENT, DISLIKED_TO, LIKED_FROM = "rating", "comment", 2.0, 4.0
-VARIANTS = ("told", "ignored", "read")
+VARIANTS = ("rated", "ignored", "read")
 _FOLDS = 5
 
 
@@ -89,18 +89,18 @@ class Reviews:
 def reading(reviews: Reviews, settings: Settings, seed: int = 0) -> dict[str, Any]:
     """Predict ratings from comments alone, with cross-validation over users."""
     identity = Recommender.build(settings.model, reviews.catalogue, PRODUCT_EVENT_TYPES).encoder
-    told = reviews.sequences(np.zeros(len(reviews.user), dtype=bool), comments=True)
+    rated = reviews.sequences(np.zeros(len(reviews.user), dtype=bool), comments=True)
     fold = np.random.default_rng(seed).integers(_FOLDS, size=len(reviews.keys))[reviews.user]
     predicted, sentiment = np.zeros(len(fold)), np.zeros(len(fold), dtype=np.int64)
     mean = np.zeros(len(fold))
     for number in range(_FOLDS):
         own = fold == number
         reader = CommentReader(identity)
-        fit_comment_reader(reader, told.where(~own), PRODUCT_EVENT_TYPES, max_comments=len(fold))
+        fit_comment_reader(reader, rated.where(~own), PRODUCT_EVENT_TYPES, max_comments=len(fold))
         bare = reader.read(reviews.sequences(own, comments=True))
         predicted[own], sentiment[own] = bare.value[own], bare.sentiment[own]
-        mean[own] = told.value[~own].mean()
-    value = told.value
+        mean[own] = rated.value[~own].mean()
+    value = rated.value
     written = ~np.isnan(predicted)
     figures: dict[str, Any] = {"comments": int(written.sum())}
     predicted, mean, value, sentiment = predicted[written], mean[written], value[written], sentiment[written]
@@ -133,7 +133,7 @@ def ranking(reviews: Reviews, settings: Settings, seeds: int) -> dict[str, Any]:
     for seed in range(seeds):
         hidden = (np.random.default_rng(seed).random(len(reviews.user)) < 0.5) & ~reviews.last
         for name in VARIANTS:
-            bare = hidden if name != "told" else np.zeros_like(hidden)
+            bare = hidden if name != "rated" else np.zeros_like(hidden)
             sequences = reviews.sequences(bare, comments=name == "read")
             split = make_split(
                 Dataset(name, reviews.catalogue, PRODUCT_EVENT_TYPES, sequences), "leave-one-out"
@@ -155,7 +155,7 @@ def ranking(reviews: Reviews, settings: Settings, seeds: int) -> dict[str, Any]:
         name: {"ndcg_at_10": float(means[name].mean()), "liking_auc": float(np.mean(aucs[name]))}
         for name in VARIANTS
     }
-    for other in ("ignored", "told"):
+    for other in ("ignored", "rated"):
         interval = paired_bootstrap(means["read"], means[other])
         figures[f"read_minus_{other}"] = {
             "ndcg_at_10": interval.value,

@@ -15,7 +15,6 @@ from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.training.result import TrainingResult
 
 if TYPE_CHECKING:
-    from recsys.model.checkpoint import save_recommender
     from recsys.model.recommender import Recommender
 
 Kind = Literal["full", "micro"]
@@ -119,6 +118,8 @@ def recommender(base_encoder: Path) -> "Recommender":
 def make_training(tmp_path: Path, recommender: "Recommender") -> Callable[..., TrainingResult]:
     """Write a finished training of a run and return its result."""
     import torch
+
+    from recsys.model.checkpoint import save_recommender
 
     def make(run_key: str = "nightly:1", kind: Kind = "full", bias: float = 0.0) -> TrainingResult:
         folder = tmp_path / "trainings" / run_key.replace(":", "-")

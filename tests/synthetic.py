@@ -1,7 +1,7 @@
-"""A small world with known tastes, as the files that `recsys ingest` reads.
+"""A small world with known tastes, in the files that `recsys ingest` reads.
 
-Each item belongs to a genre that its text tells; each user likes one genre and rates its items high and
-others low, so a sound model must learn to recommend unseen items of the liked genre.
+The text of an item shows its genre. Each user likes one genre, rates its items high and others low, so that a
+working model must learn to recommend unseen items of that genre.
 """
 
 import csv
@@ -25,7 +25,7 @@ class World:
     Parameters
     ----------
     users, events_per_user
-        How many; events of all users are interleaved in time, the last ones are seconds old.
+        Their numbers. The events of all users are interleaved in time; the last one is about an hour old.
     """
 
     def __init__(self, users: int = 60, events_per_user: int = 14, seed: int = 0) -> None:
@@ -69,7 +69,7 @@ class World:
         return path
 
     def write_feedback(self, path: Path, start: float = 0.0, end: float = 1.0) -> Path:
-        """Write the events between two shares of the timeline as CSV."""
+        """Write the events between two shares (0 to 1) of the timeline as CSV."""
         first, last = int(start * len(self.events)), int(end * len(self.events))
         columns = ["event_id", "user_id", "item_id", "event_type", "value", "occurred_at"]
         with path.open("w", newline="") as file:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from recsys.errors import CheckpointError, ConfigurationError
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -129,6 +131,32 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     return tokenizer, model
+
+
+def padding_token(tokenizer: Any) -> int:
+    """Return a padding token id; any token works if the tokenizer has none, because padding is masked."""
+    for name in ("pad_token_id", "eos_token_id", "unk_token_id"):
+        token = getattr(tokenizer, name, None)
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def transformer_layers(transformer: nn.Module) -> nn.ModuleList:
+    """Return the stack of transformer layers, which is the longest list of modules.
+
+    Raises
+    ------
+    ConfigurationError
+        The model has no list of layers.
+    """
+    lists = [module for module in transformer.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    if not lists:
+        raise ConfigurationError(
+            f"{type(transformer).__name__} has no list of layers, so the layers to train cannot be found; "
+            "choose another base encoder with RECSYS_MODEL__BASE_ENCODER"
+        )
+    return max(lists, key=len)
 
 
 def check_encoder(trained_with: EncoderIdentity, sha256: str) -> None:

@@ -11,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.errors import CheckpointError, ConfigurationError
+from recsys.errors import CheckpointError
 from recsys.model.base_encoder import (
     BaseEncoder,
     EncoderIdentity,
     check_encoder,
     find_base_encoder,
     load_transformer,
+    padding_token,
+    transformer_layers,
 )
 from recsys.model.device import to_device
 from recsys.model.packing import packed_attention, packs
@@ -74,9 +76,9 @@ class TextEncoder(nn.Module):
         limit = getattr(config, "max_position_embeddings", None) or settings.max_text_tokens
         # RoBERTa-like models reserve two positions for padding.
         self.max_tokens = min(settings.max_text_tokens, int(limit) - 2 if limit > 4 else int(limit))
-        self._pad = _padding_token(self._tokenizer)
+        self._pad = padding_token(self._tokenizer)
         self.transformer.requires_grad_(False)
-        self.layers = _find_layers(self.transformer)
+        self.layers = transformer_layers(self.transformer)
         self._frozen_layers = self._choose_trained(settings)
         self._resume: Tensor | None = None
         self._captured: Tensor | None = None
@@ -363,23 +365,3 @@ def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) 
     check_encoder(identity, base.sha256)
     settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
     return TextEncoder(base, settings, FrozenOutputCache(_UNTRAINED_CACHE_BYTES))
-
-
-def _padding_token(tokenizer: Any) -> int:
-    """Return a padding token id; any token works if the tokenizer has none, because padding is masked."""
-    for name in ("pad_token_id", "eos_token_id", "unk_token_id"):
-        token = getattr(tokenizer, name, None)
-        if token is not None:
-            return int(token)
-    return 0
-
-
-def _find_layers(transformer: nn.Module) -> nn.ModuleList:
-    """Return the stack of transformer layers, which is the longest list of modules."""
-    lists = [module for module in transformer.modules() if isinstance(module, nn.ModuleList) and len(module)]
-    if not lists:
-        raise ConfigurationError(
-            f"{type(transformer).__name__} has no list of layers, so the layers to train cannot be found; "
-            "choose another base encoder with RECSYS_MODEL__BASE_ENCODER"
-        )
-    return max(lists, key=len)

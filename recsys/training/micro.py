@@ -54,8 +54,8 @@ def fit_micro(
     parent
         The recommender to start from, on the catalogue that `sequences` refers to.
     sequences
-        Events of all purposes. Fresh events from `held_out_from` on and probe events are used for evaluation
-        only.
+        Events of all purposes. Fresh events from `held_out_from` on and fresh guard events are used for
+        evaluation only.
 
     Raises
     ------

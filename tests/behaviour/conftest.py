@@ -1,4 +1,4 @@
-"""A model with the real MiniLM, trained once on a small shop whose customers' tastes are known."""
+"""A model on the real MiniLM, trained once on a small shop with known tastes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.small_models import EVENT_TYPES
 
 @dataclass(frozen=True)
 class Trained:
-    """The model on the catalogue with everything, also items it never met."""
+    """The trained model on the catalogue with all items, including new ones."""
 
     model: Recommender
     catalogue: Catalogue
@@ -24,7 +24,7 @@ class Trained:
     settings: Settings
 
     def ranks(self, scores: np.ndarray) -> dict[str, int]:
-        """Return the rank, from 1, of each item id for the first user."""
+        """Return the rank of each item id for the first user; the best rank is 1."""
         order = np.argsort(-scores[0], kind="stable")
         return {str(self.catalogue.item_ids[item]): place + 1 for place, item in enumerate(order)}
 
@@ -37,7 +37,7 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Fine-tune once a session."""
+    """A model that is trained once per session."""
     home: Path = tmp_path_factory.mktemp("home")
     settings = Settings(
         home=home,

@@ -1,4 +1,4 @@
-"""A small shop: items of four genres in plain words, and customers whose tastes are known."""
+"""A small shop: items of four genres with plain titles, and customers with known tastes."""
 
 import numpy as np
 
@@ -33,11 +33,11 @@ NEW = {
     "crime-new": "The Detective and the Murderer",
     "garden-new": "Planting Flowers and Trees",
 }
-"""Items that nobody has met."""
+"""Items without events."""
 
 
 def shop_catalogue() -> Catalogue:
-    """All items, the new ones last."""
+    """Return the catalogue; the new items come last."""
     rows = [
         (f"{genre}-{number}", title, genre)
         for genre, titles in GENRES.items()
@@ -53,9 +53,9 @@ def shop_catalogue() -> Catalogue:
 
 
 def customers(catalogue: Catalogue, count: int = 240, seed: int = 0) -> Sequences:
-    """Each has two tastes and mostly stays with the last one, so order matters.
+    """Return customers with two tastes each, who mostly continue with the last one, so that order matters.
 
-    At some point most dislike an item of one taste and from then on keep to the other.
+    At some point most of them dislike an item of one taste and only follow the other one afterwards.
     """
     rng = np.random.default_rng(seed)
     everyone = []

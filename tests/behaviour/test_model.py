@@ -1,4 +1,4 @@
-"""What the model must do, whatever its insides."""
+"""Behaviour that every version of the model must show."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def test_a_new_item_is_recommendable_from_its_text(trained: Trained, genre: str)
 
 
 @pytest.mark.parametrize(("genre", "other"), PAIRS)
-def test_a_dislike_lowers_its_like(trained: Trained, genre: str, other: str) -> None:
+def test_a_dislike_lowers_the_score_of_its_genre(trained: Trained, genre: str, other: str) -> None:
     start = liked(f"{genre}-1", f"{other}-2")
     past = histories(
         trained.catalogue,
@@ -45,7 +45,7 @@ def test_a_dislike_lowers_its_like(trained: Trained, genre: str, other: str) -> 
 
 
 @pytest.mark.parametrize("genre", list(GENRES))
-def test_a_low_rating_lowers_its_like_below_a_high_one(trained: Trained, genre: str) -> None:
+def test_a_low_rating_scores_its_genre_below_a_high_rating(trained: Trained, genre: str) -> None:
     past = histories(trained.catalogue, [(f"{genre}-3", RATING, 1.0)], [(f"{genre}-3", RATING, 5.0)])
     low, high = trained.mean_score(trained.model.score(past), genre)
     assert low < high
@@ -59,7 +59,7 @@ def test_order_matters(trained: Trained, first: str, second: str) -> None:
     assert preference[0] > preference[1]
 
 
-def test_consumed_items_never_come_back(trained: Trained) -> None:
+def test_consumed_items_are_never_recommended_again(trained: Trained) -> None:
     past = trained.known.take_users(range(50))
     index, _ = top_k(mask_consumed(trained.model.score(past), past), 20)
     for user in range(past.users):
@@ -91,15 +91,15 @@ def test_a_user_without_history_gets_sensible_recommendations(trained: Trained) 
     assert explain(trained.model, nobody, top_k(scores, 3)[0]).sentences()[0][0] == "Popular with others"
 
 
-def test_reasons_name_what_the_user_did(trained: Trained) -> None:
+def test_reasons_name_events_of_the_user(trained: Trained) -> None:
     past = fans(trained, "space")
     index, _ = top_k(mask_consumed(trained.model.score(past), past), 3)
     for sentence in explain(trained.model, past, index).sentences()[0]:
         assert any(GENRES["space"][number] in sentence for number in (1, 4, 7)), sentence
 
 
-def test_a_micro_update_learns_the_fresh_and_keeps_the_old(trained: Trained) -> None:
-    """Fresh: whoever likes Bread at Home now goes on to Lawn Care and a new garden book."""
+def test_a_micro_update_learns_fresh_feedback_and_keeps_old_behaviour(trained: Trained) -> None:
+    """Fresh events: users who like Bread at Home continue with Lawn Care and a new garden book."""
 
     def purposed(sequences: Sequences, purpose: str) -> Sequences:
         code = PURPOSES.index(purpose)

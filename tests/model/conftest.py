@@ -1,4 +1,4 @@
-"""A tiny encoder and an untrained recommender on it, once a session."""
+"""A tiny text encoder, once per session, and an untrained recommender on it."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def catalogue() -> Catalogue:
 
 @pytest.fixture
 def recommender(encoder_folder: Path, catalogue: Catalogue, tmp_path: Path) -> Recommender:
-    """Untrained weights, but all items count as met."""
+    """A recommender with random weights, in which all items count as trained."""
     torch.manual_seed(0)
     settings = small_settings(tmp_path, encoder_folder)
     model = Recommender.build(settings.model, catalogue, EVENT_TYPES)

@@ -25,7 +25,7 @@ def test_ease_is_the_published_closed_form() -> None:
     assert not weights[~seen].any()
 
 
-def test_events_that_come_some_users_at_a_time_give_the_same() -> None:
+def test_fitting_on_parts_of_the_users_gives_the_same_result() -> None:
     parts = [PAST.take_users([0, 3, 5]), PAST.take_users([]), PAST.take_users([1, 2, 4, 6, 7])]
     whole, divided = (EASE.fit(events, len(CATALOGUE), 2.0).weights for events in (PAST, parts))
     assert (whole != divided).nnz == 0
@@ -33,19 +33,19 @@ def test_events_that_come_some_users_at_a_time_give_the_same() -> None:
     np.testing.assert_array_equal(*counts)
 
 
-def test_ease_recommends_what_goes_with_the_history() -> None:
+def test_ease_recommends_items_consumed_together_with_the_history() -> None:
     scores = EASE.fit(PAST, len(CATALOGUE), 1.0).score(histories(CATALOGUE, liked("space-0", "space-1"), []))
     assert scores[0].argmax() == SPACE[2]
     assert not scores[1].any()
 
 
-def test_a_dislike_pushes_neighbours_down_when_asked_to() -> None:
+def test_a_dislike_lowers_its_neighbours_with_a_negative_weight() -> None:
     past = histories(CATALOGUE, disliked("space-0"))
     assert EASE.fit(PAST, len(CATALOGUE), 1.0, negative=-0.5).score(past)[0, SPACE[1]] < 0
     assert EASE.fit(PAST, len(CATALOGUE), 1.0).score(past)[0, SPACE[1]] > 0
 
 
-def test_an_item_met_twice_counts_once_with_its_latest_sentiment() -> None:
+def test_an_item_with_two_events_counts_once_with_its_latest_sentiment() -> None:
     past = histories(
         CATALOGUE, [*liked("space-0"), *disliked("space-0")], [*disliked("space-1"), *liked("space-1")]
     )
@@ -54,21 +54,21 @@ def test_an_item_met_twice_counts_once_with_its_latest_sentiment() -> None:
     assert matrix[1, SPACE[1]] == 1
 
 
-def test_only_the_strongest_neighbours_are_kept() -> None:
+def test_only_the_largest_weights_of_an_item_are_kept() -> None:
     weights = EASE.fit(PAST, len(CATALOGUE), 1.0, neighbours=1).weights
     assert (np.diff(weights.tocsc().indptr) <= 2).all()
 
 
-def test_too_large_a_catalogue_is_refused_before_memory_is_spent() -> None:
+def test_a_too_large_catalogue_is_refused_before_memory_is_allocated() -> None:
     with pytest.raises(ConfigurationError, match=r"5000000 items.*COLLABORATIVE_MAX_ITEMS"):
         EASE.fit(PAST, 5_000_000)
 
 
-def test_nothing_consumed_gives_no_weights() -> None:
+def test_no_events_give_no_weights() -> None:
     assert EASE.fit(histories(CATALOGUE, []), len(CATALOGUE)).weights.nnz == 0
 
 
-def test_parts_move_with_their_items_to_another_catalogue() -> None:
+def test_weights_and_counts_move_with_their_items_to_another_catalogue() -> None:
     positions = np.arange(len(CATALOGUE))[::-1].astype(np.int64).copy()
     positions[SPACE[3]] = -1
     ease, popularity = EASE.fit(PAST, len(CATALOGUE), 1.0), Popularity.fit(PAST, len(CATALOGUE))
@@ -78,29 +78,29 @@ def test_parts_move_with_their_items_to_another_catalogue() -> None:
     assert counted.counts.sum() == popularity.counts.sum()
 
 
-def test_an_update_gives_what_fitting_everything_anew_does() -> None:
+def test_an_update_gives_the_same_weights_as_fitting_again() -> None:
     before = histories(CATALOGUE, liked("space-0", "crime-0"), liked("space-1"), [])
     after = histories(
         CATALOGUE, liked("space-0", "crime-0", "cooking-0"), liked("space-1", "crime-3"), liked("space-3")
     )
     old = EASE.fit([PAST, before], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
     updated = old.updated(before, after, 2.0, neighbours=5)
-    anew = EASE.fit([PAST, after], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
-    np.testing.assert_allclose(updated.weights.toarray(), anew.weights.toarray(), atol=1e-6)
+    refitted = EASE.fit([PAST, after], len(CATALOGUE), 2.0, neighbours=5, negative=-0.5, keep_counts=True)
+    np.testing.assert_allclose(updated.weights.toarray(), refitted.weights.toarray(), atol=1e-6)
     assert (updated.weights != old.weights).nnz
     assert updated.negative == -0.5
-    again, kept = updated.co_occurrences, anew.co_occurrences
+    again, kept = updated.co_occurrences, refitted.co_occurrences
     assert again is not None
     assert kept is not None
     np.testing.assert_array_equal(again.gram(), kept.gram())
 
 
-def test_weights_stay_where_nothing_was_kept_to_update_them_from() -> None:
+def test_weights_without_co_occurrences_are_not_updated() -> None:
     ease = EASE.fit(PAST, len(CATALOGUE), 2.0)
     assert ease.updated(PAST, PAST, 2.0) is ease
 
 
-def test_what_is_updated_moves_with_the_items() -> None:
+def test_co_occurrences_move_with_their_items() -> None:
     positions = np.arange(len(CATALOGUE))[::-1].astype(np.int64).copy()
     positions[SPACE[3]] = -1
     ease = EASE.fit(PAST, len(CATALOGUE), 2.0, keep_counts=True)
@@ -116,7 +116,7 @@ def test_what_is_updated_moves_with_the_items() -> None:
     )
 
 
-def test_weights_stay_when_the_counts_do_not_fit_together(caplog: pytest.LogCaptureFixture) -> None:
+def test_weights_are_not_updated_from_inconsistent_counts(caplog: pytest.LogCaptureFixture) -> None:
     ease = EASE.fit(PAST, len(CATALOGUE), 2.0, keep_counts=True)
     never_counted = histories(CATALOGUE, *[liked("space-0")] * 50)
     after = histories(CATALOGUE, *[liked("space-0", "cooking-1")] * 50)

@@ -1,4 +1,4 @@
-"""Comments read as what people think, where they say nothing else."""
+"""Reading the opinions of comments without a rating."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ NONE = float("nan")
 
 
 def past(*events: tuple[str, float, str | None]) -> Sequences:
-    """One user's events of (event type, value, comment), each on another item."""
+    """Return one user's events of (event type, value, comment), each with a different item."""
     return Sequences.build(
         user_keys=["ann"],
         user_index=[0] * len(events),
@@ -42,7 +42,7 @@ def past(*events: tuple[str, float, str | None]) -> Sequences:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    """An untrained recommender whose reader knows three words."""
+    """An untrained recommender whose comment reader knows three words."""
     folder = tmp_path_factory.mktemp("encoder")
     encoder = write_tiny_encoder(folder / "tiny", words=["good", "bad", "so", "theme", ":"])
     torch.manual_seed(0)
@@ -60,7 +60,7 @@ def teach(reader: CommentReader) -> None:
     reader.cuts.copy_(torch.tensor([0.3, 0.7]))
 
 
-def test_only_events_without_an_opinion_are_read(model: Recommender) -> None:
+def test_only_comments_without_an_opinion_are_read(model: Recommender) -> None:
     events = past(
         ("comment", NONE, BAD), ("comment", NONE, GOOD), ("comment", NONE, PLAIN), ("comment", NONE, None),
         ("rating", 5.0, BAD), ("dislike", NONE, GOOD), ("view", NONE, BAD),
@@ -77,7 +77,7 @@ def test_reading_twice_changes_nothing(model: Recommender) -> None:
     assert model.read_comments(once) is once
 
 
-def test_a_bad_comment_counts_like_a_dislike_and_a_good_one_like_a_like(model: Recommender) -> None:
+def test_bad_and_good_comments_change_the_scores(model: Recommender) -> None:
     bad, good, unread = (
         model.score(past(("comment", NONE, text), ("view", NONE, None))) for text in (BAD, GOOD, None)
     )
@@ -98,7 +98,7 @@ def test_a_long_comment_is_cut(model: Recommender) -> None:
     assert np.isfinite(model.comments.predict([words, words + "bad"])).all()
 
 
-def test_what_was_learned_survives_a_checkpoint_and_another_catalogue(
+def test_a_trained_reader_survives_a_checkpoint_and_another_catalogue(
     model: Recommender, tmp_path: Path
 ) -> None:
     save_recommender(model, tmp_path / "saved")
@@ -107,7 +107,7 @@ def test_what_was_learned_survives_a_checkpoint_and_another_catalogue(
     assert loaded.clone().comments.reads
 
 
-def test_no_comment_is_in_a_checkpoint_nor_in_what_is_printed(model: Recommender, tmp_path: Path) -> None:
+def test_comments_are_not_in_checkpoints_or_printed_events(model: Recommender, tmp_path: Path) -> None:
     events = past(("comment", NONE, "good so good"))
     model.read_comments(events)
     save_recommender(model, tmp_path / "saved")
@@ -117,7 +117,7 @@ def test_no_comment_is_in_a_checkpoint_nor_in_what_is_printed(model: Recommender
     assert not list(tmp_path.rglob("*cache*"))
 
 
-def test_a_checkpoint_from_before_comments_were_read_loads_and_reads_none(
+def test_a_checkpoint_without_a_comment_reader_loads_and_reads_no_comments(
     model: Recommender, tmp_path: Path
 ) -> None:
     save_recommender(model, tmp_path / "saved")

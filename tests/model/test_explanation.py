@@ -78,7 +78,7 @@ def test_a_shared_attribute_is_named_in_the_sentence(recommender: Recommender, c
     explanations = explain(recommender, past, wanted)
     scores = recommender.score(past)
     for user, theme in enumerate(["space", "cooking", "crime"]):
-        # The score without collaborative filtering, of which the label is the mean over its items.
+        # A label's support has the sign of its items' mean score without collaborative filtering.
         parts = recommender.parts(past)
         own = scores[user] - recommender.fusion.weights["collaborative"] * parts["collaborative"][user]
         mean = own[[row["theme"] == theme for row in catalogue.attributes]].mean()

@@ -1,4 +1,4 @@
-"""Texts without padding between them, on a CPU: with a stand-in for the attention that only a GPU has."""
+"""Packed texts on a CPU, with a replacement for the attention kernel that only a GPU has."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ TEXTS = ["murder heist thief", "rocket", "soup bread pastry rocket thief murder"
 
 
 def attention_by_mask(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, *_: object) -> Tensor:
-    """Do what `varlen_attn` does, on any device: parts are [tokens, heads, width of a head]."""
+    """Compute the same as `varlen_attn` on any device; inputs are [tokens, heads, head width]."""
     owner = torch.searchsorted(starts, torch.arange(len(query), dtype=starts.dtype), right=True)
     parts = [part.transpose(0, 1) for part in (query, key, value)]
     mixed = functional.scaled_dot_product_attention(*parts, attn_mask=owner[:, None] == owner[None, :])
     return mixed.transpose(0, 1)
 
 
-def test_a_packed_text_gets_the_vector_that_it_gets_alone(
+def test_a_packed_text_has_the_same_vector_as_alone(
     encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attention_by_mask)
@@ -40,5 +40,5 @@ def test_a_packed_text_gets_the_vector_that_it_gets_alone(
     packed = torch.stack([part.mean(0) for part in torch.split(hidden, lengths.tolist())])
 
     torch.testing.assert_close(packed, encoder.encode(TEXTS), rtol=1e-4, atol=1e-5)
-    # What follows is padded again.
+    # Later calls are padded again.
     torch.testing.assert_close(encoder.encode_with_gradient(TEXTS).detach(), packed, rtol=1e-4, atol=1e-5)

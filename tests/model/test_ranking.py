@@ -19,20 +19,20 @@ def test_best_items_come_first_and_equal_scores_in_catalogue_order() -> None:
     assert np.allclose(best, [[0.9, 0.9, 0.5], [1, 1, 1]])
 
 
-def test_a_user_with_fewer_items_than_asked_for_gets_fewer() -> None:
+def test_a_user_with_fewer_than_k_items_gets_a_shorter_list() -> None:
     scores = np.array([[0.3, -np.inf, 0.2], [-np.inf, -np.inf, -np.inf]], dtype=np.float32)
     index, best = top_k(scores, 5)
     assert index.tolist() == [[0, 2, *[NO_ITEM] * 3], [NO_ITEM] * 5]
     assert np.isneginf(best[0, 2:]).all()
 
 
-def test_top_k_is_what_a_full_sort_gives() -> None:
+def test_top_k_equals_a_full_sort() -> None:
     scores = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32)
     index, _ = top_k(scores, 7)
     assert (index == np.argsort(-scores, axis=1)[:, :7]).all()
 
 
-def test_equal_scores_on_both_sides_of_the_cut_come_in_catalogue_order() -> None:
+def test_equal_scores_at_the_cut_come_in_catalogue_order() -> None:
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 4, (50, 40)).astype(np.float32)
     scores[rng.random(scores.shape) < 0.3] = -np.inf
@@ -43,12 +43,12 @@ def test_equal_scores_on_both_sides_of_the_cut_come_in_catalogue_order() -> None
         assert (index == np.where(np.isfinite(best), expected[:, :k], NO_ITEM)).all()
 
 
-def test_arrays_that_may_not_be_written_are_ranked_too() -> None:
+def test_read_only_arrays_can_be_ranked() -> None:
     scores = np.broadcast_to(np.array([0.1, 0.3, 0.2], dtype=np.float32), (2, 3))
     assert top_k(scores, 2)[0].tolist() == [[1, 2], [1, 2]]
 
 
-def test_a_score_that_is_not_a_number_is_seen_in_the_first_place() -> None:
+def test_a_nan_score_comes_first() -> None:
     scores = np.array([[0.0, 2.0, np.nan, 1.0]], dtype=np.float32)
     index, best = top_k(scores, 2)
     assert np.isnan(best[0, 0])

@@ -22,7 +22,9 @@ from tests.small_models import (
 )
 
 
-def test_scores_and_vectors_have_the_shapes_they_say(recommender: Recommender, catalogue: Catalogue) -> None:
+def test_scores_and_vectors_have_the_documented_shapes(
+    recommender: Recommender, catalogue: Catalogue
+) -> None:
     past = histories(catalogue, liked("space-0"), [], liked("crime-1", "crime-2"))
     assert recommender.item_vectors().shape == (36, 16)
     assert recommender.user_vectors(past).shape == (3, 16)
@@ -32,15 +34,19 @@ def test_scores_and_vectors_have_the_shapes_they_say(recommender: Recommender, c
     assert np.isfinite(scores).all()
 
 
-def test_a_user_scores_alike_alone_and_among_others(recommender: Recommender, catalogue: Catalogue) -> None:
+def test_a_user_gets_the_same_scores_alone_and_in_a_batch(
+    recommender: Recommender, catalogue: Catalogue
+) -> None:
     users = [liked("space-0", "space-1"), liked("crime-1"), [], liked(*[f"cooking-{n}" for n in range(12)])]
     together = recommender.score(histories(catalogue, *users))
-    # Times differ between the two, gaps do not.
+    # The times differ between the two, but the gaps do not.
     alone = np.concatenate([recommender.score(histories(catalogue, user)) for user in users])
     assert np.allclose(together, alone, atol=1e-4)
 
 
-def test_order_type_and_value_of_events_matter(recommender: Recommender, catalogue: Catalogue) -> None:
+def test_order_type_and_value_of_events_change_the_user_vector(
+    recommender: Recommender, catalogue: Catalogue
+) -> None:
     torch.nn.init.normal_(recommender.users.sentiment.weight)
     torch.nn.init.normal_(recommender.users.position.weight)
     nan = float("nan")
@@ -57,18 +63,18 @@ def test_order_type_and_value_of_events_matter(recommender: Recommender, catalog
     assert (distances[~np.eye(len(variants), dtype=bool)] > 1e-5).all()
 
 
-def test_the_newest_events_of_a_long_history_count(recommender: Recommender, catalogue: Catalogue) -> None:
+def test_the_latest_events_of_a_long_history_are_read(recommender: Recommender, catalogue: Catalogue) -> None:
     items = [catalogue.item_ids[n % 36] for n in range(10_000)]
     long = histories(catalogue, liked(*items))
     newest = histories(catalogue, liked(*items[-21:])).last(20)
-    # The gap before the first event read differs: it is known in the long history.
+    # Only the long history knows the gap before the first event that is read.
     vectors = recommender.user_vectors(long), recommender.user_vectors(newest)
     changed = recommender.user_vectors(histories(catalogue, liked(*items[:-1], "space-3")))
     assert np.linalg.norm(vectors[0] - vectors[1]) < 0.2 * np.linalg.norm(vectors[0])
     assert not np.allclose(vectors[0], changed)
 
 
-def test_a_new_item_has_a_vector_from_its_text_and_changes_no_other(
+def test_a_new_item_gets_a_vector_from_its_text_and_changes_no_other_item(
     recommender: Recommender, catalogue: Catalogue
 ) -> None:
     larger = theme_catalogue(extra=(("new", "rocket planet"), ("blank", "")))
@@ -121,14 +127,14 @@ def test_a_checkpoint_gives_the_same_scores(
     assert not list(tmp_path.rglob("*.p*kl")) + list(tmp_path.rglob("*.bin"))
 
 
-def test_a_request_moves_only_its_own_user(recommender: Recommender, catalogue: Catalogue) -> None:
+def test_a_request_affects_only_its_user(recommender: Recommender, catalogue: Catalogue) -> None:
     past = histories(catalogue, liked("space-0"), liked("space-0"))
     plain, asked = recommender.score(past), recommender.score(past, ["", "bread and soup"])
     assert np.allclose(plain[0], asked[0])
     assert not np.allclose(plain[1], asked[1])
 
 
-def test_no_users_no_scores(recommender: Recommender) -> None:
+def test_scores_of_no_users_are_empty(recommender: Recommender) -> None:
     assert recommender.score(Sequences.empty()).shape == (0, 36)
 
 
@@ -148,7 +154,9 @@ def test_an_empty_catalogue_is_refused(encoder_folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "titles", [[""], ["bread"] * 3, ["", "", "bread"]], ids=["one blank", "equal", "blanks"]
 )
-def test_poor_catalogues_work(encoder_folder: Path, tmp_path: Path, titles: list[str]) -> None:
+def test_catalogues_with_blank_or_equal_texts_work(
+    encoder_folder: Path, tmp_path: Path, titles: list[str]
+) -> None:
     small = Catalogue.build([str(n) for n in range(len(titles))], titles)
     model = Recommender.build(small_settings(tmp_path, encoder_folder).model, small, EVENT_TYPES).eval()
     assert np.isfinite(model.score(histories(small, liked("0"), []))).all()

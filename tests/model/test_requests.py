@@ -15,12 +15,12 @@ from tests.small_models import histories, liked
 
 
 def best(model: Recommender, request: str, count: int = 3) -> list[str]:
-    """Items that fit a request best, whoever asks."""
+    """Return the items that match a request best."""
     found = model.match_requests([request])[0].topk(count).indices
     return [str(model.catalogue.item_ids[item]) for item in found.tolist()]
 
 
-def test_an_item_answers_with_its_attributes_its_description_and_its_title() -> None:
+def test_phrases_are_attributes_description_and_title() -> None:
     catalogue = Catalogue.build(
         ["a", "b"],
         ["The Orbit", ""],
@@ -35,13 +35,13 @@ def test_an_item_answers_with_its_attributes_its_description_and_its_title() -> 
 
 @pytest.mark.parametrize("title", ["The Orbit", "Ends with a dot.", ""])
 @pytest.mark.parametrize("attributes", [{}, {"genre": ["space", "drama"], "year": 1995}])
-def test_a_description_is_found_again_in_the_text(title: str, attributes: dict[str, object]) -> None:
+def test_a_description_can_be_extracted_from_the_text(title: str, attributes: dict[str, object]) -> None:
     for description in ("Two people, far from home", ""):
         text = item_text(title, description, attributes)
         assert item_description(text, title, attributes) == description
 
 
-def test_a_request_in_an_items_own_words_finds_it(recommender: Recommender) -> None:
+def test_a_request_for_an_items_title_finds_it(recommender: Recommender) -> None:
     assert best(recommender, recommender.catalogue.titles[7], 1) == [recommender.catalogue.item_ids[7]]
 
 
@@ -49,13 +49,13 @@ def test_a_request_for_an_attribute_finds_the_items_that_have_it(recommender: Re
     assert all(item.startswith("cooking") for item in best(recommender, "cooking"))
 
 
-def test_an_item_that_says_nothing_answers_nothing(encoder_folder: Path, recommender: Recommender) -> None:
+def test_an_item_without_phrases_matches_nothing(encoder_folder: Path, recommender: Recommender) -> None:
     silent = Catalogue.build(["silent", "loud"], ["", "rocket"])
     model = recommender.with_catalogue(silent)
     assert model.match_requests(["rocket"])[0].tolist()[0] == 0.0
 
 
-def test_answers_follow_the_items_to_another_catalogue(recommender: Recommender) -> None:
+def test_request_vectors_move_with_their_items_to_another_catalogue(recommender: Recommender) -> None:
     own = recommender.catalogue
     order = [5, 0, 30]
     other = Catalogue.build(
@@ -69,7 +69,9 @@ def test_answers_follow_the_items_to_another_catalogue(recommender: Recommender)
     torch.testing.assert_close(moved.request_vectors, moved.requests.item_vectors(other))
 
 
-def test_answers_and_what_was_learned_survive_a_checkpoint(recommender: Recommender, tmp_path: Path) -> None:
+def test_request_vectors_and_trained_matching_survive_a_checkpoint(
+    recommender: Recommender, tmp_path: Path
+) -> None:
     recommender.requests.turn.normal_(std=0.1)
     save_recommender(recommender, tmp_path)
     loaded = load_recommender(tmp_path)
@@ -77,7 +79,7 @@ def test_answers_and_what_was_learned_survive_a_checkpoint(recommender: Recommen
         torch.testing.assert_close(loaded.match_requests([request]), recommender.match_requests([request]))
 
 
-def test_an_older_checkpoint_answers_once_it_has_its_catalogue(
+def test_an_older_checkpoint_answers_requests_after_with_catalogue(
     recommender: Recommender, tmp_path: Path
 ) -> None:
     recommender.request_fusion = Fusion({NEURAL: 1.0, LIKING: 0.1})
@@ -92,12 +94,12 @@ def test_an_older_checkpoint_answers_once_it_has_its_catalogue(
     assert not np.allclose(now.score(past, ["bread"]), now.score(past))
 
 
-def test_requests_and_users_must_be_as_many(recommender: Recommender) -> None:
+def test_the_numbers_of_requests_and_users_must_be_equal(recommender: Recommender) -> None:
     past = histories(recommender.catalogue, liked("space-0"), liked("space-1"))
     with pytest.raises(ConfigurationError, match="1 requests were given for 2 users"):
         recommender.score(past, ["bread"])
 
 
-def test_a_request_of_white_space_is_none(recommender: Recommender) -> None:
+def test_a_blank_request_is_no_request(recommender: Recommender) -> None:
     past = histories(recommender.catalogue, liked("space-0"))
     np.testing.assert_array_equal(recommender.score(past, ["  "]), recommender.score(past))

@@ -12,13 +12,13 @@ from tests.small_models import disliked, histories, liked, theme_world
 
 @pytest.fixture
 def past(catalogue: Catalogue) -> Sequences:
-    """Some users, one without events."""
+    """Three users, one of them without events."""
     return histories(catalogue, liked("space-0", "space-1"), [], disliked("crime-1") + liked("crime-2"))
 
 
 @pytest.fixture
 def fused(recommender: Recommender, catalogue: Catalogue) -> Recommender:
-    """All parts, uneven weights, and items of which nothing is known."""
+    """A recommender with all parts, unequal weights and some untrained items."""
     world = theme_world(catalogue)
     recommender.collaborative = EASE.fit(world, len(catalogue), 1.0)
     recommender.popularity = Popularity.fit(world, len(catalogue))
@@ -31,7 +31,7 @@ def fused(recommender: Recommender, catalogue: Catalogue) -> Recommender:
 def standardised_one_by_one(
     model: Recommender, past: Sequences, requests: list[str] | None
 ) -> dict[str, NDArray[np.float32]]:
-    """Compute the parts as they are defined: all scores of each, then standardised over the items."""
+    """Compute the parts by their definition: all scores of each part, standardised over the items."""
     vectors = model.item_vectors()
     users = model.user_vectors(past)
     known = model.items.trained.numpy()
@@ -79,7 +79,7 @@ def test_a_scorer_gives_the_same_scores_batch_after_batch(fused: Recommender, pa
         np.testing.assert_allclose(scorer.score(scorer.user_vectors(one), one)[0], whole[row], atol=1e-5)
 
 
-def test_scores_that_are_all_equal_say_nothing(recommender: Recommender, past: Sequences) -> None:
+def test_equal_scores_carry_no_information(recommender: Recommender, past: Sequences) -> None:
     recommender.text_vectors[:] = recommender.text_vectors[0]
     with torch.no_grad():
         recommender.items.ids.zero_()

@@ -40,7 +40,7 @@ def test_trained_weights_get_gradients_and_change_the_vectors(encoder_folder: Pa
     text = encoder(encoder_folder, mode).train()
     before = text.encode(TEXTS)
     optimizer = torch.optim.SGD([p for p in text.parameters() if p.requires_grad], lr=1.0)
-    for _ in range(2):  # the first step of LoRA moves only one of its two matrices
+    for _ in range(2):  # the first step of LoRA changes only one of its two matrices
         (text.encode_with_gradient(TEXTS[:2]) * torch.linspace(-1, 1, 32)).sum().backward()
         optimizer.step()
     assert not torch.allclose(before, text.encode(TEXTS), atol=1e-2)
@@ -55,7 +55,7 @@ def test_frozen_mode_trains_nothing(encoder_folder: Path) -> None:
     assert not any(p.requires_grad for p in text.parameters())
 
 
-def test_a_text_passes_the_frozen_layers_once_in_its_life(encoder_folder: Path, tmp_path: Path) -> None:
+def test_a_cached_text_does_not_pass_the_frozen_layers_again(encoder_folder: Path, tmp_path: Path) -> None:
     first = encoder(encoder_folder)
     with first.cached_in(tmp_path, TEXTS):
         vectors = first.encode(TEXTS)
@@ -68,7 +68,7 @@ def test_a_text_passes_the_frozen_layers_once_in_its_life(encoder_folder: Path, 
     assert torch.allclose(vectors, again)
 
 
-def test_a_broken_cache_is_computed_anew(encoder_folder: Path, tmp_path: Path) -> None:
+def test_a_broken_cache_is_computed_again(encoder_folder: Path, tmp_path: Path) -> None:
     text = encoder(encoder_folder)
     with text.cached_in(tmp_path, TEXTS):
         text.encode(TEXTS)
@@ -93,7 +93,7 @@ def test_the_default_encoder_is_found_in_its_package() -> None:
     assert base.sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def test_an_unknown_base_model_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_base_encoder_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"'nobody/no-such-model'.*RECSYS_MODEL__BASE_ENCODER"):
         find_base_encoder("nobody/no-such-model", download=False)
 
@@ -105,7 +105,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         find_base_encoder(str(tmp_path))
 
 
-def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="cannot be loaded"):
@@ -135,7 +135,7 @@ MULTILINGUAL = ["bread", "буханка", "خبز", "パン", "面包"]
 
 
 def write_multilingual_encoder(folder: Path) -> Path:
-    """Save a random XLM-RoBERTa: pieces of words of many scripts, and positions that begin after padding."""
+    """Save a random XLM-RoBERTa with word pieces of many scripts; its first positions are for padding."""
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [(piece, -2.0) for piece in ("▁", *"".join(MULTILINGUAL))]
     vocabulary = list(dict.fromkeys(pieces))
@@ -159,7 +159,7 @@ def test_a_multilingual_encoder_from_a_folder_reads_every_script(tmp_path: Path,
     assert text.max_tokens == 32, "positions that padding takes are no room for text"
 
 
-def test_an_encoder_by_its_hub_name_is_the_one_that_lies_in_the_cache(
+def test_a_hub_name_resolves_to_the_folder_in_the_hubs_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_multilingual_encoder(tmp_path)

@@ -15,7 +15,7 @@ from hypothesis import settings as examples
 from hypothesis.stateful import run_state_machine_as_test
 
 from recsys.promotion import ledger, promote
-from recsys.registry import versions
+from recsys.registry import registration
 from recsys.snapshot import micro
 from recsys.snapshot import write as snapshot_write
 from recsys.warehouse import windows
@@ -206,7 +206,7 @@ FAULTS = [
     (micro, "guard_bound", _has_no_guard_users),
     (windows, "open_window", _opens_another_window_on_retry),
     (learning_loop, "quarantine_window", _leaves_broken_rows),
-    (versions, "_find", _registers_again_on_retry),
+    (registration, "_find", _registers_again_on_retry),
     (promote, "reconcile_alias", _leaves_the_alias),
 ]
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import sqlalchemy as sa
 
-from recsys.airflow.tasks import DataDocsLink
+from recsys.airflow.links import DataDocsLink
 
 RESULTS = "validations/row-rules/window-1/20260101T000000Z/warehouse-violations.html"
 

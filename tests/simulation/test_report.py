@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recsys.settings import Settings
 from recsys.simulation.dag_runs import Outcome
 from recsys.simulation.loop import POLICIES, Branch, Simulated
 from recsys.simulation.report import plot, report, to_json
@@ -12,7 +13,7 @@ from recsys.simulation.system import System
 def _branch(tmp_path, name, rewards, **outcomes):
     rewards = np.asarray(rewards, dtype=float)
     return Branch(
-        POLICIES[name], System(tmp_path, "postgresql://"), np.zeros((rewards.shape[1], 1), dtype=bool),
+        POLICIES[name], System(Settings(home=tmp_path)), np.zeros((rewards.shape[1], 1), dtype=bool),
         rewards, rewards.sum(axis=1).astype(np.int64), **outcomes,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A tiny encoder, a small world and a model trained on it, once a session."""
+"""A tiny text encoder, a small world and a model trained on it, once per session."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ def catalogue() -> Catalogue:
 
 @pytest.fixture(scope="session")
 def world(catalogue: Catalogue) -> Sequences:
-    """Users of one theme each."""
+    """Users who each like one theme."""
     return theme_world(catalogue)
 
 
 @pytest.fixture(scope="session")
 def quick(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Four epochs of a small model."""
+    """Settings of a small model that trains for four epochs."""
     return small_settings(tmp_path_factory.mktemp("home"), encoder_folder)
 
 

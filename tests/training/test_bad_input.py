@@ -1,4 +1,4 @@
-"""Feedback and catalogues that nobody would wish for: sound models, or errors that say what to do."""
+"""Unusual feedback and catalogues give working models, or errors that say what to do."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ LARGE = 5_000_000
 
 @pytest.fixture
 def brief(encoder_folder: Path, tmp_path: Path) -> Settings:
-    """One epoch."""
+    """Settings of one epoch."""
     return small_settings(tmp_path / "home", encoder_folder, epochs=1, text_epochs=1)
 
 
@@ -45,7 +45,9 @@ def fitted_on(catalogue: Catalogue, past: Sequences, settings: Settings, folder:
     return result
 
 
-def test_one_item_is_recommended_to_whoever_has_not_had_it(brief: Settings, tmp_path: Path) -> None:
+def test_a_single_item_is_recommended_to_users_who_have_not_consumed_it(
+    brief: Settings, tmp_path: Path
+) -> None:
     only = Catalogue.build(["only"], ["rocket and planet"])
     past = histories(only, liked("only"), [], liked("only"))
     model = fitted_on(only, past, brief, tmp_path).model
@@ -53,7 +55,9 @@ def test_one_item_is_recommended_to_whoever_has_not_had_it(brief: Settings, tmp_
     assert items.tolist() == [[NO_ITEM, NO_ITEM], [0, NO_ITEM], [NO_ITEM, NO_ITEM]]
 
 
-def test_only_likes_teach_no_liking_head(catalogue: Catalogue, brief: Settings, tmp_path: Path) -> None:
+def test_without_dislikes_the_liking_head_is_not_used(
+    catalogue: Catalogue, brief: Settings, tmp_path: Path
+) -> None:
     world = theme_world(catalogue)
     result = fitted_on(catalogue, world.where(world.sentiment > 0), brief, tmp_path)
     assert LIKING not in result.model.fusion.weights
@@ -67,7 +71,7 @@ def test_only_dislikes_are_refused(catalogue: Catalogue, brief: Settings, tmp_pa
 
 
 @pytest.mark.parametrize("text", ["bread and soup", ""], ids=["identical", "empty"])
-def test_items_that_say_the_same_are_told_apart_by_who_chooses_them(
+def test_items_with_equal_texts_are_distinguished_by_their_events(
     text: str, catalogue: Catalogue, quick: Settings, tmp_path: Path
 ) -> None:
     alike = Catalogue.build(catalogue.item_ids.tolist(), [text] * len(catalogue))
@@ -77,7 +81,7 @@ def test_items_that_say_the_same_are_told_apart_by_who_chooses_them(
     assert scores[theme].mean() > scores[~theme].mean()
 
 
-def test_a_user_of_ten_thousand_events_trains_and_is_recommended_what_is_left(
+def test_a_user_with_ten_thousand_events_trains_and_gets_the_remaining_item(
     catalogue: Catalogue, brief: Settings, tmp_path: Path
 ) -> None:
     left = "space-3"
@@ -90,15 +94,15 @@ def test_a_user_of_ten_thousand_events_trains_and_is_recommended_what_is_left(
     assert items[0, 1] == NO_ITEM
 
 
-def test_a_device_that_is_none_or_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_or_missing_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"RECSYS_TRAINING__DEVICE is 'gpu'.*set it to auto, cpu"):
         choose_device("gpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigurationError, match="the GPU cuda:2 was configured, but torch finds 2"):
+    with pytest.raises(ConfigurationError, match="the GPU cuda:2 is configured, but torch finds 2"):
         choose_device("cuda:2")
 
 
-def test_each_process_of_torchrun_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_of_torchrun_gets_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("cuda") == torch.device("cuda", 0)
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -108,7 +112,7 @@ def test_each_process_of_torchrun_gets_a_gpu_of_its_own(monkeypatch: pytest.Monk
         choose_device("cuda")
 
 
-def test_training_on_more_items_than_memory_holds_is_refused_before_a_text_is_encoded(
+def test_a_catalogue_larger_than_memory_is_refused_before_texts_are_encoded(
     catalogue: Catalogue, brief: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recsys.memory.available_memory", lambda: 10_000)
@@ -118,13 +122,13 @@ def test_training_on_more_items_than_memory_holds_is_refused_before_a_text_is_en
 
 
 @pytest.mark.parametrize("estimate", [training_bytes, serving_bytes])
-def test_five_million_items_are_estimated_at_no_less_than_their_tables(estimate: object) -> None:
+def test_memory_estimates_of_five_million_items_include_their_tables(estimate: object) -> None:
     parts = estimate(LARGE, 64, 384)  # type: ignore[operator]
     assert sum(parts.values()) > 2 * 4 * LARGE * (384 + 64)
     assert sum(estimate(50_000, 64, 384).values()) < 1 << 30  # type: ignore[operator]
 
 
-def test_a_refusal_says_what_is_large_and_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_names_the_sizes_and_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys.memory.available_memory", lambda: 16 << 30)
     parts = serving_bytes(LARGE, 64, 384)
     with pytest.raises(ConfigurationError, match=r"text vectors 21\.5.*16\.0 GiB are free.*or wait"):
@@ -132,7 +136,7 @@ def test_a_refusal_says_what_is_large_and_what_is_free(monkeypatch: pytest.Monke
     require_memory("publishing", serving_bytes(50_000, 64, 384), "wait")
 
 
-def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_limited_by_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys.memory._CGROUP", tmp_path)
     (tmp_path / "memory.stat").write_text("anon 600\nfile 5\n")
     (tmp_path / "memory.max").write_text("1000\n")
@@ -154,7 +158,7 @@ def test_an_encoder_without_a_padding_token_trains(catalogue: Catalogue, tmp_pat
     assert torch.allclose(whole[0], alone[0], atol=5e-3)
 
 
-def test_a_checkpoint_of_another_catalogue_knows_its_items_by_their_texts(
+def test_a_model_ranks_the_unknown_items_of_another_catalogue_by_their_texts(
     fitted: Fitted, catalogue: Catalogue, tmp_path: Path
 ) -> None:
     save_recommender(fitted.model, tmp_path / "checkpoint")
@@ -170,7 +174,7 @@ def test_a_checkpoint_of_another_catalogue_knows_its_items_by_their_texts(
     assert scores[0, theme].mean() > scores[0, ~theme].mean()
 
 
-def test_validation_in_blocks_ranks_as_at_once(
+def test_validation_in_blocks_gives_the_same_ranks(
     fitted: Fitted, catalogue: Catalogue, world: Sequences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recsys.training.batching import split_validation

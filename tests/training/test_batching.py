@@ -21,26 +21,26 @@ def test_every_event_is_in_exactly_one_window(catalogue: Catalogue) -> None:
         assert sorted(seen) == sorted(past.item_index.tolist())
 
 
-def test_long_histories_are_cut_at_another_place_each_epoch(catalogue: Catalogue) -> None:
+def test_the_cuts_of_long_histories_move_each_epoch(catalogue: Catalogue) -> None:
     past = histories(catalogue, liked(*[str(item) for item in catalogue.item_ids]))
     batches = UserBatches(past, max_events=10, batch_size=2, seed=0)
     assert len({tuple(batches.windows(epoch)[0].tolist()) for epoch in range(5)}) > 1
 
 
-def test_an_epoch_is_the_same_each_time_it_is_drawn(world: Sequences) -> None:
+def test_an_epoch_has_the_same_batches_each_time(world: Sequences) -> None:
     batches = UserBatches(world, max_events=10, batch_size=8, seed=1)
     first, again = ([b.item.tolist() for b, _ in batches.epoch(2)] for _ in range(2))
     assert first == again
     assert first != [b.item.tolist() for b, _ in batches.epoch(3)]
 
 
-def test_an_item_is_a_target_only_when_its_user_first_meets_it(catalogue: Catalogue) -> None:
+def test_only_a_users_first_event_with_an_item_is_a_target(catalogue: Catalogue) -> None:
     past = histories(catalogue, liked("space-0", "space-1", "space-0"))
     ((batch, _),) = UserBatches(past, 10, 8, 0).epoch(0)
     assert batch.weight.tolist() == [[1, 1, 0]]
 
 
-def test_only_the_beginning_of_a_history_is_marked_as_one(catalogue: Catalogue) -> None:
+def test_only_the_first_window_of_a_history_is_marked_as_its_beginning(catalogue: Catalogue) -> None:
     past = histories(catalogue, liked(*[str(item) for item in catalogue.item_ids]))
     flags = [flag for _, flags in UserBatches(past, 10, 8, 0).epoch(0) for flag in flags]
     assert sum(flags) == 1
@@ -58,19 +58,19 @@ def test_validation_holds_back_the_latest_events_of_some_users(world: Sequences)
         assert split.cases.targets[case] not in split.train.item_index[own]
 
 
-def test_a_target_is_new_to_its_user_and_not_negative(catalogue: Catalogue) -> None:
+def test_a_validation_target_is_new_to_its_user_and_not_negative(catalogue: Catalogue) -> None:
     past = histories(catalogue, *[liked("space-0", "space-0", "space-1") + disliked("crime-1")] * 8)
     split = split_validation(past, share=1.0, user_share=0.5)
     assert set(catalogue.item_ids[split.cases.targets]) <= {"space-0", "space-1"}
     assert first_occurrences(past).sum() == 24
 
 
-def test_only_negative_feedback_cannot_be_learned_from(catalogue: Catalogue) -> None:
+def test_negative_feedback_alone_is_refused(catalogue: Catalogue) -> None:
     with pytest.raises(TrainingError, match="no event can be a training target"):
         split_validation(histories(catalogue, disliked("space-0", "space-1")))
 
 
-def test_one_user_with_one_event_trains_and_validates_nothing(catalogue: Catalogue) -> None:
+def test_a_single_event_is_trained_on_and_not_validated(catalogue: Catalogue) -> None:
     split = split_validation(histories(catalogue, liked("space-0")))
     assert split.train.events == 1
     assert len(split.cases) == 0

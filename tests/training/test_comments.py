@@ -1,4 +1,4 @@
-"""Learning to read comments from those that came with an opinion."""
+"""Training a comment reader on comments that came with an opinion."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ Event = tuple[str, str, float, str | None]
 
 
 def people(*events: list[Event]) -> Sequences:
-    """Users' events of (item id, event type, value, comment), an hour apart."""
+    """Return users' events of (item id, event type, value, comment), an hour apart."""
     flat = [(user, *event) for user, own in enumerate(events) for event in own]
     return Sequences.build(
         user_keys=[f"user-{n}" for n in range(len(events))],
@@ -77,7 +77,7 @@ def words(rng: np.random.Generator, kind: list[str]) -> str:
 
 
 def raters(count: int, *, seed: int = 0, kinds: tuple[str, ...] = ("rating",)) -> list[list[Event]]:
-    """Users of one theme, who praise its items and blame those of another."""
+    """Return users who praise the items of one theme and blame those of another."""
     rng = np.random.default_rng(seed)
     result = []
     for _ in range(count):
@@ -96,7 +96,7 @@ def raters(count: int, *, seed: int = 0, kinds: tuple[str, ...] = ("rating",)) -
 
 
 @pytest.mark.parametrize("kinds", [("rating",), ("like",), ("rating", "like")])
-def test_what_words_mean_is_learned_from_ratings_or_likes(
+def test_the_meaning_of_words_is_learned_from_ratings_or_likes(
     reader: CommentReader, kinds: tuple[str, ...]
 ) -> None:
     metrics = fit_comment_reader(reader, people(*raters(40, kinds=kinds)), TYPES)
@@ -108,14 +108,14 @@ def test_what_words_mean_is_learned_from_ratings_or_likes(
     assert reader.read(alone).sentiment.tolist() == [1, -1]
 
 
-def test_comments_are_read_as_negative_about_as_often_as_they_are(reader: CommentReader) -> None:
-    told = people(*raters(40))
-    fit_comment_reader(reader, told, TYPES)
-    bare = replace(told, value=np.full_like(told.value, np.nan), sentiment=np.zeros_like(told.sentiment))
-    assert (reader.read(bare).sentiment < 0).mean() == pytest.approx((told.sentiment < 0).mean(), abs=0.03)
+def test_as_many_comments_are_read_as_negative_as_there_are(reader: CommentReader) -> None:
+    rated = people(*raters(40))
+    fit_comment_reader(reader, rated, TYPES)
+    bare = replace(rated, value=np.full_like(rated.value, np.nan), sentiment=np.zeros_like(rated.sentiment))
+    assert (reader.read(bare).sentiment < 0).mean() == pytest.approx((rated.sentiment < 0).mean(), abs=0.03)
 
 
-def test_comments_that_say_nothing_are_not_read(reader: CommentReader) -> None:
+def test_comments_without_information_are_not_read(reader: CommentReader) -> None:
     rng = np.random.default_rng(0)
     events: list[list[Event]] = [
         [("space-0", "rating", float(rng.choice([1, 5])), words(rng, FILLER)) for _ in range(5)]
@@ -149,7 +149,7 @@ def fitted(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Fitt
     return fit_full(CATALOGUE, TYPES, people(*raters(80)), settings, tmp_path_factory.mktemp("run"))
 
 
-def test_someone_who_only_comments_is_recommended_what_they_praise(fitted: Fitted) -> None:
+def test_a_user_who_only_comments_gets_items_like_those_they_praise(fitted: Fitted) -> None:
     assert fitted.metrics["comment_auc"] > 0.95
     past = people(comments(blamed="space", praised="crime"), comments(blamed="crime", praised="space"))
     index, _ = top_k(mask_consumed(fitted.model.score(past), past), 6)
@@ -158,7 +158,7 @@ def test_someone_who_only_comments_is_recommended_what_they_praise(fitted: Fitte
     assert shown[1].count("space") > shown[1].count("crime")
 
 
-def test_a_micro_update_takes_bad_comments_for_dislikes(fitted: Fitted, settings: Settings) -> None:
+def test_a_micro_update_treats_bad_comments_as_dislikes(fitted: Fitted, settings: Settings) -> None:
     fresh = people(*[[event for event in comments("space", "crime") if event[0][0] == "s"]] * 30)
     fresh = replace(fresh, purpose=np.full(fresh.events, PURPOSES.index(Purpose.FRESH), dtype=np.int8))
     later = datetime(2100, 1, 1, tzinfo=UTC)
@@ -169,7 +169,7 @@ def test_a_micro_update_takes_bad_comments_for_dislikes(fitted: Fitted, settings
 
 
 def comments(blamed: str, praised: str) -> list[Event]:
-    """Events of somebody who gives no other feedback."""
+    """Return the events of a user who only comments."""
     return [
         (f"{blamed}-0", "comment", NONE, "awful dull"),
         (f"{praised}-0", "comment", NONE, "great lovely"),

@@ -1,4 +1,4 @@
-"""Training on more events than are loaded at a time."""
+"""Training on more events than fit in memory."""
 
 import threading
 import weakref
@@ -23,7 +23,7 @@ from tests.small_models import DISLIKE, EVENT_TYPES, HOUR, LIKE, disliked, histo
 
 
 class LiveEvents:
-    """Counts the events that `Sequences` hold at the same time; shared arrays count once."""
+    """Counts the events of all `Sequences` in memory; shared arrays count once."""
 
     def __init__(self) -> None:
         self.now = self.most = 0
@@ -61,14 +61,14 @@ def shards_of(world: Sequences, count: int, folder: Path) -> Shards:
     return Shards.write(folder, (world.take_users(range(n, world.users, count)) for n in range(count)))
 
 
-def in_turns(world: Sequences) -> Sequences:
-    """Return the world with users who act in turns, so that each has something late."""
+def interleaved(world: Sequences) -> Sequences:
+    """Return the world with interleaved events, so that every user has late events."""
     place = np.arange(world.events) - np.repeat(world.offsets[:-1], world.lengths)
     return replace(world, occurred_at=(place * world.users + world.event_users()) * HOUR)
 
 
 def numbered(world: Sequences) -> Sequences:
-    """Return the world with another item in each event, which so can be told apart."""
+    """Return the world with a different item in each event, so that events can be identified."""
     return replace(world, item_index=np.arange(world.events, dtype=np.int32))
 
 
@@ -77,7 +77,7 @@ def batch_items(batches: PartBatches, epoch: int) -> Iterator[list[int]]:
         yield batch.item[batch.mask].tolist()
 
 
-def test_each_event_is_trained_on_once_an_epoch_or_validates(world: Sequences, tmp_path: Path) -> None:
+def test_each_event_is_trained_on_once_per_epoch_or_held_back(world: Sequences, tmp_path: Path) -> None:
     shards = shards_of(numbered(world), 3, tmp_path / "shards")
     data = training_data(shards, world.events)
     batches = PartBatches(data.train, max_events=5, batch_size=8, seed=0)
@@ -93,62 +93,60 @@ def test_each_event_is_trained_on_once_an_epoch_or_validates(world: Sequences, t
     assert len(data.cases) > 5
 
 
-def test_parts_come_in_another_order_each_epoch(world: Sequences, tmp_path: Path) -> None:
+def test_the_order_of_the_parts_changes_each_epoch(world: Sequences, tmp_path: Path) -> None:
     shards = shards_of(numbered(world), 5, tmp_path / "shards")
     batches = PartBatches(shards, max_events=20, batch_size=64, seed=0)
     firsts = {min(next(batch_items(batches, epoch))) for epoch in range(8)}
     assert len(firsts) > 2
 
 
-def test_counts_over_parts_are_those_of_the_events_trained_on(world: Sequences, tmp_path: Path) -> None:
+def test_counts_are_those_of_the_training_events_in_all_parts(world: Sequences, tmp_path: Path) -> None:
     data = training_data(shards_of(world, 4, tmp_path / "shards"), 36)
     together = np.concatenate([part.item_index for part in data.train])
     np.testing.assert_array_equal(data.counts, np.bincount(together, minlength=36))
     assert data.has_likes_and_dislikes
 
 
-def test_likes_in_one_part_and_dislikes_in_another_are_told_apart(
-    catalogue: Catalogue, tmp_path: Path
-) -> None:
+def test_likes_and_dislikes_in_different_parts_are_both_found(catalogue: Catalogue, tmp_path: Path) -> None:
     kinds = [[(str(item), kind, np.nan) for item in catalogue.item_ids[:5]] for kind in (LIKE, DISLIKE)]
     data = training_data(shards_of(histories(catalogue, *kinds), 2, tmp_path / "shards"), len(catalogue))
     assert data.has_likes_and_dislikes
 
 
-def test_a_bounded_number_of_users_validates_on_the_latest_events(
+def test_a_limited_number_of_users_validates_on_the_latest_events(
     world: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data_module, "MAX_VALIDATION_USERS", 6)
-    turns = in_turns(world)
-    data = training_data(shards_of(turns, 3, tmp_path / "shards"), 36)
+    events = interleaved(world)
+    data = training_data(shards_of(events, 3, tmp_path / "shards"), 36)
     assert 3 <= len(set(data.cases.histories.user_keys)) <= 6
-    late = np.sort(turns.occurred_at)[-round(0.1 * turns.events)]
+    late = np.sort(events.occurred_at)[-round(0.1 * events.events)]
     trained_on = {
         (key, time)
         for part in data.train
         for key, time in zip(part.user_keys[part.event_users()], part.occurred_at, strict=True)
     }
     for key in set(data.cases.histories.user_keys):
-        own = turns.take_users(turns.user_keys == key)
+        own = events.take_users(events.user_keys == key)
         assert {(key, time) in trained_on for time in own.before(late).occurred_at} == {True}
         assert not any((key, time) in trained_on for time in own.occurred_at[own.occurred_at >= late])
 
 
-def test_only_negative_feedback_in_all_parts_cannot_be_learned_from(
-    catalogue: Catalogue, tmp_path: Path
-) -> None:
+def test_negative_feedback_alone_in_all_parts_is_refused(catalogue: Catalogue, tmp_path: Path) -> None:
     past = histories(catalogue, *[disliked("space-0", "space-1")] * 4)
     with pytest.raises(TrainingError, match="no event can be a training target"):
         training_data(shards_of(past, 2, tmp_path / "shards"), len(catalogue))
 
 
-def test_comments_are_learned_from_the_latest_of_all_parts(
+def test_the_latest_comments_of_all_parts_are_learned_from(
     catalogue: Catalogue, fitted: Fitted, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
-    people = in_turns(histories(catalogue, *[[("space-0", LIKE, np.nan), ("space-1", DISLIKE, np.nan)]] * 40))
+    people = interleaved(
+        histories(catalogue, *[[("space-0", LIKE, np.nan), ("space-1", DISLIKE, np.nan)]] * 40)
+    )
     texts = [f"text {number}" for number in rng.permutation(people.events)]
-    told = Sequences.build(
+    commented = Sequences.build(
         user_keys=people.user_keys,
         user_index=people.event_users(),
         item_index=people.item_index,
@@ -159,25 +157,25 @@ def test_comments_are_learned_from_the_latest_of_all_parts(
         event_types=EVENT_TYPES,
         comment=texts,
     )
-    parts = shards_of(told, 3, tmp_path / "shards")
+    parts = shards_of(commented, 3, tmp_path / "shards")
     latest = latest_opinions(parts, EVENT_TYPES, 50)
     found = {latest.comments[int(number)].as_py() for number in latest.comment}
-    order = np.argsort(told.occurred_at)
-    assert found == {told.comments[int(number)].as_py() for number in told.comment[order[-50:]]}
+    order = np.argsort(commented.occurred_at)
+    assert found == {commented.comments[int(number)].as_py() for number in commented.comment[order[-50:]]}
     assert len(latest.comments) == latest.events == 50
-    assert latest_opinions([told], EVENT_TYPES, 50) is told
+    assert latest_opinions([commented], EVENT_TYPES, 50) is commented
     assert latest_opinions(parts, EVENT_TYPES, 0).events == 0
     reader = fitted.model.clone().comments
     assert fit_comment_reader(reader, latest, EVENT_TYPES)["comments"] == 50
 
 
-def test_no_more_than_three_parts_are_ever_in_memory(
+def test_at_most_three_parts_are_in_memory(
     catalogue: Catalogue, quick: Settings, tmp_path: Path, live: LiveEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that is trained on and the one read ahead; while it is split there are two of it."""
+    """One part is trained on and one is prefetched; while a part is split there are two copies of it."""
     monkeypatch.setattr(data_module, "MAX_VALIDATION_USERS", 12)
     settings = quick.model_copy(update={"training": quick.training.model_copy(update={"epochs": 2})})
-    parts = shards_of(in_turns(theme_world(catalogue, users=300)), 12, tmp_path / "shards")
+    parts = shards_of(interleaved(theme_world(catalogue, users=300)), 12, tmp_path / "shards")
     everything, largest = sum(part.events for part in parts), max(part.events for part in parts)
     cases = training_data(parts, len(catalogue)).cases.histories.events
     live.most = live.now

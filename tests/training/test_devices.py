@@ -1,4 +1,4 @@
-"""Training, saving, updating and scoring on each kind of device that there is."""
+"""Training, saving, updating and scoring on every available kind of device."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def on(device: str, folder: Path, encoder: Path, mode: str, **training: object) 
 
 
 def commented(sequences: Sequences) -> Sequences:
-    """Return the events with comments that say what their sentiment is."""
+    """Return the events with comments that express their sentiment."""
     texts = pa.array(["murder heist thief", "the of and", "bread pastry soup"])
     return replace(sequences, comment=(sequences.sentiment + 1).astype(np.int32), comments=texts)
 
@@ -56,7 +56,7 @@ def commented(sequences: Sequences) -> Sequences:
         ("top_layers", {"gradient_accumulation": 2}),
     ],
 )
-def test_every_way_to_train_learns_and_its_checkpoint_scores_alike(
+def test_every_training_mode_learns_and_its_checkpoint_gives_the_same_scores(
     device: str, mode: str, training: dict[str, object], encoder_folder: Path, tmp_path: Path
 ) -> None:
     catalogue = theme_catalogue()
@@ -74,7 +74,7 @@ def test_every_way_to_train_learns_and_its_checkpoint_scores_alike(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_comments_are_learned_and_a_stopped_run_goes_on(
+def test_comments_are_learned_and_an_interrupted_run_resumes(
     device: str, encoder_folder: Path, tmp_path: Path
 ) -> None:
     catalogue = theme_catalogue()
@@ -127,7 +127,7 @@ def test_a_micro_update_evaluation_and_batch_scoring_work(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", ["top_layers", "lora", "full"])
-def test_vectors_with_gradient_are_those_without(device: str, mode: str, encoder_folder: Path) -> None:
+def test_vectors_are_the_same_with_and_without_gradient(device: str, mode: str, encoder_folder: Path) -> None:
     settings = ModelSettings.model_validate({"fine_tuning": mode, "max_text_tokens": 16})
     text = TextEncoder(find_base_encoder(str(encoder_folder)), settings).to(device).train()
     rng = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def test_vectors_with_gradient_are_those_without(device: str, mode: str, encoder
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_the_benchmark_of_text_training_reports_its_rates(device: str, tmp_path: Path) -> None:
+def test_the_text_training_benchmark_reports_its_rates(device: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     arguments = ["--small", "--device", device, "--items", "32", "--warmup", "1", "--windows", "2"]
     text_training.main([*arguments, "--window", "1", "--peak-tflops", "100", "--json", str(file)])

@@ -35,7 +35,7 @@ def test_recommendations_are_of_the_users_theme(fitted: Fitted, catalogue: Catal
 
 
 @pytest.mark.parametrize("mode", ["top_layers", "lora", "full"])
-def test_the_text_side_learns_and_the_loss_falls_because_of_it(
+def test_training_only_the_text_encoder_lowers_the_loss(
     catalogue: Catalogue, world: Sequences, quick: Settings, mode: str
 ) -> None:
     """Everything but the text encoder is frozen, so nothing else can lower the loss."""
@@ -66,12 +66,12 @@ def test_the_text_side_learns_and_the_loss_falls_because_of_it(
     assert (model.text_vectors - vectors).abs().amax(1).gt(1e-3).all()
 
 
-def test_text_vectors_stay_in_step_with_the_text_encoder(fitted: Fitted, catalogue: Catalogue) -> None:
+def test_text_vectors_match_the_trained_text_encoder(fitted: Fitted, catalogue: Catalogue) -> None:
     fresh = fitted.model.text_encoder().encode(catalogue.texts)
     assert torch.allclose(fresh, fitted.model.text_vectors, atol=1e-4)
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_never_stopped(
+def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(
     catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path, fitted: Fitted
 ) -> None:
     class KilledError(Exception):
@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_never_stopped(
         assert resumed.history[-1][name] == pytest.approx(fitted.history[-1][name], rel=0.15)
 
 
-def test_state_of_other_settings_is_not_resumed(
+def test_a_run_with_other_settings_does_not_resume(
     catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
 ) -> None:
     one = quick.model_copy(update={"training": quick.training.model_copy(update={"epochs": 1})})
@@ -101,7 +101,7 @@ def test_state_of_other_settings_is_not_resumed(
     assert len(rows) == 1
 
 
-def test_training_stops_when_validation_no_longer_gains(
+def test_training_stops_when_validation_stops_improving(
     catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
 ) -> None:
     never = quick.training.model_copy(
@@ -112,7 +112,7 @@ def test_training_stops_when_validation_no_longer_gains(
     assert "no gain" in result.stopped_because
 
 
-def test_a_loss_that_is_not_a_number_ends_with_a_remedy(
+def test_a_nan_loss_ends_training_with_a_remedy(
     catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Trainer, "_total", lambda *_: torch.tensor(float("nan"), requires_grad=True))
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_a_number_ends_with_a_remedy(
     [liked("space-0"), liked("space-0", "space-1"), [("space-0", 2, float("nan"))], liked("space-0") * 300],
     ids=["one event", "one user", "a rating without value", "one item"],
 )
-def test_hardly_any_feedback_trains_soundly(
+def test_very_little_feedback_gives_finite_scores(
     events: list[tuple[str, int, float]], catalogue: Catalogue, quick: Settings, tmp_path: Path
 ) -> None:
     past = histories(catalogue, events)
@@ -152,7 +152,7 @@ def test_a_catalogue_too_large_for_full_softmax_and_collaborative_filtering_trai
     assert result.metrics["validation_ndcg_fused"] > 0.3
 
 
-def test_nothing_of_the_catalogue_is_encoded_twice(
+def test_a_second_run_encodes_no_text_again(
     catalogue: Catalogue, world: Sequences, encoder_folder: Path, tmp_path: Path
 ) -> None:
     settings = small_settings(tmp_path, encoder_folder, epochs=1)
@@ -163,7 +163,7 @@ def test_nothing_of_the_catalogue_is_encoded_twice(
     assert file.stat().st_mtime_ns == before
 
 
-def test_values_that_are_not_numbers_do_no_harm(
+def test_feedback_without_values_trains(
     catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
 ) -> None:
     blank = replace(world, value=np.full_like(world.value, np.nan))
@@ -171,7 +171,7 @@ def test_values_that_are_not_numbers_do_no_harm(
     assert all(math.isfinite(row["next_item"]) for row in result.history)
 
 
-def test_the_schedule_warms_up_and_cools_down() -> None:
+def test_the_learning_rate_rises_and_then_falls_to_a_tenth() -> None:
     rates = [schedule(step, 100, 0.1) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)

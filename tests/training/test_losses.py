@@ -58,7 +58,7 @@ def test_the_correction_makes_the_sampled_partition_sum_unbiased() -> None:
     assert abs(torch.stack(losses).mean() - full) < 0.05
 
 
-def test_events_without_sentiment_or_value_teach_nothing_about_them() -> None:
+def test_events_without_sentiment_or_value_have_no_loss() -> None:
     assert liking_loss(torch.tensor([3.0]), torch.tensor([0])) == 0
     assert rating_loss(torch.tensor([3.0]), torch.tensor([float("nan")])) == 0
     assert liking_loss(torch.tensor([3.0, 3.0]), torch.tensor([1, 0])) < 0.1

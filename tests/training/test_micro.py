@@ -27,7 +27,7 @@ def with_purpose(sequences: Sequences, purpose: str) -> Sequences:
 
 @pytest.fixture(scope="module")
 def larger() -> Catalogue:
-    """The catalogue and one new item."""
+    """The catalogue plus one new item."""
     return theme_catalogue(extra=(("new", "rocket galaxy"),))
 
 
@@ -38,7 +38,7 @@ def parent(fitted: Fitted, larger: Catalogue) -> Recommender:
 
 @pytest.fixture(scope="module")
 def fresh_and_old(larger: Catalogue) -> Sequences:
-    """Fresh: after space-0 users now go on to crime-11 and the new item. Replay and guard: as before."""
+    """Fresh events: users of space-0 continue with crime-11 and the new item. Replay and guard: as before."""
     fresh = histories(larger, *[liked("space-0", "crime-11", "new")] * 40)
     old = theme_world(larger, users=60, seed=3, left_out=("new",))
     return Sequences.concat(
@@ -58,7 +58,7 @@ def brisk(quick: Settings) -> Settings:
     return quick.model_copy(update={"micro_update": micro})
 
 
-def test_fresh_feedback_is_learned_and_old_is_kept(
+def test_fresh_feedback_is_learned_and_old_behaviour_is_kept(
     parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
 ) -> None:
     result = fit_micro(parent, fresh_and_old, LATER, brisk)
@@ -71,7 +71,7 @@ def test_fresh_feedback_is_learned_and_old_is_kept(
     assert result.history[-1]["distillation"] > 0
 
 
-def test_the_parent_is_left_as_it_was(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
+def test_the_parent_does_not_change(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
     before = parent.item_vectors()
     fit_micro(parent, fresh_and_old, LATER, brisk)
     assert np.array_equal(before, parent.item_vectors())
@@ -80,7 +80,7 @@ def test_the_parent_is_left_as_it_was(parent: Recommender, fresh_and_old: Sequen
 
 @pytest.fixture(scope="module")
 def wild(brisk: Settings) -> Settings:
-    """Large steps that spoil what was known, and no margin for it."""
+    """Settings whose large steps destroy old behaviour, without a margin for forgetting."""
     return brisk.model_copy(
         update={
             "micro_update": brisk.micro_update.model_copy(update={"learning_rate": 0.5}),
@@ -100,7 +100,7 @@ def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
     assert np.allclose(result.model.item_vectors()[known], parent.item_vectors()[known], atol=1e-5)
 
 
-def test_fewer_guard_users_than_the_gate_needs_end_no_update(
+def test_fewer_guard_users_than_the_gate_needs_stop_no_update(
     parent: Recommender, fresh_and_old: Sequences, wild: Settings
 ) -> None:
     guards = (fresh_and_old.purpose == CODE[Purpose.GUARD]).nonzero()[0]
@@ -126,10 +126,10 @@ def test_the_latest_fresh_event_is_learned_too(
     assert (after > after[target]).sum() < (before > before[target]).sum()
 
 
-def test_guard_users_are_not_learned_from(
+def test_guard_users_are_not_trained_on(
     parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
 ) -> None:
-    """Whatever guard users did, weights become the same: they only end an update that harms them."""
+    """The weights do not depend on the events of guard users, who can only stop an update."""
     ever = brisk.model_copy(update={"gate": brisk.gate.model_copy(update={"forgetting_margin": 1.0})})
     others = only(fresh_and_old, Purpose.FRESH, Purpose.REPLAY).without_empty_users()
     guards = [theme_world(larger, users=30, seed=seed, left_out=("new",)) for seed in (5, 6)]
@@ -148,7 +148,7 @@ def test_held_out_events_are_not_trained_on(
         fit_micro(parent, fresh_and_old, start, brisk)
 
 
-def test_time_is_kept(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
+def test_the_time_budget_is_respected(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
     none = brisk.model_copy(
         update={"micro_update": brisk.micro_update.model_copy(update={"time_budget_minutes": 1e-6})}
     )
@@ -177,7 +177,7 @@ def test_fresh_events_are_counted_in_collaborative_filtering_too(
     assert result.model.collaborative.weights[companion, new] > 0
 
 
-def test_fresh_events_go_together_with_what_their_user_had_before(
+def test_fresh_events_co_occur_with_their_users_earlier_events(
     parent: Recommender, larger: Catalogue, brisk: Settings
 ) -> None:
     everything = histories(larger, *[liked("cooking-0", "crime-11")] * 3)

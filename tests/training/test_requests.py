@@ -1,4 +1,4 @@
-"""What requests learn from: phrases of items, each matched with what its items say besides it."""
+"""Training the match of requests: each phrase is matched with the other phrases of its items."""
 
 import itertools
 from pathlib import Path
@@ -21,7 +21,7 @@ TAGS = {
 
 @pytest.fixture
 def tagged() -> Catalogue:
-    """Items with three tags of their theme; of the three words of a tag only one tells themes apart."""
+    """Items with three tags of their theme; only one of a tag's three words depends on the theme."""
     items = [
         (f"{theme}-{n}", list(tags))
         for theme, own in TAGS.items()
@@ -35,16 +35,16 @@ def model(encoder_folder: Path, tagged: Catalogue, tmp_path: Path) -> Recommende
     return Recommender.build(small_settings(tmp_path, encoder_folder).model, tagged, EVENT_TYPES)
 
 
-def test_words_that_no_item_has_are_answered_better_for_what_was_learned(model: Recommender) -> None:
+def test_training_improves_the_match_of_words_that_no_item_has(model: Recommender) -> None:
     losses = fit_requests(model, 200)
     assert losses["request_loss"] < losses["request_loss_untrained"] - 0.05, "on tags kept apart"
     assert model.requests.turn.any()
 
 
-def test_what_ranks_words_kept_apart_worse_is_not_kept(
+def test_training_that_ranks_held_out_words_worse_is_discarded(
     encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the random encoder words of a theme are nothing alike: none says how to answer another."""
+    """The random encoder sees no similarity between the words of a theme, so nothing generalises."""
     tags = [{"tags": list(words)} for own in THEMES.values() for words in itertools.combinations(own[:6], 3)]
     names = [f"i{n}" for n in range(len(tags))]
     catalogue = Catalogue.build(names, [""] * len(names), None, tags)
@@ -55,7 +55,7 @@ def test_what_ranks_words_kept_apart_worse_is_not_kept(
     assert not model.requests.turn.any()
 
 
-def test_matching_without_a_phrase_is_matching_items_that_lack_it(model: Recommender) -> None:
+def test_a_phrase_is_matched_as_if_no_item_had_it(model: Recommender) -> None:
     table = PhraseTable(model.requests, model.catalogue)
     assert model.request_vectors is not None
     row = table.phrases.index(TAGS["space"][0])
@@ -67,7 +67,7 @@ def test_matching_without_a_phrase_is_matching_items_that_lack_it(model: Recomme
         assert logits[item] == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_one_asks_for_what_tells_an_item_apart(model: Recommender) -> None:
+def test_rare_attribute_values_are_drawn_more_often(model: Recommender) -> None:
     catalogue = Catalogue.build(
         [f"i{n}" for n in range(40)],
         [f"title {n}" for n in range(40)],
@@ -83,13 +83,13 @@ def test_one_asks_for_what_tells_an_item_apart(model: Recommender) -> None:
     assert asked[101] == -1, "a title would give the item away"
 
 
-def test_a_catalogue_that_says_nothing_is_not_learned_from(encoder_folder: Path, tmp_path: Path) -> None:
+def test_a_catalogue_without_phrases_is_not_learned_from(encoder_folder: Path, tmp_path: Path) -> None:
     silent = Catalogue.build(["a", "b"], ["", ""])
     model = Recommender.build(small_settings(tmp_path, encoder_folder).model, silent, EVENT_TYPES)
     assert fit_requests(model, 10) == {}
 
 
-def test_a_few_kinds_of_items_are_no_language_to_learn(encoder_folder: Path, tmp_path: Path) -> None:
+def test_a_few_attribute_values_are_not_learned_from(encoder_folder: Path, tmp_path: Path) -> None:
     kinds = Catalogue.build(
         [f"i{n}" for n in range(90)],
         [f"title {n}" for n in range(90)],
@@ -100,12 +100,12 @@ def test_a_few_kinds_of_items_are_no_language_to_learn(encoder_folder: Path, tmp
     assert fit_requests(model, 10) == {}
 
 
-def test_no_steps_leave_what_the_encoder_knows(model: Recommender) -> None:
+def test_without_steps_the_matcher_stays_untrained(model: Recommender) -> None:
     assert fit_requests(model, 0) == {}
     assert not model.requests.turn.any()
 
 
-def test_a_part_of_a_large_catalogue_is_learned_from(
+def test_a_sample_of_a_large_catalogue_is_learned_from(
     model: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recsys.training.requests.MAX_ITEMS", 120)

@@ -98,7 +98,7 @@ def test_data_docs_show_every_expectation_and_no_personal_data(
     assert "row-rules" in index.read_text()
     assert sum(file.stat().st_size for file in index.parent.rglob("*") if file.is_file()) < 500_000
     pages = "".join(page.read_text() for page in index.parent.rglob("*.html"))
-    assert "comment_too_long_or_binary: A comment longer than 10000 characters" in pages
+    assert "comment_too_long_or_binary: A comment that is longer than 10000 characters" in pages
     assert "valid_share" in pages
     assert secret not in pages
     assert "nobody-in-particular" not in pages
