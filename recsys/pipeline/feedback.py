@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from recsys.pipeline.context import Context
 from recsys.pipeline.references import OpenedWindow, ValidatedWindow
 from recsys.registry.lineage import Lineage
+
+logger = logging.getLogger(__name__)
 
 _MAX_WINDOW_IDS = 100
 """The newest windows that a model version names: a tag of MLflow holds no more than 5,000 characters."""
@@ -12,7 +16,9 @@ _MAX_WINDOW_IDS = 100
 
 def open_window(context: Context) -> OpenedWindow:
     """Record which feedback this run handles; a retry finds the same window."""
+    from recsys.alerts import send_alert
     from recsys.registry.versions import trained_through
+    from recsys.warehouse.backlog import find_backlog
     from recsys.warehouse.windows import open_window as open_recorded_window
 
     run, first_lower = context.run, 0
@@ -21,6 +27,12 @@ def open_window(context: Context) -> OpenedWindow:
         current = context.require_champion("to update")
         first_lower = trained_through(context.settings, current.model_version).transaction_id
     window = open_recorded_window(context.engine, run.dag_id, run.key, run.interval, first_lower=first_lower)
+    backlog = find_backlog(context.engine, window)
+    if backlog is not None:
+        logger.warning("window %d: %s", window.window_id, backlog)
+        limit = context.settings.alerts.max_open_transaction_minutes
+        if backlog.holder is not None and backlog.holder.minutes > limit:
+            send_alert(context.settings, f"{run.dag_id}: {backlog}")
     return OpenedWindow(window_id=window.window_id, arrived=window.arrived)
 
 
