@@ -1,6 +1,7 @@
 """Feedback that has arrived but that no window may take yet, and the transaction it waits for."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -45,6 +46,12 @@ class Backlog:
         return f"{many} of feedback have arrived and wait for " + (
             str(self.holder) if self.holder else "a writing transaction that has just ended"
         )
+
+
+def warehouse_clock(engine: sa.Engine) -> datetime:
+    """Return the time of the warehouse's clock."""
+    with engine.connect() as connection:
+        return connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()  # type: ignore[no-any-return]
 
 
 def find_horizon_holder(engine: sa.Engine) -> HorizonHolder | None:

@@ -1,6 +1,7 @@
 """The stages from feedback to a snapshot: what they say when feedback has to wait."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -54,3 +55,14 @@ def test_a_session_that_holds_back_nothing_is_no_alert(
     assert "ALERT" not in caplog.text
     with pytest.raises(NothingToDoError, match="no feedback arrived in window"):
         validate(impatient, window)
+
+
+def test_a_clock_of_the_warehouse_that_is_wrong_raises_an_alert(
+    warehouse: sa.Engine, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run("nightly_training", "nightly_training/1")
+    open_window(Context(run, settings, warehouse))
+    assert "ALERT" not in caplog.text
+    slow = Context(run, settings, warehouse, lambda: datetime.now(UTC) - timedelta(days=1))
+    open_window(slow)
+    assert "the clock of the warehouse is 86,4" in caplog.text
