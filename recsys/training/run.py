@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m recsys.training", description=__doc__)
     parser.add_argument("job", type=Path, help="file that recsys.training.job writes")
     options = parser.parse_args(arguments)
-    # Whoever follows the output reads a line when it is written.
+    # The parent process reads each line as soon as it is written.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
