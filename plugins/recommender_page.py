@@ -23,6 +23,9 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _CONNECT_TIMEOUT_SECONDS = 3
 _STATEMENT_TIMEOUT_MILLISECONDS = 3_000
 
+_MAX_SLOW_QUERIES = 2
+"""After this many, the rest is left out: the page answers within twice the time limit and a little."""
+
 _QUERIES = {
     "champion": "select * from analytics.champion_history where current",
     # Metrics of all models in the latest run that evaluated the champion as a candidate.
@@ -157,8 +160,13 @@ def read_state() -> tuple[int, dict[str, Any]]:
 
 
 def query_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, dict[str, Any]]:
-    """Return an HTTP status and the rows by query name, or a `problem` to show."""
-    from sqlalchemy.exc import DBAPIError, ProgrammingError
+    """Return an HTTP status and the rows by query name, or a `problem` to show.
+
+    Queries that take too long have no rows and are named in `slow`. What no row can have, such as a text with
+    a zero byte, finds no rows.
+    """
+    from psycopg2.errors import QueryCanceled
+    from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
 
     from recsys.errors import RecsysError
 
@@ -168,10 +176,22 @@ def query_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, di
         return 503, {"problem": str(error)}
     try:
         with engine.connect() as connection:
-            content: dict[str, Any] = {
-                name: [dict(row) for row in connection.exec_driver_sql(query, parameters).mappings()]
-                for name, query in queries.items()
-            }
+            content: dict[str, Any] = {"slow": []}
+            for name, query in queries.items():
+                content[name] = []
+                if len(content["slow"]) >= _MAX_SLOW_QUERIES:
+                    content["slow"].append(name)
+                    continue
+                try:
+                    with connection.begin_nested():
+                        found = connection.exec_driver_sql(query, parameters)
+                        content[name] = [dict(row) for row in found.mappings()]
+                except (DataError, ValueError):
+                    pass
+                except OperationalError as error:
+                    if not isinstance(error.orig, QueryCanceled):
+                        raise
+                    content["slow"].append(name)
     except ProgrammingError:
         return 503, {"problem": "The warehouse has no analytics views yet. Run `recsys migrate`."}
     except DBAPIError as error:

@@ -12,7 +12,8 @@ _TIMEOUT_SECONDS = 10.0
 def send_alert(settings: Settings, text: str) -> bool:
     """Log an alert and post it to the webhook as `{"text": ...}`, the format of chat webhooks.
 
-    A failing webhook is logged and never raised, so that an alert cannot make a run fail.
+    Whatever goes wrong with the webhook (no answer, an address that is none, a missing certificate file) is
+    logged and never raised, so that an alert cannot make a run fail.
 
     Returns
     -------
@@ -22,14 +23,14 @@ def send_alert(settings: Settings, text: str) -> bool:
     logger.error("ALERT %s", text)
     if settings.alert_webhook is None:
         return False
-    import httpx
-
     try:
+        import httpx
+
         response = httpx.post(
-            settings.alert_webhook.get_secret_value(), json={"text": text}, timeout=_TIMEOUT_SECONDS
+            settings.alert_webhook.get_secret_value().strip(), json={"text": text}, timeout=_TIMEOUT_SECONDS
         )
         response.raise_for_status()
-    except httpx.HTTPError as error:
+    except Exception as error:
         # The error would reveal the webhook's address, which is a secret.
         logger.error("the alert webhook did not accept the alert: %s", type(error).__name__)
         return False

@@ -385,12 +385,12 @@ class RetentionSettings(_Section):
 
 
 class AlertSettings(_Section):
-    """When housekeeping sends an alert."""
+    """When to send an alert."""
 
     max_open_transaction_minutes: float = Field(
         60.0,
         gt=0,
-        description="age of the oldest open writing transaction above which housekeeping alerts, in minutes",
+        description="age of the oldest writing transaction above which training and housekeeping alert",
     )
 
 

@@ -33,6 +33,12 @@ def recommend(
         else:
             found = published_recommendations(engine, user, k)
             origin = f"published {found.published_at:%Y-%m-%d %H:%M:%S %Z}"
+    if not found.recommendations:
+        typer.echo(
+            f"Version {found.model_version} has nothing for user {user!r}, {origin}: no available item is "
+            "left that the user has not had."
+        )
+        return
     table = Table(
         title=f"{escape(user)}: version {escape(found.model_version)}, {escape(origin)}",
         title_justify="left",

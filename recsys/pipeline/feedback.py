@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+
 from recsys.pipeline.context import Context
 from recsys.pipeline.references import OpenedWindow, ValidatedWindow
 from recsys.registry.lineage import Lineage
 
+logger = logging.getLogger(__name__)
+
+_MAX_CLOCK_DIFFERENCE_SECONDS = 300
 _MAX_WINDOW_IDS = 100
 """The newest windows that a model version names: a tag of MLflow holds no more than 5,000 characters."""
 
 
 def open_window(context: Context) -> OpenedWindow:
     """Record which feedback this run handles; a retry finds the same window."""
+    from recsys.alerts import send_alert
     from recsys.registry.versions import trained_through
+    from recsys.warehouse.backlog import find_backlog
     from recsys.warehouse.windows import open_window as open_recorded_window
 
     run, first_lower = context.run, 0
@@ -21,7 +28,29 @@ def open_window(context: Context) -> OpenedWindow:
         current = context.require_champion("to update")
         first_lower = trained_through(context.settings, current.model_version).transaction_id
     window = open_recorded_window(context.engine, run.dag_id, run.key, run.interval, first_lower=first_lower)
+    _check_clock(context)
+    backlog = find_backlog(context.engine, window)
+    if backlog is not None:
+        logger.warning("window %d: %s", window.window_id, backlog)
+        limit = context.settings.alerts.max_open_transaction_minutes
+        if backlog.holder is not None and backlog.holder.minutes > limit:
+            send_alert(context.settings, f"{run.dag_id}: {backlog}")
     return OpenedWindow(window_id=window.window_id, arrived=window.arrived)
+
+
+def _check_clock(context: Context) -> None:
+    """Alert if the clocks of warehouse and worker differ: an interval would cut off what had arrived."""
+    from recsys.alerts import send_alert
+    from recsys.warehouse.backlog import warehouse_clock
+
+    ahead = (warehouse_clock(context.engine) - context.clock()).total_seconds()
+    if abs(ahead) > _MAX_CLOCK_DIFFERENCE_SECONDS:
+        send_alert(
+            context.settings,
+            f"{context.run.dag_id}: the clock of the warehouse is {abs(ahead):,.0f} seconds "
+            f"{'ahead of' if ahead > 0 else 'behind'} this worker's; windows of scheduled runs take the "
+            "wrong feedback until both are right",
+        )
 
 
 def validate(context: Context, window: OpenedWindow) -> ValidatedWindow:

@@ -15,7 +15,7 @@ from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import stage_user, staging_session
 from recsys.settings import Settings
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.tables import users
+from recsys.warehouse.tables import recommendation_lists, users
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RecommendationList:
 
 
 def published_recommendations(engine: sa.Engine, user_id: str, k: int) -> RecommendationList:
-    """Return the first k items of a user's published list.
+    """Return the first k items of a user's published list; none if the user has had all available items.
 
     Raises
     ------
@@ -50,16 +50,21 @@ def published_recommendations(engine: sa.Engine, user_id: str, k: int) -> Recomm
         rows = connection.execute(
             sa.text(read_statement("publishing/select_recommendations")), {"user_id": user_id, "k": k}
         ).all()
+        published = connection.execute(
+            sa.select(recommendation_lists.c.model_version, recommendation_lists.c.published_at).where(
+                recommendation_lists.c.user_id == user_id
+            )
+        ).first()
         known = connection.execute(sa.select(users.c.user_id).where(users.c.user_id == user_id)).first()
     if known is None:
         raise _unknown(user_id)
-    if not rows:
+    if published is None:
         raise WarehouseError(
             f"no recommendations are published for user {user_id!r} yet; trigger publish_recommendations"
         )
     return RecommendationList(
-        rows[0].model_version,
-        rows[0].published_at,
+        published.model_version,
+        published.published_at,
         [
             Recommendation(row.rank, row.item_id, row.title or row.item_id, row.score, row.reason or "")
             for row in rows

@@ -24,6 +24,12 @@ from recsys.warehouse.statements import read_statement
 logger = logging.getLogger(__name__)
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended('publish recommendations', 0))"
+_HOLDER = """
+select pid from pg_locks
+where locktype = 'advisory' and granted
+    and database = (select oid from pg_database where datname = current_database())
+    and (classid::bigint << 32) + objid::bigint = hashtextextended('publish recommendations', 0)
+"""
 _LOCK_POLL_SECONDS = 0.2
 
 
@@ -35,7 +41,9 @@ def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
         while not connection.scalar(sa.text(_LOCK)):
             connection.rollback()
             if not waiting:
-                logger.info("waiting for another publication to finish")
+                holder = connection.scalar(sa.text(_HOLDER))
+                connection.rollback()
+                logger.info("waiting for another publication to finish: process %s holds its lock", holder)
             waiting = True
             time.sleep(_LOCK_POLL_SECONDS)
         connection.commit()

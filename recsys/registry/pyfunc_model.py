@@ -5,6 +5,7 @@ optionally `request`, a request in natural language. Parameters: `k` and `exclud
 model does not know are left out of the history. Any other error is reported with the row and the reason.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -169,18 +170,30 @@ def _requests(users: pd.DataFrame) -> list[str] | None:
 def _text(event: Mapping[str, Any], name: str, where: str) -> str:
     value = event.get(name)
     if not isinstance(value, str) or not value:
-        raise _bad(f"{where}: {name} must be text, not {value!r}")
+        raise _bad(f"{where}: {name} must be text, not {_shown(value)}")
     return value
 
 
 def _value(value: Any, where: str) -> float:
     if value is None:
         return float("nan")
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise _bad(f"{where}: value must be a number, not {value!r}")
-    if np.isinf(value):
-        raise _bad(f"{where}: value must be finite, not {value!r}")
-    return float(value)
+    if isinstance(value, bool | np.complexfloating) or not isinstance(value, int | float | np.number):
+        raise _bad(f"{where}: value must be a number, not {_shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:  # JSON has integers of any length
+        number = math.inf
+    if math.isinf(number):
+        raise _bad(f"{where}: value must be finite and fit a double")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message; Python refuses to write an integer of thousands of digits."""
+    try:
+        return repr(value)[:100]
+    except ValueError:
+        return f"a {type(value).__name__} of thousands of digits"
 
 
 def _time(text: str, where: str) -> int:

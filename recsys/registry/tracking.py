@@ -6,8 +6,10 @@ paths, so it changes nothing.
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 RUN_KEY = "recsys.run_key"
 # Without it the MLflow UI shows the experiment as generative AI, with empty pages.
 _SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+_REFUSED = re.compile(r"[^\w .:-]|(?<![\w :-])\.|\.(?![\w :-])")  # also a part of dots alone, which is a path
+_MAX_SLICE_NAME = 150  # MLflow takes names of up to 250 characters
 EVALUATION_ARTIFACTS = "evaluation"
 _METRICS_PER_CALL = 900  # MLflow takes at most 1,000
 _DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
@@ -86,9 +90,21 @@ def track_evaluation(settings: Settings, run_id: str, evaluation: Evaluation, fo
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"log the evaluation to run {run_id}"):
         started = client.get_run(run_id).info.start_time
-        values = {f"{f.scorer}/{f.slice}/{f.metric}": f.value for f in evaluation.figures}
+        values = {metric_name(f.scorer, f.slice, f.metric): f.value for f in evaluation.figures}
         _log_metrics(client, run_id, _points(values, started))
         client.log_artifacts(run_id, str(folder), EVALUATION_ARTIFACTS)
+
+
+def metric_name(scorer: str, slice_name: str, metric: str) -> str:
+    """Return the name of a figure in MLflow, which refuses most characters and long names.
+
+    Slices carry values of attributes. What MLflow refuses becomes `_`, and a part of the value's hash keeps
+    two values apart that would look the same.
+    """
+    written = _REFUSED.sub("_", slice_name)[:_MAX_SLICE_NAME]
+    if written != slice_name:
+        written += "-" + sha256(slice_name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{scorer}/{written}/{metric}"
 
 
 def web_addresses(settings: Settings, version: str, run_id: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.upkeep.erasure import erase_everywhere
 from recsys.validation.quarantine import release_known
+from recsys.warehouse.backlog import find_horizon_holder
 from recsys.warehouse.partitions import ensure_ahead, retire_months
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, quarantine, windows
@@ -125,20 +126,14 @@ def _retire_partitions(engine: sa.Engine, settings: Settings) -> int:
 
 def _check_oldest_transaction(engine: sa.Engine, settings: Settings) -> int:
     """Alert if a transaction left open holds back windows; return its age in minutes."""
-    with engine.connect() as connection:
-        holder = connection.execute(sa.text(read_statement("upkeep/select_horizon_holder"))).first()
-    if holder is None or holder.minutes is None:
+    holder = find_horizon_holder(engine)
+    if holder is None:
         return 0
     if holder.minutes > settings.alerts.max_open_transaction_minutes:
-        end = (
-            f"process {holder.pid}: end it with pg_terminate_backend({holder.pid})"
-            if holder.pid is not None
-            else f"prepared as {holder.prepared_as!r}: COMMIT or ROLLBACK PREPARED it"
-        )
         send_alert(
             settings,
-            f"a writing transaction has been open for {holder.minutes:.0f} minutes and holds back windows "
-            f"({end}; the limit is RECSYS_ALERTS__MAX_OPEN_TRANSACTION_MINUTES)",
+            f"windows of feedback are held back by {holder}; the limit is "
+            "RECSYS_ALERTS__MAX_OPEN_TRANSACTION_MINUTES",
         )
     return int(holder.minutes)
 

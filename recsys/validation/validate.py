@@ -16,6 +16,7 @@ from recsys.validation.measures import measure_volume, measure_window
 from recsys.validation.quarantine import quarantine_window, settle_window
 from recsys.validation.rules import row_rules
 from recsys.validation.violations import bounds, judge_window
+from recsys.warehouse.backlog import find_backlog
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import validation_results
 from recsys.warehouse.windows import Window, load_window
@@ -93,7 +94,12 @@ def validate_window(
     rules = row_rules()
     limits = settings.validation
     if window.arrived == 0 and not _is_feedback_missing(engine, window, limits):
-        raise NothingToDoError(f"no feedback arrived in window {window.window_id} of {window.consumer}")
+        backlog = find_backlog(engine, window)
+        raise NothingToDoError(
+            f"no feedback arrived in window {window.window_id} of {window.consumer}"
+            if backlog is None
+            else f"window {window.window_id} of {window.consumer} is empty, but {backlog}"
+        )
     if page.is_file() and _is_settled(engine, window):
         return _stored_report(engine, window, page)
     # The import takes seconds, and an empty window does not need it.

@@ -46,6 +46,7 @@ def connect(url: str) -> sa.Engine:
     engine = sa.create_engine(
         parsed, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS}
     )
+    sa.event.listen(engine, "connect", _exempt_from_idle_limit)
     try:
         engine.connect().close()
     except OperationalError as error:
@@ -62,6 +63,13 @@ def connect(url: str) -> sa.Engine:
             "correct RECSYS_WAREHOUSE_URL"
         ) from error
     return engine
+
+
+def _exempt_from_idle_limit(connection: Any, _record: object) -> None:
+    """Let a transaction wait for MLflow, for example; `recsys migrate` limits all other sessions."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 0")
+    connection.commit()
 
 
 def warehouse_url(url: str) -> sa.URL:

@@ -5,11 +5,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg2 import errorcodes
 
 from recsys.errors import ConfigurationError
 from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.engine import connect
 from recsys.warehouse.statements import sql_path
+
+# Older versions of Postgres report the missing control file.
+_NO_EXTENSION = (errorcodes.FEATURE_NOT_SUPPORTED, errorcodes.UNDEFINED_FILE)
 
 
 def upgrade_warehouse(url: str, revision: str = "head") -> None:
@@ -20,8 +24,8 @@ def upgrade_warehouse(url: str, revision: str = "head") -> None:
     Raises
     ------
     ConfigurationError
-        The URL is wrong, the revision is unknown, pgvector is not installed, or a newer version of recsys has
-        migrated the database.
+        The URL is wrong, the revision is unknown, pgvector is not installed, the user may not change the
+        tables, or a newer version of recsys has migrated the database.
     """
     engine = connect(url)
     config = _config()
@@ -35,15 +39,34 @@ def upgrade_warehouse(url: str, revision: str = "head") -> None:
             f"cannot migrate the warehouse to {revision!r}: {error}; known revisions are "
             f"{', '.join(revisions())}"
         ) from error
-    except sa.exc.NotSupportedError as error:
-        if "vector" not in str(error.orig):
+    except sa.exc.DBAPIError as error:
+        explanation = _explain(error)
+        if explanation is None:
             raise
-        raise ConfigurationError(
-            "the warehouse's Postgres lacks the extension pgvector; install it on the server "
-            "(https://github.com/pgvector/pgvector) and run `recsys migrate` again"
-        ) from error
+        raise ConfigurationError(explanation) from error
     finally:
         engine.dispose()
+
+
+def _explain(error: sa.exc.DBAPIError) -> str | None:
+    """Return what an administrator must do before the migration can run; None: it is another error."""
+    code, reason = getattr(error.orig, "pgcode", None), str(error.orig).strip()
+    if code in _NO_EXTENSION and "vector" in reason:
+        return (
+            "the warehouse's Postgres lacks the extension pgvector; install it on the server "
+            "(https://github.com/pgvector/pgvector) and run `recsys migrate` again"
+        )
+    if code == errorcodes.INSUFFICIENT_PRIVILEGE and "extension" in reason:
+        return (
+            "this user may not create the extension pgvector; let an administrator run CREATE EXTENSION "
+            "vector in the warehouse's database, then run `recsys migrate` again"
+        )
+    if code == errorcodes.INSUFFICIENT_PRIVILEGE:
+        return (
+            f"this user may not migrate the warehouse: {reason.splitlines()[0]}; run `recsys migrate` as the "
+            "owner of the database and its tables"
+        )
+    return None
 
 
 def revisions() -> list[str]:

@@ -4,12 +4,22 @@ import logging
 
 import sqlalchemy as sa
 
+from recsys.warehouse.statements import read_statement
+
 WRITER = "recsys_writer"
 """Role of applications: add feedback and slates, maintain items and users, read recommendations."""
 PIPELINE = "recsys_pipeline"
 """Role of the DAGs: everything except changes of the schema."""
 ANALYST = "recsys_analyst"
 """Role of people and BI tools: read the schema `analytics` and nothing else."""
+
+_LIMITS = {
+    "idle_in_transaction_session_timeout": "10min",
+    "client_connection_check_interval": "10s",
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "6",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +36,8 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     # The function is missing in a restored dump of an older release until it is migrated.
     if connection.scalar(sa.text("SELECT to_regprocedure('warehouse_grant_retired()') IS NOT NULL")):
         connection.execute(sa.text("SELECT warehouse_grant_retired()"))
+    _limit_sessions(connection)
+    _reserve_advisory_locks(connection)
     if missing:
         logger.warning(
             "the roles %s are missing and this user may not create roles; ask an administrator to run %s, "
@@ -34,3 +46,19 @@ def grant_roles(connection: sa.Connection) -> list[str]:
             "; ".join(f"CREATE ROLE {role} NOLOGIN" for role in missing),
         )
     return missing
+
+
+def _limit_sessions(connection: sa.Connection) -> None:
+    """Set time-outs for all sessions of the database, unless it has its own.
+
+    A database's settings are in no dump. Settings of a role would not reach its members.
+    """
+    statement = sa.text(read_statement("warehouse/limit_sessions"))
+    connection.execute(statement, [{"name": name, "value": value} for name, value in _LIMITS.items()])
+
+
+def _reserve_advisory_locks(connection: sa.Connection) -> None:
+    """Let only the owner of the tables and the pipeline take advisory locks; only a superuser can do this."""
+    connection.exec_driver_sql(
+        read_statement("warehouse/reserve_advisory_locks"), execution_options={"no_parameters": True}
+    )

@@ -88,6 +88,8 @@ def open_window(
     ------
     ConfigurationError
         The interval has no time zone or ends before it starts.
+    WarehouseError
+        Recorded transaction ids are above those of this cluster, so new rows would be in no window.
     """
     start, end = _check_interval(interval)
     # Each statement must see everything committed before it, in particular before the lock was granted.
@@ -105,6 +107,7 @@ def open_window(
             sa.select(windows).where(windows.c.consumer == consumer, windows.c.run_key == run_key)
         ).one_or_none()
         if recorded is None:
+            _check_transaction_ids(connection)
             block_partition_moves(connection)
             last_upper = connection.scalar(
                 sa.select(sa.func.max(windows.c.upper_transaction_id)).where(windows.c.consumer == consumer)
@@ -167,6 +170,18 @@ def reconcile_window(engine: sa.Engine, window_id: int) -> Reconciliation:
                 sa.text(read_statement("warehouse/count_late_feedback")), parameters
             ).one()
     return Reconciliation(**counted._mapping)
+
+
+def _check_transaction_ids(connection: sa.Connection) -> None:
+    """Raise WarehouseError if ids come from another cluster: rows would lie below bounds already read."""
+    found = connection.execute(sa.text(read_statement("warehouse/select_future_id"))).first()
+    if found is not None:
+        raise WarehouseError(
+            f"the warehouse has recorded transaction ids up to {found.recorded}, but this Postgres cluster "
+            f"continues at {found.next}, as after a restore, a logical replication or an upgrade by "
+            "replication; new feedback would be in no window. Run `recsys after-restore` as the owner of the "
+            "tables, then clear the task"
+        )
 
 
 def _check_interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime | None, datetime | None]:

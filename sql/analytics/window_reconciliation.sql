@@ -15,7 +15,24 @@ select
     arrived - (valid + quarantined + duplicates + erased) as missing,
     arrived = valid + quarantined + duplicates + erased as balanced,
     late,
-    out_of_order
+    out_of_order,
+    (
+        select min(later.window_id)
+        from public.windows as later
+        join public.validation_results as finished
+            on finished.window_id = later.window_id and finished.expectation = 'valid_share'
+        where windows.arrived > 0
+            and later.consumer = windows.consumer
+            and later.window_id >= windows.window_id
+            and not exists (
+                select from public.validation_results as failed
+                where failed.window_id = later.window_id and failed.severity = 'critical' and not failed.success
+            )
+    ) as validated_in_window_id,
+    exists (
+        select from public.validation_results as failed
+        where failed.window_id = windows.window_id and failed.severity = 'critical' and not failed.success
+    ) as validation_failed
 from public.windows;
 
 comment on view analytics.window_reconciliation is
@@ -43,3 +60,8 @@ comment on column analytics.window_reconciliation.late is
     'rows whose event happened before an earlier window of the consumer closed; null until reconciled';
 comment on column analytics.window_reconciliation.out_of_order is
     'rows whose event happened before that of a row that arrived earlier in the window; null until reconciled';
+comment on column analytics.window_reconciliation.validated_in_window_id is
+    'the window whose validation passed and settled these rows: this one, or a later one of the consumer if this one '
+    'failed; null: models may not read the rows yet, or none arrived';
+comment on column analytics.window_reconciliation.validation_failed is
+    'whether an expectation failed that stops the run';

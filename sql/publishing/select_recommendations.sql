@@ -1,4 +1,4 @@
--- Current recommendations of a user, best first.
+-- Current recommendations of a user, best first, without items that have been withdrawn since.
 -- Parameters :user_id, :k.
 select
     recommendations.rank,

@@ -1,5 +1,6 @@
 -- Move a window's rows that break rules to quarantine, each with all its reasons. One statement, so that a row is
--- always in exactly one of the tables.
+-- always in exactly one of the tables. JSON holds no string of 256 MB, so of the texts that no index limits only the
+-- first million characters are kept.
 -- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
 WITH moved AS (
     DELETE FROM feedback
@@ -14,7 +15,24 @@ WITH moved AS (
         feedback.user_id,
         feedback.transaction_id,
         broken.reasons,
-        to_jsonb(feedback) AS feedback
+        (
+            SELECT to_jsonb(kept)
+            FROM (
+                SELECT
+                    feedback.feedback_id,
+                    feedback.event_id,
+                    feedback.user_id,
+                    feedback.item_id,
+                    left(feedback.event_type, 1000000) AS event_type,
+                    feedback.value,
+                    left(feedback.comment, 1000000) AS comment,
+                    left(feedback.impression_id, 1000000) AS impression_id,
+                    feedback.occurred_at,
+                    feedback.received_at,
+                    feedback.transaction_id,
+                    feedback.released_from
+            ) AS kept
+        ) AS feedback
 ),
 
 -- Another window may have kept some of these rows with a lower weight.

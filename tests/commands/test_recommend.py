@@ -47,6 +47,29 @@ def test_a_user_without_a_list_is_an_error_that_says_what_to_do(shop: Shop) -> N
         published_recommendations(shop.engine, USERS[1], 10)
 
 
+def test_a_user_who_has_had_every_item_is_told_so_and_not_to_publish(shop: Shop) -> None:
+    shop.execute(
+        "update items set available = item_id = any(:ids)", {"ids": sorted(shop.consumed()[USERS[0]])}
+    )
+    publish(shop.engine, shop.settings, run_key="r", load=shop.load)
+    assert published_recommendations(shop.engine, USERS[0], 10).recommendations == []
+
+
+def test_a_withdrawn_item_is_no_longer_shown_and_the_others_keep_their_ranks(published: Shop) -> None:
+    before = published_recommendations(published.engine, USERS[1], 3).recommendations
+    published.execute("update items set available = false where item_id = :id", {"id": before[1].item_id})
+    after = published_recommendations(published.engine, USERS[1], 2).recommendations
+    assert after == [before[0], before[2]]
+    assert CliRunner().invoke(app, ["recommend", USERS[1]]).exit_code == 0
+
+
+def test_the_command_says_when_nothing_is_left(published: Shop) -> None:
+    published.execute("update items set available = false")
+    result = CliRunner().invoke(app, ["recommend", USERS[1]])
+    assert result.exit_code == 0
+    assert "no available item is left that the user has not had" in " ".join(result.output.split())
+
+
 def test_a_request_ranks_matching_items_first(shop: Shop) -> None:
     wanted = next(item for item in ("item 15", "item 16") if item not in shop.consumed()[USERS[1]])
     found = requested_recommendations(shop.engine, shop.settings, USERS[1], wanted, 4, shop.load)

@@ -348,6 +348,8 @@ def window_reconciliation(tables: Tables) -> list[dict[str, Any]]:
                 **{column: window[column] for column in kept},
                 "arrived": len(valid) + len(held) + erased,
                 **counts,
+                "validated_in_window_id": window["window_id"] if counts["valid"] is not None else None,
+                "validation_failed": False,
             }
         )
     return result

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,6 +110,40 @@ def test_only_airflow_may_frame_the_page_and_only_its_own_script_runs(signed_in:
     policy = signed_in.get("/recommender/").headers["content-security-policy"]
     assert "frame-ancestors 'self'" in policy
     assert "default-src 'none'" in policy
+
+
+def test_a_panel_that_is_slow_is_left_out_and_the_others_are_shown(
+    signed_in: Any, busy: sa.Engine, plugin: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin, "_STATEMENT_TIMEOUT_MILLISECONDS", 200)
+    slow = {"coverage": "select pg_sleep(9)", "decisions": "select pg_sleep(9)"}
+    monkeypatch.setattr(plugin, "_QUERIES", plugin._QUERIES | slow)
+    answer = signed_in.get("/recommender/")
+    assert answer.status_code == 200
+    assert answer.text.count("The warehouse took too long to answer") == 2
+    assert "No decisions yet" not in answer.text
+    for shown in ("Version 7", "90,123", "unknown_item", "1,682"):
+        assert shown in answer.text
+
+
+def test_a_page_with_many_slow_panels_gives_up_early(
+    signed_in: Any, busy: sa.Engine, plugin: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin, "_STATEMENT_TIMEOUT_MILLISECONDS", 200)
+    monkeypatch.setattr(plugin, "_QUERIES", dict.fromkeys(plugin._QUERIES, "select pg_sleep(9)"))
+    started = time.monotonic()
+    answer = signed_in.get("/recommender/")
+    assert answer.status_code == 200
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    "path", ["data-docs?run=%00", "data-docs?run=%ff", "data-docs/99999999999999999999999/"]
+)
+def test_what_no_run_or_window_can_be_named_is_not_found(
+    signed_in: Any, warehouse: sa.Engine, path: str
+) -> None:
+    assert signed_in.get(f"/recommender/{path}").status_code == 404
 
 
 def test_an_empty_warehouse_says_how_to_start(signed_in: Any, warehouse: sa.Engine) -> None:

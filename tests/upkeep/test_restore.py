@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from recsys.errors import WarehouseError
 from recsys.local.postgres import SUPERUSER, PostgresServer, postgres_binary
 from recsys.upkeep.restore import continue_after_restore
 from recsys.warehouse.analytics import install_analytics, refresh_analytics
@@ -157,14 +158,17 @@ def test_a_run_from_before_the_restore_finds_its_window(restored: sa.Engine, sou
     assert open_window(restored, "nightly", "before 1") == open_window(source, "nightly", "before 1")
 
 
-def test_without_the_command_new_rows_are_missed(restored: sa.Engine) -> None:
+def test_without_the_command_no_window_opens_and_the_error_names_it(restored: sa.Engine) -> None:
     write(restored, "d1")
-    assert "d1" not in event_ids(restored, open_window(restored, "nightly", "after"))
+    for consumer in CONSUMERS:
+        with pytest.raises(WarehouseError, match="Run `recsys after-restore`"):
+            open_window(restored, consumer, "after")
 
 
 def test_rows_written_before_the_command_are_moved_to_the_next_window(restored: sa.Engine) -> None:
     write(restored, "early1", "early2")
-    open_window(restored, "hourly", "too early")  # because the scheduler was not paused
+    with pytest.raises(WarehouseError):
+        open_window(restored, "hourly", "too early")  # because the scheduler was not paused
     assert continue_after_restore(restored).rows_moved == 2
     write(restored, "d1")
     assert event_ids(restored, open_window(restored, "nightly", "after")) == [

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 from urllib.parse import unquote, urlparse
@@ -11,11 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, ValidationFailedError
+from recsys.publishing.histories import read_horizon
 from recsys.settings import Settings, ValidShareBounds
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.upkeep.erasure import erase_requested, request_erasure
+from recsys.upkeep.housekeeping import keep_house
 from recsys.validation.quarantine import list_quarantined, release
 from recsys.validation.validate import ValidationReport, validate_window
 from recsys.warehouse.pseudonyms import fill_user_keys
@@ -281,3 +283,43 @@ def test_a_window_with_warnings_is_settled(
     written = page.stat().st_mtime_ns
     assert validate_window(stocked, window, settings, tmp_path / "docs") == first
     assert page.stat().st_mtime_ns == written
+
+
+def readable(engine: sa.Engine) -> int:
+    """Return how many rows of feedback publishing lets the model read."""
+    with engine.connect() as connection:
+        horizon = read_horizon(connection)
+        count = sa.text("SELECT count(*) FROM feedback WHERE transaction_id < :horizon")
+        return int(connection.scalar(count, {"horizon": horizon}) or 0)
+
+
+def test_counting_the_rows_of_a_failed_window_does_not_let_models_read_them(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    broken = [{"item_id": f"new {number}"} for number in range(3)]
+    add_feedback(stocked, *sound_rows(4))
+    first = next_window()
+    validate_window(stocked, first, settings, tmp_path / "docs")
+    add_feedback(stocked, *broken)
+    failed = next_window()
+    with pytest.raises(ValidationFailedError):
+        validate_window(stocked, failed, settings, tmp_path / "docs")
+    keep_house(stocked, settings, datetime.now(UTC))
+    assert reconcile_window(stocked, failed.window_id).balanced
+    assert readable(stocked) == 4
+    # The next window of the consumer settles the rows of the failed one.
+    add_feedback(stocked, *sound_rows(9))
+    validate_window(stocked, next_window(), settings, tmp_path / "docs")
+    assert readable(stocked) == feedback_rows(stocked) == 9 + 4 - 4
+
+
+def test_models_read_nothing_of_a_first_window_that_failed(
+    stocked: sa.Engine, next_window: NextWindow, settings: Settings, tmp_path: Path
+) -> None:
+    add_feedback(stocked, {"item_id": "new"}, {"item_id": "newer"})
+    failed = next_window()
+    assert readable(stocked) == 0
+    with pytest.raises(ValidationFailedError):
+        validate_window(stocked, failed, settings, tmp_path / "docs")
+    reconcile_window(stocked, failed.window_id)
+    assert readable(stocked) == 0

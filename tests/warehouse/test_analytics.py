@@ -173,6 +173,33 @@ def test_window_reconciliation_distinguishes_a_missing_row_from_an_open_window(a
     assert found == {"a": (0, True, 5, 6), "b": (1, False, 0, 0), "c": (None, None, None, None)}
 
 
+def test_window_reconciliation_tells_a_balanced_window_from_a_validated_one(analysed: sa.Engine) -> None:
+    states = {
+        "a": [("valid_share", False, "critical")],
+        "b": [("valid_share", True, "critical"), ("drift", False, "warning")],
+    }
+    with analysed.begin() as connection:
+        connection.exec_driver_sql("UPDATE windows SET consumer = 'nightly', arrived = 5")
+        for run_key, results in states.items():
+            for name, success, severity in results:
+                connection.execute(
+                    sa.text(
+                        "INSERT INTO validation_results"
+                        " (window_id, expectation, success, severity, observed, expected)"
+                        " SELECT window_id, :name, :success, :severity, '{}', '{}'"
+                        " FROM windows WHERE run_key = :run_key"
+                    ),
+                    {"name": name, "success": success, "severity": severity, "run_key": run_key},
+                )
+    found = {row["run_key"]: row for row in rows(analysed, "window_reconciliation")}
+    b = found["b"]["window_id"]
+    assert {key: (row["validated_in_window_id"], row["validation_failed"]) for key, row in found.items()} == {
+        "a": (b, True),
+        "b": (b, False),
+        "c": (None, False),
+    }
+
+
 def test_promotion_history_shows_the_champion_after_each_decision(analysed: sa.Engine) -> None:
     found = sorted(rows(analysed, "promotion_history"), key=lambda row: row["ledger_id"])
     assert [row["action"] for row in found] == ["promote", "hold", "promote", "roll_back"]

@@ -81,6 +81,42 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(empty_url: str) -> None:
     assert scalar(empty_url, "SELECT to_regclass('feedback')") is None
 
 
+@pytest.mark.parametrize(
+    ("code", "reason", "advice"),
+    [
+        ("0A000", 'extension "vector" is not available', "lacks the extension pgvector; install it"),
+        ("58P01", 'could not open extension control file "vector.control"', "lacks the extension pgvector"),
+        ("42501", 'permission denied to create extension "vector"', "run CREATE EXTENSION vector"),
+    ],
+)
+def test_a_server_without_pgvector_is_reported_with_what_to_do(
+    empty_url: str, code: str, reason: str, advice: str
+) -> None:
+    engine = sa.create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = '{reason}'; END $$;"
+            "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE EXTENSION')"
+            " EXECUTE FUNCTION refuse()"
+        )
+    engine.dispose()
+    with pytest.raises(ConfigurationError, match=advice):
+        upgrade_warehouse(empty_url)
+    assert scalar(empty_url, "SELECT to_regclass('feedback')") is None
+
+
+def test_a_user_who_may_not_change_tables_is_told_to_migrate_as_the_owner(
+    postgres: PostgresServer, empty_url: str
+) -> None:
+    engine = sa.create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE ROLE no_owner LOGIN")
+    engine.dispose()
+    with pytest.raises(ConfigurationError, match="as the owner of the database"):
+        upgrade_warehouse(empty_url.replace("postgres@", "no_owner@"))
+
+
 def test_an_unknown_revision_is_named_together_with_the_known_ones(empty_url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"'9999'.*0001"):
         upgrade_warehouse(empty_url, "9999")

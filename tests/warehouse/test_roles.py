@@ -14,6 +14,7 @@ from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.analytics import install_analytics, refresh_analytics
+from recsys.warehouse.engine import connect
 from recsys.warehouse.ingest import ingest_file
 from recsys.warehouse.migrate import upgrade_warehouse
 from recsys.warehouse.partitions import ensure_ahead
@@ -422,3 +423,30 @@ def test_an_owner_who_may_not_create_roles_can_migrate_and_sees_which_are_missin
             engine.dispose()
     finally:
         server.stop()
+
+
+LOCKS = ("pg_advisory_lock(1)", "pg_advisory_xact_lock(1)", "pg_try_advisory_lock(1, 2)")
+
+
+@pytest.mark.parametrize("take", LOCKS)
+def test_only_the_pipeline_takes_advisory_locks(shop: sa.Engine, take: str) -> None:
+    for role in (ANALYST, WRITER, ""):
+        assert refused(log_in(shop, role), f"SELECT {take}")
+    assert not refused(log_in(shop, PIPELINE), f"SELECT {take}")
+
+
+def test_sessions_that_idle_in_a_transaction_end_but_not_those_of_the_pipeline(shop: sa.Engine) -> None:
+    show = "SHOW idle_in_transaction_session_timeout"
+    for role in (ANALYST, WRITER, ""):
+        assert run(log_in(shop, role), show).scalar() == "10min"
+    pipeline = connect(log_in(shop, PIPELINE).url.render_as_string(hide_password=False))
+    assert run(pipeline, show).scalar() == "0"
+    pipeline.dispose()
+
+
+def test_a_time_out_that_the_administrator_set_stays(shop: sa.Engine) -> None:
+    limit = "idle_in_transaction_session_timeout"
+    run(shop, f"ALTER DATABASE {shop.url.database} SET {limit} = '1h'")
+    with shop.begin() as connection:
+        grant_roles(connection)
+    assert run(log_in(shop, ANALYST), f"SHOW {limit}").scalar() == "1h"

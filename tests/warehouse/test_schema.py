@@ -47,6 +47,7 @@ def test_recommendations_of_one_user_are_read_through_the_index_in_rank_order(wa
     run(
         warehouse,
         """
+        INSERT INTO items (item_id) VALUES ('a'), ('b'), ('c');
         INSERT INTO publications (run_key, model_version, scope, users, items, through_transaction_id)
         VALUES ('r', '7', 'all', 1, 3, 0);
         INSERT INTO recommendation_lists (user_id, publication_id, model_version, item_ids, scores,

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, WarehouseError
+from recsys.upkeep.restore import continue_after_restore
 from recsys.warehouse.windows import Window, latest_windows, load_window, open_window, reconcile_window
 
 INSERT = sa.text(
@@ -130,6 +131,64 @@ def test_a_run_for_a_past_interval_sees_what_had_been_received_by_its_end(wareho
         ["second hour"],
         ["now"],
     ]
+
+
+@pytest.mark.parametrize("column", ["feedback", "quarantine"])
+def test_a_row_with_a_received_time_in_the_future_stops_no_window(warehouse: sa.Engine, column: str) -> None:
+    now = datetime.now(UTC)
+    write(warehouse, "from a wrong clock")
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("UPDATE feedback SET received_at = now() + interval '4 years'"))
+    if column == "quarantine":
+        window = open_window(warehouse, "other", "1")
+        with warehouse.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "WITH moved AS (DELETE FROM feedback RETURNING *) INSERT INTO quarantine"
+                    " (feedback_id, window_id, reasons, user_id, transaction_id, feedback)"
+                    " SELECT feedback_id, :window_id, '{x}', user_id, transaction_id, to_jsonb(moved)"
+                    " FROM moved"
+                ),
+                {"window_id": window.window_id},
+            )
+    write(warehouse, "after")
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE feedback SET received_at = now() - interval '1 hour' WHERE event_id = 'after'")
+        )
+    found = open_window(warehouse, "nightly", "1", (now - timedelta(hours=3), now))
+    assert found.arrived == 2
+    assert "after" in read(warehouse, found)
+
+
+def test_windows_above_the_clusters_transaction_ids_are_reported_and_not_taken_for_silence(
+    warehouse: sa.Engine,
+) -> None:
+    write(warehouse, "a")
+    with warehouse.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived)"
+                " VALUES ('nightly', 'old cluster', 0, 4000000000, 1)"
+            )
+        )
+    write(warehouse, "b")
+    with pytest.raises(WarehouseError, match=r"up to 3999999999, but .* `recsys after-restore`"):
+        open_window(warehouse, "nightly", "2")
+    continue_after_restore(warehouse)
+    assert read(warehouse, open_window(warehouse, "nightly", "2")) == ["b"]
+
+
+def test_rows_replicated_from_a_cluster_with_higher_ids_are_reported(
+    warehouse: sa.Engine,
+) -> None:
+    write(warehouse, "a")
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("UPDATE feedback SET transaction_id = 4000000000"))
+    with pytest.raises(WarehouseError, match="`recsys after-restore`"):
+        open_window(warehouse, "nightly", "1")
+    continue_after_restore(warehouse)
+    assert read(warehouse, open_window(warehouse, "nightly", "1")) == ["a"]
 
 
 def test_a_backfill_behind_later_windows_is_empty_and_moves_nothing(warehouse: sa.Engine) -> None:

@@ -1,5 +1,6 @@
 """Write the report of an evaluation as Markdown and HTML, with plots."""
 
+import re
 from pathlib import Path
 
 from recsys.evaluation.bootstrap import POWER, holm
@@ -21,6 +22,7 @@ from recsys.evaluation.report.plots import (
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.settings import EvaluationSettings
 
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>!|&#~()]")
 _METRICS_PLOT = "metrics.png"
 _CURVES_PLOT = "training_curves.png"
 _RELIABILITY_PLOT = "reliability.png"
@@ -89,6 +91,11 @@ def write_report(
     return path
 
 
+def _label(name: str) -> str:
+    """Return the label of a metric, scorer or slice as Markdown that shows it literally."""
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(label(name).split()))
+
+
 def _table(evaluation: Evaluation) -> list[str]:
     figures = {(f.scorer, f.metric): f for f in evaluation.figures if f.slice == evaluation.main_slice}
     catalogue = (coverage_name(evaluation.k), gini_name(evaluation.k))
@@ -97,7 +104,7 @@ def _table(evaluation: Evaluation) -> list[str]:
         for name in (*evaluation.metrics, *catalogue)
         if any(figures[scorer, name].value == figures[scorer, name].value for scorer in evaluation.scorers)
     ]
-    lines = ["| | " + " | ".join(label(name) for name in names) + " |", "| --- |" + " --- |" * len(names)]
+    lines = ["| | " + " | ".join(_label(name) for name in names) + " |", "| --- |" + " --- |" * len(names)]
     for scorer in evaluation.scorers:
         cells = []
         for name in names:
@@ -108,7 +115,7 @@ def _table(evaluation: Evaluation) -> list[str]:
                 cells.append(f"{figure.value:.3f}")
             else:
                 cells.append(f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})")
-        lines.append(f"| {label(scorer)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_label(scorer)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -131,7 +138,7 @@ def _differences(evaluation: Evaluation, settings: EvaluationSettings) -> list[s
         known = {name: each for name, each in intervals.items() if each.low == each.low}
         corrected = holm([each.p_value for each in known.values()])
         lines += [
-            f"| {label(other)} | {label(name)} | {each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f}) "
+            f"| {_label(other)} | {_label(name)} | {each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f}) "
             f"| {p_value:.3f} | {each.detectable:.4f} |"
             for (name, each), p_value in zip(known.items(), corrected, strict=True)
         ]
@@ -143,22 +150,22 @@ def _slices(evaluation: Evaluation) -> list[str]:
     if not names:
         return []
     metric = evaluation.metrics[0]
-    lines = [f"## {label(metric)} by slice", "", "| | users | events | "]
-    lines[-1] += " | ".join(label(name) for name in evaluation.scorers) + " |"
+    lines = [f"## {_label(metric)} by slice", "", "| | users | events | "]
+    lines[-1] += " | ".join(_label(name) for name in evaluation.scorers) + " |"
     lines.append("| --- |" + " ---: |" * (2 + len(evaluation.scorers)))
     for name in names:
         result = evaluation.slices[name]
         means = [evaluation.mean(scorer, metric, name) for scorer in evaluation.scorers]
         cells = ["-" if mean != mean else f"{mean:.4f}" for mean in means]
         counts = f"{len(result.cases):,} | {int(result.cases.sum()):,}"
-        lines.append(f"| {label(name)} | {counts} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_label(name)} | {counts} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
 def _fairness(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]:
     metric = evaluation.metrics[0]
     rows = [
-        f"| {label(gap.family)} | {label(scorer)} | {label(gap.best)} | {label(gap.worst)} "
+        f"| {_label(gap.family)} | {_label(scorer)} | {_label(gap.best)} | {_label(gap.worst)} "
         f"| {gap.difference:.4f} ({gap.low:+.4f} to {gap.high:+.4f}) | {gap.slices} |"
         for scorer in (CANDIDATE, CHAMPION)
         if scorer in evaluation.scorers and scorer not in evaluation.failures
@@ -169,7 +176,7 @@ def _fairness(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]
     return [
         "## Fairness",
         "",
-        f"The largest gap in {label(metric)} between slices of at least {MIN_SLICE_USERS} users. "
+        f"The largest gap in {_label(metric)} between slices of at least {MIN_SLICE_USERS} users. "
         "Best and worst are picked after looking, so part of every gap is chance.",
         "",
         "| | scorer | best | worst | gap | slices |",
@@ -182,7 +189,7 @@ def _fairness(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]
 def _off_policy(found: OffPolicyComparison) -> list[str]:
     lines = ["## On logged slates", ""]
     for reason, count in sorted(found.left_out.items()):
-        lines.append(f"- {count:,} logged slates left out: {label(reason)}.")
+        lines.append(f"- {count:,} logged slates left out: {_label(reason)}.")
     if found.left_out:
         lines.append("")
     if not found.values:
@@ -196,19 +203,20 @@ def _off_policy(found: OffPolicyComparison) -> list[str]:
     ]
     for name, value in found.values.items():
         lines += [
-            f"| {label(name)} | {label(each.method)} | {each.value:.4f} ({each.low:.4f} to {each.high:.4f}) "
+            f"| {_label(name)} | {_label(each.method)} "
+            f"| {each.value:.4f} ({each.low:.4f} to {each.high:.4f}) "
             f"| {value.diagnostics.effective_slates:,.0f} | {value.diagnostics.support:.0%} |"
             for each in value.estimates
         ]
     lines += [
-        f"| candidate - champion | {label(each.method)} | {each.value:+.4f} ({each.low:+.4f} to "
+        f"| candidate - champion | {_label(each.method)} | {each.value:+.4f} ({each.low:+.4f} to "
         f"{each.high:+.4f}) | | |"
         for each in found.differences
     ]
     lines.append("")
     for name, value in found.values.items():
         if value.problem:
-            lines += [f"**{label(name)}: no conclusion: {value.problem}**", ""]
+            lines += [f"**{_label(name)}: no conclusion: {value.problem}**", ""]
     return lines
 
 
@@ -218,5 +226,5 @@ def _liking(liking: dict[str, Liking]) -> list[str]:
     lines = ["## Liking head", "", "| | likes and dislikes | AUC | ECE |", "| --- | ---: | ---: | ---: |"]
     for name, each in liking.items():
         auc = "-" if each.auc is None else f"{each.auc:.3f}"
-        lines.append(f"| {label(name)} | {each.events:,} | {auc} | {each.ece:.3f} |")
+        lines.append(f"| {_label(name)} | {each.events:,} | {auc} | {each.ece:.3f} |")
     return [*lines, "", f"![Reliability]({_RELIABILITY_PLOT})", ""]

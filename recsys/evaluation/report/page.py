@@ -40,5 +40,7 @@ def write_page(report: Path) -> Path:
 
 
 def _inline(report: Path, name: str) -> str:
+    if not report.with_name(name).is_file():
+        return f'src="{name}"'
     content = base64.b64encode(report.with_name(name).read_bytes()).decode()
     return f'src="data:image/png;base64,{content}"'

@@ -1,4 +1,6 @@
+import html
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +84,25 @@ def test_html_in_a_report_is_escaped(tmp_path):
     page = write_page(tmp_path / "report.md").read_text()
     assert "<title>A &lt;b&gt;title</title>" in page
     assert "<script>" not in page
+
+
+ODD_VALUES = ["![x](a.png)", "H&M", "a|b", "<b>", "two\nlines", "`code`", "*", "[a](b)"]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_a_slice_of_any_value_is_shown_as_it_is(evaluations, evaluation_settings, tmp_path, value):
+    held_out = evaluations[0]
+    result = held_out.slices[held_out.main_slice]
+    odd = replace(held_out, slices=held_out.slices | {f"item.brand:{value}": result})
+    write_report(tmp_path, Comparison(odd, None), evaluation_settings)
+    page = (tmp_path / "report.html").read_text()
+    assert f"<td>item.brand: {html.escape(' '.join(value.split()), quote=False)}</td>" in page
+    assert page.count("<img") == 1
+
+
+def test_an_image_that_does_not_exist_does_not_end_the_report(tmp_path):
+    (tmp_path / "report.md").write_text("# A\n\n![x](a.png)\n")
+    assert 'src="a.png"' in write_page(tmp_path / "report.md").read_text()
 
 
 def test_a_report_without_training_history_or_guard_is_shorter(evaluations, evaluation_settings, tmp_path):
