@@ -16,14 +16,16 @@ def forget(
     This cannot be undone. From now on no training uses the user's data. Models already trained on it are
     replaced by the next full fine-tune. The receipt counts the removed rows and does not name the user.
     """
-    from recsys.upkeep.erasure import erase_everywhere, request_erasure
+    from recsys.upkeep.erasure import erase_everywhere, find_receipt, request_erasure
 
     settings = load_settings()
     with warehouse_engine(settings) as engine:
         request_id = request_erasure(engine, user)
-        receipts = {receipt.request_id: receipt for receipt in erase_everywhere(engine, settings)}
-    if request_id in receipts:
-        typer.echo(receipts[request_id].model_dump_json(indent=2))
+        erase_everywhere(engine, settings)
+        # Another process may have carried out the request.
+        receipt = find_receipt(engine, request_id)
+    if receipt is not None:
+        typer.echo(receipt.model_dump_json(indent=2))
     else:
         typer.echo(
             "The user is removed from all tables, but the request is still open because a snapshot is being "

@@ -1,8 +1,9 @@
 """Erase users from finished snapshots."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.columns import Columns, Purpose
+from recsys.errors import ServiceUnavailableError
 from recsys.snapshot.interactions import INTERACTIONS_FOLDER, PARQUET_OPTIONS, SCHEMA
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
 from recsys.snapshot.read import open_verified
@@ -46,25 +48,46 @@ def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[Rewritte
     """Rewrite every snapshot under `root` that holds events of these users.
 
     Each snapshot stays readable: new files are written beside the old ones, then the manifest is replaced,
-    then the old files are removed. After a kill at any point, another call completes the erasure.
+    then the old files are removed. After a kill at any point, another call completes the erasure. Rewritten
+    snapshots, and snapshots that were finished meanwhile, are searched again until none holds the users.
+
+    The caller holds the lock `SNAPSHOT_FILES`.
 
     Raises
     ------
+    ServiceUnavailableError
+        Another process has changed a snapshot at the same time.
     SnapshotError
         A file is damaged. Rewriting it would give the damage a valid digest.
     """
-    rewritten = []
+    searched = pa.array(sorted(user_keys), pa.string())
+    rewritten: dict[str, RewrittenSnapshot] = {}
+    proven: set[tuple[str, str]] = set()
+    while unproven := [
+        (folder, manifest)
+        for folder, manifest in _finished_snapshots(root)
+        if (folder.uri, manifest.digest) not in proven
+    ]:
+        for folder, manifest in unproven:
+            changed = _without(folder, manifest, searched)
+            if changed is None:
+                _remove_unlisted(folder, manifest)
+                proven.add((folder.uri, manifest.digest))
+                continue
+            without, removed = changed
+            if folder.read_manifest() != manifest:
+                raise ServiceUnavailableError(
+                    f"{folder.uri} was changed by another process during an erasure; erase again"
+                )
+            folder.write_manifest(without)
+            rewritten[folder.uri] = RewrittenSnapshot(folder.uri, without.digest, without.rows, removed)
+    return list(rewritten.values())
+
+
+def _finished_snapshots(root: str) -> Iterator[tuple[Folder, Manifest]]:
     for folder in snapshot_folders(root):
-        if _is_hidden(folder):
-            continue
-        manifest = folder.read_manifest()
-        changed = _without(folder, manifest, pa.array(sorted(user_keys), pa.string()))
-        if changed is not None:
-            manifest, removed = changed
-            folder.write_manifest(manifest)
-            rewritten.append(RewrittenSnapshot(folder.uri, manifest.digest, manifest.rows, removed))
-        _remove_unlisted(folder, manifest)
-    return rewritten
+        if not _is_hidden(folder):
+            yield folder, folder.read_manifest()
 
 
 def _folders(root: str) -> list[Folder]:
@@ -88,8 +111,8 @@ def _without(
         if not entry.path.startswith(f"{INTERACTIONS_FOLDER}/") or not _holds(folder, entry, user_keys):
             files.append(entry)
             continue
-        generation = len(manifest.erased_from) + 1
-        name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{generation}.parquet"
+        # Unique, so that two writers cannot mix their bytes, whatever became of their lock.
+        name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{uuid4().hex[:12]}.parquet"
         with (
             open_verified(folder, entry.path) as stream,
             folder.writing(name) as file,

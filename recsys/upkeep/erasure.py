@@ -3,6 +3,9 @@
 Tables are erased first, in one transaction per user. After that no new snapshot can contain the user.
 Files follow. A request is done once no snapshot is being written that may have read the rows earlier. The
 receipt then contains neither the user id nor its keyed hash.
+
+One erasure runs at a time. The receipts are written through the connection that holds the lock, so a process
+that has lost the lock writes none.
 """
 
 import logging
@@ -10,13 +13,19 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
-from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_moves, lock
+from recsys.warehouse.advisory_locks import (
+    FEEDBACK_MOVES,
+    SNAPSHOT_FILES,
+    block_partition_moves,
+    lock,
+)
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, snapshots, users
 
@@ -92,6 +101,30 @@ def erase_requested(
     runs
         `Settings.runs`. None: no fine-tune keeps events on disk.
     """
+    with engine.begin() as connection:
+        # The transaction has no id until it writes the receipts: windows of feedback do not wait for it.
+        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        lock(connection, SNAPSHOT_FILES)
+        return _erase_requested(engine, connection, snapshots_root, erase_evaluations, runs)
+
+
+def find_receipt(engine: sa.Engine, request_id: int) -> ErasureReceipt | None:
+    """Return the receipt of a request, whoever carried it out; None if it is still open."""
+    query = sa.select(erasure_requests).where(
+        erasure_requests.c.request_id == request_id, erasure_requests.c.status == "done"
+    )
+    with engine.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else _receipt(row)
+
+
+def _erase_requested(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    snapshots_root: str,
+    erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None,
+    runs: Path | None,
+) -> list[ErasureReceipt]:
     open_requests = _erase_rows(engine)
     if not open_requests:
         return []
@@ -113,43 +146,43 @@ def erase_requested(
             evaluated = erase_evaluations(keys)
         except ServiceUnavailableError as error:
             waits_for = str(error)
-    with engine.begin() as connection:
-        for snapshot in rewritten:
-            connection.execute(
-                snapshots.update()
-                .where(snapshots.c.uri == snapshot.uri)
-                .values(digest=snapshot.digest, rows=snapshot.rows)
-            )
-        for request in open_requests:
-            theirs = [snapshot.removed.get(request.user_key, 0) for snapshot in rewritten]
-            _add_to_receipt(
-                connection,
-                request.request_id,
-                snapshots_rewritten=sum(rows > 0 for rows in theirs),
-                snapshot_rows_removed=sum(theirs),
-                evaluation_rows_removed=evaluated.get(request.user_key, 0),
-            )
-        if waits_for:
-            logger.warning("%d erasure requests wait for %s", len(open_requests), waits_for)
-            return []
-        done = connection.execute(
-            erasure_requests.update()
-            .where(erasure_requests.c.request_id.in_([request.request_id for request in open_requests]))
-            .values(status="done", done_at=sa.func.clock_timestamp(), user_id=None, user_key=None)
-            .returning(erasure_requests)
-        ).all()
-    return [
-        ErasureReceipt(
-            request_id=row.request_id,
-            requested_at=row.requested_at,
-            done_at=row.done_at,
-            rows_removed=row.receipt["rows_removed"],
-            snapshots_rewritten=row.receipt["snapshots_rewritten"],
-            snapshot_rows_removed=row.receipt["snapshot_rows_removed"],
-            evaluation_rows_removed=row.receipt["evaluation_rows_removed"],
+    for snapshot in rewritten:
+        connection.execute(
+            snapshots.update()
+            .where(snapshots.c.uri == snapshot.uri)
+            .values(digest=snapshot.digest, rows=snapshot.rows)
         )
-        for row in sorted(done, key=lambda row: row.request_id)
-    ]
+    for request in open_requests:
+        theirs = [snapshot.removed.get(request.user_key, 0) for snapshot in rewritten]
+        _add_to_receipt(
+            connection,
+            request.request_id,
+            snapshots_rewritten=sum(rows > 0 for rows in theirs),
+            snapshot_rows_removed=sum(theirs),
+            evaluation_rows_removed=evaluated.get(request.user_key, 0),
+        )
+    if waits_for:
+        logger.warning("%d erasure requests wait for %s", len(open_requests), waits_for)
+        return []
+    done = connection.execute(
+        erasure_requests.update()
+        .where(erasure_requests.c.request_id.in_([request.request_id for request in open_requests]))
+        .values(status="done", done_at=sa.func.clock_timestamp(), user_id=None, user_key=None)
+        .returning(erasure_requests)
+    ).all()
+    return [_receipt(row) for row in sorted(done, key=lambda row: row.request_id)]
+
+
+def _receipt(row: sa.Row[Any]) -> ErasureReceipt:
+    return ErasureReceipt(
+        request_id=row.request_id,
+        requested_at=row.requested_at,
+        done_at=row.done_at,
+        rows_removed=row.receipt["rows_removed"],
+        snapshots_rewritten=row.receipt["snapshots_rewritten"],
+        snapshot_rows_removed=row.receipt["snapshot_rows_removed"],
+        evaluation_rows_removed=row.receipt["evaluation_rows_removed"],
+    )
 
 
 def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:

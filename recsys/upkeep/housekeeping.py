@@ -15,6 +15,7 @@ from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.upkeep.erasure import erase_everywhere
+from recsys.warehouse.advisory_locks import SNAPSHOT_FILES, hold_lock
 from recsys.warehouse.partitions import ensure_ahead, retire_months
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, quarantine, windows
@@ -172,17 +173,17 @@ def _remove_old_snapshots(engine: sa.Engine, settings: Settings, now: datetime) 
     """
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
-    with engine.connect() as connection:
+    with hold_lock(engine, SNAPSHOT_FILES), engine.connect() as connection:
         statement = sa.text(read_statement("upkeep/select_expired_snapshots"))
         expired = set(connection.scalars(statement, {"days": settings.retention.snapshots_days}))
-    old = [folder for folder in snapshot_folders(settings.snapshots) if folder.uri in expired]
-    abandoned = [
-        folder
-        for folder in unfinished_folders(settings.snapshots)
-        if _last_written(folder, default=now) < now - _UNFINISHED_AFTER
-    ]
-    for folder in (*old, *abandoned):
-        folder.remove()
+        old = [folder for folder in snapshot_folders(settings.snapshots) if folder.uri in expired]
+        abandoned = [
+            folder
+            for folder in unfinished_folders(settings.snapshots)
+            if _last_written(folder, default=now) < now - _UNFINISHED_AFTER
+        ]
+        for folder in (*old, *abandoned):
+            folder.remove()
     return len(old) + len(abandoned)
 
 

@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from recsys.errors import SnapshotError
+from recsys.errors import ServiceUnavailableError, SnapshotError
 from recsys.settings import Settings
+from recsys.snapshot import erasure
 from recsys.snapshot.erasure import erase_from_snapshots
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
@@ -58,3 +60,24 @@ def test_files_that_a_killed_erasure_left_are_removed(ref: SnapshotRef, settings
     left_over.write_bytes(b"half a file")
     erase_from_snapshots(settings.snapshots, {"unknown"})
     assert not left_over.exists()
+
+
+def test_a_manifest_that_another_process_has_replaced_is_not_overwritten(
+    ref: SnapshotRef, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = settings.require_pseudonym_key()
+    ann, bob = user_key("ann", key), user_key("bob", key)
+    rewrite = erasure._without
+
+    def overtaken(*arguments: Any) -> Any:
+        changed = rewrite(*arguments)
+        monkeypatch.undo()
+        erase_from_snapshots(settings.snapshots, {bob})
+        return changed
+
+    monkeypatch.setattr(erasure, "_without", overtaken)
+    with pytest.raises(ServiceUnavailableError, match="was changed by another process"):
+        erase_from_snapshots(settings.snapshots, {ann})
+    assert set(read_snapshot(ref).sequences().user_keys) == {ann}
+    erase_from_snapshots(settings.snapshots, {ann})
+    assert read_snapshot(ref).sequences().users == 0
