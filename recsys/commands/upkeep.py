@@ -29,8 +29,8 @@ def forget(
     else:
         typer.echo(
             "The user is removed from all tables, but the request is still open because a snapshot is being "
-            "written, a fine-tune keeps events on disk, or MLflow is unavailable. Housekeeping completes the "
-            "request within a day; running this command again may do it sooner."
+            "written or is damaged, a fine-tune keeps events on disk, or MLflow is unavailable. Housekeeping "
+            "completes the request within a day; running this command again may do it sooner."
         )
 
 

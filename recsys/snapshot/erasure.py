@@ -1,6 +1,7 @@
 """Erase users from finished snapshots."""
 
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import get_args
 from uuid import uuid4
@@ -11,13 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.columns import Columns, Purpose
-from recsys.errors import ServiceUnavailableError
+from recsys.errors import ServiceUnavailableError, SnapshotError
 from recsys.snapshot.interactions import INTERACTIONS_FOLDER, PARQUET_OPTIONS, SCHEMA
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
 from recsys.snapshot.read import open_verified
 from recsys.snapshot.reference import SnapshotKind
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, is_unfinished
+
+logger = logging.getLogger(__name__)
 
 _KINDS = get_args(SnapshotKind)
 
@@ -34,6 +37,15 @@ class RewrittenSnapshot:
     """Rows removed, by user key."""
 
 
+@dataclass(frozen=True)
+class ErasedSnapshots:
+    """What an erasure did to the snapshots."""
+
+    rewritten: list[RewrittenSnapshot]
+    damaged: dict[str, str]
+    """URIs of snapshots that could not be searched, with what is damaged."""
+
+
 def snapshot_folders(root: str) -> list[Folder]:
     """Return the folders under `root` that have a manifest."""
     return [folder for folder in _folders(root) if folder.exists(MANIFEST_NAME)]
@@ -44,12 +56,14 @@ def unfinished_folders(root: str) -> list[Folder]:
     return [folder for folder in _folders(root) if not folder.exists(MANIFEST_NAME) or _is_hidden(folder)]
 
 
-def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[RewrittenSnapshot]:
+def erase_from_snapshots(root: str, user_keys: Collection[str]) -> ErasedSnapshots:
     """Rewrite every snapshot under `root` that holds events of these users.
 
     Each snapshot stays readable: new files are written beside the old ones, then the manifest is replaced,
     then the old files are removed. After a kill at any point, another call completes the erasure. Rewritten
     snapshots, and snapshots that were finished meanwhile, are searched again until none holds the users.
+
+    A damaged snapshot is left as it is: rewriting it would give the damage a valid digest.
 
     The caller holds the lock `SNAPSHOT_FILES`.
 
@@ -57,37 +71,49 @@ def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[Rewritte
     ------
     ServiceUnavailableError
         Another process has changed a snapshot at the same time.
-    SnapshotError
-        A file is damaged. Rewriting it would give the damage a valid digest.
     """
     searched = pa.array(sorted(user_keys), pa.string())
     rewritten: dict[str, RewrittenSnapshot] = {}
+    damaged: dict[str, str] = {}
     proven: set[tuple[str, str]] = set()
-    while unproven := [
-        (folder, manifest)
-        for folder, manifest in _finished_snapshots(root)
-        if (folder.uri, manifest.digest) not in proven
-    ]:
-        for folder, manifest in unproven:
-            changed = _without(folder, manifest, searched)
-            if changed is None:
-                _remove_unlisted(folder, manifest)
-                proven.add((folder.uri, manifest.digest))
+    found = True
+    while found:
+        found = False
+        for folder in snapshot_folders(root):
+            if _is_hidden(folder) or folder.uri in damaged:
                 continue
-            without, removed = changed
-            if folder.read_manifest() != manifest:
-                raise ServiceUnavailableError(
-                    f"{folder.uri} was changed by another process during an erasure; erase again"
-                )
-            folder.write_manifest(without)
-            rewritten[folder.uri] = RewrittenSnapshot(folder.uri, without.digest, without.rows, removed)
-    return list(rewritten.values())
+            try:
+                manifest = folder.read_manifest()
+                if (folder.uri, manifest.digest) in proven:
+                    continue
+                found = True
+                changed = _rewrite(folder, manifest, searched)
+            except (SnapshotError, FileNotFoundError) as error:
+                damaged[folder.uri] = str(error)
+                logger.warning("cannot erase from a damaged snapshot: %s", error)
+                continue
+            if changed is None:
+                proven.add((folder.uri, manifest.digest))
+            else:
+                rewritten[folder.uri] = changed
+    return ErasedSnapshots(list(rewritten.values()), damaged)
 
 
-def _finished_snapshots(root: str) -> Iterator[tuple[Folder, Manifest]]:
-    for folder in snapshot_folders(root):
-        if not _is_hidden(folder):
-            yield folder, folder.read_manifest()
+def _rewrite(folder: Folder, manifest: Manifest, user_keys: pa.Array) -> RewrittenSnapshot | None:
+    """Replace the files that have the users; return None if no file has them."""
+    try:
+        changed = _without(folder, manifest, user_keys)
+        if changed is None:
+            return None
+        without, removed = changed
+        if folder.read_manifest() != manifest:
+            raise ServiceUnavailableError(
+                f"{folder.uri} was changed by another process during an erasure; erase again"
+            )
+        folder.write_manifest(without)
+    finally:
+        _remove_unlisted(folder)
+    return RewrittenSnapshot(folder.uri, without.digest, without.rows, removed)
 
 
 def _folders(root: str) -> list[Folder]:
@@ -166,8 +192,8 @@ def _held_out(events: pa.Table, manifest: Manifest) -> int:
     return int(np.count_nonzero(times >= microseconds(manifest.held_out_from)))
 
 
-def _remove_unlisted(folder: Folder, manifest: Manifest) -> None:
-    listed = {entry.path for entry in manifest.files}
+def _remove_unlisted(folder: Folder) -> None:
+    listed = {entry.path for entry in folder.read_manifest().files}
     folder.fs.invalidate_cache()
     for path in folder.fs.find(f"{folder.path}/{INTERACTIONS_FOLDER}"):
         name = f"{INTERACTIONS_FOLDER}/{path.rsplit('/', 1)[-1]}"

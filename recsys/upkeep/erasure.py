@@ -70,12 +70,18 @@ def request_erasure(engine: sa.Engine, user_id: str) -> int:
         return int(inserted.scalar_one())
 
 
-def erase_everywhere(engine: sa.Engine, settings: Settings) -> list[ErasureReceipt]:
+def erase_everywhere(
+    engine: sa.Engine, settings: Settings, on_damage: Callable[[str], object] | None = None
+) -> list[ErasureReceipt]:
     """Carry out all open requests in the warehouse, on disk and in MLflow; see `erase_requested`."""
     from recsys.registry.evaluation_files import erase_from_evaluations
 
     return erase_requested(
-        engine, settings.snapshots, partial(erase_from_evaluations, settings), settings.runs
+        engine,
+        settings.snapshots,
+        partial(erase_from_evaluations, settings),
+        settings.runs,
+        on_damage,
     )
 
 
@@ -84,12 +90,14 @@ def erase_requested(
     snapshots_root: str,
     erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None = None,
     runs: Path | None = None,
+    on_damage: Callable[[str], object] | None = None,
 ) -> list[ErasureReceipt]:
     """Carry out all open requests and return the receipts of those that are done.
 
-    A request stays open while a snapshot is being written that may contain the user, while a fine-tune
-    keeps events on disk because they do not fit into memory, or while MLflow is unavailable. Call again
-    later. If the process is killed at any point, the next call completes the work.
+    A request stays open while a snapshot is being written that may contain the user, while a damaged
+    snapshot cannot be searched, while a fine-tune keeps events on disk because they do not fit into memory,
+    or while MLflow is unavailable. Call again later. If the process is killed at any point, the next call
+    completes the work.
 
     Parameters
     ----------
@@ -100,12 +108,15 @@ def erase_requested(
         removed rows by user key. None: there are no evaluations.
     runs
         `Settings.runs`. None: no fine-tune keeps events on disk.
+    on_damage
+        Takes a message about each damaged snapshot, which is then removed: nothing can read it, and the user
+        may be in it. None: damaged snapshots stay, and requests wait.
     """
     with engine.begin() as connection:
         # The transaction has no id until it writes the receipts: windows of feedback do not wait for it.
         connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         lock(connection, SNAPSHOT_FILES)
-        return _erase_requested(engine, connection, snapshots_root, erase_evaluations, runs)
+        return _erase_requested(engine, connection, snapshots_root, erase_evaluations, runs, on_damage)
 
 
 def find_receipt(engine: sa.Engine, request_id: int) -> ErasureReceipt | None:
@@ -124,19 +135,27 @@ def _erase_requested(
     snapshots_root: str,
     erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None,
     runs: Path | None,
+    on_damage: Callable[[str], object] | None,
 ) -> list[ErasureReceipt]:
     open_requests = _erase_rows(engine)
     if not open_requests:
         return []
-    from recsys.snapshot.erasure import erase_from_snapshots, unfinished_folders
+    from recsys.snapshot.erasure import ErasedSnapshots, erase_from_snapshots, unfinished_folders
     from recsys.snapshot.shards import shard_folders
+    from recsys.snapshot.store import Folder
 
     # List unfinished snapshots first: one that finishes in the meantime is then found as a finished one.
     in_progress = unfinished_folders(snapshots_root)
     keys = {request.user_key for request in open_requests if request.user_key is not None}
-    rewritten = erase_from_snapshots(snapshots_root, keys) if keys else []
+    erased = erase_from_snapshots(snapshots_root, keys) if keys else ErasedSnapshots([], {})
     evaluated: Mapping[str, int] = {}
     waits_for = f"{len(in_progress)} unfinished snapshots" if in_progress else ""
+    for uri, damage in erased.damaged.items():
+        if on_damage is None:
+            waits_for = f"a damaged snapshot, which housekeeping removes: {damage}"
+        else:
+            on_damage(f"a damaged snapshot is removed, because an erased user may be in it: {damage}")
+            Folder(uri).remove()
     # After the snapshots are rewritten: a fine-tune that starts now reads them without the user.
     if runs is not None and (training := shard_folders(runs)):
         waits_for = f"the fine-tune that keeps events in {training[0]}"
@@ -146,14 +165,14 @@ def _erase_requested(
             evaluated = erase_evaluations(keys)
         except ServiceUnavailableError as error:
             waits_for = str(error)
-    for snapshot in rewritten:
+    for snapshot in erased.rewritten:
         connection.execute(
             snapshots.update()
             .where(snapshots.c.uri == snapshot.uri)
             .values(digest=snapshot.digest, rows=snapshot.rows)
         )
     for request in open_requests:
-        theirs = [snapshot.removed.get(request.user_key, 0) for snapshot in rewritten]
+        theirs = [snapshot.removed.get(request.user_key, 0) for snapshot in erased.rewritten]
         _add_to_receipt(
             connection,
             request.request_id,

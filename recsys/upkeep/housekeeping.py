@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -72,7 +73,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     partitions_retired = _retire_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings, now)
     _remove_abandoned_shards(settings, now)
-    erased = erase_everywhere(engine, settings)
+    erased = erase_everywhere(engine, settings, on_damage=partial(send_alert, settings))
     reconciled, unbalanced = _reconcile(engine, settings)
     report = HousekeepingReport(
         partitions_made=partitions_made,

@@ -306,3 +306,19 @@ def test_a_snapshot_that_finishes_during_the_erasure_is_searched_too(
     (receipt,) = erase_requested(warehouse, settings.snapshots)
     assert receipt.snapshots_rewritten == 2
     assert user_key("anna", settings.require_pseudonym_key()) not in snapshot_keys(settings, str(late))
+
+
+def test_a_request_waits_for_a_damaged_snapshot_until_housekeeping_removes_it(
+    warehouse: sa.Engine, settings: Settings, window: Window, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = take_full_snapshot(warehouse, window, settings)
+    part = Path(taken.uri, "interactions", "part-00000.parquet")
+    part.write_bytes(part.read_bytes()[:100])
+    request_id = request_erasure(warehouse, "anna")
+    assert erase_requested(warehouse, settings.snapshots) == []
+    assert str(part) in caplog.text
+    messages: list[str] = []
+    (receipt,) = erase_requested(warehouse, settings.snapshots, on_damage=messages.append)
+    assert receipt.request_id == request_id
+    assert [str(part) in message for message in messages] == [True]
+    assert not Path(taken.uri).exists()
