@@ -114,7 +114,13 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
 
 def _ingest(console: Console, engine: sa.Engine, settings: Settings, table: Any, path: Path) -> IngestSummary:
     with console.status(f"loading {path.name}"):
-        summary = ingest_file(engine, table, path, reject_file=settings.home / f"{path.stem}.rejected.jsonl")
+        summary = ingest_file(
+            engine,
+            table,
+            path,
+            reject_file=settings.home / f"{path.stem}.rejected.jsonl",
+            tombstone_keys=settings.tombstone_keys(),
+        )
     console.print(
         f"  {path.name}: {summary.read:,} read, {summary.inserted:,} new, {summary.duplicates:,} known, "
         f"{summary.rejected:,} rejected, {summary.seconds:.1f} s"

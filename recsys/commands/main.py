@@ -60,6 +60,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Upkeep": {
         "forget": upkeep.forget,
+        "readmit": upkeep.readmit,
         "rotate-keys": upkeep.rotate_keys,
         "after-restore": upkeep.after_restore,
     },

@@ -1,4 +1,4 @@
-"""`recsys forget`, `recsys rotate-keys` and `recsys after-restore`."""
+"""`recsys forget`, `recsys readmit`, `recsys rotate-keys` and `recsys after-restore`."""
 
 from typing import Annotated
 
@@ -34,10 +34,30 @@ def forget(
         )
 
 
+def readmit(
+    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)],
+) -> None:
+    """Let a user who was erased and who returns be loaded again.
+
+    Nothing that was erased comes back by this. Consent to training is recorded anew, with the user's row.
+    """
+    from recsys.warehouse.erased_users import readmit as readmit_user
+
+    settings = load_settings()
+    with warehouse_engine(settings) as engine:
+        was_erased = readmit_user(engine, user, settings.tombstone_keys())
+    typer.echo(
+        "Rows of this user are loaded again from now on."
+        if was_erased
+        else "This user was not erased, so nothing has changed."
+    )
+
+
 def rotate_keys() -> None:
     """Replace the keyed hashes of all users after RECSYS_PSEUDONYM_KEY has changed.
 
-    Before you run it, pause the DAGs and set the new key on every machine. The command deletes all
+    Before you run it, pause the DAGs, set the new key on every machine, and add the old one to
+    RECSYS_PREVIOUS_PSEUDONYM_KEYS, which recognises users who were erased under it. The command deletes all
     snapshots, because they contain the old hashes. Run nightly_training afterwards.
     """
     from recsys.upkeep.key_rotation import rotate_user_keys

@@ -26,6 +26,7 @@ from recsys.warehouse.advisory_locks import (
     block_partition_moves,
     lock,
 )
+from recsys.warehouse.erased_users import remember_erased
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests, snapshots, users
 
@@ -82,6 +83,7 @@ def erase_everywhere(
         partial(erase_from_evaluations, settings),
         settings.runs,
         on_damage,
+        tombstone_key=settings.require_pseudonym_key,
     )
 
 
@@ -91,6 +93,7 @@ def erase_requested(
     erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None = None,
     runs: Path | None = None,
     on_damage: Callable[[str], object] | None = None,
+    tombstone_key: Callable[[], bytes] | None = None,
 ) -> list[ErasureReceipt]:
     """Carry out all open requests and return the receipts of those that are done.
 
@@ -111,12 +114,17 @@ def erase_requested(
     on_damage
         Takes a message about each damaged snapshot, which is then removed: nothing can read it, and the user
         may be in it. None: damaged snapshots stay, and requests wait.
+    tombstone_key
+        `Settings.require_pseudonym_key`; called if there are requests. Files that are loaded later cannot
+        bring back who was erased with it. None: they can.
     """
     with engine.begin() as connection:
         # The transaction has no id until it writes the receipts: windows of feedback do not wait for it.
         connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         lock(connection, SNAPSHOT_FILES)
-        return _erase_requested(engine, connection, snapshots_root, erase_evaluations, runs, on_damage)
+        return _erase_requested(
+            engine, connection, snapshots_root, erase_evaluations, runs, on_damage, tombstone_key
+        )
 
 
 def find_receipt(engine: sa.Engine, request_id: int) -> ErasureReceipt | None:
@@ -136,8 +144,9 @@ def _erase_requested(
     erase_evaluations: Callable[[Collection[str]], Mapping[str, int]] | None,
     runs: Path | None,
     on_damage: Callable[[str], object] | None,
+    tombstone_key: Callable[[], bytes] | None,
 ) -> list[ErasureReceipt]:
-    open_requests = _erase_rows(engine)
+    open_requests = _erase_rows(engine, tombstone_key)
     if not open_requests:
         return []
     from recsys.snapshot.erasure import ErasedSnapshots, erase_from_snapshots, unfinished_folders
@@ -204,12 +213,15 @@ def _receipt(row: sa.Row[Any]) -> ErasureReceipt:
     )
 
 
-def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
+def _erase_rows(
+    engine: sa.Engine, tombstone_key: Callable[[], bytes] | None
+) -> list[sa.Row[tuple[int, str, str]]]:
     """Delete the rows of all open requests, one transaction per request; return the requests."""
     columns = (erasure_requests.c.request_id, erasure_requests.c.user_id, erasure_requests.c.user_key)
     query = sa.select(*columns).where(erasure_requests.c.status == "requested")
     with engine.connect() as connection:
         request_ids = connection.scalars(query.order_by(erasure_requests.c.request_id)).all()
+    key_of_tombstones = tombstone_key() if tombstone_key is not None and request_ids else None
     done = []
     for request_id in request_ids:
         with engine.begin() as connection:
@@ -230,6 +242,8 @@ def _erase_rows(engine: sa.Engine) -> list[sa.Row[tuple[int, str, str]]]:
             ).one_or_none()
             if request is None:  # another process has already done it
                 continue
+            if key_of_tombstones is not None:
+                remember_erased(connection, request.user_id, key_of_tombstones)
             removed = connection.execute(
                 sa.text(read_statement("upkeep/erase_user")),
                 {"request_id": request_id, "user_id": request.user_id},

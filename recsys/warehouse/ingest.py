@@ -8,7 +8,7 @@ is checked later, by validation.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
 from recsys.prefetch import prefetch
+from recsys.warehouse.erased_users import ErasedUsers
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
@@ -53,6 +54,8 @@ class IngestSummary:
     """Users registered because this file's feedback named them first, with `consent`."""
     consent: bool = True
     unknown_columns: tuple[str, ...] = ()
+    of_erased_users: int = 0
+    """Rejected rows of users who were erased."""
 
 
 def ingest_file(
@@ -65,6 +68,7 @@ def ingest_file(
     new_users: NewUsers = "register",
     consent: bool = True,
     assume_timezone: str | None = None,
+    tombstone_keys: Sequence[bytes] = (),
 ) -> IngestSummary:
     """Load a CSV, TSV, JSONL or Parquet file.
 
@@ -84,11 +88,13 @@ def ingest_file(
     assume_timezone
         IANA name of the time zone of times that have none, such as `Europe/Paris`. None: such times are
         rejected.
+    tombstone_keys
+        `Settings.tombstone_keys()`. Rows of erased users are rejected; the reject file omits their text.
 
     Raises
     ------
     ConfigurationError
-        The table or the time zone is unknown.
+        The table or the time zone is unknown, or somebody was erased and their key is not given.
     IngestError
         The file cannot be read as rows of this table.
     """
@@ -103,7 +109,13 @@ def ingest_file(
     unknown = _check_columns(path, layout, source)
     with (
         RejectFile(reject_file, beside=path) as rejects,
-        Merger(engine, layout, register_users=new_users == "register", consent=consent) as merger,
+        Merger(
+            engine,
+            layout,
+            register_users=new_users == "register",
+            consent=consent,
+            erased=ErasedUsers(tombstone_keys),
+        ) as merger,
         # Postgres loads one chunk while the next is read and checked.
         closing(prefetch(_check_chunk(chunk, layout, zone) for chunk in source.chunks)) as chunks,
     ):
@@ -127,6 +139,7 @@ def ingest_file(
         new_users=counts.new_users,
         consent=consent,
         unknown_columns=unknown,
+        of_erased_users=counts.erased,
     )
     logger.info(
         "%s: %d read, %d inserted, %d updated, %d duplicates, %d rejected in %.1f s",
@@ -145,7 +158,9 @@ def _load_chunk(chunk: Chunk, checked: Checked, good: pa.Table, merger: Merger, 
     wrong = [BadLine(*_at(chunk, row, reason)) for row, reason in checked.wrong_rows()]
     rows = checked.good_row_numbers()
     refused = merger.merge(good)
-    wrong += [BadLine(*_at(chunk, rows[row], reason)) for row, reason in refused]
+    for row, reason, of_erased_user in refused:
+        line, reason, text = _at(chunk, rows[row], reason)
+        wrong.append(BadLine(line, reason, "" if of_erased_user else text))
     rejects.write(sorted([*chunk.bad, *wrong], key=lambda bad: bad.line))
 
 

@@ -19,7 +19,8 @@ from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.upkeep.erasure import erase_requested, find_receipt, request_erasure
-from recsys.warehouse.pseudonyms import user_key
+from recsys.warehouse.ingest import ingest_file
+from recsys.warehouse.pseudonyms import fill_user_keys, user_key
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -322,3 +323,25 @@ def test_a_request_waits_for_a_damaged_snapshot_until_housekeeping_removes_it(
     assert receipt.request_id == request_id
     assert [str(part) in message for message in messages] == [True]
     assert not Path(taken.uri).exists()
+
+
+def test_an_erased_user_stays_away_when_the_same_file_is_loaded_or_an_application_adds_them(
+    warehouse: sa.Engine, settings: Settings, window: Window, tmp_path: Path
+) -> None:
+    request_erasure(warehouse, "anna")
+    erase_requested(warehouse, settings.snapshots, tombstone_key=settings.require_pseudonym_key)
+    for table, text in everything(warehouse):
+        assert "anna" not in text, table
+        assert user_key("anna", settings.require_pseudonym_key()) not in text, table
+    users = tmp_path / "users.csv"
+    users.write_text("user_id,consent\nanna,true\n")
+    summary = ingest_file(warehouse, "users", users, tombstone_keys=settings.tombstone_keys())
+    assert (summary.inserted, summary.of_erased_users) == (0, 1)
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("INSERT INTO users (user_id) VALUES ('anna'), ('dora')"))
+    fill_user_keys(warehouse, settings.require_pseudonym_key())
+    with warehouse.connect() as connection:
+        consent = connection.execute(sa.text("SELECT user_id, consent FROM users ORDER BY user_id")).all()
+    assert [tuple(row) for row in consent] == [
+        ("anna", False), ("ben", True), ("cleo", True), ("dora", True)
+    ]  # fmt: skip
