@@ -52,5 +52,5 @@ def test_what_one_of_several_raises_reaches_the_caller_and_the_others_are_kept(t
 
 def test_fits_with_other_settings_are_not_mixed(tmp_path: Path) -> None:
     Fits.open(1, tmp_path, SETTING)
-    with pytest.raises(ConfigurationError, match="other settings; name another folder"):
+    with pytest.raises(ConfigurationError, match="other settings; choose another folder"):
         Fits.open(1, tmp_path, SETTING | {"epochs": 20})

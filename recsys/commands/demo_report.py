@@ -217,9 +217,10 @@ def _feedback_text(report: dict[str, Any]) -> Text:
 def _model_text(dag: dict[str, Any]) -> Group:
     head = Text(f"{dag['state']} in {dag['seconds']:.0f} s")
     if dag["version"] is not None:
-        head.append(f"; version {dag['version']}: ")
-        head.append(str(dag["decision"]), style="bold")
-        head.append(f". {dag['explanation']}")
+        decision, _, reason = str(dag["explanation"]).partition(":")
+        head.append(f"; version {dag['version']} ")
+        head.append(decision, style="bold")
+        head.append(f":{reason}" if reason else "")
     if not dag["metrics"]:
         return Group(head)
     table = Table(box=None, pad_edge=False, header_style="dim")

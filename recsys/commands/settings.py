@@ -12,7 +12,9 @@ from recsys.settings import load_settings
 def settings() -> None:
     """List every setting: its environment variable, its current value, its meaning and unit."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("environment variable", "value", "meaning"):
+    # A name is copied or searched for, so it stays on one line.
+    table.add_column("environment variable", no_wrap=True)
+    for column in ("value", "meaning"):
         table.add_column(column, overflow="fold")
     for name, value, meaning in describe_settings(load_settings(), "RECSYS_"):
         table.add_row(name, value, meaning)

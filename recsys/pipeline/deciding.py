@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 from recsys.errors import NothingToDoError, PromotionConflictError
 from recsys.pipeline.context import Context
 from recsys.pipeline.references import Challenger, Decided, NewChampion
-from recsys.promotion.decision import ASK, Response
+from recsys.promotion.decision import ASK, HOLD, Response
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     decision = ask_if_configured(decision, challenger.kind, settings.approval)
     write_gate_report(folder, decision)
     track_gate(settings, challenger.mlflow_run, folder)
-    logger.info("%s: %s", decision.action, decision.explanation)
+    logger.info("version %s: %s", version, decision.explanation)
     if decision.action == ASK:
         describe_version(settings, version, decision.explanation)
         tag_version(settings, version, {"recsys.decision": ASK, "recsys.decision_reason": decision.reason})
@@ -57,6 +56,7 @@ def promote(context: Context, decided: Decided, response: Response | None = None
         The challenger is not promoted.
     """
     from recsys.promotion.approval import answered
+    from recsys.promotion.outcome import change_outcome
     from recsys.promotion.promote import carry_out
 
     run, decision, version = context.run, decided.decision, decided.version
@@ -67,10 +67,10 @@ def promote(context: Context, decided: Decided, response: Response | None = None
     try:
         entry = carry_out(context.engine, context.settings, decision, version, actor=actor, run_key=run.key)
     except PromotionConflictError as conflict:
-        decision = replace(decision, action="hold", reason="champion_changed", explanation=str(conflict))
+        decision = change_outcome(decision, HOLD, "champion_changed", f"{conflict}.")
         entry = carry_out(context.engine, context.settings, decision, version, actor=actor, run_key=run.key)
     if entry.action != "promote":
-        raise NothingToDoError(f"version {version} is not promoted ({entry.reason}): {entry.explanation}")
+        raise NothingToDoError(f"version {version} is {entry.explanation}")
     return NewChampion(version=version, reason=entry.reason)
 
 

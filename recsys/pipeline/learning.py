@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def fine_tune(context: Context, lineage: Lineage) -> Candidate:
-    """Fine-tune the recommender on a full snapshot, in a process of its own."""
+    """Fine-tune the recommender on a full snapshot, in a separate process."""
     return _train(context, lineage, "full")
 
 
 def micro_update(context: Context, lineage: Lineage) -> Candidate:
-    """Train a copy of the parent on the fresh feedback, in a process of its own."""
+    """Train a copy of the parent on the fresh feedback, in a separate process."""
     return _train(context, lineage, "micro")
 
 
@@ -60,7 +60,8 @@ def evaluate(context: Context, candidate: Candidate) -> EvaluatedCandidate:
         current = champion(engine)
         opponent = None if current is None else current.model_version
     folder = Path(candidate.folder) / "evaluation"
-    snapshot = read_snapshot(candidate.lineage.snapshot)
+    # Training has just compared the digests of all files.
+    snapshot = read_snapshot(candidate.lineage.snapshot, verify="sizes")
     compared = compare_candidate(
         snapshot,
         Path(candidate.training.checkpoint),
@@ -83,7 +84,7 @@ def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run:
     from recsys.registry.evaluation_files import erase_from_evaluation, users_of_evaluation
     from recsys.snapshot.read import read_snapshot
 
-    now = read_snapshot(snapshot.uri)
+    now = read_snapshot(snapshot.uri, verify="sizes")
     if now.manifest.digest != snapshot.manifest.digest:
         gone = users_of_evaluation(folder) - set(now.sequences().user_keys)
         erase_from_evaluation(settings, mlflow_run, folder, gone)

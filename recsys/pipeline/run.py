@@ -55,7 +55,7 @@ def run_learning(learning: Learning, context: Context, on_stage: OnStage = lambd
         # `promote` raises it too, for a candidate that is held or rejected.
         if decided is None:
             return Outcome("skip", str(nothing))
-        return Outcome(decided.decision.action, str(nothing), decided.version)
+        return Outcome(decided.decision.action, decided.decision.explanation, decided.version)
     except ValidationFailedError as failed:
         return Outcome("fail", str(failed))
     return Outcome("promote", decided.decision.explanation, decided.version)

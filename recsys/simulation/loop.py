@@ -1,8 +1,8 @@
-"""The closed loop in fast time: users see what is published, react, and models learn from it, day after day.
+"""The closed loop in fast time: users see published lists and react, and models learn from it, day after day.
 
-Everything but the users, the clock and the scheduler is real. The simulated days end now, because
-events that happen later than they arrive are quarantined. Policies meet the same users at the same
-moments with the same luck, so that what differs between them is what they show.
+Everything except the users, the clock and the scheduler is real. The simulated days end now, because events
+from the future are quarantined. All policies meet the same users at the same moments with the same random
+numbers, so they differ only in what they show.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,14 +32,14 @@ from recsys.simulation.world import World, WorldSettings, fit_world
 _DAY = timedelta(days=1)
 _HISTORY = timedelta(days=14)
 _BEFORE_NOW = timedelta(hours=1)
-"""The last simulated event happened so long ago, which leaves room for ratings that follow a click."""
+"""Time between the last simulated event and now, for ratings that follow a click."""
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Whether models learn at night, and what is done in each hour; all read and publish every night."""
+    """What a policy does at night and in each hour. All policies validate and publish every night."""
 
     name: str
     nightly: bool
@@ -51,7 +51,7 @@ POLICIES = {
     for policy in (
         Policy("frozen", nightly=False, hourly="nothing"),
         Policy("nightly", nightly=True, hourly="nothing"),
-        # What the hourly training adds is only visible beside what fresh lists alone add.
+        # Shows the gain of fresh lists alone, so that the gain of hourly training can be told apart.
         Policy("nightly+lists", nightly=True, hourly="publish"),
         Policy("nightly+hourly", nightly=True, hourly="update"),
     )
@@ -65,19 +65,19 @@ class SimulationSettings:
     Attributes
     ----------
     days
-        Simulated days; the model that all policies start with is trained before the first.
+        Simulated days. All policies start with one model, which is trained before the first day.
     hours
-        Hours of a day in which users come and the hourly policy learns.
+        Hours of a day in which users visit and the hourly policy learns.
     users, items
-        How many of the ratings' users, and of its most rated items.
+        Number of users and of most rated items that are taken from the ratings.
     visits
-        Slates that a user sees a day, in the mean.
+        Mean number of slates that a user sees per day.
     history_slates
-        Slates of random items that each user saw before the first day: what the first model learns from.
+        Slates of random items that each user saw before the first day; the first model learns from them.
     positions
-        Items that are shown of a published list.
+        Items shown of a published list.
     seed
-        Of the world, of who comes when, and of everybody's luck.
+        Seed of the world, the visits and the reactions.
     """
 
     days: int = 5
@@ -92,18 +92,18 @@ class SimulationSettings:
 
 @dataclass
 class Branch:
-    """One policy with its system and what became of it.
+    """One policy, its system and its results.
 
     Attributes
     ----------
     consumed
         [users, items]
     rewards
-        [days, users] expected clicks, known because the tastes are known.
+        [days, users] expected clicks, which follow from the known tastes.
     clicks
         [days] observed.
     nights, hours
-        What the training runs came to.
+        Outcomes of the training runs.
     """
 
     policy: Policy
@@ -117,14 +117,14 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """What happened.
+    """Results of a simulation.
 
     Attributes
     ----------
     branches
         By policy.
     slates
-        [days, users] that each user saw, whatever the policy.
+        [days, users] slates that each user saw, the same for all policies.
     """
 
     branches: Mapping[str, Branch]
@@ -132,20 +132,20 @@ class Simulated:
 
 
 class Simulation:
-    """A world, the systems that serve it, and the days that pass.
+    """Simulates days of users with one or more policies.
 
     Parameters
     ----------
     source
-        Real ratings and what they are about.
+        Real ratings and their items.
     settings, behaviour
-        Sizes, and how users behave.
+        Sizes, and the behaviour of users.
     systems
         Makes the systems.
     folder
         For the files that are loaded.
     tell, status
-        Told in words what happened, and what is going on.
+        Receive a line for each event, and the current activity.
     """
 
     def __init__(
@@ -167,12 +167,12 @@ class Simulation:
         self._end = datetime.now(UTC).replace(microsecond=0) - _BEFORE_NOW
 
     def run(self, policies: Sequence[Policy]) -> Simulated:
-        """Live through all days with each of the policies.
+        """Simulate all days with each policy.
 
         Raises
         ------
         SimulationError
-            No first model can be trained in a world as small as this.
+            The world is too small to train a first model.
         """
         days, world = self.settings.days, self.world
         start, consumed = self._before_the_first_day()
@@ -200,7 +200,7 @@ class Simulation:
         return Simulated(branches, slates)
 
     def _before_the_first_day(self) -> tuple[System, NDArray[np.bool_]]:
-        """Let everybody see random slates, and train and publish the first champion on the answers."""
+        """Show everybody random slates, then train and publish the first champion on the reactions."""
         world, settings = self.world, self.settings
         system = self._systems.make("start")
         consumed = np.zeros((world.users, world.items), dtype=bool)
@@ -211,7 +211,7 @@ class Simulation:
         with system.engine() as engine:
             self._application.register_users(engine)
             self._application.add_items(engine, 0)
-            # In parts, so that nobody clicks twice what they have had.
+            # In parts, so that no user clicks an item twice.
             parts = np.array_split(users, settings.history_slates)
             for number, part in enumerate(parts):
                 order = generator.random((len(part), len(there))).argsort(axis=1)[:, :positions]
@@ -240,7 +240,7 @@ class Simulation:
         return system, consumed
 
     def _live(self, branch: Branch, world: World, day: int) -> None:
-        """Let a night and a day pass with one policy."""
+        """Simulate a night and a day with one policy."""
         name = branch.policy.name
         on_stage = self._on_stage(f"day {day}, {name}")
         system = branch.system
@@ -266,13 +266,13 @@ class Simulation:
                     read_hourly(system, key, on_stage)
 
     def _show(self, branch: Branch, world: World, engine: sa.Engine, day: int, hour: int) -> SlateLog:
-        """Show this hour's visitors what is published for them, and load what they do."""
+        """Show this hour's visitors their published lists, and load their reactions."""
         visitors = self._visitors(day, hour)
         slates, propensities, versions = self._application.published(
             engine, visitors, self.settings.positions
         )
         hours = self.settings.hours
-        # Of every item, whether shown or not: the luck of a policy must not depend on what it shows.
+        # For every item, shown or not: the random numbers must not depend on what a policy shows.
         luck = Luck.draw((len(visitors), world.items), self._generator("luck", day, hour))
         log = simulate_reactions(
             world,
@@ -291,7 +291,7 @@ class Simulation:
         return log
 
     def _visitors(self, day: int, hour: int) -> NDArray[np.int64]:
-        """Return [visits] who comes in an hour, in order."""
+        """Return [visits] the users who visit in an hour, in order."""
         generator = self._generator("visits", day, hour)
         counts = generator.poisson(self.settings.visits / self.settings.hours, self.world.users)
         return generator.permutation(np.repeat(np.arange(self.world.users), counts))
@@ -301,20 +301,20 @@ class Simulation:
         return np.random.default_rng([self.settings.seed, *purpose.encode(), *moment])
 
     def _tell_outcome(self, when: str, outcome: Outcome) -> None:
-        version = f"version {outcome.version}, " if outcome.version else ""
-        self._tell(f"{when}: {version}{outcome.action}. {outcome.explanation}")
+        what = outcome.action if outcome.version is None else f"version {outcome.version}"
+        self._tell(f"{when}: {what}, {outcome.explanation}")
 
     def _on_stage(self, when: str) -> Tell:
         return lambda stage: self._status(f"{when}: {stage}")
 
 
 def make_world(source: MovieLens, settings: SimulationSettings, behaviour: WorldSettings) -> World:
-    """Fit a world on real ratings and keep as many users and items as asked for.
+    """Fit a world on real ratings and keep the wanted number of users and items.
 
     Raises
     ------
     SimulationError
-        There are fewer users or items than asked for, or too few to fit.
+        There are fewer users or items than wanted, or too few to fit.
     """
     import pandas as pd
 

@@ -1,7 +1,6 @@
 """Decode COPY's CSV format into Arrow record batches.
 
-Twice as fast as ADBC on small results and as fast on large ones (docs/performance.md), and CSV needs no
-driver of its own.
+This is as fast as a driver that returns Arrow data, and faster on small results (docs/performance.md).
 """
 
 from collections.abc import Iterable, Iterator

@@ -16,7 +16,7 @@ from recsys.warehouse.statements import render_literals
 
 
 class Extraction:
-    """Statements that all see the same moment, each on a connection of its own.
+    """Statements that all see the same moment, each on a separate connection.
 
     Statements take `:name` parameters. COPY has no bind parameters, so SQLAlchemy renders them as literals.
     """

@@ -1,4 +1,4 @@
-"""Run training in a process of its own, or in several under torchrun, and follow its output."""
+"""Run training in a separate process, or in several under torchrun, and follow its output."""
 
 import logging
 import subprocess

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.end_with_parent:
         end_with_parent()
-    # Whoever follows the output reads a line when it is written.
+    # The parent process reads each line as soon as it is written.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")

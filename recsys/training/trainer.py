@@ -261,7 +261,7 @@ def _sum_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 def time_limit(minutes: float | None, start: float) -> Callable[[], bool]:
-    """Return a function that tells whether `minutes` have passed since `start`; None never passes.
+    """Return a function that says whether `minutes` have passed since `start`; None never passes.
 
     Parameters
     ----------

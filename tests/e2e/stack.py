@@ -76,7 +76,11 @@ class Stack:
         }
         self.environment = inherited | SETTINGS
         self.environment |= {"RECSYS_HOME": str(self.home), "COLUMNS": "120"}
-        self.environment["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(_BUNDLES)
+        self.environment |= {
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(_BUNDLES),
+            # The files do not change: reading them all every half minute would take a third of a core.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+        }
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the `recsys` command, whatever its exit code."""
@@ -145,6 +149,11 @@ class Stack:
     def run_dag(self, dag_id: str, **params: object) -> DagRun:
         """Run a DAG by hand, to its end."""
         return self.finish_run(dag_id, self.start_run(dag_id, **params))
+
+    def log_file(self, dag_id: str, run_id: str, task_id: str) -> Path:
+        """Return the log of a task's first attempt, with the fields that the UI shows beside each message."""
+        logs = self.home / "airflow" / "logs"
+        return logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}" / "attempt=1.log"
 
     def dags_test(self, dag_id: str) -> None:
         """Run a DAG in one process with `airflow dags test`, which cannot have schedules (deadlines)."""

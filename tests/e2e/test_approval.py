@@ -17,17 +17,13 @@ def versions(stack: Stack, housekept: None) -> tuple[str, str, str]:
     """Three registered versions without files, which promotion does not read."""
     client, name = mlflow_client(stack.settings), stack.settings.registered_model
     champion = client.get_model_version(name, stack.champion())
-    made = [
-        client.create_model_version(
-            name,
-            f"{champion.source}/{number}",
-            champion.run_id,
-            tags={"recsys.checkpoint_digest": str(number)},
-        )
-        for number in range(3)
-    ]
-    first, second, third = (str(version.version) for version in made)
-    return first, second, third
+    run = client.get_run(champion.run_id).info
+
+    def make(number: int) -> str:
+        source, tags = f"{run.artifact_uri}/{number}", {"recsys.checkpoint_digest": str(number)}
+        return str(client.create_model_version(name, source, run_id=run.run_id, tags=tags).version)
+
+    return make(0), make(1), make(2)
 
 
 def _answer(airflow: AirflowUser, dag_id: str, run_id: str, option: str) -> DagRun:

@@ -18,7 +18,7 @@ def test_an_hour_without_champion_is_skipped_with_the_reason_and_leaves_the_feed
 ) -> None:
     hour = idle.runs["hourly_micro_update"]
     assert hour.tasks["open_window"] == "skipped"
-    assert "run nightly_training first" in stack.airflow.task_log(hour.dag_id, hour.run_id, "open_window")
+    assert "run nightly_training first" in stack.log_file(hour.dag_id, hour.run_id, "open_window").read_text()
 
 
 def test_a_night_validates_trains_evaluates_registers_and_promotes_a_first_champion(demo: Demo) -> None:
@@ -49,9 +49,18 @@ def test_publishing_gives_every_user_available_items_that_are_new_to_them(demo: 
     consumed = {(row["user_id"], row["item_id"]) for row in tables["feedback"]}
     assert {row["user_id"] for row in lists} == {str(number_of(user)) for user in stack.world.taste}
     assert all((row["user_id"], item) not in consumed for row in lists for item in row["item_ids"])
-    for table in ("recommendation_lists", "user_vectors", "item_vectors"):
-        assert {row["model_version"] for row in tables[table]} == {"2"}, table
     assert {row["model_version"] for row in tables["publications"]} == {"1", "2"}
+
+
+def test_the_publication_after_an_hour_gives_new_lists_to_users_with_fresh_feedback(demo: Demo) -> None:
+    tables = demo.warehouse.tables
+    _, hour = (window for window in tables["windows"] if window["arrived"] > 0)
+    start = hour["lower_transaction_id"]
+    fresh = {row["user_id"] for row in tables["feedback"] if row["transaction_id"] >= start}
+    assert fresh
+    for table in ("recommendation_lists", "user_vectors"):
+        versions = {row["user_id"]: row["model_version"] for row in tables[table]}
+        assert {versions[user] for user in fresh} == {"2"}, table
 
 
 def test_the_same_hour_again_learns_nothing_twice(hour_again: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Two warehouses with the same feedback: one stage dies in the first, in the second nothing happens."""
+"""Two warehouses with the same feedback: in the first a stage is killed, in the second it runs once."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def fill(engine: sa.Engine) -> None:
-    """Ten sound rows of two users, one of an unknown item and one that comes twice."""
+    """Insert ten valid rows of two users, one of an unknown item and one duplicate."""
     with engine.begin() as connection:
         connection.execute(items.insert(), [{"item_id": item, "title": item} for item in "abc"])
         connection.execute(users.insert(), [{"user_id": user} for user in ("ann", "bob")])
@@ -35,7 +35,7 @@ def fill(engine: sa.Engine) -> None:
 
 
 def add_fresh(engine: sa.Engine) -> None:
-    """Four more rows, of one of the users."""
+    """Insert four more rows of one user."""
     rows = [
         {
             "event_id": f"fresh {number}",
@@ -52,7 +52,7 @@ def add_fresh(engine: sa.Engine) -> None:
 
 @pytest.fixture
 def stocked(warehouse: sa.Engine) -> sa.Engine:
-    """The warehouse in which a stage dies."""
+    """The warehouse in which a stage is killed."""
     fill(warehouse)
     return warehouse
 
@@ -72,5 +72,5 @@ def undisturbed(
 
 @pytest.fixture
 def elsewhere(settings: Settings, tmp_path: Path) -> Settings:
-    """The same settings with folders of their own."""
+    """The same settings with other folders."""
     return settings.model_copy(update={"home": tmp_path / "elsewhere"})

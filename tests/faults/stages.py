@@ -1,4 +1,4 @@
-"""The stages that die, each on the first window; in a module of their own, where a new process finds them."""
+"""The stages that are killed, each on the first window. Other processes import this module."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""A promotion that is killed anywhere leaves the champion as it was or the new one, and a retry ends it."""
+"""A promotion killed at any point leaves the old champion or the new one, and a retry completes it."""
 
 import pytest
 import sqlalchemy as sa
@@ -44,7 +44,7 @@ def test_promotion(warehouse: sa.Engine, settings: Settings, point: Point, champ
     assert current is not None
     assert (current.model_version, _alias(settings)) == (champion, alias)
 
-    # Whoever comes first, housekeeping or the retry: it does not wait for the dead, and both agree.
+    # Housekeeping and the retry agree, in either order, and do not wait for the killed process.
     assert reconcile_alias(warehouse, settings) == champion
     assert promote_second(settings).champion_sequence == 2
     assert (_alias(settings), len(ledger.history(warehouse))) == ("2", 2)

@@ -1,4 +1,4 @@
-"""A stage that is killed anywhere and run again gives what an undisturbed run gives."""
+"""A stage that is killed at any point and run again gives the result of an undisturbed run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def rows(engine: sa.Engine, query: str) -> list[tuple[Any, ...]]:
 
 
 def state(engine: sa.Engine) -> dict[str, list[tuple[Any, ...]]]:
-    """Return what consumers and analysts can tell, without ids of transactions and times of the clock."""
+    """Return what consumers and analysts see, without transaction ids and clock times."""
     return {
         "feedback": rows(engine, "SELECT event_id FROM feedback ORDER BY feedback_id"),
         "quarantine": rows(
@@ -138,7 +138,7 @@ def test_take_snapshot(
 
 
 def snapshots_of(engine: sa.Engine, settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Return the events of each kind of recorded snapshots; every folder there is must be one of them."""
+    """Return the events of the recorded snapshots by kind, and check that no other folder exists."""
     recorded = rows(engine, "SELECT uri, digest FROM snapshots ORDER BY snapshot_id")
     assert {uri for uri, _ in recorded} == {
         str(folder) for folder in Path(settings.snapshots).glob("*/*") if folder.is_dir()

@@ -112,7 +112,7 @@ def test_a_rollback_restores_version_lists_and_vectors_even_if_newer_versions_ar
     result = recsys("rollback", "--reason", "Version 2 is broken.", "--actor", "ann")
 
     assert result.exit_code == 0, result.exception
-    assert f"Recommendations of {len(USERS)} users and vectors of {len(ITEMS)} items" in result.output
+    assert f"recommendations for {len(USERS)} users and vectors of {len(ITEMS)} items" in result.output
     assert seen() == before
     assert ledger.champion(warehouse).model_version == "1"
     aliases = mlflow_client(shop).get_registered_model(shop.registered_model).aliases

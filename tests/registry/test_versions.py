@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from recsys.errors import RegistryError
+from recsys.model.checkpoint import load_recommender
 from recsys.registry import registration, versions
 from recsys.registry.connection import mlflow_client
 from recsys.registry.registration import register_version
@@ -80,7 +81,7 @@ def test_a_checkpoint_comes_back_as_it_was_and_is_fetched_once(settings, registe
     assert versions.folder_digest(folder) == registered.checkpoint_digest
     monkeypatch.setattr(versions.mlflow.artifacts, "download_artifacts", None)
     assert download_checkpoint(settings, registered.version) == folder
-    assert list(type(recommender).load(folder).catalogue.item_ids) == list(recommender.catalogue.item_ids)
+    assert list(load_recommender(folder).catalogue.item_ids) == list(recommender.catalogue.item_ids)
 
 
 @pytest.mark.parametrize("damage", ["flipped bit", "missing file", "cut"])

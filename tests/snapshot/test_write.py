@@ -236,8 +236,10 @@ def test_a_killed_writer_leaves_no_readable_snapshot(stocked: sa.Engine, setting
         writer = subprocess.Popen([sys.executable, "-c", program])
         try:
             deadline = time.monotonic() + 60
-            while not list(root.glob("*/items.parquet")) and time.monotonic() < deadline:
+            waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not (list(root.glob("*")) and connection.scalar(waiting)):
                 assert writer.poll() is None
+                assert time.monotonic() < deadline
                 time.sleep(0.05)
         finally:
             writer.kill()

@@ -98,7 +98,7 @@ def test_an_unknown_or_missing_device_is_named(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigurationError, match=r"RECSYS_TRAINING__DEVICE is 'gpu'.*set it to auto, cpu"):
         choose_device("gpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigurationError, match="the GPU cuda:2 was configured, but torch finds 2"):
+    with pytest.raises(ConfigurationError, match="the GPU cuda:2 is configured, but torch finds 2"):
         choose_device("cuda:2")
 
 
