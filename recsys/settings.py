@@ -406,6 +406,9 @@ class Settings(_Section):
     )
     work_root: Path | None = Field(None, description="training runs; default: runs in the home folder")
     pseudonym_key: SecretStr | None = Field(None, description="secret for the keyed hash of user ids")
+    previous_pseudonym_keys: tuple[SecretStr, ...] = Field(
+        (), description="keys that were replaced; they recognise users who were erased under them"
+    )
     schedules: bool = Field(True, description="false: DAGs run only when triggered by hand or by an asset")
     alert_webhook: SecretStr | None = Field(None, description='URL that takes {"text": ...} by POST')
     validation: ValidationSettings = ValidationSettings()
@@ -445,6 +448,11 @@ class Settings(_Section):
                 "`python -c 'import secrets; print(secrets.token_hex(32))'` and keep it with your secrets"
             )
         return self.pseudonym_key.get_secret_value().encode()
+
+    def tombstone_keys(self) -> list[bytes]:
+        """Return the keys that erased users may be recognised by, the current one first."""
+        current = [] if self.pseudonym_key is None else [self.pseudonym_key]
+        return [key.get_secret_value().encode() for key in (*current, *self.previous_pseudonym_keys)]
 
     @property
     def snapshots(self) -> str:

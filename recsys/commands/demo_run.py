@@ -29,6 +29,7 @@ from recsys.commands.engine import warehouse_engine
 from recsys.commands.stack import StackProgress, print_addresses
 from recsys.errors import StackError
 from recsys.local.airflow_client import AirflowClient, DagRun
+from recsys.local.home import DEMO_DATA, StackHome
 from recsys.local.stack import interrupted_once, stack_state, start_stack, stop_stack
 from recsys.local.state import StackPhase
 from recsys.settings import Settings, load_settings
@@ -54,8 +55,10 @@ def run_demo(console: Console, data: Path | None = None) -> dict[str, Any]:
     """
     started = time.monotonic()
     settings = load_settings()
+    # Before the feedback is written into it: the folder is private from the first moment.
+    StackHome(settings.home).create()
     _step(console, 1, "Prepare real feedback")
-    files = prepare_demo(settings.home.resolve() / "demo-data", data)
+    files = prepare_demo(settings.home.resolve() / DEMO_DATA, data)
     console.print(f"  {files.description}")
 
     _step(console, 2, "Start Postgres, MLflow and Airflow")
@@ -114,7 +117,13 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
 
 def _ingest(console: Console, engine: sa.Engine, settings: Settings, table: Any, path: Path) -> IngestSummary:
     with console.status(f"loading {path.name}"):
-        summary = ingest_file(engine, table, path, reject_file=settings.home / f"{path.stem}.rejected.jsonl")
+        summary = ingest_file(
+            engine,
+            table,
+            path,
+            reject_file=settings.home / f"{path.stem}.rejected.jsonl",
+            tombstone_keys=settings.tombstone_keys(),
+        )
     console.print(
         f"  {path.name}: {summary.read:,} read, {summary.inserted:,} new, {summary.duplicates:,} known, "
         f"{summary.rejected:,} rejected, {summary.seconds:.1f} s"

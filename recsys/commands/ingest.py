@@ -118,7 +118,8 @@ def _ingest(table: str, file: Path, reject_file: Path | None, **options: object)
         console=console,
         disable=not console.is_terminal,
     )
-    with warehouse_engine(load_settings()) as engine, progress as bar:
+    settings = load_settings()
+    with warehouse_engine(settings) as engine, progress as bar:
         task = bar.add_task(f"{table} from {file.name}", total=None)
         summary = ingest_file(
             engine,
@@ -126,6 +127,7 @@ def _ingest(table: str, file: Path, reject_file: Path | None, **options: object)
             file,
             reject_file=reject_file,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            tombstone_keys=settings.tombstone_keys(),
             **options,  # type: ignore[arg-type]
         )
     for line in _lines(summary):
@@ -157,6 +159,11 @@ def _lines(summary: "IngestSummary") -> list[str]:
         f"  rejected    {summary.rejected:>12,}"
         + (f"  see {summary.reject_file}" if summary.rejected else ""),
     ]
+    if summary.of_erased_users:
+        lines.append(
+            f"    of users who were erased on request: {summary.of_erased_users:,}; `recsys readmit USER` "
+            "lets one who returns be loaded again"
+        )
     if summary.new_users:
         consent = "with" if summary.consent else "without"
         lines.append(f"  new users   {summary.new_users:>12,}  registered {consent} consent to training")

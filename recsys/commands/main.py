@@ -26,6 +26,7 @@ from recsys.commands import (
     warehouse,
 )
 from recsys.errors import RecsysError
+from recsys.local.home import keep_private
 
 EXIT_ERROR = 2
 
@@ -60,6 +61,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Upkeep": {
         "forget": upkeep.forget,
+        "readmit": upkeep.readmit,
         "rotate-keys": upkeep.rotate_keys,
         "after-restore": upkeep.after_restore,
     },
@@ -98,6 +100,8 @@ app = _build()
 def main() -> None:
     """Run a command. Errors of this project are printed as one plain message; the exit code is then 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Reject files, downloads and reports hold personal data as well.
+    keep_private()
     try:
         app()
     except RecsysError as error:

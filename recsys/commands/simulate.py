@@ -69,6 +69,7 @@ def simulate(
     from recsys.local.packages import require_packages
 
     require_packages()
+    from recsys.local.home import create_reachable
     from recsys.local.stack import interrupted_once
     from recsys.simulation.loop import POLICIES, SimulationSettings
     from recsys.simulation.world import WorldSettings
@@ -83,7 +84,7 @@ def simulate(
     behaviour = WorldSettings(drift=drift, new_item_share=new_items, days=days)
     with interrupted_once():
         if home is not None:
-            home.mkdir(parents=True, exist_ok=True)
+            create_reachable(home.resolve())
             _simulate(names, settings, behaviour, home, out, data, postgres, explore)
             return
         with tempfile.TemporaryDirectory(prefix="recsys-simulation-", ignore_cleanup_errors=True) as folder:

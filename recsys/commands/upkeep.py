@@ -1,4 +1,4 @@
-"""`recsys forget`, `recsys rotate-keys` and `recsys after-restore`."""
+"""`recsys forget`, `recsys readmit`, `recsys rotate-keys` and `recsys after-restore`."""
 
 from typing import Annotated
 
@@ -16,26 +16,48 @@ def forget(
     This cannot be undone. From now on no training uses the user's data. Models already trained on it are
     replaced by the next full fine-tune. The receipt counts the removed rows and does not name the user.
     """
-    from recsys.upkeep.erasure import erase_everywhere, request_erasure
+    from recsys.upkeep.erasure import erase_everywhere, find_receipt, request_erasure
 
     settings = load_settings()
     with warehouse_engine(settings) as engine:
         request_id = request_erasure(engine, user)
-        receipts = {receipt.request_id: receipt for receipt in erase_everywhere(engine, settings)}
-    if request_id in receipts:
-        typer.echo(receipts[request_id].model_dump_json(indent=2))
+        erase_everywhere(engine, settings)
+        # Another process may have carried out the request.
+        receipt = find_receipt(engine, request_id)
+    if receipt is not None:
+        typer.echo(receipt.model_dump_json(indent=2))
     else:
         typer.echo(
             "The user is removed from all tables, but the request is still open because a snapshot is being "
-            "written, a fine-tune keeps events on disk, or MLflow is unavailable. Housekeeping completes the "
-            "request within a day; running this command again may do it sooner."
+            "written or is damaged, a fine-tune keeps events on disk, or MLflow is unavailable. Housekeeping "
+            "completes the request within a day; running this command again may do it sooner."
         )
+
+
+def readmit(
+    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)],
+) -> None:
+    """Let a user who was erased and who returns be loaded again.
+
+    Nothing that was erased comes back by this. Consent to training is recorded anew, with the user's row.
+    """
+    from recsys.warehouse.erased_users import readmit as readmit_user
+
+    settings = load_settings()
+    with warehouse_engine(settings) as engine:
+        was_erased = readmit_user(engine, user, settings.tombstone_keys())
+    typer.echo(
+        "Rows of this user are loaded again from now on."
+        if was_erased
+        else "This user was not erased, so nothing has changed."
+    )
 
 
 def rotate_keys() -> None:
     """Replace the keyed hashes of all users after RECSYS_PSEUDONYM_KEY has changed.
 
-    Before you run it, pause the DAGs and set the new key on every machine. The command deletes all
+    Before you run it, pause the DAGs, set the new key on every machine, and add the old one to
+    RECSYS_PREVIOUS_PSEUDONYM_KEYS, which recognises users who were erased under it. The command deletes all
     snapshots, because they contain the old hashes. Run nightly_training afterwards.
     """
     from recsys.upkeep.key_rotation import rotate_user_keys

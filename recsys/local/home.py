@@ -15,6 +15,27 @@ from pydantic import BaseModel
 from recsys.errors import StackError
 from recsys.settings import ENV_FILE_NAME
 
+DEMO_DATA = "demo-data"
+"""Name of the folder of the demo's feedback, which may be the first in a home folder."""
+
+
+def keep_private() -> None:
+    """Make files and folders that this process and its children create readable by their owner only."""
+    os.umask(0o077)
+
+
+def create_reachable(folder: Path) -> None:
+    """Create a folder and its missing parents, private; as root, other accounts may pass through them."""
+    for path in (*reversed(folder.parents), folder):
+        if not path.exists():
+            path.mkdir(mode=0o700, exist_ok=True)
+            path.chmod(_folder_mode())
+
+
+def _folder_mode() -> int:
+    # As root, Postgres runs under another account, which must be able to reach its data folder.
+    return 0o711 if os.getuid() == 0 else 0o700
+
 
 class Secrets(BaseModel):
     """Secrets that are generated once for a home folder and stored in it."""
@@ -63,16 +84,33 @@ class StackHome:
         self._lock_file = self.path / "supervisor.lock"
 
     def create(self) -> None:
-        """Create the folder and its sub-folders, readable by their owner only."""
+        """Create the folder and its sub-folders, readable by their owner only.
+
+        A home folder that an earlier release left open to others is closed.
+        """
         try:
-            # As root, Postgres runs under another account, which must be able to reach its data folder.
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.getuid() == 0 else 0o700)
+            create_reachable(self.path)
+            if self._is_ours():
+                self.path.chmod(_folder_mode())
+                self._close_to_others()
             for folder in (self.logs, self.airflow, self.mlflow_artifacts.parent, self.mlflow_artifacts):
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise StackError(
                 f"cannot create the home folder {self.path}: {error}; set RECSYS_HOME to another folder"
             ) from error
+
+    def _is_ours(self) -> bool:
+        """Whether the folder holds nothing but a home: its permissions may be changed."""
+        names = {entry.name for entry in self.path.iterdir()}
+        known = self._secrets_file.name in names or names <= {DEMO_DATA}
+        return known and self.path.stat().st_uid == os.getuid()
+
+    def _close_to_others(self) -> None:
+        for entry in self.path.iterdir():
+            found = entry.lstat()
+            if not entry.is_symlink() and found.st_uid == os.getuid() and found.st_mode & 0o077:
+                entry.chmod(found.st_mode & 0o700)
 
     def log_file(self, component: str) -> Path:
         """Return the log file of a component."""

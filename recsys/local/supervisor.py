@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from recsys.errors import StackError
 from recsys.local.component import Component
-from recsys.local.home import StackHome
+from recsys.local.home import StackHome, keep_private
 from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, marked_processes, stop_processes
 from recsys.local.state import ComponentPhase, ComponentState, StackPhase, StackState
 
@@ -293,6 +293,8 @@ def _stop_process_groups(leaders: Sequence[subprocess.Popen[bytes]]) -> None:
 def supervise(home: StackHome, make_supervisor: Callable[[], Supervisor]) -> int:
     """Run a supervisor unless this home folder has one already; return the exit code of the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    # All components inherit it: snapshots, runs, logs and artifacts are private from the first moment.
+    keep_private()
     home.create()
     lock = home.lock()
     if lock is None:

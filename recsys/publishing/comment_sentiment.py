@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from recsys.settings import PublishingSettings
 from recsys.snapshot.scrub import scrub_comments
+from recsys.warehouse.analytics import MIN_PEOPLE
 from recsys.warehouse.statements import read_statement
 
 logger = logging.getLogger(__name__)
 
-MIN_PEOPLE = 5
-"""Commenters an item needs: an average over fewer people would reveal what one of them wrote."""
 _COMMENTS_PER_ITEM = 20
 """Latest comments read per item; more would take time and hardly change the average."""
 

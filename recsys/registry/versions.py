@@ -1,8 +1,10 @@
 """Model versions of the registry: find, tag and download them."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +17,8 @@ from recsys.errors import RegistryError
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.settings import Settings
 from recsys.snapshot.reference import TrainedThrough
+
+logger = logging.getLogger(__name__)
 
 CHALLENGER_ALIAS = "challenger"
 CHAMPION_ALIAS = "champion"
@@ -78,7 +82,7 @@ def trained_through(settings: Settings, version: str) -> TrainedThrough:
 
 
 def download_checkpoint(settings: Settings, version: str) -> Path:
-    """Download a version's checkpoint once, check its digest and return its folder.
+    """Download a version's checkpoint unless a sound copy is here, check its digest and return its folder.
 
     Raises
     ------
@@ -89,7 +93,9 @@ def download_checkpoint(settings: Settings, version: str) -> Path:
     digest = registered.checkpoint_digest
     target = settings.runs / "checkpoints" / f"{version}-{digest[:16]}"
     if target.is_dir():
-        return target
+        if folder_digest(target) == digest:
+            return target
+        logger.warning("%s is damaged and is downloaded again", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     uri = f"models:/{settings.registered_model}/{version}/artifacts/{CHECKPOINT}"
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
@@ -100,6 +106,9 @@ def download_checkpoint(settings: Settings, version: str) -> Path:
                 f"the checkpoint of version {version} does not match its digest {digest[:16]}...: its "
                 "artifacts are incomplete or have changed; roll back to another version"
             )
+        if target.is_dir() and folder_digest(target) != digest:
+            with suppress(FileNotFoundError):  # another process was faster
+                target.rename(Path(partial) / "damaged")
         try:
             fetched.rename(target)
         except OSError:

@@ -1,8 +1,10 @@
 """Erase users from finished snapshots."""
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import get_args
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.columns import Columns, Purpose
+from recsys.errors import ServiceUnavailableError, SnapshotError
 from recsys.snapshot.interactions import INTERACTIONS_FOLDER, PARQUET_OPTIONS, SCHEMA
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
 from recsys.snapshot.read import open_verified
 from recsys.snapshot.reference import SnapshotKind
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.store import Folder, is_unfinished
+
+logger = logging.getLogger(__name__)
 
 _KINDS = get_args(SnapshotKind)
 
@@ -32,6 +37,15 @@ class RewrittenSnapshot:
     """Rows removed, by user key."""
 
 
+@dataclass(frozen=True)
+class ErasedSnapshots:
+    """What an erasure did to the snapshots."""
+
+    rewritten: list[RewrittenSnapshot]
+    damaged: dict[str, str]
+    """URIs of snapshots that could not be searched, with what is damaged."""
+
+
 def snapshot_folders(root: str) -> list[Folder]:
     """Return the folders under `root` that have a manifest."""
     return [folder for folder in _folders(root) if folder.exists(MANIFEST_NAME)]
@@ -42,29 +56,64 @@ def unfinished_folders(root: str) -> list[Folder]:
     return [folder for folder in _folders(root) if not folder.exists(MANIFEST_NAME) or _is_hidden(folder)]
 
 
-def erase_from_snapshots(root: str, user_keys: Collection[str]) -> list[RewrittenSnapshot]:
+def erase_from_snapshots(root: str, user_keys: Collection[str]) -> ErasedSnapshots:
     """Rewrite every snapshot under `root` that holds events of these users.
 
     Each snapshot stays readable: new files are written beside the old ones, then the manifest is replaced,
-    then the old files are removed. After a kill at any point, another call completes the erasure.
+    then the old files are removed. After a kill at any point, another call completes the erasure. Rewritten
+    snapshots, and snapshots that were finished meanwhile, are searched again until none holds the users.
+
+    A damaged snapshot is left as it is: rewriting it would give the damage a valid digest.
+
+    The caller holds the lock `SNAPSHOT_FILES`.
 
     Raises
     ------
-    SnapshotError
-        A file is damaged. Rewriting it would give the damage a valid digest.
+    ServiceUnavailableError
+        Another process has changed a snapshot at the same time.
     """
-    rewritten = []
-    for folder in snapshot_folders(root):
-        if _is_hidden(folder):
-            continue
-        manifest = folder.read_manifest()
-        changed = _without(folder, manifest, pa.array(sorted(user_keys), pa.string()))
-        if changed is not None:
-            manifest, removed = changed
-            folder.write_manifest(manifest)
-            rewritten.append(RewrittenSnapshot(folder.uri, manifest.digest, manifest.rows, removed))
-        _remove_unlisted(folder, manifest)
-    return rewritten
+    searched = pa.array(sorted(user_keys), pa.string())
+    rewritten: dict[str, RewrittenSnapshot] = {}
+    damaged: dict[str, str] = {}
+    proven: set[tuple[str, str]] = set()
+    found = True
+    while found:
+        found = False
+        for folder in snapshot_folders(root):
+            if _is_hidden(folder) or folder.uri in damaged:
+                continue
+            try:
+                manifest = folder.read_manifest()
+                if (folder.uri, manifest.digest) in proven:
+                    continue
+                found = True
+                changed = _rewrite(folder, manifest, searched)
+            except (SnapshotError, FileNotFoundError) as error:
+                damaged[folder.uri] = str(error)
+                logger.warning("cannot erase from a damaged snapshot: %s", error)
+                continue
+            if changed is None:
+                proven.add((folder.uri, manifest.digest))
+            else:
+                rewritten[folder.uri] = changed
+    return ErasedSnapshots(list(rewritten.values()), damaged)
+
+
+def _rewrite(folder: Folder, manifest: Manifest, user_keys: pa.Array) -> RewrittenSnapshot | None:
+    """Replace the files that have the users; return None if no file has them."""
+    try:
+        changed = _without(folder, manifest, user_keys)
+        if changed is None:
+            return None
+        without, removed = changed
+        if folder.read_manifest() != manifest:
+            raise ServiceUnavailableError(
+                f"{folder.uri} was changed by another process during an erasure; erase again"
+            )
+        folder.write_manifest(without)
+    finally:
+        _remove_unlisted(folder)
+    return RewrittenSnapshot(folder.uri, without.digest, without.rows, removed)
 
 
 def _folders(root: str) -> list[Folder]:
@@ -88,8 +137,8 @@ def _without(
         if not entry.path.startswith(f"{INTERACTIONS_FOLDER}/") or not _holds(folder, entry, user_keys):
             files.append(entry)
             continue
-        generation = len(manifest.erased_from) + 1
-        name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{generation}.parquet"
+        # Unique, so that two writers cannot mix their bytes, whatever became of their lock.
+        name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{uuid4().hex[:12]}.parquet"
         with (
             open_verified(folder, entry.path) as stream,
             folder.writing(name) as file,
@@ -143,8 +192,8 @@ def _held_out(events: pa.Table, manifest: Manifest) -> int:
     return int(np.count_nonzero(times >= microseconds(manifest.held_out_from)))
 
 
-def _remove_unlisted(folder: Folder, manifest: Manifest) -> None:
-    listed = {entry.path for entry in manifest.files}
+def _remove_unlisted(folder: Folder) -> None:
+    listed = {entry.path for entry in folder.read_manifest().files}
     folder.fs.invalidate_cache()
     for path in folder.fs.find(f"{folder.path}/{INTERACTIONS_FOLDER}"):
         name = f"{INTERACTIONS_FOLDER}/{path.rsplit('/', 1)[-1]}"

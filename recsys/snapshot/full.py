@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from recsys.columns import Columns, Purpose
 from recsys.prefetch import prefetch
 from recsys.settings import Settings
+from recsys.snapshot.damage import discard_damaged
 from recsys.snapshot.extract import Extraction, extraction
 from recsys.snapshot.interactions import HASHED_SCHEMA, ROWS_PER_GROUP, InteractionsWriter, row_groups
 from recsys.snapshot.manifest import Manifest
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 def take_full_snapshot(engine: sa.Engine, window: Window, settings: Settings) -> SnapshotRef:
     """Write all valid feedback of consenting users up to the end of the window.
 
-    If the snapshot of this window and run exists, return it.
+    If the snapshot of this window and run exists and is sound, return it. A damaged one is taken anew.
 
     Raises
     ------
@@ -57,8 +58,9 @@ def take_full_snapshot(engine: sa.Engine, window: Window, settings: Settings) ->
         fill_user_keys(engine, settings.require_pseudonym_key())
         return write_full_snapshot(engine, unfinished, window, settings)
 
-    name = snapshot_name(window, _plan(window))
-    ref = record_snapshot(engine, write_once(Folder(f"{settings.snapshots}/full"), name, write))
+    parent, name = Folder(f"{settings.snapshots}/full"), snapshot_name(window, _plan(window))
+    discard_damaged(engine, parent.child(name))
+    ref = record_snapshot(engine, write_once(parent, name, write))
     logger.info("full snapshot of window %d: %d rows at %s", ref.window_id, ref.rows, ref.uri)
     return ref
 

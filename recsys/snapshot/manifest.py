@@ -80,28 +80,29 @@ class Manifest:
         return json.dumps({"digest": self.digest, **self._to_dict()}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, uri: str) -> "Manifest":
+    def from_json(cls, text: str | bytes, uri: str) -> "Manifest":
         """Read `manifest.json`; raise SnapshotError if it is damaged or has another format."""
         try:
             values = json.loads(text)
             version = values["format_version"]
         except (ValueError, KeyError, TypeError) as error:
-            raise SnapshotError(
-                f"the manifest of {uri} is damaged: {error}; take the snapshot again"
-            ) from error
+            raise _damaged(uri, error) from error
         if version != FORMAT_VERSION:
             raise SnapshotError(
                 f"{uri} has snapshot format {version}, this version of recsys reads {FORMAT_VERSION}; "
                 "take the snapshot again"
             )
-        claimed = values.pop("digest")
-        values["as_of"] = datetime.fromisoformat(values["as_of"])
-        values["held_out_from"] = datetime.fromisoformat(values["held_out_from"])
-        values["trained_through"] = TrainedThrough(**values["trained_through"])
-        values["parent"] = TrainedThrough(**values["parent"]) if values["parent"] else None
-        values["files"] = tuple(FileEntry(**entry) for entry in values["files"])
-        values["erased_from"] = tuple(values["erased_from"])
-        manifest = cls(**values)
+        try:
+            claimed = values.pop("digest")
+            values["as_of"] = datetime.fromisoformat(values["as_of"])
+            values["held_out_from"] = datetime.fromisoformat(values["held_out_from"])
+            values["trained_through"] = TrainedThrough(**values["trained_through"])
+            values["parent"] = TrainedThrough(**values["parent"]) if values["parent"] else None
+            values["files"] = tuple(FileEntry(**entry) for entry in values["files"])
+            values["erased_from"] = tuple(values["erased_from"])
+            manifest = cls(**values)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(uri, error) from error
         if manifest.digest != claimed:
             raise SnapshotError(f"the manifest of {uri} was changed: its digest does not match its content")
         return manifest
@@ -113,3 +114,7 @@ class Manifest:
         values["trained_through"] = to_jsonable_python(self.trained_through)
         values["parent"] = to_jsonable_python(self.parent)
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+
+def _damaged(uri: str, error: Exception) -> SnapshotError:
+    return SnapshotError(f"{uri}/{MANIFEST_NAME} is damaged: {error!r}; take the snapshot again")

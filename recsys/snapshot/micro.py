@@ -12,6 +12,7 @@ from recsys.columns import Columns, Purpose
 from recsys.errors import NothingToDoError
 from recsys.prefetch import prefetch
 from recsys.settings import Settings
+from recsys.snapshot.damage import discard_damaged
 from recsys.snapshot.extract import Extraction, extraction
 from recsys.snapshot.full import write_full_snapshot
 from recsys.snapshot.guard import guard_bound
@@ -84,6 +85,7 @@ def _take(
 ) -> SnapshotRef:
     snapshots, name = Folder(f"{settings.snapshots}/micro"), snapshot_name(window, plan)
     recent = Folder(f"{settings.snapshots}/{RECENT}")
+    discard_damaged(engine, snapshots.child(name))
     if not snapshots.child(name).exists(MANIFEST_NAME):
         fill_user_keys(engine, settings.require_pseudonym_key())
         replay = _find_or_make_replay(engine, window, settings, name, parent)

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from recsys.columns import SNAPSHOT_INTERACTION_COLUMNS, Columns, Purpose
 from recsys.errors import SnapshotError
 from recsys.settings import Settings
+from recsys.snapshot.damage import discard_damaged
 from recsys.snapshot.dictionary import distinct
 from recsys.snapshot.extract import Extraction
 from recsys.snapshot.guard import are_guard_users
@@ -159,6 +160,7 @@ def _newest(engine: sa.Engine, kind: SnapshotKind, parent: TrainedThrough, after
             return read_snapshot(ref)
         except SnapshotError as error:  # an erasure may be rewriting it
             logger.warning("cannot read a reservoir: %s", error)
+            discard_damaged(engine, Folder(ref.uri))
     return None
 
 

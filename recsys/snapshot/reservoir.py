@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.columns import SNAPSHOT_INTERACTION_COLUMNS, Columns, Purpose
 from recsys.settings import Settings
+from recsys.snapshot.damage import discard_damaged
 from recsys.snapshot.dictionary import distinct, encode
 from recsys.snapshot.extract import Extraction, extraction
 from recsys.snapshot.guard import guard_bound
@@ -60,6 +61,7 @@ def write_reservoir(engine: sa.Engine, ref: SnapshotRef, settings: Settings) -> 
         snapshot = read_snapshot(ref, verify="sizes")
         return sample_reservoir(engine, snapshot, snapshot.trained_through, unfinished, settings)
 
+    discard_damaged(engine, parent.child(name))
     reservoir = record_snapshot(engine, write_once(parent, name, write))
     logger.info("reservoir of window %d: %d events at %s", ref.window_id, reservoir.rows, reservoir.uri)
     return reservoir

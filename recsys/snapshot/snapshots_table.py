@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from recsys.errors import SnapshotError
+from recsys.snapshot.damage import discard_damaged
 from recsys.snapshot.manifest import MANIFEST_NAME
 from recsys.snapshot.reference import SnapshotKind, SnapshotRef, TrainedThrough
 from recsys.snapshot.store import Folder
@@ -51,6 +53,10 @@ def newest_trained_on(
         uris = connection.scalars(sa.text(read_statement("snapshot/select_newest_known")), parameters).all()
     for folder in map(Folder, uris):
         if folder.exists(MANIFEST_NAME):
-            manifest = folder.read_manifest()
+            try:
+                manifest = folder.read_manifest()
+            except SnapshotError:
+                discard_damaged(engine, folder)
+                continue
             return SnapshotRef(folder.uri, manifest.digest, kind, manifest.rows, manifest.window_id)
     return None

@@ -78,8 +78,8 @@ class Folder:
         )
 
     def read_manifest(self) -> Manifest:
-        """Return the manifest; raise FileNotFoundError if there is none."""
-        return Manifest.from_json(self.fs.cat_file(f"{self.path}/{MANIFEST_NAME}").decode(), self.uri)
+        """Return the manifest; raise FileNotFoundError if there is none, SnapshotError if it is damaged."""
+        return Manifest.from_json(self.fs.cat_file(f"{self.path}/{MANIFEST_NAME}"), self.uri)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write or replace the manifest atomically."""
@@ -87,10 +87,20 @@ class Folder:
         content = manifest.to_json().encode()
         if self.is_local:
             unfinished = Path(self.path) / f"{_UNFINISHED_PREFIX}{uuid4().hex}"
-            unfinished.write_bytes(content)
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             unfinished.replace(target)
+            self.sync()
         else:  # an object store shows an object only when it is complete
             self.fs.pipe_file(target, content)
+
+    def sync(self) -> None:
+        """Make the names in a local folder and its subfolders survive a power failure."""
+        if self.is_local:
+            for path, _, _ in os.walk(self.path):
+                _sync_names(path)
 
     def remove(self) -> None:
         """Delete the folder; its manifest first, so that nobody reads half of the snapshot."""
@@ -102,12 +112,15 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator["HashingFile"]:
-        """Open a file of this folder for writing; afterwards its `entry` is complete."""
+        """Open a file of this folder for writing; afterwards it is on disk and its `entry` is complete."""
         path = f"{self.path}/{name}"
         self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         with self.fs.open(path, "wb") as stream:
             file = HashingFile(name, stream)
             yield file
+            if self.is_local:
+                stream.flush()
+                os.fsync(stream.fileno())
 
 
 class HashingFile:
@@ -173,6 +186,7 @@ def new_folder(parent: Folder, name: str) -> Iterator[Folder]:
         raise
     if parent.is_local:
         os.rename(folder.path, final.path)  # noqa: PTH104 -- fails if another writer was faster
+        _sync_names(parent.path)
 
 
 def write_once(parent: Folder, name: str, write: Callable[[Folder], Manifest]) -> Folder:
@@ -193,6 +207,15 @@ def write_once(parent: Folder, name: str, write: Callable[[Folder], Manifest]) -
             if not folder.exists(MANIFEST_NAME):
                 raise
     return folder
+
+
+def _sync_names(path: str) -> None:
+    """Make the names in a local folder survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_unfinished(name: str) -> bool:

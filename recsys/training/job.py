@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal, Self
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -90,7 +91,10 @@ class TrainingJob(BaseModel):
         """Write the job into its output folder; return the file."""
         self.output.mkdir(parents=True, exist_ok=True)
         path = self.output / JOB_FILE
-        path.write_text(self.model_dump_json(indent=2) + "\n")
+        # Another attempt may be reading or writing it.
+        temporary = path.with_suffix(f".{uuid4().hex[:8]}.tmp")
+        temporary.write_text(self.model_dump_json(indent=2) + "\n")
+        temporary.replace(path)
         return path
 
 

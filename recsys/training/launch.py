@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 def run_training(job: TrainingJob) -> TrainingResult:
     """Train and return the result; a run that is finished in the job's folder is not repeated.
 
-    The output of the process goes to the log line by line. When this process is stopped, so is the other.
+    The output of the process goes to the log line by line. When this process is stopped or killed, the other
+    ends too. If the process of an earlier attempt still trains in the folder, the new one waits for it.
 
     Raises
     ------
@@ -29,7 +30,8 @@ def run_training(job: TrainingJob) -> TrainingResult:
         return finished
     tail: deque[str] = deque(maxlen=_LAST_LINES)
     process = subprocess.Popen(
-        [*_python(job), str(job.write())],
+        [*_python(job), str(job.write()), "--end-with-parent"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -48,6 +50,8 @@ def run_training(job: TrainingJob) -> TrainingResult:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
+        assert process.stdin is not None
+        process.stdin.close()
     result = read_result(job.output)
     if code != 0 or result is None:
         reason = f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from recsys.training.result import (
     read_result,
     write_result,
 )
+from recsys.training.run_lock import end_with_parent, hold_run_folder
 from recsys.training.trainer import OnStep
 
 _log = logging.getLogger("recsys.training")
@@ -44,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m recsys.training", description=__doc__)
     parser.add_argument("job", type=Path, help="file that recsys.training.job writes")
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="end when the standard input is closed"
+    )
     options = parser.parse_args(arguments)
+    if options.end_with_parent:
+        end_with_parent()
     # The parent process reads each line as soon as it is written.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
@@ -65,18 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(job: TrainingJob) -> TrainingResult:
     """Train in this process and write `checkpoint/`, `history.jsonl` and `result.json`.
 
+    If another process trains in the folder, wait until it ends. If it finished the run, return its result.
+
     Raises
     ------
     TrainingError
         When the data or the settings give no sound model, or memory does not suffice.
     """
+    with hold_run_folder(job.output) if is_first() else nullcontext():
+        barrier()
+        return _train(job)
+
+
+def _train(job: TrainingJob) -> TrainingResult:
     output = job.output
     finished = read_result(output)
     if finished is not None and finished.snapshot_uri == job.snapshot.uri:
         _say("this run is already finished")
         return finished
     start = time.monotonic()
-    output.mkdir(parents=True, exist_ok=True)
     _use_threads(job.training)
     snapshot = read_snapshot(job.snapshot)
     _say(f"{job.kind}: {snapshot.manifest.rows:,} events, {len(snapshot.catalogue()):,} items")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.upkeep.erasure import erase_everywhere
 from recsys.validation.quarantine import release_known
+from recsys.warehouse.advisory_locks import SNAPSHOT_FILES, hold_lock
 from recsys.warehouse.backlog import find_horizon_holder
 from recsys.warehouse.partitions import ensure_ahead, retire_months
 from recsys.warehouse.statements import read_statement
@@ -78,7 +80,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     partitions_retired = _retire_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings, now)
     _remove_abandoned_shards(settings, now)
-    erased = erase_everywhere(engine, settings)
+    erased = erase_everywhere(engine, settings, on_damage=partial(send_alert, settings))
     reconciled, unbalanced = _reconcile(engine, settings)
     report = HousekeepingReport(
         partitions_made=partitions_made,
@@ -174,17 +176,17 @@ def _remove_old_snapshots(engine: sa.Engine, settings: Settings, now: datetime) 
     """
     from recsys.snapshot.erasure import snapshot_folders, unfinished_folders
 
-    with engine.connect() as connection:
+    with hold_lock(engine, SNAPSHOT_FILES), engine.connect() as connection:
         statement = sa.text(read_statement("upkeep/select_expired_snapshots"))
         expired = set(connection.scalars(statement, {"days": settings.retention.snapshots_days}))
-    old = [folder for folder in snapshot_folders(settings.snapshots) if folder.uri in expired]
-    abandoned = [
-        folder
-        for folder in unfinished_folders(settings.snapshots)
-        if _last_written(folder, default=now) < now - _UNFINISHED_AFTER
-    ]
-    for folder in (*old, *abandoned):
-        folder.remove()
+        old = [folder for folder in snapshot_folders(settings.snapshots) if folder.uri in expired]
+        abandoned = [
+            folder
+            for folder in unfinished_folders(settings.snapshots)
+            if _last_written(folder, default=now) < now - _UNFINISHED_AFTER
+        ]
+        for folder in (*old, *abandoned):
+            folder.remove()
     return len(old) + len(abandoned)
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from recsys.errors import WarehouseError
 from recsys.settings import Settings
 from recsys.upkeep.erasure import erase_everywhere
+from recsys.warehouse.advisory_locks import SNAPSHOT_FILES, hold_lock
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.tables import erasure_requests, users
 
@@ -53,10 +54,11 @@ def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
                 "until their runs have ended or remove unfinished snapshots, and run this again"
             )
         connection.execute(users.update().where(users.c.user_key.is_not(None)).values(user_key=None))
-    folders = [*snapshot_folders(settings.snapshots), *unfinished_folders(settings.snapshots)]
-    removed = {folder.uri for folder in folders}
-    for folder in folders:
-        folder.remove()
+    with hold_lock(engine, SNAPSHOT_FILES):
+        folders = [*snapshot_folders(settings.snapshots), *unfinished_folders(settings.snapshots)]
+        removed = {folder.uri for folder in folders}
+        for folder in folders:
+            folder.remove()
     report = RotationReport(fill_user_keys(engine, key), len(removed))
     logger.info("user keys rotated: %s", report)
     return report

@@ -13,6 +13,8 @@ MODEL_REGISTRY = "model registry"
 A version that is being promoted is not pruned, and the alias is not moved to a champion that has just been
 replaced. The ledger stays correct without this lock.
 """
+SNAPSHOT_FILES = "files of snapshots"
+"""Held while files of finished snapshots are replaced or removed: erasure, retention, key rotation."""
 
 
 def lock(connection: sa.Connection, name: str) -> None:

@@ -20,6 +20,13 @@ from recsys.warehouse.statements import sql_path
 logger = logging.getLogger(__name__)
 
 SCHEMA = "analytics"
+MIN_PEOPLE = 5
+"""People a group needs before what they think or click, or how a model serves them, is shown.
+
+A figure over fewer people would describe one of them. Plain counts of feedback are shown of groups of any
+size, and slates one by one without their users. Times of single people's events are shown as days. A test
+holds every view of the schema to it.
+"""
 
 
 def install_analytics(engine: sa.Engine) -> list[str]:

@@ -8,7 +8,7 @@ is checked later, by validation.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
 from recsys.prefetch import prefetch
+from recsys.warehouse.erased_users import ErasedUsers
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
@@ -59,6 +60,8 @@ class IngestSummary:
     """Ids that were written without surrounding spaces or without the `.0` of a whole number."""
     changed_id: tuple[str, str] | None = None
     """One of them, before and after."""
+    of_erased_users: int = 0
+    """Rejected rows of users who were erased."""
 
 
 def ingest_file(
@@ -72,6 +75,7 @@ def ingest_file(
     consent: bool = True,
     assume_timezone: str | None = None,
     time_unit: TimeUnit = "seconds",
+    tombstone_keys: Sequence[bytes] = (),
 ) -> IngestSummary:
     """Load a CSV, TSV, JSONL or Parquet file.
 
@@ -93,11 +97,13 @@ def ingest_file(
         rejected.
     time_unit
         Unit of times that are numbers, counted since 1970.
+    tombstone_keys
+        `Settings.tombstone_keys()`. Rows of erased users are rejected; the reject file omits their text.
 
     Raises
     ------
     ConfigurationError
-        The table or the time zone is unknown.
+        The table or the time zone is unknown, or somebody was erased and their key is not given.
     IngestError
         The file cannot be read as rows of this table.
     """
@@ -112,7 +118,13 @@ def ingest_file(
     unknown = _check_columns(path, layout, source)
     with (
         RejectFile(reject_file, beside=path) as rejects,
-        Merger(engine, layout, register_users=new_users == "register", consent=consent) as merger,
+        Merger(
+            engine,
+            layout,
+            register_users=new_users == "register",
+            consent=consent,
+            erased=ErasedUsers(tombstone_keys),
+        ) as merger,
         # Postgres loads one chunk while the next is read and checked.
         closing(prefetch(_check_chunk(chunk, layout, zone, time_unit) for chunk in source.chunks)) as chunks,
     ):
@@ -142,6 +154,7 @@ def ingest_file(
         in_quarantine=counts.in_quarantine,
         changed_ids=changed_ids,
         changed_id=changed_id,
+        of_erased_users=counts.erased,
     )
     logger.info(
         "%s: %d read, %d inserted, %d updated, %d duplicates, %d rejected in %.1f s",
@@ -162,7 +175,9 @@ def _load_chunk(chunk: Chunk, checked: Checked, good: pa.Table, merger: Merger, 
     wrong = [BadLine(*_at(chunk, row, reason)) for row, reason in checked.wrong_rows()]
     rows = checked.good_row_numbers()
     refused = merger.merge(good)
-    wrong += [BadLine(*_at(chunk, rows[row], reason)) for row, reason in refused]
+    for row, reason, of_erased_user in refused:
+        line, reason, text = _at(chunk, rows[row], reason)
+        wrong.append(BadLine(line, reason, "" if of_erased_user else text))
     rejects.write(sorted([*chunk.bad, *wrong], key=lambda bad: bad.line))
 
 

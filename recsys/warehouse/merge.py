@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import psycopg2.errors
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
+from recsys.warehouse.erased_users import ErasedUsers
 from recsys.warehouse.incoming import Layout
 from recsys.warehouse.partitions import ensure_months
 from recsys.warehouse.statements import read_statement
@@ -44,6 +46,20 @@ class MergeCounts:
     duplicates: int = 0
     in_quarantine: int = 0
     new_users: int = 0
+    erased: int = 0
+    """Refused because their user was erased."""
+
+
+class Refusal(NamedTuple):
+    """A row that is not loaded. `of_erased_user`: its content must not be shown either."""
+
+    row: int
+    reason: str
+    of_erased_user: bool = False
+
+
+class _ErasedMeanwhile(Exception):  # noqa: N818 - never leaves this module
+    pass
 
 
 class Merger:
@@ -55,14 +71,19 @@ class Merger:
         Whether to add users whom feedback names for the first time.
     consent
         Consent to training for added users whose consent the file does not give.
+    erased
+        Whose rows are refused.
     """
 
-    def __init__(self, engine: sa.Engine, layout: Layout, *, register_users: bool, consent: bool) -> None:
+    def __init__(
+        self, engine: sa.Engine, layout: Layout, *, register_users: bool, consent: bool, erased: ErasedUsers
+    ) -> None:
         self.counts = MergeCounts()
         self._engine = engine
         self._layout = layout
         self._register_users = register_users and layout.table == "feedback"
         self._parameters = {"consent": consent}
+        self._erased = erased
         self._months: set[datetime] = set()
         self._registered = pa.array([], pa.string())
         self._merge_next = 0
@@ -79,6 +100,7 @@ class Merger:
             self._connection.execute(
                 sa.text(read_statement(f"warehouse/create_incoming_{self._layout.table}"))
             )
+            self._erased_meanwhile()
         return self
 
     def __exit__(
@@ -89,11 +111,45 @@ class Merger:
         self._connection.invalidate()
         self._connection.close()
 
-    def merge(self, rows: pa.Table) -> list[tuple[int, str]]:
-        """Load rows; return the numbers of those that Postgres rejects, each with the reason."""
+    def merge(self, rows: pa.Table) -> list[Refusal]:
+        """Load rows; return those of erased users and those that Postgres rejects, each with the reason."""
+        self._ensure_partitions(rows)
+        while True:
+            of_erased = self._rows_of_erased(rows)
+            gone = np.array([refusal.row for refusal in of_erased], dtype=np.int64)
+            kept = np.setdiff1d(np.arange(rows.num_rows), gone, assume_unique=True)
+            try:
+                refused = self._load(rows.take(kept) if len(gone) else rows)
+            except _ErasedMeanwhile:
+                continue
+            self.counts.erased += len(of_erased)
+            return [*of_erased, *(Refusal(int(kept[row]), reason) for row, reason in refused)]
+
+    def _rows_of_erased(self, rows: pa.Table) -> list[Refusal]:
+        if "user_id" not in rows.column_names:
+            return []
+        erased = self._erased.among(pc.unique(rows["user_id"]).to_pylist())
+        if not erased:
+            return []
+        return [
+            Refusal(
+                row,
+                f"this user was erased on request on {erased[user_id]:%Y-%m-%d}; `recsys readmit USER` lets "
+                "a user who returns be loaded again",
+                of_erased_user=True,
+            )
+            for row, user_id in enumerate(rows["user_id"].to_pylist())
+            if user_id in erased
+        ]
+
+    def _erased_meanwhile(self) -> bool:
+        """Whether somebody was erased since the last call. Nobody is until the transaction ends."""
+        assert self._connection is not None
+        return "user_id" in self._layout.required and self._erased.refresh(self._connection)
+
+    def _load(self, rows: pa.Table) -> list[tuple[int, str]]:
         if rows.num_rows == 0:
             return []
-        self._ensure_partitions(rows)
         if self._load_directly(rows):
             return []
         for _ in range(_DEADLOCK_TRIES - 1):
@@ -134,6 +190,8 @@ class Merger:
         users = pc.unique(rows["user_id"]) if self._register_users else self._registered[:0]
         users = users.filter(pc.invert(pc.is_in(users, value_set=self._registered)))
         with self._connection.begin() as transaction:
+            if self._erased_meanwhile():
+                raise _ErasedMeanwhile
             if len(users):
                 new_users = self._execute("register_users", {"user_ids": users.to_pylist()}).rowcount
             self._copy(rows, "feedback")
@@ -166,6 +224,8 @@ class Merger:
         table = self._layout.table
         new_users = 0
         with self._connection.begin():
+            if self._erased_meanwhile():
+                raise _ErasedMeanwhile
             self._copy(rows, f"incoming_{table}")
             if self._register_users:
                 new_users = self._execute("register_incoming_users").rowcount

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from recsys.warehouse.advisory_locks import lock
+from recsys.warehouse.erased_users import withdraw_consent_of_erased
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import users
 
@@ -25,6 +26,8 @@ def user_key(user_id: str, key: bytes) -> str:
 
 def fill_user_keys(engine: sa.Engine, key: bytes) -> int:
     """Store a keyed hash for every user without one; return the number of users.
+
+    Users who were erased and whom an application has added again lose their consent to training.
 
     Several processes may call it at once, and it continues after being killed.
 
@@ -56,4 +59,5 @@ def _fill_batch(engine: sa.Engine, key: bytes) -> Sequence[str]:
                     "user_keys": [user_key(user_id, key) for user_id in user_ids],
                 },
             )
+            withdraw_consent_of_erased(connection, user_ids, key)
     return user_ids

@@ -385,6 +385,20 @@ erased_feedback = Table(
     comment="how many rows an erasure took from which transaction, so that windows reconcile",
 )
 
+erased_users = Table(
+    "erased_users",
+    metadata,
+    Column(
+        "tombstone",
+        Text,
+        primary_key=True,
+        comment="keyed hash of the user id; the key is kept elsewhere",
+    ),
+    Column("key_id", Text, nullable=False, comment="which pseudonym key it was made with"),
+    _timestamp("erased_at", nullable=False, server_default=NOW),
+    comment="who was erased, by a keyed hash that occurs nowhere else: their rows are not loaded again",
+)
+
 # Written only by drop_feedback_month.
 dropped_feedback = Table(
     "dropped_feedback",

@@ -13,6 +13,7 @@ with reactions as (
 slates as (
     select
         coalesce(impressions.model_version, 'unknown') as model_version,
+        impressions.user_id,
         count(shown.item_id) as items,
         count(reactions.item_id) as reactions,
         count(*) filter (where reactions.clicked) as clicks,
@@ -39,14 +40,17 @@ select
     count(*) filter (where clicks > 0)::double precision / count(*) as slate_click_share,
     count(*) filter (where conversions > 0)::double precision / count(*) as slate_conversion_share
 from slates
-group by model_version;
+group by model_version
+-- Over fewer people it would say what one of them does: MIN_PEOPLE in recsys.warehouse.analytics.
+having count(distinct user_id) >= 5;
 
 -- A concurrent refresh needs a unique index.
 create unique index click_through_by_model_key on analytics.click_through_by_model (model_version);
 
 comment on materialized view analytics.click_through_by_model is
     'Reactions of users to the slates of each model version. Feedback counts if it names the impression, comes '
-    'from the user who saw it and is about one of its items. As of the last refresh.';
+    'from the user who saw it and is about one of its items. Versions that fewer than five people saw are left out. '
+    'As of the last refresh.';
 comment on column analytics.click_through_by_model.model_version is
     'as logged with the impression; unknown if none was logged';
 comment on column analytics.click_through_by_model.slates is 'impressions';

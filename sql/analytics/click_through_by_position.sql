@@ -31,14 +31,17 @@ left join reactions
     on reactions.impression_id = impressions.impression_id
     and reactions.user_id = impressions.user_id
     and reactions.item_id = shown.item_id
-group by coalesce(impressions.model_version, 'unknown'), shown.position;
+group by coalesce(impressions.model_version, 'unknown'), shown.position
+-- Over fewer people it would say what one of them does: MIN_PEOPLE in recsys.warehouse.analytics.
+having count(distinct impressions.user_id) >= 5;
 
 -- A concurrent refresh needs a unique index.
 create unique index click_through_by_position_key
     on analytics.click_through_by_position (model_version, position);
 
 comment on materialized view analytics.click_through_by_position is
-    'Reactions of users to items at each position of a slate, by model version. As of the last refresh.';
+    'Reactions of users to items at each position of a slate, by model version. Positions that fewer than five people '
+    'saw are left out. As of the last refresh.';
 comment on column analytics.click_through_by_position.model_version is
     'as logged with the impression; unknown if none was logged';
 comment on column analytics.click_through_by_position.position is

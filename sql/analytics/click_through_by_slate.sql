@@ -1,6 +1,6 @@
 create or replace view analytics.click_through_by_slate as
 select
-    impressions.shown_at,
+    (impressions.shown_at at time zone 'UTC')::date as shown_on,
     coalesce(impressions.model_version, 'unknown') as model_version,
     impressions.query is not null as requested,
     cardinality(array_remove(impressions.item_ids, null)) as items,
@@ -22,7 +22,8 @@ group by impressions.impression_id;
 comment on view analytics.click_through_by_slate is
     'One row for each slate that was shown, with the reactions to it. It leaves out the ids of slate and user and '
     'the words of the request, which may contain personal data.';
-comment on column analytics.click_through_by_slate.shown_at is 'when it was shown, by the clock of the application';
+comment on column analytics.click_through_by_slate.shown_on is
+    'UTC day on which it was shown, by the clock of the application; the time would tell whose slate it is';
 comment on column analytics.click_through_by_slate.model_version is
     'as logged with the impression; unknown if none was logged';
 comment on column analytics.click_through_by_slate.requested is 'whether the user made a request in words';

@@ -1,6 +1,6 @@
 create materialized view analytics.cold_items as
 with consumed as (
-    select item_id, count(*) as events, max(occurred_at) as last_event_at
+    select item_id, count(*) as events, date_trunc('day', max(occurred_at), 'UTC') as last_event_at
     from public.feedback
     group by item_id
 ),

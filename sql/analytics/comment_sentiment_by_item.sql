@@ -50,11 +50,14 @@ select
     avg(sentiment)::double precision as average_sentiment
 from commented
 join public.items using (item_id)
-group by items.item_id, items.title;
+group by items.item_id, items.title
+-- Over fewer people it would say what one of them thinks: MIN_PEOPLE in recsys.warehouse.analytics.
+having count(distinct commented.user_id) >= 5;
 
 comment on view analytics.comment_sentiment_by_item is
     'Sentiment of the people who comment on an item. It comes from their rating, like or dislike, in the same '
-    'event or otherwise in their latest one on the item. Nothing is inferred from the words of the comment.';
+    'event or otherwise in their latest one on the item. Nothing is inferred from the words of the comment. Items with '
+    'comments of fewer than five people are left out.';
 comment on column analytics.comment_sentiment_by_item.item_id is 'the application''s id of the item';
 comment on column analytics.comment_sentiment_by_item.title is 'as in the catalogue';
 comment on column analytics.comment_sentiment_by_item.comments is 'events with a written comment';

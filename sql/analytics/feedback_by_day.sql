@@ -6,7 +6,8 @@ select
     count(distinct user_id) as users,
     count(distinct item_id) as items,
     count(nullif(comment, '')) as comments,
-    avg(value) as average_value
+    -- Over fewer people it would say what one of them thinks: MIN_PEOPLE in recsys.warehouse.analytics.
+    case when count(distinct user_id) filter (where value is not null) >= 5 then avg(value) end as average_value
 from public.feedback
 group by 1, 2;
 

@@ -4,8 +4,12 @@ with consumed as (
         item_id,
         count(*) as events,
         count(distinct user_id) as users,
-        avg(value) filter (where event_type = 'rating') as average_rating,
-        max(occurred_at) as last_event_at
+        -- Over fewer people it would say what one of them thinks: MIN_PEOPLE in recsys.warehouse.analytics.
+        case
+            when count(distinct user_id) filter (where event_type = 'rating' and value is not null) >= 5
+                then avg(value) filter (where event_type = 'rating')
+        end as average_rating,
+        date_trunc('day', max(occurred_at), 'UTC') as last_event_at
     from public.feedback
     group by item_id
 ),

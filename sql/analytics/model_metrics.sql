@@ -14,10 +14,13 @@ select
         as difference_to_champion,
     value - max(value) filter (where scorer = 'popularity') over (partition by run_key, slice, metric)
         as difference_to_popularity
-from public.model_evaluations;
+from public.model_evaluations
+-- A figure over fewer people would describe one of them: MIN_PEOPLE in recsys.warehouse.analytics.
+where users >= 5;
 
 comment on view analytics.model_metrics is
-    'Offline metrics of every evaluated model, with the champion and the baselines of the same run.';
+    'Offline metrics of every evaluated model, with the champion and the baselines of the same run, of groups of at '
+    'least five people.';
 comment on column analytics.model_metrics.scorer is 'candidate, champion or the name of a baseline';
 comment on column analytics.model_metrics.slice is 'all, or the group of users or items that was measured';
 comment on column analytics.model_metrics.low is 'lower bound of the confidence interval';

@@ -9,8 +9,8 @@ select
     count(feedback.feedback_id) filter (where event_types.explicit) as explicit_events,
     count(distinct feedback.item_id) as items,
     count(distinct (feedback.occurred_at at time zone 'UTC')::date) as active_days,
-    min(feedback.occurred_at) as first_event_at,
-    max(feedback.occurred_at) as last_event_at
+    date_trunc('day', min(feedback.occurred_at), 'UTC') as first_event_at,
+    date_trunc('day', max(feedback.occurred_at), 'UTC') as last_event_at
 from public.users
 left join public.feedback using (user_id)
 left join public.event_types using (event_type)
@@ -28,5 +28,5 @@ comment on column analytics.user_activity.consent is 'whether models may be trai
 comment on column analytics.user_activity.events is 'feedback events of all types';
 comment on column analytics.user_activity.explicit_events is 'of those, ratings, likes, dislikes and comments';
 comment on column analytics.user_activity.items is 'distinct items among them';
-comment on column analytics.user_activity.first_event_at is 'time of the first of them';
-comment on column analytics.user_activity.last_event_at is 'time of the latest of them';
+comment on column analytics.user_activity.first_event_at is 'UTC day of the first of them';
+comment on column analytics.user_activity.last_event_at is 'UTC day of the latest of them';

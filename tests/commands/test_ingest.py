@@ -71,3 +71,13 @@ def test_the_installed_command_prints_one_plain_message_and_exits_with_2(tmp_pat
     assert finished.returncode == 2
     assert "nowhere.csv is not a file" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_the_file_of_rejected_lines_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.csv"
+    path.write_text(HEADER + BAD)
+    command = Path(sys.executable).with_name("recsys")
+    subprocess.run(
+        [command, "ingest", "feedback", str(path)], capture_output=True, env=os.environ, check=False
+    )
+    assert (tmp_path / "feedback.csv.rejected.jsonl").stat().st_mode & 0o077 == 0

@@ -55,3 +55,15 @@ def test_rotate_keys_says_what_to_run_next(warehouse: sa.Engine) -> None:
     assert run("rotate-keys") == (
         "Gave 1 users new hashes and deleted 0 snapshots with old hashes. Run nightly_training next.\n"
     )
+
+
+def test_a_forgotten_user_is_not_loaded_until_readmitted(tmp_path: Path) -> None:
+    run("forget", "anna")
+    users = tmp_path / "users.csv"
+    users.write_text("user_id\nanna\nben\n")
+    result = CliRunner().invoke(app, ["ingest", "users", str(users)])
+    assert result.exit_code == 1
+    assert "of users who were erased on request: 1; `recsys readmit USER`" in result.output
+    assert "loaded again" in run("readmit", "anna")
+    assert "was not erased" in run("readmit", "anna")
+    assert "inserted               1" in run("ingest", "users", str(users))

@@ -37,6 +37,16 @@ def mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
+def opinion(rows: Iterable[Row]) -> float | None:
+    """Return the mean value of people's events, None if they are fewer than five people."""
+    given = list(rows)
+    return mean(row["value"] for row in given) if len({row["user_id"] for row in given}) >= 5 else None
+
+
+def start_of_day(moment: datetime | None) -> datetime | None:
+    return None if moment is None else datetime.combine(day(moment), datetime.min.time(), UTC)
+
+
 def percentile(values: Iterable[float | None], share: float) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.quantile(known, share)) if known else None
@@ -58,7 +68,7 @@ def feedback_by_day(tables: Tables) -> list[dict[str, Any]]:
             "users": len({row["user_id"] for row in rows}),
             "items": len({row["item_id"] for row in rows}),
             "comments": sum(bool(row["comment"]) for row in rows),
-            "average_value": mean(row["value"] for row in rows),
+            "average_value": opinion(row for row in rows if row["value"] is not None),
         }
         for (when, event_type), rows in grouped(dated, "day", "event_type").items()
     ]
@@ -173,8 +183,8 @@ def user_activity(tables: Tables) -> list[dict[str, Any]]:
                 "explicit_events": sum(row["event_type"] in explicit for row in rows),
                 "items": len({row["item_id"] for row in rows}),
                 "active_days": len({day(moment) for moment in times}),
-                "first_event_at": min(times, default=None),
-                "last_event_at": max(times, default=None),
+                "first_event_at": start_of_day(min(times, default=None)),
+                "last_event_at": start_of_day(max(times, default=None)),
             }
         )
     return result
@@ -199,8 +209,8 @@ def item_popularity(tables: Tables) -> list[dict[str, Any]]:
             "available": item["available"],
             "events": counts[item["item_id"]],
             "users": len({row["user_id"] for row in rows}),
-            "average_rating": mean(row["value"] for row in rows if row["event_type"] == "rating"),
-            "last_event_at": max((row["occurred_at"] for row in rows), default=None),
+            "average_rating": opinion(row for row in rows if row["event_type"] == "rating"),
+            "last_event_at": start_of_day(max((row["occurred_at"] for row in rows), default=None)),
             "popularity_rank": 1 + sum(other > counts[item["item_id"]] for other in counts.values()),
             "share_of_events": counts[item["item_id"]] / sum(counts.values()),
             "recommended_to_users": len(ranks[item["item_id"]]),
@@ -261,7 +271,7 @@ def cold_items(tables: Tables) -> list[dict[str, Any]]:
             "title": item["title"],
             "created_at": item["created_at"],
             "events": len(rows),
-            "last_event_at": max((row["occurred_at"] for row in rows), default=None),
+            "last_event_at": start_of_day(max((row["occurred_at"] for row in rows), default=None)),
             "has_vector": item["item_id"] in vectors,
             "recommended_to_users": len(ranks[item["item_id"]]),
             "best_rank": min(ranks[item["item_id"]], default=None),
@@ -414,6 +424,7 @@ def model_metrics(tables: Tables) -> list[dict[str, Any]]:
             "difference_to_popularity": difference(row, "popularity"),
         }
         for row in tables["model_evaluations"]
+        if row["users"] >= 5
     ]
 
 

@@ -1,14 +1,18 @@
 import json
 import os
 import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
+from rich.console import Console
 
+from recsys.commands import demo_run
 from recsys.errors import StackError
 from recsys.local.airflow_environment import connection_json
-from recsys.local.home import StackHome
+from recsys.local.home import StackHome, keep_private
 from recsys.local.packages import require_packages
 from recsys.local.ports import LOOPBACK, choose_port, is_free, port_owner
 
@@ -25,6 +29,72 @@ def test_secrets_are_generated_once_and_private(home: StackHome) -> None:
 
     assert home.secrets() == home.secrets()
     assert (home.path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """Names of what others may read or, as the home folder of root may only be passed, list."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in [folder, *folder.rglob("*")]
+        if path.stat().st_mode & 0o066
+    ]
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_a_home_folder_is_private_and_so_is_everything_written_into_it(tmp_path: Path) -> None:
+    home = StackHome(tmp_path / "new" / "home")
+    home.create()
+    assert open_to_others(tmp_path / "new") == []
+    keep_private()
+    home.secrets()
+    home.remember_ports({"airflow": 1})
+    subprocess.run(["mkdir", "-p", home.path / "snapshots" / "full"], check=True)
+    assert open_to_others(home.path) == []
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_a_home_folder_that_was_left_open_is_closed_and_a_strangers_folder_is_not(tmp_path: Path) -> None:
+    home = StackHome(tmp_path / "home")
+    home.create()
+    home.secrets()
+    (home.path / "snapshots" / "full").mkdir(parents=True)
+    home.path.chmod(0o755)
+    home.create()
+    assert (home.path / "snapshots").stat().st_mode & 0o077 == 0
+    assert home.path.stat().st_mode & 0o066 == 0
+    interrupted = StackHome(tmp_path / "interrupted")
+    (interrupted.path / "demo-data").mkdir(parents=True)
+    interrupted.create()
+    assert open_to_others(interrupted.path) == []
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    (shared / "file of somebody else").write_text("")
+    StackHome(shared).create()
+    assert shared.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_demo_makes_its_home_folder_before_it_writes_feedback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    seen = []
+
+    def prepare(folder: Path, data: Path | None) -> None:
+        seen.append(folder.parent.stat().st_mode & 0o066)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_run, "prepare_demo", prepare)
+    with pytest.raises(KeyboardInterrupt):
+        demo_run.run_demo(Console())
+    assert seen == [0]
 
 
 def test_settings_file_keeps_lines_that_users_added(home: StackHome) -> None:

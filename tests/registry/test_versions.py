@@ -84,6 +84,21 @@ def test_a_checkpoint_comes_back_as_it_was_and_is_fetched_once(settings, registe
     assert list(load_recommender(folder).catalogue.item_ids) == list(recommender.catalogue.item_ids)
 
 
+@pytest.mark.parametrize("damage", ["flipped bit", "missing file", "cut"])
+def test_a_damaged_copy_of_a_checkpoint_is_fetched_again(settings, register, damage):
+    registered = register()
+    weights = download_checkpoint(settings, registered.version) / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    if damage == "missing file":
+        weights.unlink()
+    else:
+        weights.write_bytes(content if damage == "flipped bit" else content[:100])
+    folder = download_checkpoint(settings, registered.version)
+    assert versions.folder_digest(folder) == registered.checkpoint_digest
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_a_checkpoint_that_was_changed_in_the_store_is_refused(settings, register):
     registered = register()
     [stored] = (settings.home.resolve() / "mlflow" / "artifacts").rglob("checkpoint/manifest.json")

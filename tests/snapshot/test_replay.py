@@ -174,7 +174,7 @@ def test_an_erased_user_is_in_no_reservoir(shop: sa.Engine, settings: Settings) 
     _, (one, two, *_) = by_guard(settings)
     add_feedback(shop, [(one, "a", 10), (two, "b", 11), (two, "c", 12)])
     hour(shop, settings, replace(full.trained_through, occurred_before=at(5)), "hour")
-    rewritten = erase_from_snapshots(settings.snapshots, {key_of(one, settings)})
+    rewritten = erase_from_snapshots(settings.snapshots, {key_of(one, settings)}).rewritten
     assert sorted(Path(snapshot.uri).parent.name for snapshot in rewritten) == [
         "full", "learned", "micro", "reservoir"
     ]  # fmt: skip

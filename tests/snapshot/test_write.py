@@ -1,10 +1,13 @@
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,10 +15,11 @@ import sqlalchemy as sa
 from recsys.columns import SNAPSHOT_INTERACTION_COLUMNS, Purpose
 from recsys.errors import NothingToDoError
 from recsys.settings import Settings
+from recsys.snapshot import full as snapshot_full
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
-from recsys.snapshot.reference import TrainedThrough
+from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.windows import Window, open_window
@@ -409,3 +413,41 @@ def test_a_window_older_than_the_parent_skips_the_update(stocked: sa.Engine, set
     parent = TrainedThrough(window.upper_transaction_id + 1, at(5))
     with pytest.raises(NothingToDoError, match="already knows"):
         take_micro_snapshot(stocked, window, settings, parent)
+
+
+@pytest.mark.parametrize("kind", ["full", "micro"])
+def test_a_damaged_snapshot_is_taken_anew(stocked: sa.Engine, settings: Settings, kind: str) -> None:
+    settings = updating(settings)
+    parent = full(stocked, settings).trained_through
+    add_feedback(stocked, [("bob", "a", 30), ("ann", "b", 31)])
+    take = partial(full, stocked, settings) if kind == "full" else partial(micro, stocked, settings, parent)
+    first = take()
+    part = Path(first.uri, "interactions", "part-00000.parquet")
+    content = part.read_bytes()
+    part.write_bytes(content[: len(content) // 2])
+    again = take()
+    assert again.uri == first.uri
+    assert read_snapshot(again.uri).manifest.rows == first.manifest.rows
+
+
+def test_a_snapshot_is_on_disk_before_it_is_recorded(
+    stocked: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    before_row: set[str] = set()
+    sync, record = os.fsync, snapshot_full.record_snapshot
+
+    def note(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        sync(descriptor)
+
+    def record_then(*arguments: Any) -> SnapshotRef:
+        before_row.update(synced)
+        return record(*arguments)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(snapshot_full, "record_snapshot", record_then)
+    full(stocked, settings)
+    assert {"part-00000.parquet", "items.parquet", "event_types.parquet"} <= before_row
+    assert {"interactions", "full"} <= before_row
+    assert len([name for name in before_row if name.startswith(".unfinished-")]) == 2  # manifest and folder

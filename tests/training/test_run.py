@@ -21,8 +21,9 @@ from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
 from recsys.training.job import TrainingJob, read_job
 from recsys.training.launch import run_training
-from recsys.training.result import TrainingResult
+from recsys.training.result import TrainingResult, read_result
 from recsys.training.run import main, train
+from recsys.training.run_lock import hold_run_folder
 from recsys.training.trainer import Trainer
 from recsys.warehouse.windows import open_window
 from tests.small_models import small_settings, theme_catalogue, theme_world
@@ -86,6 +87,46 @@ def test_training_goes_on_after_kill_minus_nine(
     # Even the seconds are the same: these epochs were not repeated.
     assert (tmp_path / "run" / "history.jsonl").read_text().splitlines()[:2] == killed
     assert not (tmp_path / "run" / "state").exists()
+
+
+def until_epoch(process: subprocess.Popen[str], number: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"epoch {number}:"):
+            return
+    raise AssertionError("the process ended earlier")
+
+
+def test_a_second_process_waits_for_the_one_that_trains_in_its_folder(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+) -> None:
+    training = small.training.model_copy(update={"epochs": 10, "patience": 10})
+    job = TrainingJob.of(small.model_copy(update={"training": training}), "full", snapshot, tmp_path / "run")
+    command = [sys.executable, "-m", "recsys.training", str(job.write())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        until_epoch(first, 1)
+        result = train(job)
+        assert first.wait() == 0
+    assert [row["epoch"] for row in epochs(result)] == list(range(1, 11))
+    assert read_result(tmp_path / "run") == result
+
+
+def test_training_ends_when_the_process_that_started_it_is_killed(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+) -> None:
+    training = small.training.model_copy(update={"epochs": 10_000, "patience": 10_000})
+    job = TrainingJob.of(small.model_copy(update={"training": training}), "full", snapshot, tmp_path / "run")
+    program = (
+        "import logging, sys; from pathlib import Path; from recsys.training.job import read_job;"
+        " from recsys.training.launch import run_training;"
+        " logging.basicConfig(stream=sys.stdout, level=logging.INFO, format='%(message)s');"
+        f" run_training(read_job(Path({str(job.write())!r})))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        until_epoch(parent, 1)
+        parent.kill()
+    with hold_run_folder(tmp_path / "run"):  # waits until the training process has ended
+        assert not (tmp_path / "run" / "result.json").exists()
 
 
 @pytest.mark.parametrize(

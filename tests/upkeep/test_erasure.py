@@ -1,11 +1,16 @@
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copytree
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from recsys.columns import Columns
 from recsys.settings import Settings
@@ -13,8 +18,9 @@ from recsys.snapshot import erasure as snapshot_erasure
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.shards import SHARDS_FOLDER
-from recsys.upkeep.erasure import erase_requested, request_erasure
-from recsys.warehouse.pseudonyms import user_key
+from recsys.upkeep.erasure import erase_requested, find_receipt, request_erasure
+from recsys.warehouse.ingest import ingest_file
+from recsys.warehouse.pseudonyms import fill_user_keys, user_key
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -224,3 +230,118 @@ def test_a_request_stays_open_while_a_fine_tune_has_events_on_disk(
     shards.rmdir()
     (receipt,) = erase_requested(warehouse, settings.snapshots, runs=settings.runs)
     assert receipt.rows_removed["feedback"] == 9
+
+
+def test_two_erasures_at_once_leave_neither_user_and_every_snapshot_readable(
+    warehouse: sa.Engine, settings: Settings, window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = take_full_snapshot(warehouse, window, settings)
+    keys = {user: user_key(user, settings.require_pseudonym_key()) for user in USERS}
+    both = Barrier(2)
+    rewrite = snapshot_erasure._without
+
+    def meet(*arguments: Any) -> Any:
+        changed = rewrite(*arguments)
+        with suppress(BrokenBarrierError):  # only one of the two is here at a time
+            both.wait(timeout=0.5)
+        return changed
+
+    monkeypatch.setattr(snapshot_erasure, "_without", meet)
+
+    def forget(user: str) -> int:
+        request_id = request_erasure(warehouse, user)
+        erase_requested(warehouse, settings.snapshots)
+        return request_id
+
+    with ThreadPoolExecutor(2) as pool:
+        request_ids = list(pool.map(forget, ["anna", "ben"]))
+    assert snapshot_keys(settings, taken.uri) == {keys["cleo"]: 10}
+    receipts = [find_receipt(warehouse, request_id) for request_id in request_ids]
+    assert [receipt and receipt.snapshot_rows_removed for receipt in receipts] == [9, 10]
+    for path in Path(settings.snapshots).rglob("*.parquet"):
+        assert keys["anna"].encode() not in path.read_bytes()
+        assert keys["ben"].encode() not in path.read_bytes()
+
+
+def test_no_receipt_is_written_when_the_lock_was_lost_on_the_way(
+    warehouse: sa.Engine, settings: Settings, window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_full_snapshot(warehouse, window, settings)
+    request_id = request_erasure(warehouse, "anna")
+    erase = snapshot_erasure.erase_from_snapshots
+
+    def erase_and_lose_the_connection(*arguments: Any) -> Any:
+        erased = erase(*arguments)
+        with warehouse.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+                    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
+            )
+        return erased
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot_erasure, "erase_from_snapshots", erase_and_lose_the_connection)
+        with pytest.raises(OperationalError):
+            erase_requested(warehouse, settings.snapshots)
+    assert find_receipt(warehouse, request_id) is None
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.request_id == request_id
+
+
+def test_a_snapshot_that_finishes_during_the_erasure_is_searched_too(
+    warehouse: sa.Engine, settings: Settings, window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = take_full_snapshot(warehouse, window, settings)
+    late = Path(taken.uri).with_name("late")
+    rewrite = snapshot_erasure._without
+
+    def finish_another(*arguments: Any) -> Any:
+        if not late.exists():
+            copytree(taken.uri, late)
+        return rewrite(*arguments)
+
+    monkeypatch.setattr(snapshot_erasure, "_without", finish_another)
+    request_erasure(warehouse, "anna")
+    (receipt,) = erase_requested(warehouse, settings.snapshots)
+    assert receipt.snapshots_rewritten == 2
+    assert user_key("anna", settings.require_pseudonym_key()) not in snapshot_keys(settings, str(late))
+
+
+def test_a_request_waits_for_a_damaged_snapshot_until_housekeeping_removes_it(
+    warehouse: sa.Engine, settings: Settings, window: Window, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = take_full_snapshot(warehouse, window, settings)
+    part = Path(taken.uri, "interactions", "part-00000.parquet")
+    part.write_bytes(part.read_bytes()[:100])
+    request_id = request_erasure(warehouse, "anna")
+    assert erase_requested(warehouse, settings.snapshots) == []
+    assert str(part) in caplog.text
+    messages: list[str] = []
+    (receipt,) = erase_requested(warehouse, settings.snapshots, on_damage=messages.append)
+    assert receipt.request_id == request_id
+    assert [str(part) in message for message in messages] == [True]
+    assert not Path(taken.uri).exists()
+
+
+def test_an_erased_user_stays_away_when_the_same_file_is_loaded_or_an_application_adds_them(
+    warehouse: sa.Engine, settings: Settings, window: Window, tmp_path: Path
+) -> None:
+    request_erasure(warehouse, "anna")
+    erase_requested(warehouse, settings.snapshots, tombstone_key=settings.require_pseudonym_key)
+    for table, text in everything(warehouse):
+        assert "anna" not in text, table
+        assert user_key("anna", settings.require_pseudonym_key()) not in text, table
+    users = tmp_path / "users.csv"
+    users.write_text("user_id,consent\nanna,true\n")
+    summary = ingest_file(warehouse, "users", users, tombstone_keys=settings.tombstone_keys())
+    assert (summary.inserted, summary.of_erased_users) == (0, 1)
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("INSERT INTO users (user_id) VALUES ('anna'), ('dora')"))
+    fill_user_keys(warehouse, settings.require_pseudonym_key())
+    with warehouse.connect() as connection:
+        consent = connection.execute(sa.text("SELECT user_id, consent FROM users ORDER BY user_id")).all()
+    assert [tuple(row) for row in consent] == [
+        ("anna", False), ("ben", True), ("cleo", True), ("dora", True)
+    ]  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from recsys.warehouse.analytics import install_analytics
+from recsys.warehouse.analytics import MIN_PEOPLE, install_analytics
+from recsys.warehouse.statements import sql_path
 
 START = datetime(2026, 1, 28, 20, tzinfo=UTC)
 USERS = [f"u{number}" for number in range(12)]
@@ -170,7 +171,7 @@ def test_click_through_by_slate_shows_the_reactions_to_each_slate(shop: Shop) ->
             default=None,
         )
         return (
-            slate.at,
+            slate.at.date(),
             slate.version or "unknown",
             slate.query is not None,
             len([item for item in slate.items if item]),
@@ -214,6 +215,9 @@ def test_click_through_by_position_counts_an_item_at_its_first_position(shop: Sh
         for item in filter(None, set(slate.items)):
             slots[slate.version or "unknown", slate.items.index(item) + 1].append((slate, item))
     found = {(row["model_version"], row["position"]): row for row in shop.rows("click_through_by_position")}
+    slots = {
+        key: shown for key, shown in slots.items() if len({slate.user for slate, _ in shown}) >= MIN_PEOPLE
+    }
     assert found.keys() == slots.keys()
     for key, shown in slots.items():
         clicks = sum(item in shop.reactions(slate, "click") for slate, item in shown)
@@ -313,9 +317,10 @@ def test_comment_sentiment_comes_from_the_writers_explicit_opinions(shop: Shop) 
         expected[event.item][said] += 1
         writers[event.item].add(event.user)
     found = {row["item_id"]: row for row in shop.rows("comment_sentiment_by_item")}
-    assert found.keys() == expected.keys()
-    for item, said in expected.items():
-        row = found[item]
+    assert found.keys() == {item for item, users in writers.items() if len(users) >= MIN_PEOPLE}
+    assert 0 < len(found) < len(writers)
+    for item, row in found.items():
+        said = expected[item]
         known = said[1] + said[0] + said[-1]
         assert (row["positive"], row["neutral"], row["negative"], row["unknown"]) == (
             said[1],
@@ -326,3 +331,67 @@ def test_comment_sentiment_comes_from_the_writers_explicit_opinions(shop: Shop) 
         assert (row["comments"], row["users"]) == (said.total(), len(writers[item]))
         assert row["average_sentiment"] == (pytest.approx((said[1] - said[-1]) / known) if known else None)
     assert sum(said[None] for said in expected.values()) > 0
+
+
+def test_average_values_are_of_at_least_five_people(shop: Shop) -> None:
+    def expected(events: list[Event]) -> Any:
+        given = [event.value for event in events if event.value is not None]
+        people = {event.user for event in events if event.value is not None}
+        return pytest.approx(sum(given) / len(given)) if len(people) >= MIN_PEOPLE else None
+
+    averages = []
+    for row in shop.rows("item_popularity"):
+        rated = [event for event in shop.events if (event.item, event.type) == (row["item_id"], "rating")]
+        assert row["average_rating"] == expected(rated)
+        averages.append(row["average_rating"])
+    for row in shop.rows("feedback_by_day"):
+        key = (row["day"], row["event_type"])
+        of_day = [event for event in shop.events if (event.at.date(), event.type) == key]
+        assert row["average_value"] == expected(of_day)
+        averages.append(row["average_value"])
+    assert None in averages
+    assert any(average is not None for average in averages)
+
+
+@pytest.mark.parametrize("people", [MIN_PEOPLE - 1, MIN_PEOPLE])
+def test_no_view_shows_opinions_figures_or_times_of_fewer_than_five_people(
+    warehouse: sa.Engine, people: int
+) -> None:
+    ratings = [3 + number / 1000 for number in range(people)]
+    secret = [pytest.approx(sum(ratings) / people), 0.123456]
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO items (item_id, title) VALUES ('i', 'I')")
+        for number, rating in enumerate(ratings):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO users (user_id) VALUES (:user);"
+                    "INSERT INTO impressions (impression_id, user_id, item_ids, shown_at)"
+                    " VALUES (:user, :user, '{i}', :at);"
+                    "INSERT INTO feedback (user_id, item_id, event_type, value, comment, impression_id,"
+                    " occurred_at) VALUES (:user, 'i', 'rating', :rating, 'a word', :user, :at)"
+                ),
+                {"user": f"u{number}", "rating": rating, "at": START},
+            )
+        connection.execute(
+            sa.text(
+                "INSERT INTO model_evaluations (run_key, scorer, slice, metric, value, users)"
+                " VALUES ('r', 'candidate', 'user.country:fr', 'ndcg_at_10', 0.123456, :people)"
+            ),
+            {"people": people},
+        )
+    assert install_analytics(warehouse)
+    shown = set()
+    # Which values people give is counted over everybody, beside no item, day or model.
+    for view in {file.stem for file in sql_path("analytics").glob("*.sql")} - {
+        "champion_at",
+        "rating_distribution",
+    }:
+        for row in Shop(warehouse).rows(view):
+            for column, value in row.items():
+                assert value != START, (view, column)
+                if any(value == figure for figure in secret):
+                    shown.add(view)
+    averages = {"item_popularity", "feedback_by_day", "model_metrics"}
+    assert shown == (averages if people == MIN_PEOPLE else set())
+    for view in ("comment_sentiment_by_item", "click_through_by_model", "click_through_by_position"):
+        assert len(Shop(warehouse).rows(view)) == (people == MIN_PEOPLE)

@@ -450,3 +450,16 @@ def test_a_time_out_that_the_administrator_set_stays(shop: sa.Engine) -> None:
     with shop.begin() as connection:
         grant_roles(connection)
     assert run(log_in(shop, ANALYST), f"SHOW {limit}").scalar() == "1h"
+
+
+def test_the_pipeline_may_remember_who_was_erased_after_a_restore_and_nobody_else_may(
+    shop: sa.Engine,
+) -> None:
+    run(shop, "REVOKE ALL ON erased_users FROM recsys_pipeline")  # a dump contains no grants
+    with shop.begin() as connection:
+        grant_roles(connection)
+    pipeline = log_in(shop, PIPELINE)
+    run(pipeline, "INSERT INTO erased_users VALUES ('t', 'k')")
+    run(pipeline, "DELETE FROM erased_users")
+    for role in (WRITER, ANALYST):
+        assert refused(log_in(shop, role), "SELECT * FROM erased_users")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys.evaluation.ranking.cases import Cases
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import Catalogue
+from recsys.warehouse.analytics import MIN_PEOPLE
 
 MIN_SLICE_USERS = 20
 """Smaller slices are neither compared by the gate nor shown as fairness gaps: their means are noise."""
@@ -49,7 +50,7 @@ def with_slices(
     Cases
         `activity:low|medium|high` are thirds of the users by the number of events before their first case.
         `item_age:*` is the time since the item's first event. `item.NAME:VALUE` and `user.NAME:VALUE` exist
-        for the ten most frequent values.
+        for the ten most frequent values. Slices of fewer than `MIN_PEOPLE` people are left out.
     """
     slices = _by_activity(cases)
     slices |= _by_age(cases, len(catalogue))
@@ -62,8 +63,12 @@ def with_slices(
         keys = cases.sequences.user_keys[cases.users].tolist()
         of_users = {key: _values(known.get(key, {}).get(name)) for key in set(keys)}
         slices |= _by_value(f"user.{name}", [of_users[key] for key in keys])
-    # A slice of no case or of all cases shows nothing new.
-    proper = {name: members for name, members in slices.items() if members.any() and not members.all()}
+    # A slice of all cases shows nothing new. One of a few people would show how the model serves one of them.
+    proper = {
+        name: members
+        for name, members in slices.items()
+        if not members.all() and len(np.unique(cases.users[members])) >= MIN_PEOPLE
+    }
     return replace(cases, slices=cases.slices | proper)
 
 

@@ -8,6 +8,7 @@ from recsys.evaluation.ranking.fairness import largest_gaps
 from recsys.evaluation.ranking.slices import family, item_features, with_slices
 from recsys.evaluation.result import CANDIDATE
 from recsys.snapshot.sequences import Catalogue
+from recsys.warehouse.analytics import MIN_PEOPLE
 
 DAY = 24 * 60
 
@@ -28,6 +29,11 @@ def cases(make_sequences, films, minute, evaluation_settings):
         ("eve", "e", 40 * DAY, "like", "full"),
     ]  # fmt: skip
     return held_out_cases(make_sequences(rows, films), films, minute(DAY), evaluation_settings)
+
+
+@pytest.fixture(autouse=True)
+def groups_of_one(monkeypatch):
+    monkeypatch.setattr(slices, "MIN_PEOPLE", 1)
 
 
 def _members(cases, name):
@@ -60,6 +66,14 @@ def test_attributes_of_items_and_users_make_slices(cases, films, evaluation_sett
     assert not any(name.endswith(":it") for name in sliced.slices)
     assert family("user.country:fr") == "user.country"
     assert family("cold_users") is None
+
+
+def test_no_slice_has_fewer_than_five_people(cases, films, evaluation_settings, monkeypatch):
+    monkeypatch.setattr(slices, "MIN_PEOPLE", MIN_PEOPLE)
+    settings = evaluation_settings.model_copy(
+        update={"item_slices": ("genres",), "user_slices": ("country",)}
+    )
+    assert not with_slices(cases, films, settings, {"ann": {"country": "fr"}}).slices.keys() - cases.slices
 
 
 def test_the_most_frequent_values_of_an_attribute_make_slices(cases, films, evaluation_settings, monkeypatch):
