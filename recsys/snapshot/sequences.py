@@ -255,11 +255,6 @@ class Sequences:
             starts = np.maximum(starts, ends - max_events)
         return self._ranges(starts, ends, self.user_keys[owner])
 
-    def relocate_items(self, positions: NDArray[np.int32]) -> "Sequences":
-        """Map `item_index` by `positions` `[items]`, and drop events mapped to -1."""
-        moved = replace(self, item_index=positions[self.item_index].astype(np.int32))
-        return moved if (moved.item_index >= 0).all() else moved.where(moved.item_index >= 0)
-
     def without_comments(self) -> "Sequences":
         """Return the same events without comments."""
         return replace(self, comment=np.zeros(0, dtype=np.int32), comments=_NO_COMMENTS)

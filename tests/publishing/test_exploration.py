@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 from recsys.evaluation.off_policy.log import read_slates
-from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce, SlateDistribution
+from recsys.evaluation.off_policy.slates import Greedy, SlateDistribution
 from recsys.model.ranking import NO_ITEM
 from recsys.publishing.exploration import Exploration, publication_seed
 from recsys.publishing.histories import UserBatch
@@ -26,6 +26,7 @@ from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import Sequences
 from tests.publishing.shop import ITEMS, USERS, Shop
 from tests.simulation.conftest import made_ratings
+from tests.simulation.logging_policy import PlackettLuce
 
 SCORES = np.array([4.0, 3, 2, 1], dtype=np.float32)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce
+from recsys.evaluation.off_policy.slates import Greedy
 from recsys.model.ranking import NO_ITEM
 from recsys.simulation.slates import Luck, simulate_reactions
-from tests.simulation.logging_policy import show_slates
+from tests.simulation.logging_policy import PlackettLuce, show_slates
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

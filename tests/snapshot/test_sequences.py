@@ -108,11 +108,6 @@ def test_concat_joins_parts_user_by_user(sequences: Sequences) -> None:
     assert Sequences.concat([]).users == 0
 
 
-def test_items_are_mapped_to_another_catalogue_and_missing_ones_dropped(sequences: Sequences) -> None:
-    positions = np.array([-1, 0, -1, 2, 3, 4, 5], dtype=np.int32)
-    assert items(sequences.relocate_items(positions)) == [[0, 2, 3], [], [4, 5]]
-
-
 def test_order_of_input_rows_does_not_matter(sequences: Sequences, event_types: EventTypes) -> None:
     generator = np.random.default_rng(0)
     rows = 500

@@ -12,10 +12,10 @@ from recsys.evaluation.off_policy.estimators import (
     importance_weights,
 )
 from recsys.evaluation.off_policy.rewards import predict_rewards
-from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce, SlateDistribution
+from recsys.evaluation.off_policy.slates import Greedy, SlateDistribution
 from recsys.simulation.world import WorldSettings, fit_world
 from tests.simulation.conftest import made_ratings
-from tests.simulation.logging_policy import show_slates
+from tests.simulation.logging_policy import PlackettLuce, show_slates
 
 REWARDS = np.array([1.0, 0, 1, 0, 1, 0])
 PROPENSITIES = np.array([0.5, 0.25, 0.25, 0.4, 0.3, 0.3])

@@ -9,13 +9,12 @@ from recsys.evaluation.off_policy.compare import OffPolicyComparison, PolicyValu
 from recsys.evaluation.off_policy.diagnostics import diagnose
 from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 from recsys.evaluation.off_policy.log import read_slates, screen_slates
-from recsys.evaluation.off_policy.slates import PlackettLuce
 from recsys.evaluation.result import CANDIDATE, CHAMPION
 from recsys.settings import EvaluationSettings
 from recsys.simulation.world import WorldSettings, fit_world
 from recsys.snapshot.sequences import Catalogue, Sequences
 from tests.simulation.conftest import made_ratings
-from tests.simulation.logging_policy import show_slates
+from tests.simulation.logging_policy import PlackettLuce, show_slates
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CATALOGUE = Catalogue.build(["a", "b", "c"], ["A", "B", "C"])

@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from recsys.errors import EvaluationError
-from recsys.evaluation.off_policy.slates import Greedy, PlackettLuce, position_probabilities
+from recsys.evaluation.off_policy.slates import Greedy, position_probabilities
 from recsys.model.ranking import NO_ITEM
+from tests.simulation.logging_policy import PlackettLuce
 
 
 def _enumerated(rates, positions):
@@ -66,8 +66,3 @@ def test_the_mean_over_a_policy_is_the_mean_over_its_draws():
     slates, _ = policy.draw(scores, 2, np.random.default_rng(3))
     drawn = np.stack([values[slates[:, 0], 0], values[slates[:, 1], 1]], axis=1).mean(axis=0)
     np.testing.assert_allclose(policy.distribution(scores[:1], 2).expected(values)[0], drawn, rtol=0.03)
-
-
-def test_a_policy_without_temperature_is_refused():
-    with pytest.raises(EvaluationError, match="temperature above 0"):
-        PlackettLuce(temperature=0)
