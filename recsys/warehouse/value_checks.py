@@ -59,7 +59,7 @@ class Checked:
         if required:
             self._require(name, column)
         if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
-            self.columns[name] = self._convert(name, column, _unconverted, _number_as_id, pa.binary())
+            self.columns[name] = self._convert(name, column, None, _number_as_id, pa.binary())
         text = self.text(name, max_bytes=MAX_ID_BYTES)
         if unusual := unusual_identifiers(text):
             values = text.to_pylist()
@@ -124,22 +124,22 @@ class Checked:
 
     def boolean(self, name: str) -> pa.Array:
         """Return a column of booleans `[rows]`, null where the value is missing."""
-        return self._convert(name, self._column(name), _unconverted, _boolean, pa.bool_())
+        return self._convert(name, self._column(name), None, _boolean, pa.bool_())
 
     def json_object(self, name: str) -> pa.Array:
         """Return a column of JSON objects as text `[rows]`."""
-        return self._convert(name, self._column(name), _unconverted, _json_object, pa.string())
+        return self._convert(name, self._column(name), None, _json_object, pa.string())
 
     def text_list(self, name: str, *, required: bool = False) -> pa.Array:
         """Return a column of Postgres arrays of text `[rows]` from JSON lists of non-empty strings."""
         column = self._column(name)
         if required:
             self._require(name, column)
-        return self._convert(name, column, _unconverted, _text_list, pa.string())
+        return self._convert(name, column, None, _text_list, pa.string())
 
     def probability_list(self, name: str, *, as_long_as: str) -> pa.Array:
         """Return Postgres arrays of probabilities `[rows]`, each as long as the list of another column."""
-        lists = self._convert(name, self._column(name), _unconverted, _probability_list, pa.string())
+        lists = self._convert(name, self._column(name), None, _probability_list, pa.string())
         others = self._column(as_long_as)
         for row in pc.indices_nonzero(pc.and_(lists.is_valid(), others.is_valid())).to_pylist():
             entries, other = lists[row].as_py().count(",") + (lists[row].as_py() != "{}"), others[row].as_py()
@@ -179,29 +179,29 @@ class Checked:
         self,
         name: str,
         column: pa.Array,
-        together: Callable[[pa.Array], pa.Array],
-        one: Callable[[Any], Any],
+        convert_all: Callable[[pa.Array], pa.Array] | None,
+        convert_one: Callable[[Any], Any],
         kind: pa.DataType,
     ) -> pa.Array:
+        """Convert a column at once, or value by value if that is impossible; note what is wrong."""
         if column.null_count == len(column):
             return pa.nulls(len(column), kind)
-        try:
-            return together(column)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass
+        if convert_all is not None:
+            with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                return convert_all(column)
         values: list[Any] = []
         for row, value in enumerate(column.to_pylist()):
-            converted, reason = (None, None) if value is None else _converted(value, one)
+            converted, reason = (None, None) if value is None else _converted(value, convert_one)
             values.append(converted)
             if reason is not None:
                 self.reasons.setdefault(row, []).append(f"{name} {reason}")
         return pa.array(values, kind)
 
 
-def _converted(value: Any, one: Callable[[Any], Any]) -> tuple[Any, str | None]:
+def _converted(value: Any, convert: Callable[[Any], Any]) -> tuple[Any, str | None]:
     """Return the converted value, or None and the reason why it is wrong."""
     try:
-        converted = one(value)
+        converted = convert(value)
         if isinstance(converted, str):
             converted.encode()
     except WrongValue as error:
@@ -219,10 +219,6 @@ def _converted(value: Any, one: Callable[[Any], Any]) -> tuple[Any, str | None]:
 def _without_nan(column: pa.Array) -> pa.Array:
     """Return the column with null for NaN, which is how data frames mark a missing text."""
     return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
-
-
-def _unconverted(_: pa.Array) -> pa.Array:
-    raise pa.ArrowNotImplementedError("value by value")
 
 
 def _as_text(value: Any) -> bytes:
