@@ -1,26 +1,25 @@
-"""Load real feedback for benchmarks: MovieLens in three sizes, or a folder with two CSV files.
+"""Load real feedback for benchmarks: MovieLens in three sizes, or any folder of items and feedback.
 
 In MovieLens each rating counts as an interaction, whatever its value, as in published results. A high
-rating is also a like. A folder of CSV files uses the product's event types, where dislikes and low ratings
-are not targets.
+rating is also a like. A folder is read as in production, where dislikes and low ratings are not targets.
 """
 
 import csv
 import gzip
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.own_catalogue import read_own_catalogue
 from recsys.catalogues.film_text import Film
 from recsys.catalogues.movielens import load_movielens
 from recsys.errors import ConfigurationError
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.warehouse.value_checks import TimeUnit
 
 NAMES = ("ml-100k", "ml-1m", "ml-latest-small")
 _RATING = {"event_type": "rating", "explicit": True, "weight": 1, "polarity": 0, "min_value": 0.5}
@@ -61,23 +60,32 @@ class Dataset:
 
 
 def load_dataset(
-    name: str, folder: Path | None, cache: Path, *, low_ratings_are_negative: bool = False
+    name: str,
+    folder: Path | None,
+    cache: Path,
+    *,
+    low_ratings_are_negative: bool = False,
+    assume_timezone: str | None = None,
+    time_unit: TimeUnit = "seconds",
+    definitions: Path | None = None,
 ) -> Dataset:
     """Read a data set.
 
     Parameters
     ----------
     name
-        One of `NAMES`, or any other name for a folder with `items.csv` and `feedback.csv`.
+        One of `NAMES`, or any other name for a folder that `benchmarks.own_catalogue` reads.
     folder
         Folder of the files. Only ml-100k needs none: it comes from a package that is kept in `cache`.
     low_ratings_are_negative
         Read MovieLens ratings as in production, not as in published results.
+    assume_timezone, time_unit, definitions
+        How to read a folder of own files, see `read_own_catalogue`.
 
     Raises
     ------
-    ConfigurationError
-        The folder is missing, or its files are.
+    RecsysError
+        The folder or its files are missing, or cannot be read.
     """
     types = PRODUCT_EVENT_TYPES if low_ratings_are_negative else _INTERACTIONS
     if name == "ml-100k":
@@ -88,7 +96,11 @@ def load_dataset(
         return _ordered(name, folder)
     if name in NAMES:
         return _movielens(name, cache, folder, types)
-    return _own_files(folder)
+    own = read_own_catalogue(
+        folder, assume_timezone=assume_timezone, time_unit=time_unit, definitions=definitions
+    )
+    print("\n".join(own.notes))
+    return Dataset(folder.resolve().name, own.catalogue, own.event_types, own.sequences, own.has_times)
 
 
 def _movielens(name: str, cache: Path, folder: Path | None, types: EventTypes) -> Dataset:
@@ -118,39 +130,6 @@ def _ordered(name: str, folder: Path) -> Dataset:
             user, *items = line.split()
             events += [(user, item, "rating", np.nan, n * 3_600_000_000) for n, item in enumerate(items)]
     return _build(name, _films(films), _INTERACTIONS, events, has_times=False)
-
-
-def _own_files(folder: Path) -> Dataset:
-    for name in ("items.csv", "feedback.csv"):
-        if not (folder / name).is_file():
-            raise ConfigurationError(f"{folder} has no {name}; see `python -m benchmarks.quality --help`")
-    with (folder / "items.csv").open(encoding="utf-8", newline="") as file:
-        items = [
-            (
-                row.pop("item_id"),
-                row.pop("title", ""),
-                row.pop("description", ""),
-                {name: _attribute(value) for name, value in row.items() if value},
-            )
-            for row in csv.DictReader(file)
-        ]
-    with (folder / "feedback.csv").open(encoding="utf-8", newline="") as file:
-        events = [
-            (
-                row["user_id"],
-                row["item_id"],
-                row["event_type"],
-                float(row["value"]) if row.get("value") else np.nan,
-                _microseconds(row["occurred_at"]),
-            )
-            for row in csv.DictReader(file)
-        ]
-    unknown = sorted({event[2] for event in events} - set(PRODUCT_EVENT_TYPES.names))
-    if unknown:
-        raise ConfigurationError(
-            f"{folder}: unknown event types {unknown}; known: {list(PRODUCT_EVENT_TYPES.names)}"
-        )
-    return _build(folder.name, items, PRODUCT_EVENT_TYPES, events)
 
 
 _Event = tuple[str, str, str, float, int]
@@ -186,19 +165,3 @@ def _build(
 def _films(films: Iterable[Film]) -> list[_Item]:
     rows = [film.item() for film in films]
     return [(row["item_id"], row["title"], row["description"], row["attributes"]) for row in rows]
-
-
-def _attribute(value: str) -> Any:
-    """Return a list if the text is a JSON list or separated by `|`, otherwise the text."""
-    if value.startswith("["):
-        return json.loads(value)
-    return value.split("|") if "|" in value else value
-
-
-def _microseconds(text: str) -> int:
-    if text.replace(".", "", 1).isdigit():
-        return int(float(text) * 1_000_000)
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ConfigurationError(f"occurred_at {text!r} has no time zone: write it with +00:00 or Z")
-    return int(moment.timestamp() * 1_000_000)

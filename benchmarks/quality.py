@@ -7,9 +7,11 @@ The whole catalogue is ranked, without sampled negatives. Ties count against the
 user has consumed are excluded. Our settings come from the environment, as in production, for example
 `RECSYS_TRAINING__EPOCHS=40`. SASRec needs `make bench-peers`; select other models with `--models`.
 
-`--data DIR` reads any catalogue: `items.csv` with item_id, title, description and further columns as
-attributes (lists as JSON or separated by `|`), and `feedback.csv` with user_id, item_id, event_type, value,
-comment and occurred_at (Unix seconds, or ISO 8601 with a time zone).
+`--data DIR` reads any catalogue through `recsys ingest`, validation and a snapshot, and says what these
+refuse; see `benchmarks/own_catalogue.py`. DIR holds, as CSV, TSV, JSONL or Parquet: `items` (item_id, title,
+description; other columns become attributes), `feedback` (user_id, item_id, event_type, value, comment,
+occurred_at), and optionally `users` and `event_types` (the columns of the table `event_types`). If no line of
+feedback has a time, the order of the lines counts.
 
 Metrics are means over users of the mean over seeds. Intervals are percentiles of a bootstrap over users,
 paired for differences. `--output` saves per-user results. A GPU is used if there is one.
@@ -18,12 +20,13 @@ paired for differences. `--output` saves per-user results. A GPU is used if ther
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +49,7 @@ from benchmarks.peers import (
     write_split,
 )
 from benchmarks.splits import SPLITS, Protocol, make_split
+from recsys.errors import RecsysError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.cases import Cases
 from recsys.evaluation.ranking.metrics import ranks, user_means
@@ -56,6 +60,7 @@ from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences
 from recsys.training.full import fit_full
+from recsys.warehouse.value_checks import TimeUnit
 
 K = 10
 METRICS = (f"ndcg_at_{K}", f"recall_at_{K}", "mrr")
@@ -88,9 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     home = Path(tempfile.mkdtemp(prefix="recsys-quality-"))
     try:
-        dataset = load_dataset(options.dataset or options.data.name, options.data, options.cache)
+        dataset = load_dataset(
+            options.dataset or options.data.name, options.data, options.cache,
+            assume_timezone=options.assume_timezone, time_unit=options.time_unit,
+            definitions=options.event_types,
+        )  # fmt: skip
         split = make_split(dataset, options.split)
         results = compare(dataset, split, options, Settings(home=home), home)
+    except RecsysError as error:
+        sys.exit(f"error: {error}")
     finally:
         shutil.rmtree(home, ignore_errors=True)
     figures = summarise(results, split.cases)
@@ -316,7 +327,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--dataset", choices=NAMES)
-    parser.add_argument("--data", type=Path, help="folder of the data set, or of items.csv and feedback.csv")
+    parser.add_argument("--data", type=Path, help="folder of the data set, or of own files")
+    parser.add_argument("--event-types", type=Path, help="file of event types, instead of the one in --data")
+    parser.add_argument("--assume-timezone", help="time zone of times that have none, such as Europe/Paris")
+    parser.add_argument("--time-unit", choices=get_args(TimeUnit), default="seconds", help="of numeric times")
     parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sasrec-grid", default=SASREC_GRID, help="width:dropout, ...; tuned with seed 0")

@@ -23,6 +23,11 @@ class _NewUsers(StrEnum):
     LEAVE = "leave"
 
 
+class _OtherColumns(StrEnum):
+    IGNORE = "ignore"
+    ATTRIBUTES = "attributes"
+
+
 class _TimeUnit(StrEnum):
     SECONDS = "seconds"
     MILLISECONDS = "milliseconds"
@@ -45,21 +50,35 @@ Consent = Annotated[
     typer.Option("--consent/--no-consent", help="Whether newly added users consent to training."),
 ]
 
+OtherColumns = Annotated[
+    _OtherColumns,
+    typer.Option(
+        help="Ignore columns that are not listed above, or store them as attributes; a|b is a list."
+    ),
+]
 
-def items(file: File, reject_file: Rejects = None) -> None:
+
+def items(
+    file: File, reject_file: Rejects = None, other_columns: OtherColumns = _OtherColumns.IGNORE
+) -> None:
     """Add or update items.
 
     Columns: item_id, title, description, attributes (a JSON object), available.
     """
-    _ingest("items", file, reject_file)
+    _ingest("items", file, reject_file, other_columns=other_columns.value)
 
 
-def users(file: File, reject_file: Rejects = None, consent: Consent = True) -> None:
+def users(
+    file: File,
+    reject_file: Rejects = None,
+    consent: Consent = True,
+    other_columns: OtherColumns = _OtherColumns.IGNORE,
+) -> None:
     """Add or update users.
 
     Columns: user_id, consent, attributes (a JSON object).
     """
-    _ingest("users", file, reject_file, consent=consent)
+    _ingest("users", file, reject_file, consent=consent, other_columns=other_columns.value)
 
 
 def feedback(
@@ -130,7 +149,7 @@ def _ingest(table: str, file: Path, reject_file: Path | None, **options: object)
             tombstone_keys=settings.tombstone_keys(),
             **options,  # type: ignore[arg-type]
         )
-    for line in _lines(summary):
+    for line in summary_lines(summary):
         typer.echo(line)
     sys.exit(_exit_code(summary.read, summary.rejected))
 
@@ -141,7 +160,8 @@ def _exit_code(read: int, rejected: int) -> int:
     return EXIT_NOTHING_LOADED if rejected == read else EXIT_SOME_REJECTED
 
 
-def _lines(summary: "IngestSummary") -> list[str]:
+def summary_lines(summary: "IngestSummary") -> list[str]:
+    """Return what is printed after a load."""
     rate = summary.read / summary.seconds if summary.seconds else 0.0
     lines = [
         f"{summary.path}: {summary.read:,} lines in {summary.seconds:.1f} s ({rate:,.0f}/s)",

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, IngestError
 from recsys.prefetch import prefetch
+from recsys.warehouse.attribute_columns import ATTRIBUTES, add_to_attributes
 from recsys.warehouse.erased_users import ErasedUsers
 from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
@@ -30,6 +31,7 @@ from recsys.warehouse.value_checks import Checked, TimeUnit
 
 IngestTable = Literal["items", "users", "feedback", "impressions"]
 NewUsers = Literal["register", "leave"]
+OtherColumns = Literal["ignore", "attributes"]
 Progress = Callable[[int, int], None]
 """Called with the amount done and the total, in bytes (Parquet: rows)."""
 
@@ -75,6 +77,7 @@ def ingest_file(
     consent: bool = True,
     assume_timezone: str | None = None,
     time_unit: TimeUnit = "seconds",
+    other_columns: OtherColumns = "ignore",
     tombstone_keys: Sequence[bytes] = (),
 ) -> IngestSummary:
     """Load a CSV, TSV, JSONL or Parquet file.
@@ -97,13 +100,17 @@ def ingest_file(
         rejected.
     time_unit
         Unit of times that are numbers, counted since 1970.
+    other_columns
+        What to do with columns that the table does not have: `ignore` them, or store them as `attributes`
+        of items or users, see `recsys.warehouse.attribute_columns`.
     tombstone_keys
         `Settings.tombstone_keys()`. Rows of erased users are rejected; the reject file omits their text.
 
     Raises
     ------
     ConfigurationError
-        The table or the time zone is unknown, or somebody was erased and their key is not given.
+        The table or the time zone is unknown, the table has no attributes to store other columns in, or
+        somebody was erased and their key is not given.
     IngestError
         The file cannot be read as rows of this table.
     """
@@ -115,7 +122,14 @@ def ingest_file(
     zone = _zone(assume_timezone)
     started = time.monotonic()
     source = open_source(path, layout.known, layout.numbers)
-    unknown = _check_columns(path, layout, source)
+    attributes: tuple[str, ...] = ()
+    if other_columns == "attributes":
+        if ATTRIBUTES not in layout.known:
+            raise ConfigurationError(f"{table} have no attributes to store other columns in; ignore them")
+        attributes = tuple(name for name in source.columns if name and name not in layout.known)
+        source = open_source(path, layout.known.union(attributes), layout.numbers)
+    unknown = _check_columns(path, layout, source, attributes)
+    read = (add_to_attributes(chunk, attributes) for chunk in source.chunks) if attributes else source.chunks
     with (
         RejectFile(reject_file, beside=path) as rejects,
         Merger(
@@ -126,7 +140,7 @@ def ingest_file(
             erased=ErasedUsers(tombstone_keys),
         ) as merger,
         # Postgres loads one chunk while the next is read and checked.
-        closing(prefetch(_check_chunk(chunk, layout, zone, time_unit) for chunk in source.chunks)) as chunks,
+        closing(prefetch(_check_chunk(chunk, layout, zone, time_unit) for chunk in read)) as chunks,
     ):
         changed_ids, changed_id = 0, None
         for chunk, checked, good in chunks:
@@ -186,7 +200,7 @@ def _at(chunk: Chunk, row: int, reason: str) -> tuple[int, str, str]:
     return line, reason, text
 
 
-def _check_columns(path: Path, layout: Layout, source: Source) -> tuple[str, ...]:
+def _check_columns(path: Path, layout: Layout, source: Source, attributes: Sequence[str]) -> tuple[str, ...]:
     missing = [name for name in layout.required if name not in source.columns]
     if missing:
         raise IngestError(
@@ -194,7 +208,7 @@ def _check_columns(path: Path, layout: Layout, source: Source) -> tuple[str, ...
             f"{', '.join(source.columns) or 'none'}. A file of {layout.table} needs "
             f"{', '.join(layout.required)} and may have {', '.join(layout.optional)}"
         )
-    unknown = tuple(name for name in source.columns if name not in layout.known)
+    unknown = tuple(name for name in source.columns if name not in layout.known.union(attributes))
     if unknown:
         logger.warning(
             "%s: columns that the table %s does not have are ignored: %s",
