@@ -400,6 +400,8 @@ class Settings(_Section):
     home: Path = Field(Path(".recsys"), description="folder of the embedded stack's state")
     warehouse_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the feedback warehouse")
     mlflow_tracking_uri: str | None = Field(None, description="URL of the MLflow server")
+    mlflow_username: str | None = Field(None, description="name of the pipeline's MLflow login")
+    mlflow_password: SecretStr | None = Field(None, description="password of the pipeline's MLflow login")
     registered_model: str = Field("recommender", description="name in the MLflow model registry")
     snapshot_root: str | None = Field(
         None, description="any fsspec URL; default: snapshots in the home folder"

@@ -259,7 +259,10 @@ def test_pinned_mlflow_accepts_the_server_command() -> None:
 
     words = _SERVICES["mlflow"]["command"]
 
-    cli.commands["server"].make_context("server", words[2:], resilient_parsing=False)
+    [ours] = _script_commands("serve-mlflow.sh", "exec mlflow server")
+    options = [*(word for word in ours[3:] if word != "$@"), *words[2:]]
+    context = cli.commands["server"].make_context("server", options, resilient_parsing=False)
+    assert context.params["app_name"] == "basic-auth"
 
 
 def test_all_other_programs_are_known_and_python_code_compiles() -> None:
@@ -311,7 +314,7 @@ def test_every_volume_and_mounted_file_exists() -> None:
         assert (REPOSITORY / file).is_file()
 
 
-@pytest.mark.parametrize("script", ["initialise.sh", "postgres/create-databases.sh"])
+@pytest.mark.parametrize("script", ["initialise.sh", "serve-mlflow.sh", "postgres/create-databases.sh"])
 def test_shell_scripts_have_no_syntax_errors(script: str) -> None:
     subprocess.run(["bash", "-n", REPOSITORY / "docker" / script], check=True)
 
@@ -403,7 +406,20 @@ def test_example_environment_lists_every_variable_without_a_value() -> None:
     assert not any(listed.values())
 
 
-def test_ports_are_published_on_this_host_only_by_default() -> None:
-    for service, definition in _SERVICES.items():
-        for port in definition.get("ports", []):
-            assert port.startswith("${PUBLISH_ADDRESS:-127.0.0.1}:"), service
+def test_each_port_is_published_on_this_host_only_unless_its_own_variable_says_otherwise() -> None:
+    published = {
+        service: [VARIABLE.match(port) for port in definition["ports"]]
+        for service, definition in _SERVICES.items()
+        if "ports" in definition
+    }
+    addresses = [found for ports in published.values() for found in ports]
+    assert set(published) == {"mlflow", "airflow-api-server"}
+    assert all(found is not None and found["rest"] == "127.0.0.1" for found in addresses)
+    assert len({found["name"] for found in addresses if found}) == len(addresses)
+
+
+def test_pipeline_and_mlflow_agree_on_the_login() -> None:
+    server, worker = _SERVICES["mlflow"]["environment"], _SERVICES["airflow-worker"]["environment"]
+
+    assert worker["RECSYS_MLFLOW_USERNAME"] == server["MLFLOW_AUTH_ADMIN_USERNAME"]
+    assert worker["RECSYS_MLFLOW_PASSWORD"] == server["MLFLOW_AUTH_ADMIN_PASSWORD"]

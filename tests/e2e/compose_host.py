@@ -35,7 +35,8 @@ _ADDRESS = re.compile(rf"(?:\b(?:{'|'.join(_HOSTS)}):)?\b({'|'.join(map(str, _PO
 _FOLDERS = ("opt/airflow/auth", "opt/airflow/logs", "var/lib/recsys", "var/lib/mlflow", "data")
 _PATH = re.compile(r"(?<![\w.])(?:/opt/airflow|/var/lib)(?:/[\w.-]+)*")
 _CODE = re.compile(
-    r"/usr/local/lib/python[\d.]+/site-packages/recsys/(?P<folder>dags|plugins)\b|/usr/local/bin/initialise\b"
+    r"/usr/local/lib/python[\d.]+/site-packages/recsys/(?P<folder>dags|plugins)\b"
+    r"|/usr/local/bin/(?P<script>initialise|serve-mlflow)\b"
 )
 _HOST_NAMES = Path(__file__).with_name("container_hostname")
 _NOT_INHERITED = ("AIRFLOW", "COVERAGE", "MLFLOW", "PG", "RECSYS")
@@ -319,7 +320,7 @@ def _code_path(found: re.Match[str]) -> str:
     """Return the path in this checkout of a file that the images contain."""
     if found["folder"]:
         return str(resource_folder(found["folder"]))
-    return str(REPOSITORY / "docker" / "initialise.sh")
+    return str(REPOSITORY / "docker" / f"{found['script']}.sh")
 
 
 def _make_secrets() -> dict[str, str]:

@@ -14,6 +14,7 @@ from recsys.local.home import StackHome
 from recsys.local.processes import marked_processes
 from recsys.local.stack import stack_state, start_stack
 from recsys.local.state import ComponentPhase, StackPhase
+from recsys.registry.connection import mlflow_client
 from recsys.settings import ENV_FILE_NAME
 from tests.airflow_user import AirflowUser
 from tests.e2e.conftest import Idle, Stopped
@@ -27,7 +28,7 @@ def test_up_prints_the_addresses_and_the_credentials(stack: Stack, up: str) -> N
 
     assert state.phase is StackPhase.HEALTHY
     assert f"{state.airflow_url}  user admin, password {secret.airflow_password}" in up
-    assert state.mlflow_url in up
+    assert f"{state.mlflow_url}  user admin, password {secret.mlflow_password}" in up
     assert "psql -h" in up
 
 
@@ -104,10 +105,8 @@ def test_pool_for_one_writer_of_models_exists(airflow: AirflowUser) -> None:
 
 @pytest.mark.usefixtures("up")
 def test_mlflow_keeps_runs_and_proxies_artifacts(stack: Stack, tmp_path: Path) -> None:
-    from mlflow import MlflowClient
-
-    url = stack_state(stack.home).mlflow_url
-    client = MlflowClient(tracking_uri=url, registry_uri=url)
+    client = mlflow_client(stack.settings)
+    assert stack.settings.mlflow_tracking_uri == stack_state(stack.home).mlflow_url
 
     run = client.create_run(client.create_experiment("stack"))
     client.log_text(run.info.run_id, "kept", "note.txt")

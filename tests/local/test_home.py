@@ -31,6 +31,20 @@ def test_secrets_are_generated_once_and_private(home: StackHome) -> None:
     assert (home.path / "secrets.json").stat().st_mode & 0o077 == 0
 
 
+def test_a_home_folder_of_an_earlier_release_gets_the_secrets_it_lacks_and_keeps_its_own(
+    home: StackHome,
+) -> None:
+    before = json.loads(home.secrets().model_dump_json())
+    older = {name: value for name, value in before.items() if not name.startswith("mlflow")}
+    (home.path / "secrets.json").write_text(json.dumps(older))
+
+    found = home.secrets()
+
+    assert found.model_dump().items() >= older.items()
+    assert len(found.mlflow_password) >= 12
+    assert home.secrets() == found
+
+
 @pytest.fixture
 def open_umask() -> Iterator[None]:
     before = os.umask(0o022)
