@@ -211,9 +211,9 @@ def _engine() -> sa.Engine:
     """Return an engine for short read-only queries."""
     import sqlalchemy as sa
 
-    from recsys.warehouse.engine import warehouse_url
+    from recsys.warehouse.engine import create_engine, warehouse_url
 
-    return sa.create_engine(
+    return create_engine(
         warehouse_url(_settings().require_warehouse_url()),
         poolclass=sa.NullPool,
         connect_args={

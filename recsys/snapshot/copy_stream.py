@@ -14,6 +14,7 @@ from typing import Any, Literal
 import asyncpg
 
 from recsys.errors import ConfigurationError, ServiceUnavailableError
+from recsys.warehouse.private_errors import hide_values
 
 _SESSION = (
     # Otherwise a scan starts where a concurrent one is, and rows come in another order each time.
@@ -113,5 +114,8 @@ def _raise_error(copying: "asyncio.Task[None]") -> None:
         copying.result()
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise ConfigurationError(f"asyncpg cannot use RECSYS_WAREHOUSE_URL: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except asyncpg.PostgresError as error:
+        reason = hide_values(error)
+        raise ServiceUnavailableError(f"extraction from the warehouse broke off: {reason}") from error
+    except (asyncpg.InterfaceError, OSError) as error:
         raise ServiceUnavailableError(f"extraction from the warehouse broke off: {error}") from error

@@ -77,7 +77,9 @@ class WindowExpectations:
         self._context = gx.get_context(mode="ephemeral", project_config=_configuration(self._data_docs_dir))
         # Percent-encoded: the library would take some characters of a password for a substitution.
         url = engine.url.render_as_string(hide_password=False)
-        self._warehouse = self._context.data_sources.add_postgres("warehouse", connection_string=url)
+        self._warehouse = self._context.data_sources.add_postgres(
+            "warehouse", connection_string=url, kwargs={"hide_parameters": True}
+        )
 
     def __enter__(self) -> "WindowExpectations":
         return self

@@ -1,5 +1,6 @@
 """Connect to the feedback warehouse."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -7,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from recsys.errors import ConfigurationError, ServiceUnavailableError
+from recsys.warehouse.private_errors import PrivateConnection
 
 _DRIVER = "postgresql+psycopg2"
 _EXAMPLE = f"{_DRIVER}://user:password@host:5432/database"
@@ -27,6 +29,18 @@ _DISPENSABLE_OPTIONS = {
 }
 
 
+def create_engine(
+    url: str | sa.URL, *, connect_args: Mapping[str, Any] | None = None, **options: Any
+) -> sa.Engine:
+    """Return an engine whose errors show neither the parameters of a statement nor the values of a row.
+
+    Every engine on the warehouse is made here: error messages end in task logs, and ids and comments must
+    not. Parameters and options are those of `sqlalchemy.create_engine`.
+    """
+    arguments = {**(connect_args or {}), "connection_factory": PrivateConnection}
+    return sa.create_engine(url, connect_args=arguments, hide_parameters=True, **options)
+
+
 def connect(url: str) -> sa.Engine:
     """Return an engine for the warehouse after one successful connection.
 
@@ -43,7 +57,7 @@ def connect(url: str) -> sa.Engine:
         Postgres does not answer now.
     """
     parsed = warehouse_url(url)
-    engine = sa.create_engine(
+    engine = create_engine(
         parsed, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS}
     )
     sa.event.listen(engine, "connect", _exempt_from_idle_limit)
