@@ -187,9 +187,12 @@ def summary_lines(summary: "IngestSummary") -> list[str]:
     if summary.new_users:
         consent = "with" if summary.consent else "without"
         lines.append(f"  new users   {summary.new_users:>12,}  registered {consent} consent to training")
-    if summary.changed_id is not None:
-        before, after = summary.changed_id
-        lines.append(f"  changed ids {summary.changed_ids:>12,}  such as {before!r}, read as {after!r}")
+    if summary.changed_ids:
+        before, after = summary.changed_id or (None, None)
+        lines.append(
+            f"  changed ids {summary.changed_ids:>12,}"
+            + (f"  such as {before!r}, read as {after!r}" if before else "  without spaces around them or .0")
+        )
     if summary.unknown_columns:
         lines.append(f"  ignored columns: {', '.join(summary.unknown_columns)}")
     return lines

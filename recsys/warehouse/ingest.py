@@ -61,7 +61,7 @@ class IngestSummary:
     changed_ids: int = 0
     """Ids that were written without surrounding spaces or without the `.0` of a whole number."""
     changed_id: tuple[str, str] | None = None
-    """One of them, before and after."""
+    """One of them, before and after; only of items and event types, because others belong to people."""
     of_erased_users: int = 0
     """Rejected rows of users who were erased."""
 
@@ -202,6 +202,11 @@ def _at(chunk: Chunk, row: int, reason: str) -> tuple[int, str, str]:
 
 def _check_columns(path: Path, layout: Layout, source: Source, attributes: Sequence[str]) -> tuple[str, ...]:
     missing = [name for name in layout.required if name not in source.columns]
+    if missing and _may_be_a_row(layout, source):
+        raise IngestError(
+            f"{path} names no column of {layout.table}; if it has no header, add one. A file of "
+            f"{layout.table} needs {', '.join(layout.required)} and may have {', '.join(layout.optional)}"
+        )
     if missing:
         raise IngestError(
             f"{path} has no column {', '.join(map(repr, missing))}; its columns are "
@@ -217,6 +222,13 @@ def _check_columns(path: Path, layout: Layout, source: Source, attributes: Seque
             ", ".join(unknown),
         )
     return unknown
+
+
+def _may_be_a_row(layout: Layout, source: Source) -> bool:
+    """Whether what was read as a header may be a row, which a message must not show."""
+    if not layout.known.isdisjoint(source.columns):
+        return False
+    return layout.table == "users" or any(map(str.isdigit, "".join(source.columns)))
 
 
 def _zone(name: str | None) -> ZoneInfo | None:

@@ -1,6 +1,7 @@
 """Write the lines of a file that could not be loaded to a reject file."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,8 @@ from recsys.warehouse.files.chunks import BadLine
 
 class RejectFile:
     """JSON Lines file of rejected lines: `line`, `reason` and `text`. The first one creates the file.
+
+    Lines hold ids and comments, so only the file's owner may read it.
 
     Parameters
     ----------
@@ -34,7 +37,7 @@ class RejectFile:
         for bad in lines:
             if self._file is None:
                 try:
-                    self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+                    self._file = self._create()
                 except OSError as error:
                     raise IngestError(
                         f"the reject file {self.path} cannot be written: {error}; choose another path"
@@ -42,6 +45,15 @@ class RejectFile:
             entry = {"line": bad.line, "reason": bad.reason, "text": bad.text}
             self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
             self.count += 1
+
+    def _create(self) -> IO[str]:
+        path = self.path.resolve()
+        if path.exists() and not path.is_file():  # /dev/null or a pipe
+            return path.open("w", encoding="utf-8", errors="backslashreplace")
+        # An earlier file would keep its permissions and its owner.
+        path.unlink(missing_ok=True)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace")
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.columns import Columns
 from recsys.warehouse.identifiers import identifier, identifier_of_number, unusual_identifiers
 from recsys.warehouse.item_prose import characters_within, prose
 from recsys.warehouse.wrong_value import WrongValue, shown
@@ -28,6 +29,7 @@ _TIMESTAMP = pa.timestamp("us", "UTC")
 _YEAR_1 = pa.scalar(-62_135_596_800_000_000, pa.int64()).cast(_TIMESTAMP)
 _YEAR_10000 = pa.scalar((_MAX_SECONDS + 1) * 1_000_000, pa.int64()).cast(_TIMESTAMP)
 _MAX_NESTING = 100
+_PERSONAL_IDS = (Columns.USER_ID, Columns.EVENT_ID, Columns.IMPRESSION_ID)
 # Milliseconds of the year 5138, and microseconds of 1973.
 _LEAST_MICROSECONDS = 1e14
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]+,[0-9]+\s*")
@@ -51,7 +53,7 @@ class Checked:
     changed_ids: int = 0
     """Number of ids that were written without spaces or `.0`."""
     changed_id: tuple[str, str] | None = None
-    """One of them, before and after."""
+    """One of them, before and after; never an id of a user, event or impression."""
 
     def identifier(self, name: str, *, required: bool = True) -> pa.Array:
         """Return a column of ids `[rows]`, see `recsys.warehouse.identifiers`; too long ids are rejected."""
@@ -72,7 +74,8 @@ class Checked:
                     self.reasons.setdefault(row, []).append(f"{name} {reason}")
                 elif values[row] is not None and values[row] != before:
                     self.changed_ids += 1
-                    self.changed_id = self.changed_id or (before, values[row])
+                    if name not in _PERSONAL_IDS:
+                        self.changed_id = self.changed_id or (before, values[row])
             text = pa.array(values, pa.string())
         return text
 

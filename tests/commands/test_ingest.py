@@ -43,6 +43,14 @@ def test_the_summary_shows_new_users_and_their_consent(tmp_path: Path) -> None:
     assert "1  registered without consent to training" in result.output
 
 
+def test_the_summary_says_that_ids_were_changed_and_shows_none_of_a_person(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.csv"
+    path.write_text(HEADER + GOOD.replace("u1", " zq7f "))
+    result = CliRunner().invoke(app, ["ingest", "feedback", str(path)])
+    assert ["changed", "ids", "1"] in [line.split()[:3] for line in result.output.splitlines()]
+    assert "zq7f" not in result.output
+
+
 @pytest.mark.parametrize(
     ("table", "content"),
     [

@@ -585,6 +585,39 @@ def test_the_reject_file_has_the_unchanged_line(load: Load, tmp_path: Path) -> N
     assert json.loads(target.read_text())["text"] == "a,,i,view,,很好,0"
 
 
+@pytest.mark.parametrize("earlier", ["a file for all", "a link", "nothing"])
+def test_only_its_owner_may_read_the_reject_file(load: Load, tmp_path: Path, earlier: str) -> None:
+    target, elsewhere = tmp_path / "rejected.jsonl", tmp_path / "elsewhere.jsonl"
+    if earlier != "nothing":
+        elsewhere.write_text("earlier")
+        elsewhere.chmod(0o666)
+        target.hardlink_to(elsewhere) if earlier == "a file for all" else target.symlink_to(elsewhere)
+    load(HEADER + "a,,i,view,,很好,0\n", reject_file=target)
+    assert json.loads(target.read_text())["line"] == 2
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_rejected_lines_can_be_thrown_away(load: Load) -> None:
+    assert load(HEADER + "a,,i,view,,很好,0\n", reject_file=Path("/dev/null")).rejected == 1
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("table", "first_row"),
+    [
+        ("feedback", "user-zq7f,i1,like,0\n"),
+        ("feedback", "user-zq7f,user-zq7f,like,0\n"),
+        ("users", "user-zqf,true\n"),
+    ],
+)
+def test_a_file_without_a_header_is_refused_without_showing_its_first_row(
+    load: Load, table: str, first_row: str
+) -> None:
+    with pytest.raises(IngestError, match="if it has no header, add one") as caught:
+        load(first_row * 2, f"{table}.csv", table)
+    assert "user-" not in str(caught.value)
+
+
 def test_the_pooled_connection_is_unchanged_after_a_load(load: Load, warehouse: sa.Engine) -> None:
     load(CSV)
     assert rows(warehouse, "SELECT to_regclass('incoming_feedback') AS name")[0].name is None

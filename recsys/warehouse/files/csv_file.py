@@ -35,7 +35,8 @@ def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str
         if known.intersection(_names(head, found)):
             logger.info("%s: the separator is %r", path, found)
             delimiter, names = found, _names(head, found)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    # Without a known name this is no header but a row, which the message must not show.
+    if not known.isdisjoint(names) and (twice := sorted({name for name in names if names.count(name) > 1})):
         raise IngestError(
             f"{path}: the header has {', '.join(map(repr, twice))} more than once; rename those columns"
         )
