@@ -273,6 +273,7 @@ def test_all_other_programs_are_known_and_python_code_compiles() -> None:
         "exec",
         "mlflow",
         "pg_isready",
+        "postgres",
         "python",
         "REDISCLI_AUTH=$REDIS_PASSWORD",
     }

@@ -21,10 +21,12 @@ def migrate_warehouse() -> None:
     from recsys.warehouse.analytics import install_analytics
     from recsys.warehouse.engine import connect
     from recsys.warehouse.migrate import upgrade_warehouse
+    from recsys.warehouse.server_log import warn_of_values_in_log
 
     url = load_settings().require_warehouse_url()
     upgrade_warehouse(url)
     install_analytics(connect(url))
+    warn_of_values_in_log(url)
 
 
 def migrate_airflow_database() -> None:

@@ -18,12 +18,14 @@ def migrate(
     """Migrate the warehouse's tables and analytics views to the newest revision."""
     from recsys.warehouse.analytics import install_analytics
     from recsys.warehouse.migrate import upgrade_warehouse
+    from recsys.warehouse.server_log import warn_of_values_in_log
 
     settings = load_settings()
     with warehouse_engine(settings) as engine:
         upgrade_warehouse(settings.require_warehouse_url(), revision)
         if revision == "head":
             install_analytics(engine)
+    warn_of_values_in_log(settings.require_warehouse_url())
     typer.echo(f"The warehouse is at revision {revision}.")
 
 

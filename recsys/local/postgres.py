@@ -32,6 +32,12 @@ _STOP_TIMEOUT_SECONDS = 60.0
 _ORPHAN_SECONDS = 3.0
 # Bytes. A socket path has at most 104 (macOS) or 108 bytes, and the file name of the socket takes 14.
 _LONGEST_SOCKET_FOLDER = 85
+# Errors and statements quote ids and comments; whoever sent them gets them in any case.
+_LOG_WITHOUT_VALUES = {
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+}
 _PLAIN_PATH = re.compile(r"[\w./-]+", re.ASCII)
 
 
@@ -109,6 +115,7 @@ class PostgresServer:
             "unix_socket_directories": str(self.socket_dir),
             "unix_socket_permissions": "0700",
             "logging_collector": "off",
+            **_LOG_WITHOUT_VALUES,
             **self.settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

@@ -4,6 +4,7 @@ import logging
 
 import sqlalchemy as sa
 
+from recsys.warehouse.server_log import quieten_log
 from recsys.warehouse.statements import read_statement
 
 WRITER = "recsys_writer"
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def grant_roles(connection: sa.Connection) -> list[str]:
-    """Create missing roles and grant each role its rights in this database.
+    """Create missing roles, grant each role its rights in this database, and set the database's defaults.
 
     Returns
     -------
@@ -37,6 +38,7 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     if connection.scalar(sa.text("SELECT to_regprocedure('warehouse_grant_retired()') IS NOT NULL")):
         connection.execute(sa.text("SELECT warehouse_grant_retired()"))
     _limit_sessions(connection)
+    quieten_log(connection)
     _reserve_advisory_locks(connection)
     # Default privileges cover the table when it is created, but a restored dump contains no grants.
     both = sa.text("SELECT to_regclass('erased_users') IS NOT NULL AND to_regrole(:role) IS NOT NULL")
@@ -57,7 +59,7 @@ def _limit_sessions(connection: sa.Connection) -> None:
 
     A database's settings are in no dump. Settings of a role would not reach its members.
     """
-    statement = sa.text(read_statement("warehouse/limit_sessions"))
+    statement = sa.text(read_statement("warehouse/set_database_default"))
     connection.execute(statement, [{"name": name, "value": value} for name, value in _LIMITS.items()])
 
 

@@ -1,9 +1,9 @@
--- Set a default for all sessions of this database, unless it has one. Nothing happens if this user does not own it.
+-- Set a default for all sessions of this database, unless it has one. Nothing happens if this user may not.
 -- Parameters: name, value.
-SELECT set_config('recsys.limit_name', :name, true), set_config('recsys.limit_value', :value, true);
+SELECT set_config('recsys.default_name', :name, true), set_config('recsys.default_value', :value, true);
 DO $$
 DECLARE
-    name text := current_setting('recsys.limit_name');
+    name text := current_setting('recsys.default_name');
 BEGIN
     IF NOT EXISTS (
         SELECT FROM pg_db_role_setting AS stored, unnest(stored.setconfig) AS setting
@@ -12,7 +12,7 @@ BEGIN
             AND starts_with(setting, name || '=')
     ) THEN
         EXECUTE format(
-            'ALTER DATABASE %I SET %I = %L', current_database(), name, current_setting('recsys.limit_value')
+            'ALTER DATABASE %I SET %I = %L', current_database(), name, current_setting('recsys.default_value')
         );
     END IF;
 EXCEPTION

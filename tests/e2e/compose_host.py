@@ -109,6 +109,7 @@ class ComposeHost:
         self.postgres = PostgresServer(
             folder / "postgres",
             {
+                **dict(word.split("=", 1) for word in self._services["postgres"].definition["command"][2::2]),
                 "listen_addresses": LOOPBACK,
                 "port": str(self.ports[5432]),
                 "hba_file": str(folder / "pg_hba.conf"),
