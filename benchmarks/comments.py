@@ -39,7 +39,7 @@ from recsys.evaluation.bootstrap import paired_bootstrap
 from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.liking import area_under_curve
 from recsys.model.comments import CommentReader
-from recsys.model.ranking import mask_consumed, top_k
+from recsys.model.ranking import mask_hidden, top_k
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -224,7 +224,7 @@ def steering(settings: Settings, seed: int = 0) -> dict[str, Any]:
     theme_of = np.array([item.split("-")[0] for item in catalogue.item_ids])
     for name in ("read", "ignored"):
         past = _histories(catalogue, commenters, comments=name == "read")
-        best, _ = top_k(mask_consumed(model.score(past), past), K)
+        best, _ = top_k(mask_hidden(model.score(past), past), K)
         shown = theme_of[best]
         figures[name] = {
             "good_theme": float(np.mean([shown[row] == good for row, (_, good) in enumerate(pairs)])),

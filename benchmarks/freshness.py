@@ -52,12 +52,12 @@ from recsys.evaluation.ranking.evaluate import mean_ndcg
 from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.model.checkpoint import MANIFEST, load_recommender, read_manifest, save_recommender
 from recsys.model.fusion import ndcg_of_ranks
-from recsys.model.ranking import mask_consumed
+from recsys.model.ranking import mask_hidden
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.sequences import Sequences
-from recsys.training.batching import first_occurrences
+from recsys.snapshot.targets import find_targets
 from recsys.training.full import fit_full
 from recsys.training.micro import fit_micro
 
@@ -229,7 +229,7 @@ def _windows(sequences: Sequences, half: int, count: int) -> list[Window]:
     late = sequences.occurred_at >= half
     edges = np.quantile(sequences.occurred_at[late], np.linspace(0, 1, count + 1), method="higher")
     edges[-1] += 1
-    wanted = late & (sequences.weight > 0) & first_occurrences(sequences)
+    wanted = late & find_targets(sequences).chosen
     windows = []
     for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         inside = wanted & (sequences.occurred_at >= start) & (sequences.occurred_at < end)
@@ -318,7 +318,7 @@ def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until:
         rows = order[begin : begin + 256]
         needed, row = np.unique(hour[rows], return_inverse=True)
         consumed = sequences.prefixes(window.positions[rows])
-        scores = mask_consumed(model.score(known.take_users(needed))[row], consumed)
+        scores = mask_hidden(model.score(known.take_users(needed))[row], consumed)
         values[rows] = ndcg_of_ranks(ranks(scores, sequences.item_index[window.positions[rows]]), 10)
     return float(user_means(values[:, None], owners)[2].mean())
 

@@ -10,8 +10,9 @@ from benchmarks.datasets import Dataset
 from recsys.errors import ConfigurationError
 from recsys.evaluation.ranking.cases import ALL, Cases, cases_at, held_out_cases
 from recsys.settings import EvaluationSettings
-from recsys.snapshot.sequences import Sequences
-from recsys.training.batching import Split, ValidationCases, first_occurrences, split_validation
+from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
+from recsys.snapshot.targets import find_targets
+from recsys.training.batching import Split, ValidationCases, split_validation
 
 SPLITS = ("leave-one-out", "temporal", "cold-items")
 TEMPORAL_SHARE = 0.1
@@ -105,6 +106,7 @@ def _cold_items(dataset: Dataset, seed: int) -> Protocol:
         positions=histories.offsets[1:] - 1,
         users=first[owner],  # groups a user's cases, under the number of the first one
         targets=sequences.item_index[positions],
+        at=sequences.occurred_at[positions],
         available=dataset.catalogue.available,
         slices={ALL: np.ones(len(positions), dtype=bool)},
     )
@@ -127,7 +129,9 @@ def _prefixes_with_target(
     is_target[offsets[1:] - 1] = True
     source[is_target] = 0
     columns = {}
-    for name in ("item_index", "event_type", "sentiment", "value", "occurred_at", "weight", "purpose"):
+    for name in EVENT_DTYPES:
+        if name == "comment":
+            continue
         column = getattr(known, name)[source].copy()
         column[is_target] = getattr(sequences, name)[positions]
         columns[name] = column
@@ -135,9 +139,7 @@ def _prefixes_with_target(
 
 
 def _validation_cases(known: Sequences, positions: NDArray[np.int64]) -> ValidationCases:
-    usable = (known.weight > 0) & first_occurrences(known)
-    positions = positions[usable[positions]]
-    return ValidationCases(known.prefixes(positions), known.item_index[positions].astype(np.int64))
+    return ValidationCases.of(known, positions[find_targets(known).chosen[positions]])
 
 
 def _mask(sequences: Sequences, positions: NDArray[np.int64]) -> NDArray[np.bool_]:

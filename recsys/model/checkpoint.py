@@ -92,6 +92,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
                 "text_digest": pa.array(model.text_digests, pa.string()),
                 "trained": pa.array(model.items.trained.cpu().numpy()),
                 "count": pa.array(model.popularity.counts),
+                "rest_days": pa.array(model.catalogue.rest_days),
             }
         ),
         folder / "items.parquet",
@@ -185,6 +186,7 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             texts=[""] * len(names),
             available=np.ones(len(names), dtype=bool),
             attributes=[{}] * len(names),
+            rest_days=_rest_days(items),
         )
         event_types = EventTypes.from_records(manifest["event_types"])
         settings = ModelSettings(
@@ -212,6 +214,12 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
     model.request_fusion = Fusion(with_request if REQUEST in with_request else REQUEST_WEIGHTS)
     model.update_proxies()
     return model.eval()
+
+
+def _rest_days(items: pa.Table) -> NDArray[np.float32]:
+    if "rest_days" not in items.column_names:  # written by an older release
+        return np.full(items.num_rows, np.nan, dtype=np.float32)
+    return np.asarray(items["rest_days"].to_numpy(), dtype=np.float32)
 
 
 def _check_local_encoder(encoder: EncoderIdentity) -> None:

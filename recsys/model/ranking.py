@@ -1,11 +1,12 @@
-"""Turn scores into a ranked list: mask consumed items and keep the best k."""
+"""Turn scores into a ranked list: mask the items that are off a user's list and keep the best k."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.targets import hidden_items
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,10 +15,10 @@ NO_ITEM = -1
 """Index in the places that `top_k` cannot fill because fewer than k items can be recommended."""
 
 
-def mask_consumed(scores: NDArray[np.float32], histories: Sequences) -> NDArray[np.float32]:
-    """Set the score of every item in a user's history to minus infinity.
-
-    Disliked items count as consumed, because the user has seen them.
+def mask_hidden(
+    scores: NDArray[np.float32], histories: Sequences, at: ArrayLike | None = None
+) -> NDArray[np.float32]:
+    """Set the score of every item that a user's history keeps off the list to minus infinity.
 
     Parameters
     ----------
@@ -25,14 +26,16 @@ def mask_consumed(scores: NDArray[np.float32], histories: Sequences) -> NDArray[
         [users, items]; changed in place, because a copy may not fit in memory.
     histories
         Events of the same users, in the same order.
+    at
+        [users] or one time for all, in microseconds since 1970; default: of each user's latest event.
 
     Returns
     -------
     The same array.
     """
-    rows = np.repeat(np.arange(scores.shape[0]), np.diff(histories.offsets))
-    known = (histories.item_index >= 0) & (histories.item_index < scores.shape[1])
-    scores[rows[known], histories.item_index[known]] = -np.inf
+    users, items = hidden_items(histories, at)
+    known = (items >= 0) & (items < scores.shape[1])
+    scores[users[known], items[known]] = -np.inf
     return scores
 
 

@@ -18,7 +18,11 @@ def publish(context: Context) -> PublishSummary:
 
     run = context.run
     return publish_champion(
-        context.engine, context.settings, scope=run.params.get("scope", "auto"), run_key=run.key
+        context.engine,
+        context.settings,
+        scope=run.params.get("scope", "auto"),
+        run_key=run.key,
+        now=context.clock(),
     )
 
 

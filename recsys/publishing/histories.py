@@ -1,9 +1,10 @@
-"""Read users' histories from the warehouse in batches: events for the model, and consumed items."""
+"""Read users' histories from the warehouse in batches: events for the model, and what is off their lists."""
 
 import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyarrow import csv
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.scrub import scrub_comments
-from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.sequences import Sequences, hidden_until, microseconds
 from recsys.warehouse.statements import read_statement, render_literals
 from recsys.warehouse.tables import items
 
@@ -51,16 +52,17 @@ class UserBatch:
         Position of the first user among the staged ones.
     histories
         [users] latest events that the model may read; users without events are included.
-    consumed_user, consumed_item
-        [events] position of the user in the batch and of the item in the catalogue, for all feedback.
+    hidden_user, hidden_item
+        [pairs] position of the user in the batch, and of an item in the catalogue that is off the user's list,
+        by all feedback.
     seeds
         [users] random seeds for drawing lists; None if no lists are drawn.
     """
 
     first: int
     histories: Sequences
-    consumed_user: NDArray[np.int64]
-    consumed_item: NDArray[np.int32]
+    hidden_user: NDArray[np.int64]
+    hidden_item: NDArray[np.int32]
     seeds: NDArray[np.int64] | None = None
 
 
@@ -90,6 +92,7 @@ def read_catalogue(connection: sa.Connection) -> Catalogue:
         descriptions=[row.description for row in rows],
         attributes=[json.loads(row.attributes) for row in rows],
         available=np.array([row.available for row in rows], dtype=bool),
+        rest_days=[row.rest_days for row in rows],
     )
 
 
@@ -103,6 +106,7 @@ def read_histories(
     max_events: int,
     through_transaction_id: int,
     publication_seed: int | None = None,
+    at: datetime | None = None,
 ) -> Iterator[UserBatch]:
     """Yield the histories of the staged users, with one short read per batch.
 
@@ -115,12 +119,19 @@ def read_histories(
     users, batch_users
         Number of staged users, and of users in a batch.
     max_events
-        Number of latest events per user for the model; all events count as consumed.
+        Number of latest events per user for the model; all events count for what is off a user's list.
     through_transaction_id
         The model reads feedback with lower transaction ids.
     publication_seed
         From `publication_seed`; None if no lists are drawn.
+    at
+        Time for which it is decided what is off a user's list; default: now.
     """
+    moment = microseconds(at or datetime.now(UTC))
+    current_types = EventTypes.from_records(
+        dict(row._mapping)
+        for row in connection.execute(sa.text(read_statement("snapshot/select_event_types")))
+    )
     for first in range(0, users, batch_users):
         last = min(first + batch_users, users)
         events = _copy(
@@ -142,14 +153,35 @@ def read_histories(
             occurred_at=events["occurred_at"].to_numpy()[readable],
             feedback_id=events["feedback_id"].to_numpy()[readable],
             event_types=event_types,
+            rest_days=catalogue.rest_days,
             comment=_comments(connection, first, last, through_transaction_id, events["feedback_id"]).filter(
                 events["readable"]
             ),
         ).last(max_events)
         seeds = None if publication_seed is None else _seeds(connection, first, last, publication_seed)
         connection.commit()
-        known = item >= 0
-        yield UserBatch(first, histories, user[known], item[known], seeds)
+        # The warehouse's own types: the model may not know all of them.
+        kind = _lookup(events["event_type"], current_types.index)
+        off = item >= 0
+        off[off] = _are_hidden(
+            events.filter(pa.array(off)), kind[off], item[off], current_types, catalogue, moment
+        )
+        yield UserBatch(first, histories, user[off], item[off], seeds)
+
+
+def _are_hidden(
+    events: pa.Table,
+    event_type: NDArray[np.int64],
+    item: NDArray[np.int32],
+    event_types: EventTypes,
+    catalogue: Catalogue,
+    moment: int,
+) -> NDArray[np.bool_]:
+    """Return [events] whether the event keeps its item off its user's list at this moment."""
+    sentiment = event_types.sentiment(event_type, events["value"].to_numpy())
+    days = event_types.hides_for(event_type, sentiment, catalogue.rest_days[item])
+    hidden: NDArray[np.bool_] = hidden_until(events["occurred_at"].to_numpy(), days) >= moment
+    return hidden
 
 
 def _copy(connection: sa.Connection, statement: str) -> pa.Table:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -66,6 +67,7 @@ def publish(
     scope: Literal["all", "affected", "auto"] = "auto",
     run_key: str,
     load: Callable[[Settings, str], Servable] = load_servable,
+    now: datetime | None = None,
 ) -> PublishSummary:
     """Score users with the champion and replace what they see.
 
@@ -83,6 +85,8 @@ def publish(
         Identifies the run. If a publication with this key exists, it is returned.
     load
         Loads a model version; by default from MLflow.
+    now
+        Time for which it is decided what is off a user's list; default: the clock's.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def publish(
                 or scope == "all"
                 or (scope == "auto" and not _continues(champion, servable, last))
             )
-            through = _stage(connection, settings, servable, champion, last, everyone, run_key)
+            through = _stage(connection, settings, servable, champion, last, everyone, run_key, now)
             publication = _swap(engine, connection, champion, run_key, everyone, through)
             if publication is not None:
                 summary = _summary(publication, started)
@@ -144,6 +148,7 @@ def _stage(
     last: sa.Row[Any] | None,
     everyone: bool,
     run_key: str,
+    now: datetime | None,
 ) -> int:
     """Fill the staging tables; return the transaction id up to which feedback was read (exclusive)."""
     through = read_horizon(connection)
@@ -181,6 +186,7 @@ def _stage(
         max_events=model.settings.max_events,
         through_transaction_id=through,
         publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
+        at=now,
     )
     for batch in score_batches(scorer, batches, users=users):
         stage_lists(connection, batch, catalogue)

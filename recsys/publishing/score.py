@@ -119,7 +119,7 @@ class ScoredBatch:
 
 
 class BatchScorer:
-    """Ranks the catalogue for users, leaving out consumed and unavailable items.
+    """Ranks the catalogue for users, leaving out unavailable items and those that are off a user's list.
 
     Users are scored in blocks to bound memory.
 
@@ -155,8 +155,8 @@ class BatchScorer:
         """
         histories = batch.histories
         vectors = self.scorer.user_vectors(histories)
-        order = np.argsort(batch.consumed_user, kind="stable")
-        consumed_user, consumed_item = batch.consumed_user[order], batch.consumed_item[order]
+        order = np.argsort(batch.hidden_user, kind="stable")
+        hidden_user, hidden_item = batch.hidden_user[order], batch.hidden_item[order]
         users, k = histories.users, self.settings.k
         items = np.full((users, k), NO_ITEM, dtype=np.int32)
         best = np.full((users, k), -np.inf, dtype=np.float32)
@@ -166,10 +166,10 @@ class BatchScorer:
             rows = np.arange(first, min(first + self._block_users, users))
             block = slice(first, first + len(rows))
             own, asked = histories.take_users(rows), requests[block] if requests else None
-            consumed = slice(*np.searchsorted(consumed_user, [first, first + len(rows)]))
+            hidden = slice(*np.searchsorted(hidden_user, [first, first + len(rows)]))
             scores = self.scorer.score(vectors[block], own, asked)
             scores.index_fill_(1, self._unavailable.to(scores.device), -np.inf)
-            scores[consumed_user[consumed] - first, consumed_item[consumed].astype(np.int64)] = -np.inf
+            scores[hidden_user[hidden] - first, hidden_item[hidden].astype(np.int64)] = -np.inf
             if batch.seeds is None:
                 items[block], best[block] = self._best(scores, k)
             else:

@@ -7,7 +7,7 @@ model does not know are left out of the history. Any other error is reported wit
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from recsys.model.checkpoint import load_recommender
-from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences, microseconds
 
@@ -107,7 +107,7 @@ def recommend(recommender: Recommender, users: pd.DataFrame, params: Mapping[str
     histories = _histories(recommender, users["history"])
     scores = recommender.score(histories, _requests(users))
     if params.get("exclude_consumed", True):
-        scores = mask_consumed(scores, histories)
+        scores = mask_hidden(scores, histories, microseconds(datetime.now(UTC)))
     index, values = top_k(scores, k)
     lists = [row[row != NO_ITEM] for row in index]
     catalogue = recommender.catalogue
@@ -153,6 +153,7 @@ def _histories(recommender: Recommender, histories: Iterable[Any]) -> Sequences:
         occurred_at=times,
         feedback_id=range(len(users)),
         event_types=recommender.event_types,
+        rest_days=recommender.catalogue.rest_days,
     )
 
 

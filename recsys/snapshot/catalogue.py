@@ -1,7 +1,7 @@
 """The catalogue: items in a fixed order, which the `item_index` of events refers to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,9 @@ class Catalogue:
         `[items]`; the text encoder reads `texts`.
     available
         `[items]` whether the item may be recommended.
+    rest_days
+        `[items]` days after an outcome until the item may be recommended to its user again; NaN where the
+        event type decides.
     """
 
     item_ids: NDArray[np.object_]
@@ -31,11 +34,10 @@ class Catalogue:
     texts: list[str]
     available: NDArray[np.bool_]
     attributes: list[dict[str, Any]]
+    rest_days: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        lengths = {
-            len(part) for part in (self.item_ids, self.titles, self.texts, self.available, self.attributes)
-        }
+        lengths = {len(getattr(self, field.name)) for field in fields(self)}
         if len(lengths) != 1:
             raise SnapshotError(f"the columns of a catalogue differ in length: {sorted(lengths)}")
         if len(self.index) != len(self.item_ids):
@@ -49,6 +51,7 @@ class Catalogue:
         descriptions: Sequence[str] | None = None,
         attributes: Sequence[Mapping[str, Any]] | None = None,
         available: Sequence[bool] | NDArray[np.bool_] | None = None,
+        rest_days: Sequence[float | None] | None = None,
     ) -> "Catalogue":
         """Build from columns, each `[items]`; `item_text` composes the texts."""
         count = len(item_ids)
@@ -62,6 +65,7 @@ class Catalogue:
             texts=[item_text(*row) for row in zip(titles, described, details, strict=True)],
             available=np.ones(count, dtype=bool) if available is None else np.asarray(available, dtype=bool),
             attributes=details,
+            rest_days=np.array([None] * count if rest_days is None else rest_days, dtype=np.float32),
         )
 
     def take(self, items: Sequence[int]) -> "Catalogue":
@@ -72,6 +76,7 @@ class Catalogue:
             texts=[self.texts[item] for item in items],
             available=self.available[list(items)],
             attributes=[self.attributes[item] for item in items],
+            rest_days=self.rest_days[list(items)],
         )
 
     def __len__(self) -> int:

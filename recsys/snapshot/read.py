@@ -116,6 +116,7 @@ class Snapshot:
             rows[Columns.DESCRIPTION],
             [_attributes(text) for text in rows[Columns.ATTRIBUTES]],
             rows["available"],
+            rows.get("rest_days"),  # older snapshots have none
         )
 
     def catalogue(self) -> Catalogue:
@@ -171,15 +172,17 @@ class Snapshot:
         types, type_codes = encoded[Columns.EVENT_TYPE]
         purposes, purpose_codes = encoded[Columns.PURPOSE]
         event_types = self.event_types()
+        catalogue = self.catalogue() if catalogue is None else catalogue
         return Sequences.build(
             user_keys=user_keys[order],
             user_index=rank[user_codes],
-            item_index=(self.catalogue() if catalogue is None else catalogue).lookup(items)[item_codes],
+            item_index=catalogue.lookup(items)[item_codes],
             event_type=event_types.lookup(types.tolist())[type_codes],
             value=table.column(Columns.VALUE).to_numpy(),
             occurred_at=table.column(Columns.OCCURRED_AT).cast(pa.int64()).to_numpy(),
             feedback_id=table.column(Columns.FEEDBACK_ID).to_numpy(),
             event_types=event_types,
+            rest_days=catalogue.rest_days,
             row_weight=table.column(Columns.WEIGHT).to_numpy(),
             purpose=np.array([PURPOSES.index(purpose) for purpose in purposes], np.int8)[purpose_codes],
             comment=table.column(Columns.COMMENT),

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.errors import SnapshotError
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.returns import find_returned
 
 __all__ = ["Catalogue", "Sequences", "microseconds", "parts_of"]
 
@@ -26,7 +27,12 @@ EVENT_DTYPES: dict[str, Any] = {
     "weight": np.float32,
     "purpose": np.int8,
     "comment": np.int32,
+    "outcome": np.bool_,
+    "hide_days": np.float32,
 }
+FOR_EVER = np.iinfo(np.int64).max
+"""Value of `Sequences.hidden_until` for an item that stays off its user's lists."""
+_MICROSECONDS_PER_DAY = 86_400e6
 _NO_COMMENTS = pa.array([], pa.large_string())
 
 
@@ -66,6 +72,10 @@ class Sequences:
         `[events]` weight as a next-item target; 0: never a target.
     purpose
         `[events]` index into `recsys.columns.PURPOSES`.
+    outcome
+        `[events]` whether the event's type is an outcome.
+    hide_days
+        `[events]` for how many days the event keeps its item off its user's lists; infinity: for ever.
     comment
         `[events]` position in `comments`; -1 for none.
     comments
@@ -81,6 +91,8 @@ class Sequences:
     occurred_at: NDArray[np.int64]
     weight: NDArray[np.float32]
     purpose: NDArray[np.int8]
+    outcome: NDArray[np.bool_]
+    hide_days: NDArray[np.float32]
     comment: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     # What users wrote must not reach logs.
     comments: pa.Array = field(default_factory=lambda: _NO_COMMENTS, repr=False)
@@ -106,6 +118,7 @@ class Sequences:
         occurred_at: ArrayLike,
         feedback_id: ArrayLike,
         event_types: EventTypes,
+        rest_days: NDArray[np.float32] | None = None,
         row_weight: ArrayLike = 1.0,
         purpose: ArrayLike = 0,
         comment: pa.Array | pa.ChunkedArray | Sequence[str | None] | None = None,
@@ -128,6 +141,9 @@ class Sequences:
             `[events]` microseconds since 1970 UTC.
         feedback_id
             `[events]` log order, which orders events with equal times.
+        rest_days
+            `[items]` days after an outcome until the item may be recommended to its user again; NaN where the
+            event type decides. Default: it decides for all.
         row_weight, purpose
             `[events]`, or one value for all.
         comment
@@ -147,17 +163,24 @@ class Sequences:
         values = np.asarray(value, dtype=np.float64)[order]
         weights = np.broadcast_to(np.asarray(row_weight, dtype=np.float32), user.shape)[order]
         sentiment = event_types.sentiment(kind, values)
+        offsets = _offsets(np.bincount(user[order], minlength=len(keys)))
+        weight = event_types.target_weight(kind, sentiment, values, weights)
+        weight[find_returned(user[order], item[order], kind, event_types.are_returns(kind, values))] = 0
         comments, written = _distinct_comments(comment, len(user))
         return cls(
             user_keys=keys,
-            offsets=_offsets(np.bincount(user[order], minlength=len(keys))),
+            offsets=offsets,
             item_index=item[order],
             event_type=kind,
             sentiment=sentiment,
             value=event_types.scale(kind, values),
             occurred_at=time[order],
-            weight=event_types.target_weight(kind, sentiment, weights),
+            weight=weight,
             purpose=np.broadcast_to(np.asarray(purpose, dtype=np.int8), user.shape)[order],
+            outcome=event_types.is_outcome[kind],
+            hide_days=event_types.hides_for(
+                kind, sentiment, np.nan if rest_days is None else rest_days[item[order]]
+            ),
             comment=written[order],
             comments=comments,
         )
@@ -198,6 +221,11 @@ class Sequences:
     def events(self) -> int:
         """Number of events."""
         return int(self.offsets[-1])
+
+    @property
+    def hidden_until(self) -> NDArray[np.int64]:
+        """`[events]` time through which the event keeps its item off its user's lists, or `FOR_EVER`."""
+        return hidden_until(self.occurred_at, self.hide_days)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -271,6 +299,13 @@ class Sequences:
     ) -> "Sequences":
         events = {name: getattr(self, name)[positions] for name in EVENT_DTYPES}
         return Sequences(user_keys=user_keys, offsets=offsets, comments=self.comments, **events)
+
+
+def hidden_until(occurred_at: NDArray[np.int64], hide_days: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return `[events]` the time through which an event keeps its item off lists, or `FOR_EVER`."""
+    # No rest overflows after a century at most, whatever the clocks of applications say.
+    rest = np.minimum(hide_days, 36_525).astype(np.float64) * _MICROSECONDS_PER_DAY
+    return np.where(np.isinf(hide_days), FOR_EVER, occurred_at + rest.astype(np.int64))
 
 
 def parts_of(events: Sequences | Sequence[Sequences]) -> Sequence[Sequences]:

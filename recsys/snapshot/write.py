@@ -32,6 +32,7 @@ _ITEMS_SCHEMA = pa.schema(
         (Columns.DESCRIPTION, pa.string()),
         (Columns.ATTRIBUTES, pa.string()),
         ("available", pa.bool_()),
+        ("rest_days", pa.float64()),
     ]
 )
 _PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

@@ -11,6 +11,7 @@ from recsys.errors import TrainingError
 from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.prefetch import prefetch
 from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.targets import find_targets, hidden_items
 
 LATE_SHARE = 0.1
 """Latest share of the events from which validation cases are taken."""
@@ -31,20 +32,36 @@ class ValidationCases:
         One history for each case.
     targets
         [cases] the item that was consumed next.
+    at
+        [cases] time of the target in microseconds since 1970.
     """
 
     histories: Sequences
     targets: NDArray[np.int64]
+    at: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sequences: Sequences, positions: NDArray[np.int64]) -> "ValidationCases":
+        """Make a case of each event at `positions`."""
+        return cls(
+            sequences.prefixes(positions),
+            sequences.item_index[positions].astype(np.int64),
+            sequences.occurred_at[positions],
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> "ValidationCases":
+        """Return some of the cases."""
+        return ValidationCases(self.histories.take_users(rows), self.targets[rows], self.at[rows])
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def excluded(self, n_items: int, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Return [cases, items]: the item was consumed before or is not allowed; never true for a target."""
+        """Return [cases, items]: the item was off the list or is not allowed; never true for a target."""
         mask = np.zeros((len(self), n_items), dtype=bool)
         if allowed is not None:
             mask[:, ~allowed] = True
-        mask[self.histories.event_users(), self.histories.item_index] = True
+        mask[hidden_items(self.histories, self.at)] = True
         mask[np.arange(len(self)), self.targets] = False
         return mask
 
@@ -58,22 +75,7 @@ class Split:
 
     def with_events_read(self, read: Callable[[Sequences], Sequences]) -> "Split":
         """Return the split after applying `read` to all events."""
-        return Split(read(self.train), ValidationCases(read(self.cases.histories), self.cases.targets))
-
-
-def first_occurrences(sequences: Sequences) -> NDArray[np.bool_]:
-    """Return whether an event [events] is the user's first one with its item."""
-    pairs = sequences.event_users() * (int(sequences.item_index.max(initial=0)) + 1) + sequences.item_index
-    _, first = np.unique(pairs, return_index=True)
-    result = np.zeros(sequences.events, dtype=bool)
-    result[first] = True
-    return result
-
-
-def are_targets(sequences: Sequences) -> NDArray[np.bool_]:
-    """Return whether an event [events] is a target: the user's first with the item, with a weight above 0."""
-    targets: NDArray[np.bool_] = (sequences.weight > 0) & first_occurrences(sequences)
-    return targets
+        return Split(read(self.train), replace(self.cases, histories=read(self.cases.histories)))
 
 
 def split_validation(
@@ -105,7 +107,7 @@ def split_validation(
     TrainingError
         No event can be a target.
     """
-    if not are_targets(sequences).any():
+    if not find_targets(sequences).chosen.any():
         raise TrainingError(NO_TARGETS)
     late_from = int(np.quantile(sequences.occurred_at, 1 - share, method="higher"))
     return split_at(
@@ -124,7 +126,7 @@ def split_at(
     seed: int | tuple[int, ...] = 0,
 ) -> Split:
     """Do the same as `split_validation` for events from `late_from` (microseconds since 1970) on."""
-    usable = are_targets(sequences)
+    usable = find_targets(sequences).chosen
     late = sequences.occurred_at >= late_from
     owner = sequences.event_users()
     active = np.unique(owner[late & usable])
@@ -140,16 +142,14 @@ def split_at(
     users = owner[candidates]
     from_end = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))
     positions = candidates[from_end < max_cases_per_user]
-    cases = ValidationCases(sequences.prefixes(positions), sequences.item_index[positions].astype(np.int64))
-    return Split(sequences.where(~held_back), cases)
+    return Split(sequences.where(~held_back), ValidationCases.of(sequences, positions))
 
 
 class UserBatches:
     """Batches of event windows of similar length, in a new order each epoch.
 
     A history longer than `max_events` is cut into consecutive windows. The cuts move each epoch, so that
-    every event is trained on with different contexts. Only a user's first event with an item is a target,
-    because consumed items are never recommended again.
+    every event is trained on with different contexts. `find_targets` says which events are targets.
 
     Parameters
     ----------
@@ -164,8 +164,7 @@ class UserBatches:
     """
 
     def __init__(self, sequences: Sequences, max_events: int, batch_size: int, seed: int) -> None:
-        weight = np.where(first_occurrences(sequences), sequences.weight, 0).astype(np.float32)
-        self.sequences = replace(sequences, weight=weight)
+        self.sequences = replace(sequences, weight=find_targets(sequences).weight)
         self.gaps = time_gaps(sequences)
         self.max_events = max_events
         self.batch_size = batch_size

@@ -17,13 +17,13 @@ from recsys.snapshot.holdout import HoldoutBoundary
 from recsys.snapshot.read import Snapshot
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.shards import Shards, divide
+from recsys.snapshot.targets import find_targets
 from recsys.training.batching import (
     LATE_SHARE,
     MAX_VALIDATION_USERS,
     NO_TARGETS,
     Split,
     ValidationCases,
-    are_targets,
     split_at,
     split_validation,
 )
@@ -166,10 +166,12 @@ def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) 
         counts += np.bincount(split.train.item_index, minlength=n_items)
         likes |= bool((split.train.sentiment > 0).any())
         dislikes |= bool((split.train.sentiment < 0).any())
-        targets |= bool(are_targets(split.train).any())
+        targets |= bool(find_targets(split.train).chosen.any())
     if not targets:
         raise TrainingError(NO_TARGETS)
     joined = ValidationCases(
-        Sequences.concat([part.histories for part in cases]), np.concatenate([part.targets for part in cases])
+        Sequences.concat([part.histories for part in cases]),
+        np.concatenate([part.targets for part in cases]),
+        np.concatenate([part.at for part in cases]),
     )
     return TrainingData(train, joined, counts.astype(np.float32), likes and dislikes)

@@ -291,7 +291,7 @@ def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
     if len(cases) <= most:
         return cases
     chosen = np.linspace(0, len(cases) - 1, most).astype(np.int64)
-    return ValidationCases(cases.histories.take_users(chosen), cases.targets[chosen])
+    return cases.take(chosen)
 
 
 def _fingerprint(settings: Settings, parts: Sequence[Sequences], catalogue: Catalogue) -> str:

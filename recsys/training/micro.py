@@ -19,7 +19,8 @@ from recsys.model.recommender import Recommender
 from recsys.settings import Settings, TrainingSettings
 from recsys.snapshot.guard import has_forgotten
 from recsys.snapshot.sequences import Sequences, microseconds
-from recsys.training.batching import UserBatches, ValidationCases, first_occurrences
+from recsys.snapshot.targets import find_targets
+from recsys.training.batching import UserBatches, ValidationCases
 from recsys.training.checkpoints import restore_weights, seed_everything, weights_of
 from recsys.training.full import Fitted
 from recsys.training.objective import LossWeights, Objective
@@ -154,10 +155,10 @@ def _trainer(model: Recommender, teacher: Recommender, trained: Sequences, setti
 
 
 def _cases(sequences: Sequences, wanted: NDArray[np.bool_]) -> ValidationCases:
-    positions = np.flatnonzero(wanted & (sequences.weight > 0) & first_occurrences(sequences))
+    positions = np.flatnonzero(wanted & find_targets(sequences).chosen)
     if len(positions) > _MAX_CASES:
         positions = positions[np.linspace(0, len(positions) - 1, _MAX_CASES).astype(np.int64)]
-    return ValidationCases(sequences.prefixes(positions), sequences.item_index[positions].astype(np.int64))
+    return ValidationCases.of(sequences, positions)
 
 
 def _quality(ranks: NDArray[np.int64]) -> float:

@@ -229,7 +229,7 @@ class Validator:
 
     @classmethod
     def build(cls, cases: ValidationCases, model: Recommender, k: int) -> "Validator":
-        """Rank the trained items that the user has not consumed before."""
+        """Rank the trained items that are not off the user's list."""
         return cls(cases, model.items.trained.cpu().numpy().copy(), k)
 
     def ndcg(self, model: Recommender) -> float:
@@ -243,7 +243,7 @@ class Validator:
         ranks = [np.zeros(0, dtype=np.int64)]
         for first in range(0, len(users), step):
             rows = np.arange(first, min(first + step, len(users)))
-            block = ValidationCases(self.cases.histories.take_users(rows), self.cases.targets[rows])
+            block = self.cases.take(rows)
             excluded = block.excluded(len(items), self.allowed)
             ranks.append(target_ranks(users[rows] @ items.T, block.targets, excluded))
         return np.concatenate(ranks)

@@ -48,6 +48,7 @@ def _items(rows: Checked) -> dict[str, pa.Array]:
         "description": rows.prose("description"),
         "attributes": rows.json_object("attributes"),
         "available": rows.boolean("available"),
+        "rest_days": rows.number("rest_days"),
     }
 
 
@@ -85,8 +86,9 @@ LAYOUTS = {
         Layout(
             "items",
             required=("item_id",),
-            optional=("title", "description", "attributes", "available"),
+            optional=("title", "description", "attributes", "available", "rest_days"),
             check=_items,
+            numbers=frozenset({"rest_days"}),
         ),
         Layout("users", required=("user_id",), optional=("consent", "attributes"), check=_users),
         Layout(

@@ -52,6 +52,12 @@ event_types = Table(
     Column("max_value", Double),
     Column("negative_to", Double, comment="values up to this are negative feedback"),
     Column("positive_from", Double, comment="values from this on are positive feedback"),
+    Column(
+        "role", Text, nullable=False, server_default=text("'outcome'"), comment="outcome, step or dislike"
+    ),
+    Column("hide_days", Double, comment="days off the user's lists; 0: never; null: for ever"),
+    Column("value_is_amount", Boolean, nullable=False, server_default=text("false")),
+    Column("typical_amount", Double, comment="amount at which an event has the weight of its type"),
     CheckConstraint("polarity in (-1, 0, 1)", name="event_types_polarity_check"),
     comment="kinds of feedback and what each means; data, not code",
 )
@@ -64,6 +70,7 @@ items = Table(
     Column("description", Text, nullable=False, server_default=text("''")),
     Column("attributes", JSONB, nullable=False, server_default=EMPTY_JSON),
     Column("available", Boolean, nullable=False, server_default=text("true"), comment="may be recommended"),
+    Column("rest_days", Double, comment="days after an outcome until it may be recommended again"),
     _timestamp("created_at", nullable=False, server_default=NOW),
     _timestamp("updated_at", nullable=False, server_default=NOW),
     comment="what can be recommended; titles and descriptions are what the model reads",

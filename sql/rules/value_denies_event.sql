@@ -1,4 +1,5 @@
 -- What: A value of 0 or below of a positive type without a range, or a value of 0 of a negative type without a range.
+--     Types whose value is an amount may have any: 0 is a gift, and an amount below 0 is a return.
 -- Why: A like of 0 is a flag that says "no", and a purchase of -6 is a return; counted as they are, they mean yes.
 -- Reason: value_denies_event
 -- Scan: shared
@@ -7,6 +8,7 @@ FROM {batch} AS batch
 WHERE batch.polarity <> 0
     AND batch.min_value IS NULL
     AND batch.max_value IS NULL
+    AND NOT batch.value_is_amount
     AND batch.value <= 0
     AND (batch.polarity > 0 OR batch.value = 0)
     AND batch.value > '-Infinity'

@@ -8,6 +8,7 @@ SELECT
     event_types.polarity,
     event_types.min_value,
     event_types.max_value,
+    event_types.value_is_amount,
     event_types.event_type IS NOT NULL AS type_is_known,
     items.item_id IS NOT NULL AS item_is_known,
     users.user_id IS NOT NULL AS user_is_known

@@ -4,5 +4,6 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_items (
     title text,
     description text,
     attributes jsonb,
-    available boolean
+    available boolean,
+    rest_days double precision
 ) ON COMMIT DELETE ROWS

@@ -7,22 +7,24 @@ updated AS (
     SET title = coalesce(latest.title, items.title),
         description = coalesce(latest.description, items.description),
         attributes = coalesce(latest.attributes, items.attributes),
-        available = coalesce(latest.available, items.available)
+        available = coalesce(latest.available, items.available),
+        rest_days = coalesce(latest.rest_days, items.rest_days)
     FROM latest
     WHERE items.item_id = latest.item_id
-      AND (items.title, items.description, items.attributes, items.available) IS DISTINCT FROM (
+      AND (items.title, items.description, items.attributes, items.available, items.rest_days) IS DISTINCT FROM (
           coalesce(latest.title, items.title),
           coalesce(latest.description, items.description),
           coalesce(latest.attributes, items.attributes),
-          coalesce(latest.available, items.available)
+          coalesce(latest.available, items.available),
+          coalesce(latest.rest_days, items.rest_days)
       )
     RETURNING 1
 ),
 inserted AS (
-    INSERT INTO items (item_id, title, description, attributes, available)
+    INSERT INTO items (item_id, title, description, attributes, available, rest_days)
     SELECT
         item_id, coalesce(title, ''), coalesce(description, ''), coalesce(attributes, '{}'),
-        coalesce(available, true)
+        coalesce(available, true), rest_days
     FROM latest
     ORDER BY item_id
     ON CONFLICT (item_id) DO NOTHING

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recsys.columns import PURPOSES, Purpose
-from recsys.model.ranking import mask_consumed, top_k
+from recsys.model.ranking import mask_hidden, top_k
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences
 from recsys.training.micro import fit_micro
@@ -25,7 +25,7 @@ def fans(trained: Trained, genre: str) -> Sequences:
 @pytest.mark.parametrize("genre", list(GENRES))
 def test_a_new_item_is_recommendable_from_its_text(trained: Trained, genre: str) -> None:
     past = fans(trained, genre)
-    ranks = trained.ranks(mask_consumed(trained.model.score(past), past))
+    ranks = trained.ranks(mask_hidden(trained.model.score(past), past))
     others = [ranks[item] for item in NEW if not item.startswith(genre)]
     assert ranks[f"{genre}-new"] <= 15  # of 52
     assert ranks[f"{genre}-new"] < min(others)
@@ -61,7 +61,7 @@ def test_order_matters(trained: Trained, first: str, second: str) -> None:
 
 def test_consumed_items_are_never_recommended_again(trained: Trained) -> None:
     past = trained.known.take_users(range(50))
-    index, _ = top_k(mask_consumed(trained.model.score(past), past), 20)
+    index, _ = top_k(mask_hidden(trained.model.score(past), past), 20)
     for user in range(past.users):
         seen = past.item_index[past.offsets[user] : past.offsets[user + 1]]
         assert not set(index[user].tolist()) & set(seen.tolist())
@@ -93,7 +93,7 @@ def test_a_user_without_history_gets_sensible_recommendations(trained: Trained) 
 
 def test_reasons_name_events_of_the_user(trained: Trained) -> None:
     past = fans(trained, "space")
-    index, _ = top_k(mask_consumed(trained.model.score(past), past), 3)
+    index, _ = top_k(mask_hidden(trained.model.score(past), past), 3)
     for sentence in explain(trained.model, past, index).sentences()[0]:
         assert any(GENRES["space"][number] in sentence for number in (1, 4, 7)), sentence
 
@@ -123,5 +123,5 @@ def test_a_micro_update_learns_fresh_feedback_and_keeps_old_behaviour(trained: T
     assert updated.metrics["guard_ndcg"] > 0.9 * updated.metrics["parent_guard_ndcg"]
     for genre in ("space", "crime"):
         past = fans(trained, genre)
-        index, _ = top_k(mask_consumed(updated.model.score(past), past), 5)
+        index, _ = top_k(mask_hidden(updated.model.score(past), past), 5)
         assert sum(str(trained.catalogue.item_ids[i]).startswith(genre) for i in index[0]) >= 3

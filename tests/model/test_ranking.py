@@ -1,13 +1,13 @@
 import numpy as np
 
-from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
 from tests.small_models import disliked, histories, liked, theme_catalogue
 
 
 def test_consumed_and_disliked_items_get_no_score() -> None:
     catalogue = theme_catalogue(2)
     past = histories(catalogue, liked("space-0"), [], liked("crime-1") + disliked("space-1"))
-    scores = mask_consumed(np.zeros((3, len(catalogue)), dtype=np.float32), past)
+    scores = mask_hidden(np.zeros((3, len(catalogue)), dtype=np.float32), past)
     masked = [set(catalogue.item_ids[np.isneginf(row)]) for row in scores]
     assert masked == [{"space-0"}, set(), {"crime-1", "space-1"}]
 

@@ -45,7 +45,7 @@ def read_items(shop: Shop, **options: int) -> tuple[list[list[str]], list[set[st
         for row in range(batch.histories.users):
             items = batch.histories.item_index[offsets[row] : offsets[row + 1]]
             histories.append([names[item] for item in items])
-            consumed.append({names[item] for item in batch.consumed_item[batch.consumed_user == row]})
+            consumed.append({names[item] for item in batch.hidden_item[batch.hidden_user == row]})
     return histories, consumed
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
 from recsys.model.recommender import Recommender
 from recsys.publishing import score as score_module
 from recsys.publishing.histories import UserBatch
@@ -55,7 +55,7 @@ def batch_of(model: Recommender, users: int, first: int = 0) -> UserBatch:
 
 def test_lists_do_not_depend_on_the_block_size(model: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = batch_of(model, 20)
-    scores = mask_consumed(model.score(batch.histories), batch.histories)
+    scores = mask_hidden(model.score(batch.histories), batch.histories)
     scores[:, ~model.catalogue.available] = -np.inf
     expected, best = top_k(scores, K)
     for block in (1, 7, 256):
@@ -74,7 +74,7 @@ def test_a_request_applies_to_its_user_in_any_block(
     batch = batch_of(model, 5)
     requests = ["", "", "", "bread and soup", ""]
     scored = BatchScorer(model, PublishingSettings(k=K), None).score(batch, requests)
-    scores = mask_consumed(model.score(batch.histories, requests), batch.histories)
+    scores = mask_hidden(model.score(batch.histories, requests), batch.histories)
     scores[:, ~model.catalogue.available] = -np.inf
     assert scored.items.tolist() == top_k(scores, K)[0].tolist()
 
@@ -116,7 +116,7 @@ def test_diversity_keeps_the_rules(model: Recommender) -> None:
     varied = BatchScorer(model, PublishingSettings(k=K, diversity=0.7), None).score(batch)
     assert (varied.items[:, 0] == plain.items[:, 0]).all()
     assert (varied.items != plain.items).any()
-    consumed = set(zip(batch.consumed_user.tolist(), batch.consumed_item.tolist(), strict=True))
+    consumed = set(zip(batch.hidden_user.tolist(), batch.hidden_item.tolist(), strict=True))
     for user, items in enumerate(varied.items.tolist()):
         assert len(set(items)) == K
         assert all(item > 1 and (user, item) not in consumed for item in items if item != NO_ITEM)

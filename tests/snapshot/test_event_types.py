@@ -38,7 +38,7 @@ def test_values_are_scaled_within_the_range_of_their_type(event_types: EventType
 def test_negative_feedback_is_never_a_next_item_target(event_types: EventTypes) -> None:
     kinds = [event_types.index["rating"]] * 2
     sentiment = event_types.sentiment(kinds, [1.0, 5.0])
-    assert event_types.target_weight(kinds, sentiment, [1.0, 0.5]).tolist() == [0.0, 0.5]
+    assert event_types.target_weight(kinds, sentiment, row_weight=[1.0, 0.5]).tolist() == [0.0, 0.5]
 
 
 def test_event_types_round_trip_through_arrow_and_json(event_types: EventTypes) -> None:

@@ -13,7 +13,7 @@ from recsys.memory import available_memory, require_memory, serving_bytes, train
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.device import choose_device
 from recsys.model.fusion import LIKING
-from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
 from recsys.model.text_encoder import TextEncoder
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -51,7 +51,7 @@ def test_a_single_item_is_recommended_to_users_who_have_not_consumed_it(
     only = Catalogue.build(["only"], ["rocket and planet"])
     past = histories(only, liked("only"), [], liked("only"))
     model = fitted_on(only, past, brief, tmp_path).model
-    items, _ = top_k(mask_consumed(model.score(past), past), 2)
+    items, _ = top_k(mask_hidden(model.score(past), past), 2)
     assert items.tolist() == [[NO_ITEM, NO_ITEM], [0, NO_ITEM], [NO_ITEM, NO_ITEM]]
 
 
@@ -89,7 +89,7 @@ def test_a_user_with_ten_thousand_events_trains_and_gets_the_remaining_item(
     seen = rng.choice([item for item in catalogue.item_ids if item != left], 10_000)
     past = histories(catalogue, [(item, VIEW, float("nan")) for item in seen], liked("crime-0", "crime-1"))
     model = fitted_on(catalogue, past, brief, tmp_path).model
-    items, _ = top_k(mask_consumed(model.score(past), past), 3)
+    items, _ = top_k(mask_hidden(model.score(past), past), 3)
     assert catalogue.item_ids[items[0, 0]] == left
     assert items[0, 1] == NO_ITEM
 

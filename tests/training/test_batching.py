@@ -3,7 +3,8 @@ import pytest
 
 from recsys.errors import TrainingError
 from recsys.snapshot.sequences import Catalogue, Sequences
-from recsys.training.batching import UserBatches, first_occurrences, split_validation
+from recsys.snapshot.targets import find_targets
+from recsys.training.batching import UserBatches, split_validation
 from tests.small_models import disliked, histories, liked
 
 
@@ -62,7 +63,7 @@ def test_a_validation_target_is_new_to_its_user_and_not_negative(catalogue: Cata
     past = histories(catalogue, *[liked("space-0", "space-0", "space-1") + disliked("crime-1")] * 8)
     split = split_validation(past, share=1.0, user_share=0.5)
     assert set(catalogue.item_ids[split.cases.targets]) <= {"space-0", "space-1"}
-    assert first_occurrences(past).sum() == 24
+    assert find_targets(past).chosen.sum() == 16
 
 
 def test_negative_feedback_alone_is_refused(catalogue: Catalogue) -> None:

@@ -11,7 +11,7 @@ from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
 from recsys.model.base_encoder import EncoderIdentity, find_base_encoder
 from recsys.model.comments import CommentReader
-from recsys.model.ranking import mask_consumed, top_k
+from recsys.model.ranking import mask_hidden, top_k
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
@@ -152,7 +152,7 @@ def fitted(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Fitt
 def test_a_user_who_only_comments_gets_items_like_those_they_praise(fitted: Fitted) -> None:
     assert fitted.metrics["comment_auc"] > 0.95
     past = people(comments(blamed="space", praised="crime"), comments(blamed="crime", praised="space"))
-    index, _ = top_k(mask_consumed(fitted.model.score(past), past), 6)
+    index, _ = top_k(mask_hidden(fitted.model.score(past), past), 6)
     shown = [[theme_of(str(CATALOGUE.item_ids[item])) for item in row] for row in index]
     assert shown[0].count("crime") > shown[0].count("space")
     assert shown[1].count("space") > shown[1].count("crime")

@@ -8,7 +8,7 @@ import torch
 
 from recsys.errors import TrainingError
 from recsys.model.checkpoint import load_recommender, save_recommender
-from recsys.model.ranking import mask_consumed, top_k
+from recsys.model.ranking import mask_hidden, top_k
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training import full as full_module
@@ -29,7 +29,7 @@ def test_losses_fall_and_validation_rises(fitted: Fitted) -> None:
 
 def test_recommendations_are_of_the_users_theme(fitted: Fitted, catalogue: Catalogue) -> None:
     past = histories(catalogue, liked("space-1", "space-2", "space-3"), liked("crime-5", "crime-6"))
-    index, _ = top_k(mask_consumed(fitted.model.score(past), past), 5)
+    index, _ = top_k(mask_hidden(fitted.model.score(past), past), 5)
     for row, theme in zip(index, ["space", "crime"], strict=True):
         assert sum(theme_of(catalogue.item_ids[item]) == theme for item in row) >= 4
 

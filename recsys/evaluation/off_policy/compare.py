@@ -22,7 +22,7 @@ from recsys.evaluation.off_policy.rewards import predict_rewards
 from recsys.evaluation.off_policy.slates import Greedy, SlateDistribution, SlatePolicy
 from recsys.evaluation.ranking.metrics import are_valid, require_shape
 from recsys.evaluation.ranking.scorer import Scorer
-from recsys.model.ranking import mask_consumed
+from recsys.model.ranking import mask_hidden
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import Sequences
 
@@ -168,7 +168,7 @@ def _distribution(
         require_shape(scores, histories.users, len(available))
         if not are_valid(scores):
             return None
-        scores = mask_consumed(scores.astype(np.float32, copy=True), histories)
+        scores = mask_hidden(scores.astype(np.float32, copy=True), histories, records.shown_at[batch])
         scores[:, ~available] = -np.inf
         parts.append(policy.distribution(scores, records.slates.shape[1]))
     return SlateDistribution(

@@ -15,6 +15,7 @@ from recsys.errors import EvaluationError
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
+from recsys.snapshot.targets import find_targets
 
 ALL = "all"
 COLD_USERS = "cold_users"
@@ -38,6 +39,8 @@ class Cases:
         [cases] index of the user in `sequences`.
     targets
         [cases] index of the item in the catalogue.
+    at
+        [cases] time of the event in microseconds since 1970.
     available
         [items] whether the item may be recommended; others are not ranked.
     slices
@@ -48,6 +51,7 @@ class Cases:
     positions: NDArray[np.int64]
     users: NDArray[np.int64]
     targets: NDArray[np.int32]
+    at: NDArray[np.int64]
     available: NDArray[np.bool_]
     slices: dict[str, NDArray[np.bool_]]
 
@@ -88,8 +92,8 @@ def held_out_cases(
     Held out are the events from `held_out_from` on, the events of guard users from their own boundary on,
     and probe events.
 
-    A target is its user's first event with an available item: consumed items are never recommended again.
-    A user contributes the first `max_cases_per_user` targets after the split, which are closest to the
+    `find_targets` says which events are targets; here their items must be available too. A user contributes
+    the first `max_cases_per_user` targets after the split, which are closest to the
     training data. More than `max_users` users are sampled with the seed.
 
     Raises
@@ -109,7 +113,7 @@ def held_out_cases(
     if len(positions) == 0:
         raise EvaluationError(
             f"no held-out feedback since {held_out_from.isoformat()} can be predicted: a target needs a "
-            "weight above 0 and an available item that is new to the user; raise "
+            "weight above 0 and an available item that is not off the user's list; raise "
             "RECSYS_EVALUATION__HOLDOUT_SHARE"
         )
     positions = _first_of_users(positions, owners, settings.max_cases_per_user)
@@ -137,6 +141,7 @@ def cases_at(
         positions=positions,
         users=users,
         targets=targets,
+        at=sequences.occurred_at[positions],
         available=catalogue.available,
         slices={
             ALL: np.ones(len(positions), dtype=bool),
@@ -168,16 +173,14 @@ def guard_cases(
         positions=positions,
         users=owners[positions],
         targets=sequences.item_index[positions],
+        at=sequences.occurred_at[positions],
         available=catalogue.available,
         slices={GUARD: np.ones(len(positions), dtype=bool)},
     )
 
 
 def _targets(sequences: Sequences, catalogue: Catalogue) -> NDArray[np.bool_]:
-    first = np.zeros(sequences.events, dtype=bool)
-    pairs = sequences.event_users() * len(catalogue) + sequences.item_index
-    first[np.unique(pairs, return_index=True)[1]] = True
-    targets: NDArray[np.bool_] = first & (sequences.weight > 0) & catalogue.available[sequences.item_index]
+    targets: NDArray[np.bool_] = find_targets(sequences).chosen & catalogue.available[sequences.item_index]
     return targets
 
 
