@@ -53,8 +53,8 @@ class UserBatch:
     histories
         [users] latest events that the model may read; users without events are included.
     hidden_user, hidden_item
-        [pairs] position of the user in the batch, and of an item in the catalogue that is off the user's list,
-        by all feedback.
+        [pairs] position of the user in the batch, and of an item in the catalogue that is off the user's
+        list, by all feedback.
     seeds
         [users] random seeds for drawing lists; None if no lists are drawn.
     """
@@ -96,6 +96,13 @@ def read_catalogue(connection: sa.Connection) -> Catalogue:
     )
 
 
+def read_event_types(connection: sa.Connection) -> EventTypes:
+    """Read the event types; a model may not know all of them yet."""
+    rows = connection.exec_driver_sql(read_statement("snapshot/select_event_types")).mappings().all()
+    connection.commit()
+    return EventTypes.from_records(rows)
+
+
 def read_histories(
     connection: sa.Connection,
     catalogue: Catalogue,
@@ -128,10 +135,7 @@ def read_histories(
         Time for which it is decided what is off a user's list; default: now.
     """
     moment = microseconds(at or datetime.now(UTC))
-    current_types = EventTypes.from_records(
-        dict(row._mapping)
-        for row in connection.execute(sa.text(read_statement("snapshot/select_event_types")))
-    )
+    current_types = read_event_types(connection)
     for first in range(0, users, batch_users):
         last = min(first + batch_users, users)
         events = _copy(
@@ -160,7 +164,6 @@ def read_histories(
         ).last(max_events)
         seeds = None if publication_seed is None else _seeds(connection, first, last, publication_seed)
         connection.commit()
-        # The warehouse's own types: the model may not know all of them.
         kind = _lookup(events["event_type"], current_types.index)
         off = item >= 0
         off[off] = _are_hidden(

@@ -68,7 +68,7 @@ class Catalogue:
             rest_days=np.array([None] * count if rest_days is None else rest_days, dtype=np.float32),
         )
 
-    def take(self, items: Sequence[int]) -> "Catalogue":
+    def take(self, items: Sequence[int] | NDArray[np.int64]) -> "Catalogue":
         """Return the items at these positions."""
         return Catalogue(
             item_ids=self.item_ids[list(items)],

@@ -1,5 +1,4 @@
--- What: A value of 0 or below of a positive type without a range, or a value of 0 of a negative type without a range.
---     Types whose value is an amount may have any: 0 is a gift, and an amount below 0 is a return.
+-- What: A value of 0 or below of a positive type without a range, or of 0 of a negative one; amounts may have any.
 -- Why: A like of 0 is a flag that says "no", and a purchase of -6 is a return; counted as they are, they mean yes.
 -- Reason: value_denies_event
 -- Scan: shared

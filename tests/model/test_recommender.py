@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,7 @@ def test_a_new_item_gets_a_vector_from_its_text_and_changes_no_other_item(
 ) -> None:
     larger = theme_catalogue(extra=(("new", "rocket planet"), ("blank", "")))
     order = np.random.default_rng(0).permutation(len(larger))
-    shuffled = Catalogue(
-        larger.item_ids[order],
-        [larger.titles[i] for i in order],
-        [larger.texts[i] for i in order],
-        larger.available[order],
-        [larger.attributes[i] for i in order],
-    )
+    shuffled = larger.take(order)
     moved = recommender.with_catalogue(shuffled)
     before, after = recommender.item_vectors(), moved.item_vectors()
     assert np.allclose(after[shuffled.lookup(catalogue.item_ids)], before, atol=1e-5)
@@ -100,9 +95,7 @@ def test_a_new_item_gets_a_vector_from_its_text_and_changes_no_other_item(
 def test_an_item_whose_text_changed_is_encoded_again(recommender: Recommender, catalogue: Catalogue) -> None:
     texts = list(catalogue.texts)
     texts[0] = "soup and oven"
-    changed = Catalogue(
-        catalogue.item_ids, catalogue.titles, texts, catalogue.available, catalogue.attributes
-    )
+    changed = replace(catalogue, texts=texts)
     difference = np.abs(recommender.with_catalogue(changed).item_vectors() - recommender.item_vectors()).sum(
         1
     )

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from recsys.settings import PublishingSettings, Settings
 from tests.publishing.shop import (
     DIM,
     ITEMS,
+    START,
     UNAVAILABLE,
     USERS,
     FakeRecommender,
@@ -383,3 +385,38 @@ def test_a_catalogue_too_large_for_memory_is_refused_before_it_is_read(
     with pytest.raises(ConfigurationError, match=r"publishing 30 items with version 1 needs .* GiB"):
         run(shop, "second", "all")
     assert shop.lists() == before
+
+
+def test_what_is_off_a_list_follows_the_event_type_and_the_rest_of_the_item(shop: Shop) -> None:
+    user = USERS[7]
+    run(shop, "before")
+    first, second, third, fourth, fifth, *_ = shop.lists()[user]
+    shop.execute("update event_types set hide_days = 0 where event_type = 'view'")
+    shop.execute("update event_types set hide_days = 30 where event_type = 'purchase'")
+    shop.execute("update items set rest_days = 2 where item_id = :item", {"item": third})
+    shop.execute(
+        'update items set attributes = \'{"kind": ["tea", "hot"]}\' where item_id = :item', {"item": fourth}
+    )
+    shop.execute("insert into rest_periods values ('kind', 'tea', 400)")
+    shop.react(user, first, event_type="view")
+    shop.react(user, second, third, fourth, event_type="purchase")
+    shop.react(user, fifth, event_type="dislike")
+
+    def listed(days: float) -> set[str]:
+        publish(
+            shop.engine, shop.settings, scope="all", run_key=f"after {days} days", load=shop.load,
+            now=START + timedelta(days=days),
+        )  # fmt: skip
+        return {first, second, third, fourth, fifth} & set(
+            shop.rows(
+                "select array_agg(item_id) as ids from recommendations where user_id = :user", user=user
+            )[0]["ids"]
+        )
+
+    shop.settings = shop.settings.model_copy(
+        update={"publishing": shop.settings.publishing.model_copy(update={"k": len(ITEMS)})}
+    )
+    assert listed(1) == {first}
+    assert listed(3) == {first, third}
+    assert listed(31) == {first, second, third}
+    assert listed(401) == {first, second, third, fourth}

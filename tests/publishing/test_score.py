@@ -1,6 +1,7 @@
 """Batch scoring with a recommender of random weights, without a database."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from recsys.publishing.histories import UserBatch
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import explain_in_sentences
 from recsys.settings import PublishingSettings
-from recsys.snapshot.sequences import Catalogue
 from tests.small_models import (
     EVENT_TYPES,
     histories,
@@ -34,10 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     catalogue = theme_catalogue()
-    available = np.arange(len(catalogue)) > 1
-    catalogue = Catalogue(
-        catalogue.item_ids, catalogue.titles, catalogue.texts, available, catalogue.attributes
-    )
+    catalogue = replace(catalogue, available=np.arange(len(catalogue)) > 1)
     settings = small_settings(folder, write_tiny_encoder(folder / "encoder")).model
     built = Recommender.build(settings, catalogue, EVENT_TYPES)
     built.items.trained[:] = True
