@@ -100,7 +100,7 @@ def read_event_types(connection: sa.Connection) -> EventTypes:
     """Read the event types; a model may not know all of them yet."""
     rows = connection.exec_driver_sql(read_statement("snapshot/select_event_types")).mappings().all()
     connection.commit()
-    return EventTypes.from_records(rows)
+    return EventTypes.from_records(dict(row) for row in rows)
 
 
 def read_histories(

@@ -48,7 +48,7 @@ def _items(rows: Checked) -> dict[str, pa.Array]:
         "description": rows.prose("description"),
         "attributes": rows.json_object("attributes"),
         "available": rows.boolean("available"),
-        "rest_days": rows.number("rest_days"),
+        "rest_days": rows.days("rest_days"),
     }
 
 

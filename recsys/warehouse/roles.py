@@ -44,6 +44,7 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     both = sa.text("SELECT to_regclass('erased_users') IS NOT NULL AND to_regrole(:role) IS NOT NULL")
     if connection.scalar(both, {"role": PIPELINE}):
         connection.execute(sa.text(f"GRANT SELECT, INSERT, DELETE ON erased_users TO {PIPELINE}"))
+    connection.exec_driver_sql(read_statement("warehouse/grant_item_meaning"))
     if missing:
         logger.warning(
             "the roles %s are missing and this user may not create roles; ask an administrator to run %s, "

@@ -109,6 +109,12 @@ class Checked:
         """Return a column of finite numbers `[rows]`, null where the value is missing."""
         return self._convert(name, self._column(name), _numbers, _number, pa.float64())
 
+    def days(self, name: str) -> pa.Array:
+        """Return a column of numbers of days `[rows]`, 0 or more, null where the value is missing."""
+        days = self.number(name)
+        self._add(pc.less(days, 0), f"{name} is below 0: give a number of days, 0 or more")
+        return days
+
     def time(self, name: str) -> pa.Array:
         """Return UTC times in microseconds `[rows]` from ISO 8601 with time zone or from Unix seconds."""
         column = self._column(name)

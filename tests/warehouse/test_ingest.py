@@ -490,6 +490,14 @@ def test_items_are_inserted_and_changed_and_the_last_line_counts(load: Load, war
     ]
 
 
+def test_a_rest_below_zero_days_is_rejected_and_says_why(load: Load, warehouse: sa.Engine) -> None:
+    summary = load("item_id,rest_days\nmilk,3.5\nfridge,-1\nbread,0\n", "items.csv", "items")
+    assert rejects(summary) == [(3, "rest_days is below 0: give a number of days, 0 or more")]
+    load("item_id,title\nmilk,Milk\n", "items.csv", "items")  # what a file does not give stays
+    found = rows(warehouse, "SELECT item_id, rest_days FROM items ORDER BY item_id")
+    assert [(row.item_id, row.rest_days) for row in found] == [("bread", 0.0), ("milk", 3.5)]
+
+
 def test_attributes_of_items_are_objects_in_every_format(load: Load, warehouse: sa.Engine) -> None:
     attributes = {"genres": ["动作", "Drama"], "year": 1999}
     load(json.dumps({"item_id": "a", "attributes": attributes}), "i.jsonl", "items")
