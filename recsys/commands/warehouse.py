@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from recsys.commands.engine import warehouse_engine
+from recsys.errors import ConfigurationError
 from recsys.settings import load_settings
 
 EXIT_MISMATCH = 1
@@ -14,19 +15,41 @@ def migrate(
     revision: Annotated[
         str, typer.Option(help="Revision to migrate to. Default: the newest.", show_default=False)
     ] = "head",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Then let events mean what they do in a shop, a newsroom, a video or a music service: shop, "
+            "newsroom, video or music. See docs/events.md.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Migrate the warehouse's tables and analytics views to the newest revision."""
     from recsys.warehouse.analytics import install_analytics
     from recsys.warehouse.migrate import upgrade_warehouse
+    from recsys.warehouse.recipes import apply_recipe, check_recipe
     from recsys.warehouse.server_log import warn_of_values_in_log
 
     settings = load_settings()
+    if recipe is not None:
+        check_recipe(recipe)
+        if revision != "head":
+            raise ConfigurationError(
+                f"--recipe {recipe} needs the newest tables; leave out --revision {revision}"
+            )
     with warehouse_engine(settings) as engine:
         upgrade_warehouse(settings.require_warehouse_url(), revision)
         if revision == "head":
             install_analytics(engine)
+        if recipe is not None:
+            apply_recipe(engine, recipe)
     warn_of_values_in_log(settings.require_warehouse_url())
     typer.echo(f"The warehouse is at revision {revision}.")
+    if recipe is not None:
+        typer.echo(
+            f"Its event types follow the recipe {recipe}: lists from the next publication, training from its "
+            "next window."
+        )
 
 
 def reconcile(
