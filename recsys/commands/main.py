@@ -54,6 +54,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "champion": models.champion,
         "history": models.history,
         "compare": models.compare,
+        "download": models.download,
         "promote": models.promote,
         "rollback": models.rollback,
         "recommend": recommend.recommend,

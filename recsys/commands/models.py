@@ -2,6 +2,7 @@
 
 import getpass
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,6 +102,17 @@ def promote(
             actor=actor or getpass.getuser(),
         )
         _publish_champion(engine, settings, entry, publish)
+
+
+def download(
+    version: Annotated[str, typer.Argument(help="Model version.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="New folder for its files.", show_default=False)],
+) -> None:
+    """Download a version and check its files, to serve it with `mlflow models serve --model-uri FOLDER`."""
+    from recsys.registry.versions import download_model
+
+    download_model(load_settings(), version, folder)
+    Console().print(f"{folder} holds version {version}, as it was registered.", soft_wrap=True)
 
 
 def rollback(

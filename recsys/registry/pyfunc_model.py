@@ -1,4 +1,4 @@
-"""The recommender as an MLflow pyfunc: logged as this file ("models from code"), never pickled.
+"""The recommender as an MLflow pyfunc ("models from code"), never pickled.
 
 Input, one row per user: `history`, a list of events `{item_id, event_type, value?, occurred_at}`, and
 optionally `request`, a request in natural language. Parameters: `k` and `exclude_consumed`. Items that the
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature, set_model
+from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -209,6 +209,3 @@ def _time(text: str, where: str) -> int:
 
 def _bad(message: str) -> MlflowException:
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
-
-
-set_model(RecommenderModel())

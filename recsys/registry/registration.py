@@ -12,12 +12,14 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from pydantic_core import to_jsonable_python
 
 from recsys.errors import RegistryError
 from recsys.evaluation.result import CANDIDATE, Evaluation
 from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
 from recsys.registry.lineage import Lineage
+from recsys.registry.model_files import file_digests, is_recorded, name_version, record_files
 from recsys.registry.tracking import RUN_KEY, experiment
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
@@ -28,7 +30,9 @@ from recsys.registry.versions import (
     TRAINED_THROUGH,
     RegisteredVersion,
     folder_digest,
+    model_of,
     registered_version,
+    trust_version,
 )
 from recsys.resources import checkout
 from recsys.settings import Settings
@@ -54,7 +58,8 @@ def register_version(
 ) -> RegisteredVersion:
     """Log the checkpoint as a pyfunc and register it as `challenger`.
 
-    A retry finds the version, or the logged model, of its first attempt.
+    The digests of all files are in the warehouse before the files are in MLflow. A retry finds the
+    version, or the logged model, of its first attempt.
 
     Parameters
     ----------
@@ -70,13 +75,19 @@ def register_version(
     checkpoint = Path(training.checkpoint)
     with mlflow_errors(settings, f"register the model of {run_key}"):
         version = _find(client, name, run_key)
+        if version is not None and not is_recorded(settings, model_of(version)):
+            # An earlier release registered it, or the warehouse was restored to an earlier time.
+            trust_version(settings, registered_version(version), folder_digest(checkpoint))
         if version is None:
             tags = _tags(run_key, training, lineage, evaluation, checkpoint)
-            model_id = _logged_model(client, settings, run_id) or _log_model(run_id, checkpoint)
+            model_id = _logged_model(client, settings, run_id)
+            if model_id is None:
+                model_id = _log_model(settings, run_id, run_key, checkpoint)
             _ensure_registered_model(client, name)
             version = client.create_model_version(
                 name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
             )
+        name_version(settings, model_of(version), str(version.version))
         challenger = _alias_version(client, name, CHALLENGER_ALIAS)
         if challenger is None or int(challenger) < int(version.version):
             client.set_registered_model_alias(name, CHALLENGER_ALIAS, version.version)
@@ -118,11 +129,11 @@ def _logged_model(client: MlflowClient, settings: Settings, run_id: str) -> str 
     found = client.search_logged_models(
         [experiment(client, settings)], f"source_run_id = {quoted(run_id)} AND name = {quoted(_MODEL_NAME)}"
     )
-    ready = [model for model in found if str(model.status) == READY]
-    return str(ready[0].model_id) if ready else None
+    ready = [str(model.model_id) for model in found if str(model.status) == READY]
+    return next((model_id for model_id in ready if is_recorded(settings, model_id)), None)
 
 
-def _log_model(run_id: str, checkpoint: Path) -> str:
+def _log_model(settings: Settings, run_id: str, run_key: str, checkpoint: Path) -> str:
     # Imports torch, which readers of the registry do not need.
     from recsys.model.checkpoint import load_recommender
     from recsys.registry import pyfunc_model
@@ -133,10 +144,22 @@ def _log_model(run_id: str, checkpoint: Path) -> str:
     users, params = pyfunc_model.input_example(recommender)
     # A model that fails on its own example must not be registered; MLflow would only warn.
     pyfunc_model.recommend(recommender, users, params)
+
+    class RecordedPyfunc:
+        """MLflow's own flavour, with a step between writing the files and sending them to the store."""
+
+        @staticmethod
+        def save_model(path: str, mlflow_model: Model, **options: Any) -> None:
+            mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **options)
+            record_files(settings, mlflow_model.model_id, run_key, file_digests(Path(path)))
+
     with mlflow.start_run(run_id=run_id):
-        logged = mlflow.pyfunc.log_model(
+        logged = Model.log(
+            artifact_path=None,
             name=_MODEL_NAME,
-            python_model=str(Path(pyfunc_model.__file__)),
+            flavor=RecordedPyfunc,
+            flavor_name="pyfunc",
+            python_model=str(Path(pyfunc_model.__file__).with_name("pyfunc_code.py")),
             artifacts={pyfunc_model.CHECKPOINT: str(checkpoint)},
             signature=pyfunc_model.signature(),
             input_example=(users, params),

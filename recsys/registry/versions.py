@@ -6,8 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -15,6 +14,13 @@ from mlflow.exceptions import MlflowException
 
 from recsys.errors import RegistryError
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
+from recsys.registry.model_files import (
+    describe_changes,
+    digest_of,
+    file_digests,
+    record_version,
+    recorded_files,
+)
 from recsys.settings import Settings
 from recsys.snapshot.reference import TrainedThrough
 
@@ -25,6 +31,7 @@ CHAMPION_ALIAS = "champion"
 
 CHECKPOINT = "checkpoint"
 """Name of a checkpoint's folder, and of the artifact of a version."""
+_CHECKPOINT_FOLDER = f"artifacts/{CHECKPOINT}"
 READY = "READY"
 """Status of a version whose registration is complete."""
 
@@ -42,6 +49,7 @@ class RegisteredVersion:
     run_id: str
     checkpoint_digest: str
     tags: dict[str, str]
+    model_id: str
 
     @property
     def trained_through(self) -> TrainedThrough:
@@ -82,30 +90,29 @@ def trained_through(settings: Settings, version: str) -> TrainedThrough:
 
 
 def download_checkpoint(settings: Settings, version: str) -> Path:
-    """Download a version's checkpoint unless a sound copy is here, check its digest and return its folder.
+    """Download a version's checkpoint unless a sound copy is here, and return its folder.
 
     Raises
     ------
     RegistryError
-        The version is unknown, or its files have changed since registration.
+        The version is unknown, or a file of it is not what was registered.
     """
     registered = load_version(settings, version)
-    digest = registered.checkpoint_digest
-    target = settings.runs / "checkpoints" / f"{version}-{digest[:16]}"
+    files = _files(settings, registered)
+    checkpoint = {
+        PurePosixPath(name).relative_to(_CHECKPOINT_FOLDER).as_posix(): digest
+        for name, digest in files.items()
+        if PurePosixPath(name).is_relative_to(_CHECKPOINT_FOLDER)
+    }
+    digest = digest_of(checkpoint)
+    target = settings.runs / "checkpoints" / f"{registered.version}-{digest[:16]}"
     if target.is_dir():
         if folder_digest(target) == digest:
             return target
         logger.warning("%s is damaged and is downloaded again", target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    uri = f"models:/{settings.registered_model}/{version}/artifacts/{CHECKPOINT}"
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
-        with mlflow_errors(settings, f"download version {version}"):
-            fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=partial))
-        if folder_digest(fetched) != digest:
-            raise RegistryError(
-                f"the checkpoint of version {version} does not match its digest {digest[:16]}...: its "
-                "artifacts are incomplete or have changed; roll back to another version"
-            )
+        fetched = _fetch(settings, registered, files, Path(partial) / "model") / _CHECKPOINT_FOLDER
         if target.is_dir() and folder_digest(target) != digest:
             with suppress(FileNotFoundError):  # another process was faster
                 target.rename(Path(partial) / "damaged")
@@ -116,6 +123,77 @@ def download_checkpoint(settings: Settings, version: str) -> Path:
             if not target.is_dir():
                 raise
     return target
+
+
+def download_model(settings: Settings, version: str, folder: Path) -> None:
+    """Download all files of a version into a new folder, from which `mlflow models serve` can serve it.
+
+    Raises
+    ------
+    RegistryError
+        The version is unknown, a file of it is not what was registered, or the folder exists.
+    """
+    if folder.exists():
+        raise RegistryError(f"{folder} exists; name a new folder")
+    registered = load_version(settings, version)
+    files = _files(settings, registered)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
+        _fetch(settings, registered, files, Path(partial) / "model").rename(folder)
+
+
+def _fetch(settings: Settings, registered: RegisteredVersion, files: Mapping[str, str], folder: Path) -> Path:
+    """Download the files of a version into a folder; nothing of them is loaded or executed before."""
+    fetched = _download(settings, registered, folder)
+    found = file_digests(fetched)
+    changes = describe_changes(files, found)
+    if changes:
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise RegistryError(
+            f"version {registered.version} of model {settings.registered_model} is not what was registered: "
+            f"{'; '.join(changes[:3])}{more}. Its artifacts in MLflow are incomplete or somebody has changed "
+            "them: restore them from a backup, or go back to another version (`recsys rollback --to`)"
+        )
+    return fetched
+
+
+def _files(settings: Settings, registered: RegisteredVersion) -> Mapping[str, str]:
+    """Return the recorded digests of a version's files."""
+    version = registered.version
+    recorded = recorded_files(settings, version)
+    if recorded is None:
+        raise RegistryError(
+            f"the warehouse has no digests of the files of version {version}: its registration did not "
+            "finish, this system did not register it, or the warehouse was restored to an earlier time. "
+            "Clear the task `register` of its run, or train again"
+        )
+    if recorded.files is None:
+        trust_version(settings, registered, registered.checkpoint_digest)
+        return _files(settings, registered)
+    return recorded.files
+
+
+def trust_version(settings: Settings, registered: RegisteredVersion, checkpoint_digest: str) -> None:
+    """Record the files that a version has now, if its checkpoint has this digest."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = _download(settings, registered, Path(folder) / "model")
+        files = file_digests(fetched)
+        if folder_digest(fetched / _CHECKPOINT_FOLDER) != checkpoint_digest:
+            raise RegistryError(
+                f"the checkpoint of version {registered.version} is not the one that was registered: its "
+                "artifacts in MLflow are incomplete or have changed; go back to another version"
+            )
+    record_version(settings, registered.version, registered.model_id, files)
+    logger.warning("the files of version %s are recorded as they are now", registered.version)
+
+
+def _download(settings: Settings, registered: RegisteredVersion, folder: Path) -> Path:
+    folder.mkdir()
+    client = mlflow_client(settings)
+    with mlflow_errors(settings, f"download version {registered.version}"):
+        # Not by the version's URI, because MLflow would add a file of its own.
+        source = client.get_logged_model(registered.model_id).artifact_location
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder)))
 
 
 def tag_version(settings: Settings, version: str, tags: Mapping[str, str]) -> None:
@@ -135,17 +213,15 @@ def describe_version(settings: Settings, version: str, description: str) -> None
 
 def folder_digest(folder: Path) -> str:
     """Return a sha256 over the names and contents of all files in a folder."""
-    whole = sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            content = sha256()
-            while block := file.read(1 << 20):
-                content.update(block)
-        whole.update(f"{path.relative_to(folder).as_posix()}\0{content.hexdigest()}\n".encode())
-    return whole.hexdigest()
+    return digest_of(file_digests(folder))
 
 
 def registered_version(version: ModelVersion) -> RegisteredVersion:
     """Convert a version of MLflow that this system registered."""
     tags = dict(version.tags)
-    return RegisteredVersion(str(version.version), str(version.run_id), tags[DIGEST], tags)
+    return RegisteredVersion(str(version.version), str(version.run_id), tags[DIGEST], tags, model_of(version))
+
+
+def model_of(version: ModelVersion) -> str:
+    """Return MLflow's id of the model that a version names."""
+    return str(version.source).removeprefix("models:/")

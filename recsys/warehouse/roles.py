@@ -14,6 +14,11 @@ PIPELINE = "recsys_pipeline"
 ANALYST = "recsys_analyst"
 """Role of people and BI tools: read the schema `analytics` and nothing else."""
 
+# Tables of the pipeline that are newer than the function `warehouse_grant_roles`, with its rights.
+_LATER_TABLES = {
+    "erased_users": "SELECT, INSERT, DELETE",
+    "model_files": "SELECT, INSERT, UPDATE, DELETE",
+}
 _LIMITS = {
     "idle_in_transaction_session_timeout": "10min",
     "client_connection_check_interval": "10s",
@@ -40,10 +45,11 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     _limit_sessions(connection)
     quieten_log(connection)
     _reserve_advisory_locks(connection)
-    # Default privileges cover the table when it is created, but a restored dump contains no grants.
-    both = sa.text("SELECT to_regclass('erased_users') IS NOT NULL AND to_regrole(:role) IS NOT NULL")
-    if connection.scalar(both, {"role": PIPELINE}):
-        connection.execute(sa.text(f"GRANT SELECT, INSERT, DELETE ON erased_users TO {PIPELINE}"))
+    # Default privileges cover these tables when they are created, but a restored dump contains no grants.
+    both = sa.text("SELECT to_regclass(:table) IS NOT NULL AND to_regrole(:role) IS NOT NULL")
+    for table, rights in _LATER_TABLES.items():
+        if connection.scalar(both, {"table": table, "role": PIPELINE}):
+            connection.execute(sa.text(f"GRANT {rights} ON {table} TO {PIPELINE}"))
     connection.exec_driver_sql(read_statement("warehouse/grant_item_meaning"))
     if missing:
         logger.warning(

@@ -392,6 +392,29 @@ erased_feedback = Table(
     comment="how many rows an erasure took from which transaction, so that windows reconcile",
 )
 
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("model_files_id", BigInteger, Identity(always=True), primary_key=True),
+    Column(
+        "model_id",
+        Text,
+        unique=True,
+        comment="MLflow's id of the model; null: not looked at since the upgrade",
+    ),
+    Column("model_version", Text, unique=True, comment="null until the registration is complete"),
+    Column("run_key", Text, comment="training run that made it; null: registered by an earlier release"),
+    Column(
+        "files",
+        JSONB(none_as_null=True),
+        comment='{"path": "sha256"}; null: registered by an earlier release, the first use records them',
+    ),
+    _timestamp("recorded_at", nullable=False, server_default=NOW),
+    CheckConstraint("model_id is not null or model_version is not null", name="model_files_name_check"),
+    comment="sha256 of every file of every model version as registered; a version is loaded only if "
+    "they match",
+)
+
 erased_users = Table(
     "erased_users",
     metadata,

@@ -371,10 +371,11 @@ class LearningLoop(RuleBasedStateMachine):
 
     @contextmanager
     def _world(self) -> Iterator[None]:
-        def log_model(run_id: str, checkpoint: Path) -> str:
+        def log_model(settings: Settings, run_id: str, run_key: str, checkpoint: Path) -> str:
             client = mlflow_client(self.settings)
             experiment = client.get_run(run_id).info.experiment_id
             model = client.create_logged_model(experiment, "recommender", run_id)
+            registration.record_files(settings, model.model_id, run_key, {})
             client.finalize_logged_model(model.model_id, "READY")
             return str(model.model_id)
 

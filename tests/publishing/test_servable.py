@@ -31,7 +31,7 @@ def checkpoint(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     save_recommender(model, tmp_path / "checkpoint")
 
     def load_version(_settings: Any, version: str) -> RegisteredVersion:
-        return RegisteredVersion(version, "run", "digest", TAGS)
+        return RegisteredVersion(version, "run", "digest", TAGS, "m-1")
 
     monkeypatch.setattr(versions, "load_version", load_version)
     monkeypatch.setattr(versions, "download_checkpoint", lambda *arguments: tmp_path / "checkpoint")

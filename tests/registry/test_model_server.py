@@ -15,12 +15,14 @@ import psutil
 import pytest
 
 from recsys.local.ports import any_free_port
+from recsys.local.postgres import PostgresServer
 from recsys.local.processes import stop_processes
 from recsys.model.checkpoint import save_recommender
 from recsys.registry.connection import mlflow_client
 from recsys.registry.pyfunc_model import CHECKPOINT
 from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
+from recsys.registry.versions import download_model
 from recsys.settings import Settings
 from tests.registry_fixtures import lineage_of, result_of_training
 
@@ -37,28 +39,37 @@ def _event(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Any, recommender: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_mlflow: Any,
+    recommender: Any,
+    postgres: PostgresServer,
+    warehouse_template: str,
 ) -> Iterator[httpx.Client]:
     """`mlflow models serve` for a version, with the packages of this environment."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copyfile(empty_mlflow, folder / "mlflow.db")
-    settings = Settings(home=folder / "home", mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    postgres.create_database("served", template=warehouse_template)
+    settings = Settings(
+        home=folder / "home",
+        mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        warehouse_url=postgres.url("served"),
+    )
     save_recommender(recommender.clone(), folder / CHECKPOINT)
     training, lineage = result_of_training(folder), lineage_of(folder)
     run_id = track_training(settings, "nightly:1", training, lineage)
     register_version(settings, run_id=run_id, run_key="nightly:1", training=training, lineage=lineage)
     assert mlflow_client(settings).get_model_version(settings.registered_model, "1").status == "READY"
+    download_model(settings, "1", folder / "model")
 
     port = any_free_port()
     command = [
-        *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/recommender/1"),
+        *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder / "model")),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
     ]
     process = subprocess.Popen(
         command,
         env=os.environ
         | {
-            "MLFLOW_TRACKING_URI": str(settings.mlflow_tracking_uri),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # The default of one minute is too short on a machine that is busy with other tests.
             "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(_START_SECONDS),

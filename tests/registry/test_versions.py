@@ -1,17 +1,21 @@
+import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 
 from recsys.errors import RegistryError
 from recsys.model.checkpoint import load_recommender
+from recsys.publishing.servable import load_servable
 from recsys.registry import registration, versions
 from recsys.registry.connection import mlflow_client
 from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
-from recsys.registry.versions import download_checkpoint, load_version, trained_through
+from recsys.registry.versions import download_checkpoint, download_model, load_version, trained_through
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 
@@ -103,9 +107,121 @@ def test_a_checkpoint_that_was_changed_in_the_store_is_refused(settings, registe
     registered = register()
     [stored] = (settings.home.resolve() / "mlflow" / "artifacts").rglob("checkpoint/manifest.json")
     stored.write_text(stored.read_text() + " ")
-    with pytest.raises(RegistryError, match="does not match its digest"):
+    with pytest.raises(RegistryError, match=r"artifacts/checkpoint/manifest\.json has changed"):
         download_checkpoint(settings, registered.version)
     assert not list((settings.runs / "checkpoints").iterdir())
+
+
+def _stored(settings):
+    [code] = (settings.home.resolve() / "mlflow" / "artifacts").rglob("pyfunc_code.py")
+    return code.parent
+
+
+def test_a_version_with_changed_missing_or_added_code_is_refused_by_the_name_of_the_file(
+    settings, register, tmp_path
+):
+    registered = register()
+    stored = _stored(settings)
+    code = (stored / "pyfunc_code.py").read_bytes()
+    (stored / "pyfunc_code.py").write_text("import os; os.abort()")
+    for load in (
+        lambda: download_checkpoint(settings, registered.version),
+        lambda: download_model(settings, registered.version, tmp_path / "served"),
+        lambda: load_servable(settings, registered.version),
+    ):
+        with pytest.raises(RegistryError, match=r"pyfunc_code\.py has changed.*rollback"):
+            load()
+    (stored / "pyfunc_code.py").write_bytes(code)
+    (stored / "sitecustomize.py").write_text("import os; os.abort()")
+    with pytest.raises(RegistryError, match=r"sitecustomize\.py was added"):
+        download_model(settings, registered.version, tmp_path / "served")
+    (stored / "sitecustomize.py").unlink()
+    (stored / "requirements.txt").unlink()
+    with pytest.raises(RegistryError, match=r"requirements\.txt is missing"):
+        download_checkpoint(settings, registered.version)
+    assert not (tmp_path / "served").exists()
+
+
+def test_the_file_that_mlflow_executes_holds_no_logic(settings, register):
+    register()
+    statements = ast.parse((_stored(settings) / "pyfunc_code.py").read_text()).body
+    assert [type(statement) for statement in statements] == [
+        ast.Expr,
+        ast.ImportFrom,
+        ast.ImportFrom,
+        ast.Expr,
+    ]
+
+
+def test_a_version_that_is_pointed_at_another_model_is_refused(settings, register, warehouse):
+    one, two = register(), register("nightly:2", bias=0.1)
+    changed = sa.create_engine(settings.mlflow_tracking_uri)
+    with changed.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE model_versions SET source = (SELECT source FROM model_versions WHERE version = 1)"
+        )
+    changed.dispose()
+    download_checkpoint(settings, one.version)
+    with pytest.raises(RegistryError, match="version 2 of model recommender is not what was registered"):
+        download_checkpoint(settings, two.version)
+
+
+def test_a_version_that_this_system_did_not_register_is_refused_until_its_task_is_cleared(
+    settings, make_training, lineage, warehouse
+):
+    training = make_training()
+    run_id = track_training(settings, "nightly:1", training, lineage)
+    arguments = {"run_id": run_id, "run_key": "nightly:1", "training": training, "lineage": lineage}
+    registered = register_version(settings, **arguments)
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM model_files")
+    with pytest.raises(RegistryError, match=r"no digests of the files of version 1.*`register`"):
+        download_checkpoint(settings, registered.version)
+    assert register_version(settings, **arguments).version == registered.version
+    download_checkpoint(settings, registered.version)
+
+
+def test_a_version_of_an_earlier_release_is_trusted_at_its_first_use_and_verified_from_then_on(
+    settings, register, warehouse
+):
+    registered = register()
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("UPDATE model_files SET model_id = NULL, run_key = NULL, files = NULL")
+    weights = _stored(settings) / "artifacts" / "checkpoint" / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content + b"!")
+    with pytest.raises(RegistryError, match="not the one that was registered"):
+        download_checkpoint(settings, registered.version)
+    weights.write_bytes(content)
+    folder = download_checkpoint(settings, registered.version)
+    assert versions.folder_digest(folder) == registered.checkpoint_digest
+    (_stored(settings) / "MLmodel").write_text("changed")
+    shutil.rmtree(folder)
+    with pytest.raises(RegistryError, match="MLmodel has changed"):
+        download_checkpoint(settings, registered.version)
+
+
+def test_a_model_that_was_logged_but_not_recorded_is_logged_anew(settings, make_training, lineage, warehouse):
+    training = make_training()
+    run_id = track_training(settings, "nightly:1", training, lineage)
+    arguments = {"run_id": run_id, "run_key": "nightly:1", "training": training, "lineage": lineage}
+    first = register_version(settings, **arguments)
+    mlflow_client(settings).delete_model_version(settings.registered_model, first.version)
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM model_files")
+    again = register_version(settings, **arguments)
+    assert again.model_id != first.model_id
+    download_checkpoint(settings, again.version)
+
+
+def test_versions_of_an_mlflow_that_was_set_up_anew_replace_the_records_of_the_old_one(
+    settings, register, empty_mlflow, tmp_path
+):
+    register()
+    shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
+    registered = register("nightly:2", bias=0.1)
+    assert registered.version == "1"
+    download_checkpoint(settings, "1")
 
 
 @pytest.mark.parametrize("version", ["99", "latest", "no such thing"])

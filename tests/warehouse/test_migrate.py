@@ -60,6 +60,24 @@ def test_each_earlier_revision_upgrades_and_keeps_its_rows(empty_url: str, revis
     assert scalar(empty_url, "SELECT count(*) FROM feedback") == 1
 
 
+def test_versions_that_the_ledger_knew_before_digests_were_kept_wait_for_their_first_use(
+    empty_url: str,
+) -> None:
+    upgrade_warehouse(empty_url, "0014")
+    engine = sa.create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO promotion_ledger"
+            " (action, model_version, champion_sequence, reason, explanation, actor)"
+            " VALUES ('promote', '7', 1, 'x', 'x', 'x'), ('roll_back', '7', 2, 'x', 'x', 'x')"
+        )
+    upgrade_warehouse(empty_url)
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT model_version, model_id, files FROM model_files").all()
+    engine.dispose()
+    assert [tuple(row) for row in rows] == [("7", None, None)]
+
+
 def test_revisions_are_numbered_without_gaps() -> None:
     assert revisions() == [f"{number:04d}" for number in range(1, len(revisions()) + 1)]
 

@@ -463,3 +463,14 @@ def test_the_pipeline_may_remember_who_was_erased_after_a_restore_and_nobody_els
     run(pipeline, "DELETE FROM erased_users")
     for role in (WRITER, ANALYST):
         assert refused(log_in(shop, role), "SELECT * FROM erased_users")
+
+
+def test_only_the_pipeline_records_the_digests_of_models_also_after_a_restore(shop: sa.Engine) -> None:
+    run(shop, "REVOKE ALL ON model_files FROM recsys_pipeline")
+    with shop.begin() as connection:
+        grant_roles(connection)
+    pipeline = log_in(shop, PIPELINE)
+    run(pipeline, "INSERT INTO model_files (model_id, files) VALUES ('m', '{}')")
+    run(pipeline, "UPDATE model_files SET model_version = '1' WHERE model_id = 'm'")
+    for role in (WRITER, ANALYST):
+        assert refused(log_in(shop, role), "UPDATE model_files SET files = NULL")
