@@ -63,7 +63,7 @@ def test_each_earlier_revision_upgrades_and_keeps_its_rows(empty_url: str, revis
 def test_versions_that_the_ledger_knew_before_digests_were_kept_wait_for_their_first_use(
     empty_url: str,
 ) -> None:
-    upgrade_warehouse(empty_url, "0014")
+    upgrade_warehouse(empty_url, "0015")
     engine = sa.create_engine(empty_url)
     with engine.begin() as connection:
         connection.exec_driver_sql(
