@@ -79,5 +79,9 @@ class RegistryError(RecsysError):
     """A model version is missing or unusable."""
 
 
+class ErasedUsersError(RegistryError):
+    """A version was trained on users who have been erased since, and may not become champion any more."""
+
+
 class StackError(RecsysError):
     """The embedded stack cannot be started or stopped."""

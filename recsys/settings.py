@@ -384,6 +384,23 @@ class RetentionSettings(_Section):
     )
 
 
+class PrivacySettings(_Section):
+    """What erased users can rely on."""
+
+    model_erasure_days: float = Field(
+        14.0,
+        gt=0,
+        description="time after an erasure request from which no version that was trained on the user may "
+        "become champion, in days",
+    )
+    notice_days: float = Field(
+        3.0,
+        ge=0,
+        description="last part of that time, in which the gate accepts any candidate that is not shown to be "
+        "worse in place of such a champion, in days",
+    )
+
+
 class AlertSettings(_Section):
     """When to send an alert."""
 
@@ -422,6 +439,7 @@ class Settings(_Section):
     approval: ApprovalSettings = ApprovalSettings()
     publishing: PublishingSettings = PublishingSettings()
     retention: RetentionSettings = RetentionSettings()
+    privacy: PrivacySettings = PrivacySettings()
     alerts: AlertSettings = AlertSettings()
 
     def require_warehouse_url(self) -> str:

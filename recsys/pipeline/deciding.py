@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from recsys.errors import NothingToDoError, PromotionConflictError
@@ -18,7 +19,10 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     from recsys.evaluation.comparison import Comparison
     from recsys.promotion.approval import ask_if_configured
     from recsys.promotion.gate import decide
+    from recsys.promotion.ledger import champion
+    from recsys.promotion.replacement import heed_erasure
     from recsys.promotion.report import track_gate, write_gate_report
+    from recsys.promotion.serving_term import serving_terms
     from recsys.registry.versions import describe_version, tag_version
 
     settings, version = context.settings, challenger.version
@@ -33,6 +37,11 @@ def gate(context: Context, challenger: Challenger) -> Decided:
         liking=compared.liking,
     )
     decision = ask_if_configured(decision, challenger.kind, settings.approval)
+    current = champion(context.engine)
+    served = [] if current is None else [current.model_version]
+    terms = serving_terms(context.engine, settings, [version, *served])
+    of_champion = terms.get(served[0]) if served else None
+    decision = heed_erasure(decision, terms.get(version), of_champion, settings.privacy, context.clock())
     write_gate_report(folder, decision)
     track_gate(settings, challenger.mlflow_run, folder)
     logger.info("version %s: %s", version, decision.explanation)
@@ -64,11 +73,19 @@ def promote(context: Context, decided: Decided, response: Response | None = None
     if response is not None:
         decision = answered(decision, response)
         actor = f"{response.by} ({run.key})" if response.by else run.key
+    record = partial(
+        carry_out,
+        context.engine,
+        context.settings,
+        version=version,
+        actor=actor,
+        run_key=run.key,
+        now=context.clock(),
+    )
     try:
-        entry = carry_out(context.engine, context.settings, decision, version, actor=actor, run_key=run.key)
+        entry = record(decision)
     except PromotionConflictError as conflict:
-        decision = change_outcome(decision, HOLD, "champion_changed", f"{conflict}.")
-        entry = carry_out(context.engine, context.settings, decision, version, actor=actor, run_key=run.key)
+        entry = record(change_outcome(decision, HOLD, "champion_changed", f"{conflict}."))
     if entry.action != "promote":
         raise NothingToDoError(f"version {version} is {entry.explanation}")
     return NewChampion(version=version, reason=entry.reason)
@@ -86,5 +103,6 @@ def roll_back(context: Context) -> NewChampion:
         actor=f"{run.asked_by or 'unknown person'} ({run.key})",
         to=run.params["version"],
         run_key=run.key,
+        now=context.clock(),
     )
     return NewChampion(version=entry.model_version, reason=entry.explanation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from recsys.errors import NothingToDoError
 from recsys.pipeline.context import Context
 from recsys.pipeline.references import OpenedWindow, ValidatedWindow
 from recsys.registry.lineage import Lineage
@@ -54,7 +55,11 @@ def _check_clock(context: Context) -> None:
 
 
 def validate(context: Context, window: OpenedWindow) -> ValidatedWindow:
-    """Quarantine rows that break a rule, check the rest, and publish the Data Docs."""
+    """Quarantine rows that break a rule, check the rest, and publish the Data Docs.
+
+    A night without new feedback is skipped, unless the champion knows erased users and has to be replaced
+    soon.
+    """
     from recsys.alerts import send_alert
     from recsys.validation.data_docs import link_to_run
     from recsys.validation.validate import validate_window
@@ -62,7 +67,15 @@ def validate(context: Context, window: OpenedWindow) -> ValidatedWindow:
 
     run, settings, engine = context.run, context.settings, context.engine
     recorded = load_window(engine, window.window_id)
-    report = validate_window(engine, recorded, settings, settings.data_docs)
+    try:
+        report = validate_window(engine, recorded, settings, settings.data_docs)
+    except NothingToDoError as nothing:
+        if run.dag_id != "nightly_training" or not _champion_is_due(context):
+            raise
+        logger.warning("%s, but the champion knows erased users and has to be replaced", nothing)
+        return ValidatedWindow(
+            window_id=window.window_id, arrived=0, valid=0, quarantined=0, duplicates=0, data_docs=None
+        )
     reconciliation = reconcile_window(engine, recorded.window_id)
     if not reconciliation.balanced:
         send_alert(settings, f"window {recorded.window_id} does not reconcile: {reconciliation}")
@@ -75,6 +88,19 @@ def validate(context: Context, window: OpenedWindow) -> ValidatedWindow:
         data_docs=report.data_docs,
         data_docs_url=link_to_run(run.airflow_url, run.key) if run.airflow_url else None,
     )
+
+
+def _champion_is_due(context: Context) -> bool:
+    """Return whether the champion knows erased users and its time to be served soon ends."""
+    from recsys.promotion.ledger import champion
+    from recsys.promotion.replacement import is_due
+    from recsys.promotion.serving_term import serving_term
+
+    current = champion(context.engine)
+    if current is None:
+        return False
+    term = serving_term(context.engine, context.settings, current.model_version)
+    return is_due(term, context.settings.privacy, context.clock())
 
 
 def take_full_snapshot(context: Context, window: ValidatedWindow) -> Lineage:
@@ -95,13 +121,24 @@ def take_full_snapshot(context: Context, window: ValidatedWindow) -> Lineage:
 
 
 def take_micro_snapshot(context: Context, window: ValidatedWindow) -> Lineage:
-    """Write what the champion has not trained on, with feedback to replay, to Parquet."""
+    """Write what the champion has not trained on, with feedback to replay, to Parquet.
+
+    Raises
+    ------
+    NothingToDoError
+        There is too little to learn, or the champion knows erased users and its time is over: an update of it
+        would know them too.
+    """
+    from recsys.promotion.serving_term import serving_term
     from recsys.registry.versions import trained_through
     from recsys.snapshot.micro import take_micro_snapshot as write_micro_snapshot
     from recsys.warehouse.windows import learned_windows, load_window
 
     settings, engine = context.settings, context.engine
     parent = context.require_champion("to update")
+    term = serving_term(engine, settings, parent.model_version)
+    if term is not None and term.is_over(context.clock()):
+        raise NothingToDoError(f"{term}; it is not updated until `nightly_training` has replaced it")
     recorded = load_window(engine, window.window_id)
     known = trained_through(settings, parent.model_version)
     snapshot = write_micro_snapshot(engine, recorded, settings, known)

@@ -26,7 +26,14 @@ def reconcile_registry(context: Context) -> str | None:
 
 
 def prune_registry(context: Context) -> PruneReport:
-    """Remove model versions past their retention, with their files."""
+    """Remove model versions that know erased users or are past their retention, with their files.
+
+    Alert if the champion knows erased users and may not be served much longer.
+    """
+    from recsys.upkeep.erased_models import remove_erased_models, watch_champion
     from recsys.upkeep.prune import prune_versions
 
-    return prune_versions(context.engine, context.settings, context.clock())
+    engine, settings, now = context.engine, context.settings, context.clock()
+    watch_champion(engine, settings, now)
+    remove_erased_models(engine, settings, now)
+    return prune_versions(engine, settings, now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,11 +28,11 @@ def micro_update(context: Context, lineage: Lineage) -> Candidate:
 def _train(context: Context, lineage: Lineage, kind: Literal["full", "micro"]) -> Candidate:
     from recsys.registry.tracking import track_training
     from recsys.registry.versions import download_checkpoint
-    from recsys.training.job import TrainingJob
+    from recsys.training.job import TrainingJob, run_folder
     from recsys.training.launch import run_training
 
     settings, run = context.settings, context.run
-    folder = settings.runs / kind / sha256(run.key.encode()).hexdigest()[:16]
+    folder = run_folder(settings.runs, kind, run.key)
     parent = None if lineage.parent is None else download_checkpoint(settings, lineage.parent)
     training = run_training(TrainingJob.of(settings, kind, lineage.snapshot, folder, parent))
     mlflow_run = track_training(settings, run.key, training, lineage)
@@ -94,6 +93,7 @@ def register(context: Context, evaluated: EvaluatedCandidate) -> Challenger:
     """Register the candidate as `challenger` in MLflow, and its figures in the warehouse."""
     from recsys.evaluation.comparison import Comparison
     from recsys.evaluation.store import store_evaluation
+    from recsys.registry.knowledge import record_knowledge
     from recsys.registry.registration import register_version
 
     settings, run, candidate = context.settings, context.run, evaluated.candidate
@@ -106,6 +106,7 @@ def register(context: Context, evaluated: EvaluatedCandidate) -> Challenger:
         lineage=candidate.lineage,
         evaluation=compared.held_out,
     )
+    record_knowledge(context.engine, settings, registered)
     versions = {"candidate": registered.version, "champion": evaluated.opponent}
     for evaluation in compared.evaluations:
         store_evaluation(context.engine, run.key, evaluation, versions)

@@ -30,14 +30,20 @@ class OpenedWindow(Reference):
 
 
 class ValidatedWindow(Reference):
-    """A window whose broken rows are in quarantine; counts are rows."""
+    """A window whose broken rows are in quarantine; counts are rows.
+
+    Attributes
+    ----------
+    data_docs
+        URI of the Data Docs; None for an empty window that was not validated.
+    """
 
     window_id: int
     arrived: int
     valid: int
     quarantined: int
     duplicates: int
-    data_docs: str
+    data_docs: str | None
     data_docs_url: str | None = None
 
 

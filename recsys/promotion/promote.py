@@ -6,17 +6,19 @@ The ledger is the truth. A crash between the two leaves an outdated alias; the n
 
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 from pydantic_core import to_jsonable_python
 
-from recsys.errors import RegistryError
+from recsys.errors import ErasedUsersError, RegistryError
 from recsys.promotion import ledger
-from recsys.promotion.decision import Decision
+from recsys.promotion.decision import REJECT, Decision
 from recsys.promotion.ledger import LedgerEntry
-from recsys.promotion.outcome import state
+from recsys.promotion.outcome import OUTCOMES, change_outcome, state
+from recsys.promotion.serving_term import REASON, refuse_if_over
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
@@ -42,11 +44,19 @@ def promote(
     checks: list[dict[str, Any]] | None = None,
     actor: str,
     run_key: str | None = None,
+    now: datetime | None = None,
 ) -> LedgerEntry:
     """Make a version champion; a retry is safe.
 
+    Parameters
+    ----------
+    now
+        Moment for which the version's term is checked; None: the present.
+
     Raises
     ------
+    ErasedUsersError
+        The version knows users who were erased, and its time is over. The ledger says so.
     PromotionConflictError
         Another version has become champion since the decision. Nothing is changed.
     RegistryError
@@ -56,6 +66,7 @@ def promote(
     """
     with hold_lock(engine, MODEL_REGISTRY):
         load_version(settings, version)
+        _refuse(engine, settings, version, actor=actor, run_key=run_key, now=now or datetime.now(UTC))
         entry = ledger.promote(
             engine,
             version,
@@ -70,6 +81,31 @@ def promote(
     return entry
 
 
+def _refuse(
+    engine: sa.Engine, settings: Settings, version: str, *, actor: str, run_key: str | None, now: datetime
+) -> None:
+    """Raise ErasedUsersError if the version's time is over; record a person's attempt.
+
+    A run records its decision itself. What a run has already promoted is not refused to its retry.
+    """
+    earlier = None if run_key is None else ledger.decision_of_run(engine, run_key)
+    if earlier is not None and earlier.action == "promote":
+        return
+    try:
+        refuse_if_over(engine, settings, version, now)
+    except ErasedUsersError as refusal:
+        if run_key is None:
+            ledger.record_decision(
+                engine,
+                action="reject",
+                version=version,
+                reason=REASON,
+                explanation=f"{OUTCOMES[REJECT]}: {refusal}.",
+                actor=actor,
+            )
+        raise
+
+
 def carry_out(
     engine: sa.Engine,
     settings: Settings,
@@ -78,8 +114,12 @@ def carry_out(
     *,
     actor: str,
     run_key: str | None = None,
+    now: datetime | None = None,
 ) -> LedgerEntry:
-    """Carry out a decision and record it in the ledger and on the model version."""
+    """Carry out a decision and record it in the ledger and on the model version.
+
+    A promotion becomes a rejection if the version may not be served any more, see `promote`.
+    """
     decision = state(decision)
     checks = to_jsonable_python(decision.checks)
     if decision.action == "ask":
@@ -87,17 +127,22 @@ def carry_out(
             f"version {version} waits for approval; there is nothing to carry out before the answer"
         )
     if decision.action == "promote":
-        entry = promote(
-            engine,
-            settings,
-            version,
-            decision.expected_champion,
-            reason=decision.reason,
-            explanation=decision.explanation,
-            checks=checks,
-            actor=actor,
-            run_key=run_key,
-        )
+        try:
+            entry = promote(
+                engine,
+                settings,
+                version,
+                decision.expected_champion,
+                reason=decision.reason,
+                explanation=decision.explanation,
+                checks=checks,
+                actor=actor,
+                run_key=run_key,
+                now=now,
+            )
+        except ErasedUsersError as refusal:
+            refused = change_outcome(decision, REJECT, REASON, f"{refusal}.")
+            return carry_out(engine, settings, refused, version, actor=actor, run_key=run_key)
     else:
         entry = ledger.record_decision(
             engine,

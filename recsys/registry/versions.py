@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import RegistryError
-from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
+from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors, quoted
 from recsys.registry.model_files import (
     describe_changes,
     digest_of,
@@ -35,8 +35,11 @@ _CHECKPOINT_FOLDER = f"artifacts/{CHECKPOINT}"
 READY = "READY"
 """Status of a version whose registration is complete."""
 
+_PER_PAGE = 200
+
 # Tags of a version.
 DIGEST = "recsys.checkpoint_digest"
+KIND = "recsys.kind"
 PARENT = "recsys.parent_version"
 TRAINED_THROUGH = "recsys.trained_through"
 
@@ -82,6 +85,22 @@ def load_version(settings: Settings, version: str) -> RegisteredVersion:
             f"registration did not finish (status {found.status})"
         )
     return registered_version(found)
+
+
+def registered_versions(settings: Settings) -> set[str]:
+    """Return the numbers of all versions in the registry."""
+    client = mlflow_client(settings)
+    found: set[str] = set()
+    token = None
+    with mlflow_errors(settings, f"list the versions of {settings.registered_model}"):
+        while True:
+            page = client.search_model_versions(
+                f"name = {quoted(settings.registered_model)}", max_results=_PER_PAGE, page_token=token
+            )
+            found |= {str(version.version) for version in page}
+            token = page.token
+            if not token:
+                return found
 
 
 def trained_through(settings: Settings, version: str) -> TrainedThrough:

@@ -1,5 +1,6 @@
 """A training run as a file: all that the training process needs to know."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Self
 from uuid import uuid4
@@ -17,6 +18,17 @@ from recsys.settings import (
 from recsys.snapshot.reference import SnapshotRef
 
 JOB_FILE = "job.json"
+
+
+def run_folder(runs: Path, kind: str, run_key: str) -> Path:
+    """Return the folder of a training run, the same for every attempt.
+
+    Parameters
+    ----------
+    runs
+        `Settings.runs`.
+    """
+    return runs / kind / sha256(run_key.encode()).hexdigest()[:16]
 
 
 class TrainingJob(BaseModel):

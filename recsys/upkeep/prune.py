@@ -44,10 +44,11 @@ class PruneReport:
 def prune_versions(engine: sa.Engine, settings: Settings, now: datetime) -> PruneReport:
     """Remove old model versions with their files and their per-user figures.
 
-    These versions are kept: those younger than `retention.model_versions_days`; the champion and the
-    `retention.champions` champions before it, for rollbacks; up to `ANCESTORS` models that the champion
-    descends from; and any version with an alias. The ledger and `model_evaluations` keep decisions, checks
-    and metrics of all versions, and MLflow runs keep parameters and reports.
+    These versions are kept, unless `recsys.upkeep.erased_models` removes them: those younger than
+    `retention.model_versions_days`; the champion and the `retention.champions` champions before it, for
+    rollbacks; up to `ANCESTORS` models that the champion descends from; and any version with an alias. The
+    ledger and `model_evaluations` keep decisions, checks and metrics of all versions, and MLflow runs keep
+    parameters and reports.
 
     If the process is killed at any point, the next call completes the work: a version leaves the registry
     before its files are removed.

@@ -284,6 +284,31 @@ model_evaluations = Table(
 )
 
 # Append-only: a trigger rejects UPDATE, DELETE and TRUNCATE.
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("model_version", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("parent", Text, comment="the version that it updates; null: a full fine-tune"),
+    Column("run_key", Text, comment="the run that trained it; null: unknown"),
+    Column(
+        "base_transaction_id",
+        BigInteger,
+        nullable=False,
+        comment="upper bound, exclusive, of what the full fine-tune that it descends from was trained on",
+    ),
+    Column(
+        "trained_transaction_id",
+        BigInteger,
+        nullable=False,
+        comment="upper bound, exclusive, of what it was trained on itself",
+    ),
+    _timestamp("recorded_at", nullable=False, server_default=NOW),
+    _timestamp("files_removed_at", comment="when its files were removed because it knew erased users"),
+    CheckConstraint("kind in ('full', 'micro')", name="model_versions_kind_check"),
+    comment="registered model versions and what each was trained on",
+)
+
 promotion_ledger = Table(
     "promotion_ledger",
     metadata,
@@ -378,6 +403,22 @@ erasure_requests = Table(
     _timestamp("requested_at", nullable=False, server_default=NOW),
     _timestamp("done_at"),
     Column("receipt", JSONB, comment="rows removed per table, files rewritten"),
+    Column(
+        "transaction_id",
+        BigInteger,
+        nullable=False,
+        server_default=TRANSACTION_ID,
+        comment="of the transaction that made the request; windows that end above it leave the user out",
+    ),
+    Column(
+        "first_transaction_id", BigInteger, comment="of the first feedback that was erased; null: none was"
+    ),
+    Index(
+        "erasure_requests_order",
+        "transaction_id",
+        "requested_at",
+        postgresql_include=["first_transaction_id"],
+    ),
     CheckConstraint("status in ('requested', 'done')", name="erasure_requests_status_check"),
     comment="requests to forget a user and the receipts, which do not name the person",
 )

@@ -1,6 +1,8 @@
 -- Delete a user's rows from every table and record how many came from each transaction, so that past windows still
 -- reconcile. Average comment sentiments of items that the user commented on contain the user's part and are deleted
 -- too; the next publication for everyone computes them again from the other users' comments.
+-- The request notes the first transaction whose feedback is erased: model versions that trained beyond it may know the
+-- user. Where retired months were dropped, nobody can say which user's they were, so all versions may.
 -- Parameters: request_id, user_id.
 WITH feedback_gone AS (
     DELETE FROM feedback WHERE user_id = :user_id
@@ -42,6 +44,20 @@ counted AS (
     ) AS gone
     GROUP BY transaction_id
     ON CONFLICT (request_id, transaction_id) DO UPDATE SET rows = erased_feedback.rows + excluded.rows
+),
+noted AS (
+    UPDATE erasure_requests
+    SET first_transaction_id = least(
+        first_transaction_id,
+        (
+            SELECT min(transaction_id)
+            FROM (
+                SELECT transaction_id FROM feedback_gone UNION ALL SELECT transaction_id FROM retired_gone
+            ) AS learned
+        ),
+        CASE WHEN EXISTS (SELECT FROM users_gone) AND EXISTS (SELECT FROM dropped_feedback) THEN 0 END
+    )
+    WHERE request_id = :request_id
 )
 SELECT
     (SELECT count(*) FROM feedback_gone) AS feedback,

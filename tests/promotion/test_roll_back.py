@@ -9,15 +9,27 @@ from typer.testing import CliRunner
 
 from recsys.commands import models
 from recsys.commands.main import app
-from recsys.errors import RegistryError
+from recsys.errors import ErasedUsersError, RegistryError
 from recsys.promotion import ledger
-from recsys.promotion.promote import promote
+from recsys.promotion.decision import Decision
+from recsys.promotion.promote import carry_out, promote
+from recsys.promotion.roll_back import roll_back
 from recsys.publishing.publish import publish
 from recsys.registry.connection import mlflow_client
 from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
 from recsys.registry.versions import download_checkpoint, folder_digest, load_version
-from recsys.warehouse.tables import feedback, item_vectors, items, recommendation_lists, user_vectors, users
+from recsys.upkeep.erasure import erase_requested, request_erasure
+from recsys.warehouse.tables import (
+    erasure_requests,
+    feedback,
+    item_vectors,
+    items,
+    model_versions,
+    recommendation_lists,
+    user_vectors,
+    users,
+)
 from tests.registry_fixtures import ITEMS
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
@@ -164,3 +176,97 @@ def test_an_impossible_change_is_refused_with_the_reason(warehouse, recsys, word
     assert isinstance(result.exception, RegistryError)
     assert message in str(result.exception)
     assert len(ledger.history(warehouse)) == 1
+
+
+@pytest.fixture
+def forget(warehouse):
+    """Erase users whom versions know."""
+
+    def erase(user, *versions):
+        request_erasure(warehouse, user)
+        with warehouse.begin() as connection:
+            asked = connection.scalar(sa.select(sa.func.max(erasure_requests.c.transaction_id)))
+            connection.execute(model_versions.delete())
+            connection.execute(
+                model_versions.insert(),
+                [
+                    {
+                        "model_version": version,
+                        "kind": "full",
+                        "base_transaction_id": asked if version in versions else asked + 1,
+                        "trained_transaction_id": asked if version in versions else asked + 1,
+                    }
+                    for version in "123"
+                ],
+            )
+        erase_requested(warehouse, "nowhere")
+        return datetime.now(UTC) + timedelta(days=15)
+
+    return erase
+
+
+def test_a_rollback_skips_versions_that_know_erased_users_and_says_which(warehouse, shop, seen, forget):
+    for version, before in (("2", "1"), ("3", "2")):
+        promote(warehouse, shop, version, before, reason="better", explanation="Yes.", actor="nightly")
+    later = forget("ann", "2")
+    entry = roll_back(warehouse, shop, reason="Complaints.", actor="ben", now=later)
+    assert (entry.model_version, entry.action) == ("1", "roll_back")
+    assert entry.explanation.startswith("Complaints. Skipped 2: trained on users who asked to be erased")
+
+
+def test_a_version_that_knows_erased_users_may_be_restored_until_its_time_is_over(warehouse, shop, forget):
+    promote(warehouse, shop, "2", "1", reason="better", explanation="Yes.", actor="nightly")
+    later = forget("ann", "1")
+    for to in ("1", None):
+        with pytest.raises(ErasedUsersError, match="asked to be erased"):
+            roll_back(warehouse, shop, reason="x", actor="ben", to=to, now=later)
+        refused = ledger.history(warehouse)[0]
+        assert (refused.action, refused.reason) == ("reject", "trained_on_erased_users")
+        assert (refused.actor, refused.explanation[-1]) == ("ben", "x")
+    assert ledger.champion(warehouse).model_version == "2"
+    assert roll_back(warehouse, shop, reason="x", actor="ben").model_version == "1"
+
+
+def test_a_retry_of_a_refused_rollback_is_refused_too(warehouse, shop, forget):
+    promote(warehouse, shop, "2", "1", reason="better", explanation="Yes.", actor="nightly")
+    later = forget("ann", "1")
+    for _ in range(2):
+        with pytest.raises(ErasedUsersError, match="Skipped 1"):
+            roll_back(warehouse, shop, reason="x", actor="ben", run_key="roll_back/1", now=later)
+    assert [entry.action for entry in ledger.history(warehouse)] == ["reject", "promote", "promote"]
+
+
+def test_neither_a_person_nor_a_run_promotes_a_version_after_its_time(warehouse, shop, recsys, forget):
+    later = forget("ann", "3")
+    with pytest.raises(ErasedUsersError):
+        promote(warehouse, shop, "3", "1", reason="r", explanation="e", actor="ben", now=later)
+    decision = Decision("promote", "better", "Better.", (), "1")
+    for _ in range(2):  # and a retry
+        entry = carry_out(warehouse, shop, decision, "3", actor="night", run_key="night/3", now=later)
+        assert (entry.action, entry.reason) == ("reject", "trained_on_erased_users")
+    assert [(entry.actor, entry.action) for entry in ledger.history(warehouse)] == [
+        ("night", "reject"),
+        ("ben", "reject"),
+        ("nightly", "promote"),
+    ]
+    tags = load_version(shop, "3").tags
+    assert tags["recsys.decision_reason"] == "trained_on_erased_users"
+    assert ledger.champion(warehouse).model_version == "1"
+
+
+def test_a_promotion_from_before_the_end_of_the_time_is_completed_by_its_retry(
+    warehouse, shop, forget, monkeypatch
+):
+    later = forget("ann", "3")
+    decision = Decision("promote", "better", "Better.", (), "1")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.promotion.promote.follow_ledger", killed)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(warehouse, shop, decision, "3", actor="night", run_key="night/3")
+    entry = carry_out(warehouse, shop, decision, "3", actor="night", run_key="night/3", now=later)
+    assert entry.action == "promote"
+    assert str(mlflow_client(shop).get_registered_model(shop.registered_model).aliases["champion"]) == "3"
