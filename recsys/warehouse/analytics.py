@@ -21,11 +21,10 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = "analytics"
 MIN_PEOPLE = 5
-"""People a group needs before what they think or click, or how a model serves them, is shown.
+"""People a group needs before a view shows anything about it.
 
-A figure over fewer people would describe one of them. Plain counts of feedback are shown of groups of any
-size, and slates one by one without their users. Times of single people's events are shown as days. A test
-holds every view of the schema to it.
+A figure over fewer people would describe one of them. A row about fewer is left out, and a figure about fewer
+is null. Only views of the pipeline's own work count rows of any number. A test holds every view to it.
 """
 
 

@@ -27,30 +27,50 @@ slates as (
         and reactions.user_id = impressions.user_id
         and reactions.item_id = shown.item_id
     group by impressions.impression_id
+),
+counted as (
+    select
+        model_version,
+        count(*) as slates,
+        sum(items)::bigint as shown,
+        sum(reactions)::bigint as reactions,
+        sum(clicks)::bigint as clicks,
+        sum(conversions)::bigint as conversions,
+        count(*) filter (where clicks > 0) as clicked,
+        count(*) filter (where conversions > 0) as converted,
+        count(distinct user_id) as people,
+        count(distinct user_id) filter (where reactions > 0) as reacting_people,
+        count(distinct user_id) filter (where clicks > 0) as clicking_people,
+        count(distinct user_id) filter (where conversions > 0) as converting_people
+    from slates
+    group by model_version
 )
+
 select
     model_version,
-    count(*) as slates,
-    sum(items)::bigint as shown,
-    sum(reactions)::bigint as reactions,
-    sum(clicks)::bigint as clicks,
-    sum(conversions)::bigint as conversions,
-    sum(clicks)::double precision / nullif(sum(items), 0)::double precision as click_through_rate,
-    sum(conversions)::double precision / nullif(sum(items), 0)::double precision as conversion_rate,
-    count(*) filter (where clicks > 0)::double precision / count(*) as slate_click_share,
-    count(*) filter (where conversions > 0)::double precision / count(*) as slate_conversion_share
-from slates
-group by model_version
--- Over fewer people it would say what one of them does: MIN_PEOPLE in recsys.warehouse.analytics.
-having count(distinct user_id) >= 5;
+    slates,
+    shown,
+    case when reacting_people not between 1 and 4 then reactions end as reactions,
+    case when clicking_people not between 1 and 4 then clicks end as clicks,
+    case when converting_people not between 1 and 4 then conversions end as conversions,
+    case when clicking_people not between 1 and 4 then clicks::double precision / nullif(shown, 0) end
+        as click_through_rate,
+    case when converting_people not between 1 and 4 then conversions::double precision / nullif(shown, 0) end
+        as conversion_rate,
+    case when clicking_people not between 1 and 4 then clicked::double precision / slates end as slate_click_share,
+    case when converting_people not between 1 and 4 then converted::double precision / slates end
+        as slate_conversion_share
+from counted
+-- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
+where people >= 5;
 
 -- A concurrent refresh needs a unique index.
 create unique index click_through_by_model_key on analytics.click_through_by_model (model_version);
 
 comment on materialized view analytics.click_through_by_model is
     'Reactions of users to the slates of each model version. Feedback counts if it names the impression, comes '
-    'from the user who saw it and is about one of its items. Versions that fewer than five people saw are left out. '
-    'As of the last refresh.';
+    'from the user who saw it and is about one of its items. Versions that fewer than five people saw are left out, and '
+    'so are figures of one to four people. As of the last refresh.';
 comment on column analytics.click_through_by_model.model_version is
     'as logged with the impression; unknown if none was logged';
 comment on column analytics.click_through_by_model.slates is 'impressions';

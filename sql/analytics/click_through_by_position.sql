@@ -9,31 +9,49 @@ with reactions as (
     from public.feedback
     where impression_id is not null
     group by impression_id, user_id, item_id
+),
+counted as (
+    select
+        coalesce(impressions.model_version, 'unknown') as model_version,
+        shown.position,
+        count(*) as shown,
+        count(reactions.item_id) as reactions,
+        count(*) filter (where reactions.clicked) as clicks,
+        count(*) filter (where reactions.converted) as conversions,
+        avg(impressions.propensities[shown.position])::double precision as average_propensity,
+        count(distinct impressions.user_id) as people,
+        count(distinct reactions.user_id) as reacting_people,
+        count(distinct reactions.user_id) filter (where reactions.clicked) as clicking_people,
+        count(distinct reactions.user_id) filter (where reactions.converted) as converting_people,
+        count(distinct impressions.user_id) filter (where impressions.propensities is not null) as logged_people
+    from public.impressions
+    cross join lateral (
+        select item_id, min(position)::integer as position
+        from unnest(impressions.item_ids) with ordinality as entry (item_id, position)
+        where item_id is not null
+        group by item_id
+    ) as shown
+    left join reactions
+        on reactions.impression_id = impressions.impression_id
+        and reactions.user_id = impressions.user_id
+        and reactions.item_id = shown.item_id
+    group by coalesce(impressions.model_version, 'unknown'), shown.position
 )
+
 select
-    coalesce(impressions.model_version, 'unknown') as model_version,
-    shown.position,
-    count(*) as shown,
-    count(reactions.item_id) as reactions,
-    count(*) filter (where reactions.clicked) as clicks,
-    count(*) filter (where reactions.converted) as conversions,
-    count(*) filter (where reactions.clicked)::double precision / count(*) as click_through_rate,
-    count(*) filter (where reactions.converted)::double precision / count(*) as conversion_rate,
-    avg(impressions.propensities[shown.position])::double precision as average_propensity
-from public.impressions
-cross join lateral (
-    select item_id, min(position)::integer as position
-    from unnest(impressions.item_ids) with ordinality as entry (item_id, position)
-    where item_id is not null
-    group by item_id
-) as shown
-left join reactions
-    on reactions.impression_id = impressions.impression_id
-    and reactions.user_id = impressions.user_id
-    and reactions.item_id = shown.item_id
-group by coalesce(impressions.model_version, 'unknown'), shown.position
--- Over fewer people it would say what one of them does: MIN_PEOPLE in recsys.warehouse.analytics.
-having count(distinct impressions.user_id) >= 5;
+    model_version,
+    position,
+    shown,
+    case when reacting_people not between 1 and 4 then reactions end as reactions,
+    case when clicking_people not between 1 and 4 then clicks end as clicks,
+    case when converting_people not between 1 and 4 then conversions end as conversions,
+    case when clicking_people not between 1 and 4 then clicks::double precision / shown end as click_through_rate,
+    case when converting_people not between 1 and 4 then conversions::double precision / shown end
+        as conversion_rate,
+    case when logged_people >= 5 then average_propensity end as average_propensity
+from counted
+-- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
+where people >= 5;
 
 -- A concurrent refresh needs a unique index.
 create unique index click_through_by_position_key
@@ -41,7 +59,7 @@ create unique index click_through_by_position_key
 
 comment on materialized view analytics.click_through_by_position is
     'Reactions of users to items at each position of a slate, by model version. Positions that fewer than five people '
-    'saw are left out. As of the last refresh.';
+    'saw are left out, and so are figures of one to four people. As of the last refresh.';
 comment on column analytics.click_through_by_position.model_version is
     'as logged with the impression; unknown if none was logged';
 comment on column analytics.click_through_by_position.position is

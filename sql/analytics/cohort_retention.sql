@@ -13,20 +13,22 @@ counted as (
     group by 1, 2
 )
 select
-    cohort_week,
-    weeks_after,
-    first_value(active_users) over (partition by cohort_week order by weeks_after) as users,
-    active_users,
-    active_users::double precision
-        / first_value(active_users) over (partition by cohort_week order by weeks_after) as retention
-from counted;
+    counted.cohort_week,
+    counted.weeks_after,
+    cohort.active_users as users,
+    counted.active_users,
+    counted.active_users::double precision / cohort.active_users as retention
+from counted
+join counted as cohort on cohort.cohort_week = counted.cohort_week and cohort.weeks_after = 0
+-- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
+where counted.active_users >= 5;
 
 -- A concurrent refresh needs a unique index.
 create unique index cohort_retention_key on analytics.cohort_retention (cohort_week, weeks_after);
 
 comment on materialized view analytics.cohort_retention is
     'Users by the week of their first feedback, and how many of them gave feedback in each later week. '
-    'A week without feedback of these users has no row. As of the last refresh.';
+    'A week with feedback of fewer than five of these users has no row. As of the last refresh.';
 comment on column analytics.cohort_retention.cohort_week is 'Monday (UTC) of the week of their first feedback';
 comment on column analytics.cohort_retention.weeks_after is '0 is the week of the first feedback';
 comment on column analytics.cohort_retention.users is 'users in the cohort';

@@ -43,21 +43,31 @@ select
     items.title,
     count(*) as comments,
     count(distinct commented.user_id) as users,
-    count(*) filter (where sentiment = 1) as positive,
-    count(*) filter (where sentiment = 0) as neutral,
-    count(*) filter (where sentiment = -1) as negative,
-    count(*) filter (where sentiment is null) as unknown,
-    avg(sentiment)::double precision as average_sentiment
+    case when count(distinct user_id) filter (where sentiment = 1) not between 1 and 4
+        then count(*) filter (where sentiment = 1)
+    end as positive,
+    case when count(distinct user_id) filter (where sentiment = 0) not between 1 and 4
+        then count(*) filter (where sentiment = 0)
+    end as neutral,
+    case when count(distinct user_id) filter (where sentiment = -1) not between 1 and 4
+        then count(*) filter (where sentiment = -1)
+    end as negative,
+    case when count(distinct user_id) filter (where sentiment is null) not between 1 and 4
+        then count(*) filter (where sentiment is null)
+    end as unknown,
+    case when count(distinct user_id) filter (where sentiment is not null) >= 5
+        then avg(sentiment)::double precision
+    end as average_sentiment
 from commented
 join public.items using (item_id)
 group by items.item_id, items.title
--- Over fewer people it would say what one of them thinks: MIN_PEOPLE in recsys.warehouse.analytics.
+-- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
 having count(distinct commented.user_id) >= 5;
 
 comment on view analytics.comment_sentiment_by_item is
     'Sentiment of the people who comment on an item. It comes from their rating, like or dislike, in the same '
     'event or otherwise in their latest one on the item. Nothing is inferred from the words of the comment. Items with '
-    'comments of fewer than five people are left out.';
+    'comments of fewer than five people are left out, and so are counts of one to four people.';
 comment on column analytics.comment_sentiment_by_item.item_id is 'the application''s id of the item';
 comment on column analytics.comment_sentiment_by_item.title is 'as in the catalogue';
 comment on column analytics.comment_sentiment_by_item.comments is 'events with a written comment';
@@ -70,4 +80,4 @@ comment on column analytics.comment_sentiment_by_item.negative is
 comment on column analytics.comment_sentiment_by_item.unknown is
     'comments of users without any rating, like or dislike on the item';
 comment on column analytics.comment_sentiment_by_item.average_sentiment is
-    'mean from -1 (all negative) to 1 (all positive) without unknown ones; null if all are unknown';
+    'mean from -1 (all negative) to 1 (all positive) without unknown ones; null if fewer than five people have one';

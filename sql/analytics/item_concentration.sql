@@ -9,12 +9,21 @@ consumed as (
     where isfinite(occurred_at)
     group by 1, 2
 ),
+-- Months of fewer people are left out, who would be recognised: MIN_PEOPLE in recsys.warehouse.analytics.
+months as (
+    select date_trunc('month', occurred_at at time zone 'UTC')::date as month
+    from public.feedback
+    where isfinite(occurred_at)
+    group by 1
+    having count(distinct user_id) >= 5
+),
 ranked as (
     select
         month,
         events,
         row_number() over (partition by month order by events desc) as rank
     from consumed
+    join months using (month)
 )
 select
     month,
@@ -35,7 +44,8 @@ create unique index item_concentration_key on analytics.item_concentration (mont
 
 comment on materialized view analytics.item_concentration is
     'How much of the catalogue users react to each month, and how unevenly. A comparison with '
-    'recommendation_coverage shows whether recommendations narrow or widen what people use. As of the last refresh.';
+    'recommendation_coverage shows whether recommendations narrow or widen what people use. Months '
+    'with feedback of fewer than five people are left out. As of the last refresh.';
 comment on column analytics.item_concentration.month is 'first day of the month (UTC) in which the events happened';
 comment on column analytics.item_concentration.events is 'feedback events of all types';
 comment on column analytics.item_concentration.items is 'items with at least one event';

@@ -8,7 +8,8 @@ select
     comment_sentiment.model_version,
     comment_sentiment.published_at
 from public.comment_sentiment
-join public.items using (item_id);
+join public.items using (item_id)
+where comment_sentiment.comments >= 5;
 
 comment on view analytics.predicted_comment_sentiment is
     'Sentiment that the published model predicts from the words of the latest comments on an item, one comment '

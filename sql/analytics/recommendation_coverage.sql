@@ -30,6 +30,8 @@ lists as (
     select model_version, count(*) as users, max(published_at) as last_published_at
     from public.recommendation_lists
     group by model_version
+    -- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
+    having count(*) >= 5
 )
 select
     model_version,
@@ -44,7 +46,8 @@ left join concentration using (model_version)
 cross join catalogue;
 
 comment on view analytics.recommendation_coverage is
-    'How much of the catalogue the published lists contain, by model version that still has lists.';
+    'How much of the catalogue the published lists contain, by model version that still has the lists of '
+    'five people.';
 comment on column analytics.recommendation_coverage.coverage is
     'share of the available items that at least one list contains';
 comment on column analytics.recommendation_coverage.gini is

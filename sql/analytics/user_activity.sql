@@ -1,32 +1,52 @@
 create materialized view analytics.user_activity as
-select
-    coalesce(
-        users.user_key,
-        'new-' || row_number() over (partition by users.user_key is null order by users.created_at, users.user_id)
-    ) as user_key,
-    users.consent,
-    count(feedback.feedback_id) as events,
-    count(feedback.feedback_id) filter (where event_types.explicit) as explicit_events,
-    count(distinct feedback.item_id) as items,
-    count(distinct (feedback.occurred_at at time zone 'UTC')::date) as active_days,
-    date_trunc('day', min(feedback.occurred_at), 'UTC') as first_event_at,
-    date_trunc('day', max(feedback.occurred_at), 'UTC') as last_event_at
-from public.users
-left join public.feedback using (user_id)
-left join public.event_types using (event_type)
-group by users.user_id;
+with counted as (
+    select
+        users.consent,
+        count(feedback.feedback_id) as events,
+        count(feedback.feedback_id) filter (where event_types.explicit) as explicit_events,
+        count(distinct feedback.item_id) as items,
+        count(distinct (feedback.occurred_at at time zone 'UTC')::date) as active_days
+    from public.users
+    left join public.feedback using (user_id)
+    left join public.event_types using (event_type)
+    group by users.user_id
+),
+grouped as (
+    select
+        *,
+        -- The largest power of two that is not above the number.
+        case when events > 0 then 1::bigint << length(ltrim(events::bit(64)::text, '0')) - 1 else 0 end as events_from
+    from counted
+)
 
--- A concurrent refresh needs a unique index; null keys would make it slow.
-create unique index user_activity_key on analytics.user_activity (user_key);
+select
+    consent,
+    events_from,
+    greatest(2 * events_from - 1, 0) as events_to,
+    count(*) as users,
+    sum(events)::bigint as events,
+    case when count(*) filter (where explicit_events > 0) not between 1 and 4
+        then sum(explicit_events)::bigint
+    end as explicit_events,
+    avg(items)::double precision as average_items,
+    avg(active_days)::double precision as average_active_days
+from grouped
+group by consent, events_from
+-- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
+having count(*) >= 5;
+
+-- A concurrent refresh needs a unique index.
+create unique index user_activity_key on analytics.user_activity (consent, events_from);
 
 comment on materialized view analytics.user_activity is
-    'Activity of every user, identified by keyed hash and never by id. As of the last refresh.';
-comment on column analytics.user_activity.user_key is
-    'keyed hash of the user id; new-1, new-2, ... are users who are in no snapshot yet';
-comment on column analytics.user_activity.active_days is 'number of UTC days with feedback';
-comment on column analytics.user_activity.consent is 'whether models may be trained on the user''s feedback';
-comment on column analytics.user_activity.events is 'feedback events of all types';
-comment on column analytics.user_activity.explicit_events is 'of those, ratings, likes, dislikes and comments';
-comment on column analytics.user_activity.items is 'distinct items among them';
-comment on column analytics.user_activity.first_event_at is 'UTC day of the first of them';
-comment on column analytics.user_activity.last_event_at is 'UTC day of the latest of them';
+    'Users by how many events they have, in steps of two. Groups of fewer than five users are left out. '
+    'As of the last refresh.';
+comment on column analytics.user_activity.consent is 'whether models may be trained on these users'' feedback';
+comment on column analytics.user_activity.events_from is 'fewest events of a user in the group: 0, 1, 2, 4, 8, ...';
+comment on column analytics.user_activity.events_to is 'most events of a user in the group';
+comment on column analytics.user_activity.users is 'users in the group';
+comment on column analytics.user_activity.events is 'feedback events of all types of these users together';
+comment on column analytics.user_activity.explicit_events is
+    'of those, ratings, likes, dislikes and comments; null if one to four users gave them';
+comment on column analytics.user_activity.average_items is 'mean number of distinct items of a user';
+comment on column analytics.user_activity.average_active_days is 'mean number of UTC days with feedback of a user';

@@ -37,19 +37,34 @@ def mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
+def people(rows: Iterable[Row]) -> int:
+    return len({row["user_id"] for row in rows})
+
+
+def enough(rows: Iterable[Row]) -> bool:
+    """Whether these events are of five people, the fewest of whom a view shows anything."""
+    return people(rows) >= 5
+
+
+def count(rows: Iterable[Row]) -> int | None:
+    """Return the number of events, None if they are of one to four people."""
+    given = list(rows)
+    return len(given) if not given or enough(given) else None
+
+
 def opinion(rows: Iterable[Row]) -> float | None:
     """Return the mean value of people's events, None if they are fewer than five people."""
     given = list(rows)
-    return mean(row["value"] for row in given) if len({row["user_id"] for row in given}) >= 5 else None
+    return mean(row["value"] for row in given) if enough(given) else None
 
 
 def start_of_day(moment: datetime | None) -> datetime | None:
     return None if moment is None else datetime.combine(day(moment), datetime.min.time(), UTC)
 
 
-def percentile(values: Iterable[float | None], share: float) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.quantile(known, share)) if known else None
+def percentile(rows: Iterable[Row], column: str, share: float) -> float | None:
+    known = [row for row in rows if row[column] is not None]
+    return float(np.quantile([row[column] for row in known], share)) if enough(known) else None
 
 
 def gini(counts: Sequence[int]) -> float:
@@ -65,12 +80,13 @@ def feedback_by_day(tables: Tables) -> list[dict[str, Any]]:
             "day": when,
             "event_type": event_type,
             "events": len(rows),
-            "users": len({row["user_id"] for row in rows}),
+            "users": people(rows),
             "items": len({row["item_id"] for row in rows}),
-            "comments": sum(bool(row["comment"]) for row in rows),
+            "comments": count(row for row in rows if row["comment"]),
             "average_value": opinion(row for row in rows if row["value"] is not None),
         }
         for (when, event_type), rows in grouped(dated, "day", "event_type").items()
+        if enough(rows)
     ]
 
 
@@ -86,6 +102,7 @@ def rating_distribution(tables: Tables) -> list[dict[str, Any]]:
             "share": len(rows) / total[event_type],
         }
         for (event_type, value), rows in grouped(given, "event_type", "value").items()
+        if enough(rows)
     ]
 
 
@@ -120,6 +137,7 @@ def feedback_lag(tables: Tables) -> list[dict[str, Any]]:
 
         lags.append(
             {
+                "user_id": event["user_id"],
                 "arrival_day": day(arrived),
                 "late": day(arrived) > day(event["occurred_at"]),
                 "to_arrival": (arrived - event["occurred_at"]).total_seconds(),
@@ -132,16 +150,17 @@ def feedback_lag(tables: Tables) -> list[dict[str, Any]]:
         {
             "arrival_day": when,
             "events": len(rows),
-            "late_events": sum(row["late"] for row in rows),
-            "waiting_events": sum(row["to_champion"] is None for row in rows),
-            "event_to_arrival_median": percentile((row["to_arrival"] for row in rows), 0.5),
-            "event_to_arrival_p95": percentile((row["to_arrival"] for row in rows), 0.95),
-            "arrival_to_window_median": percentile((row["to_window"] for row in rows), 0.5),
-            "arrival_to_champion_median": percentile((row["to_champion"] for row in rows), 0.5),
-            "arrival_to_champion_p95": percentile((row["to_champion"] for row in rows), 0.95),
-            "arrival_to_published_median": percentile((row["to_published"] for row in rows), 0.5),
+            "late_events": count(row for row in rows if row["late"]),
+            "waiting_events": count(row for row in rows if row["to_champion"] is None),
+            "event_to_arrival_median": percentile(rows, "to_arrival", 0.5),
+            "event_to_arrival_p95": percentile(rows, "to_arrival", 0.95),
+            "arrival_to_window_median": percentile(rows, "to_window", 0.5),
+            "arrival_to_champion_median": percentile(rows, "to_champion", 0.5),
+            "arrival_to_champion_p95": percentile(rows, "to_champion", 0.95),
+            "arrival_to_published_median": percentile(rows, "to_published", 0.5),
         }
         for when, rows in grouped(lags, "arrival_day").items()
+        if enough(rows)
     ]
 
 
@@ -163,31 +182,31 @@ def cohort_retention(tables: Tables) -> list[dict[str, Any]]:
             "retention": users / cohorts[cohort],
         }
         for (cohort, after), users in active.items()
+        if users >= 5
     ]
 
 
 def user_activity(tables: Tables) -> list[dict[str, Any]]:
     explicit = {row["event_type"] for row in tables["event_types"] if row["explicit"]}
     given = grouped(tables["feedback"], "user_id")
-    new = 0
-    result = []
-    for user in sorted(tables["users"], key=lambda row: (row["created_at"], row["user_id"])):
+    groups = defaultdict(list)
+    for user in tables["users"]:
         rows = given.get(user["user_id"], [])
-        times = [row["occurred_at"] for row in rows]
-        new += user["user_key"] is None
-        result.append(
-            {
-                "user_key": user["user_key"] or f"new-{new}",
-                "consent": user["consent"],
-                "events": len(rows),
-                "explicit_events": sum(row["event_type"] in explicit for row in rows),
-                "items": len({row["item_id"] for row in rows}),
-                "active_days": len({day(moment) for moment in times}),
-                "first_event_at": start_of_day(min(times, default=None)),
-                "last_event_at": start_of_day(max(times, default=None)),
-            }
-        )
-    return result
+        groups[user["consent"], 2 ** int(math.log2(len(rows))) if rows else 0].append(rows)
+    return [
+        {
+            "consent": consent,
+            "events_from": least,
+            "events_to": max(2 * least - 1, 0),
+            "users": len(users),
+            "events": sum(map(len, users)),
+            "explicit_events": count(row for rows in users for row in rows if row["event_type"] in explicit),
+            "average_items": mean(len({row["item_id"] for row in rows}) for rows in users),
+            "average_active_days": mean(len({day(row["occurred_at"]) for row in rows}) for rows in users),
+        }
+        for (consent, least), users in groups.items()
+        if len(users) >= 5
+    ]
 
 
 def _ranks(tables: Tables) -> dict[str, list[int]]:
@@ -201,32 +220,37 @@ def _ranks(tables: Tables) -> dict[str, list[int]]:
 
 def item_popularity(tables: Tables) -> list[dict[str, Any]]:
     given, ranks = grouped(tables["feedback"], "item_id"), _ranks(tables)
+    given = {item_id: rows for item_id, rows in given.items() if enough(rows)}
+    ranks = {item_id: theirs for item_id, theirs in ranks.items() if len(theirs) >= 5}
     counts = {row["item_id"]: len(given.get(row["item_id"], [])) for row in tables["items"]}
     return [
         {
             "item_id": item["item_id"],
             "title": item["title"],
             "available": item["available"],
-            "events": counts[item["item_id"]],
-            "users": len({row["user_id"] for row in rows}),
+            "events": counts[item["item_id"]] or None,
+            "users": people(rows) or None,
             "average_rating": opinion(row for row in rows if row["event_type"] == "rating"),
             "last_event_at": start_of_day(max((row["occurred_at"] for row in rows), default=None)),
             "popularity_rank": 1 + sum(other > counts[item["item_id"]] for other in counts.values()),
-            "share_of_events": counts[item["item_id"]] / sum(counts.values()),
-            "recommended_to_users": len(ranks[item["item_id"]]),
-            "average_recommended_rank": mean(ranks[item["item_id"]]),
+            "share_of_events": counts[item["item_id"]] / sum(counts.values()) if rows else None,
+            "recommended_to_users": len(listed) or None,
+            "average_recommended_rank": mean(listed),
         }
         for item in tables["items"]
         for rows in [given.get(item["item_id"], [])]
+        for listed in [ranks.get(item["item_id"], [])]
     ]
 
 
 def item_concentration(tables: Tables) -> list[dict[str, Any]]:
     catalogue = [row["item_id"] for row in tables["items"]]
-    months = defaultdict(Counter)
-    for row in tables["feedback"]:
-        if row["item_id"] in catalogue:
-            months[day(row["occurred_at"]).replace(day=1)][row["item_id"]] += 1
+    dated = [{**row, "month": day(row["occurred_at"]).replace(day=1)} for row in tables["feedback"]]
+    months = {
+        month: Counter(row["item_id"] for row in rows if row["item_id"] in catalogue)
+        for month, rows in grouped(dated, "month").items()
+        if enough(rows)
+    }
     return [
         {
             "month": month,
@@ -246,6 +270,8 @@ def recommendation_coverage(tables: Tables) -> list[dict[str, Any]]:
     available = [row["item_id"] for row in tables["items"] if row["available"]]
     result = []
     for version, lists in grouped(tables["recommendation_lists"], "model_version").items():
+        if not enough(lists):
+            continue
         shown = Counter(item_id for row in lists for item_id in row["item_ids"])
         counts = [shown[item_id] for item_id in available]
         result.append(
@@ -270,15 +296,13 @@ def cold_items(tables: Tables) -> list[dict[str, Any]]:
             "item_id": item["item_id"],
             "title": item["title"],
             "created_at": item["created_at"],
-            "events": len(rows),
-            "last_event_at": start_of_day(max((row["occurred_at"] for row in rows), default=None)),
             "has_vector": item["item_id"] in vectors,
-            "recommended_to_users": len(ranks[item["item_id"]]),
-            "best_rank": min(ranks[item["item_id"]], default=None),
+            "recommended_to_users": len(listed) or None,
+            "best_rank": min(listed, default=None),
         }
         for item in tables["items"]
-        for rows in [given.get(item["item_id"], [])]
-        if item["available"] and len(rows) < 5
+        for listed in [ranks[item["item_id"]] if len(ranks[item["item_id"]]) >= 5 else []]
+        if item["available"] and not enough(given.get(item["item_id"], []))
     ]
 
 
@@ -480,11 +504,17 @@ VIEWS: dict[str, Callable[[Tables], list[dict[str, Any]]]] = {
 }
 """What each view that has something to show must show."""
 
+
+def _commented_by_enough_people(tables: Tables) -> list[Row]:
+    commented = grouped([row for row in tables["feedback"] if row["comment"]], "item_id")
+    return [row for rows in commented.values() if enough(rows) for row in rows]
+
+
 EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "click_through_by_model": lambda tables: tables["impressions"],
     "click_through_by_position": lambda tables: tables["impressions"],
     "click_through_by_slate": lambda tables: tables["impressions"],
-    "comment_sentiment_by_item": lambda tables: [row for row in tables["feedback"] if row["comment"]],
+    "comment_sentiment_by_item": _commented_by_enough_people,
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
 }
 """Views of data that MovieLens does not have, and the rows that they would show."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError
 from recsys.warehouse import analytics
-from recsys.warehouse.analytics import install_analytics, refresh_analytics
+from recsys.warehouse.analytics import MIN_PEOPLE, install_analytics, refresh_analytics
 from recsys.warehouse.statements import sql_path
 
 START = datetime(2026, 3, 1, 22, tzinfo=UTC)
@@ -20,17 +20,27 @@ ITEMS = {
     "i4": ("Gone", False),
     "i5": ("Ulysses", True),
 }
+TWINS = "abcde"
+"""Views show nothing of fewer than five people, so five people do the same."""
 # user, item, type, value, comment, hours after the start
 FEEDBACK = [
-    ("u1", "i1", "rating", 5.0, "great 🎉", 0),
-    ("u1", "i2", "rating", 2.0, None, 1),
-    ("u1", "i1", "view", None, None, 3),
-    ("u2", "i1", "rating", 5.0, None, 5),
-    ("u2", "i3", "rating", 4.0, "", 30),
-    ("u2", "i4", "click", None, None, 31),
-    ("u3", "i1", "dwell", 12.5, None, 31),
+    (f"{user}{twin}", *event)
+    for twin in TWINS
+    for user, *event in (
+        ("u1", "i1", "rating", 5.0, "great 🎉", 0),
+        ("u1", "i2", "rating", 2.0, None, 1),
+        ("u1", "i1", "view", None, None, 3),
+        ("u2", "i1", "rating", 5.0, None, 5),
+        ("u2", "i3", "rating", 4.0, "", 30),
+        ("u2", "i4", "click", None, None, 31),
+        ("u3", "i1", "dwell", 12.5, None, 31),
+    )
 ]
-LISTS = {"u1": ["i3", "i5"], "u2": ["i2", "i5"], "u3": ["i2"]}
+LISTS = {
+    f"{user}{twin}": items
+    for twin in TWINS
+    for user, items in {"u1": ["i3", "i5"], "u2": ["i2", "i5"], "u3": ["i2"]}.items()
+}
 
 
 @pytest.fixture
@@ -42,9 +52,13 @@ def analysed(warehouse: sa.Engine) -> sa.Engine:
                 sa.text("INSERT INTO items (item_id, title, available) VALUES (:i, :t, :a)"),
                 {"i": item_id, "t": title, "a": available},
             )
-        connection.exec_driver_sql(
-            "INSERT INTO users (user_id, user_key, consent) VALUES"
-            " ('u1', 'k1', true), ('u2', 'k2', false), ('u3', NULL, true), ('u4', NULL, true)"
+        connection.execute(
+            sa.text("INSERT INTO users (user_id, consent) VALUES (:user, :consent)"),
+            [
+                {"user": f"{user}{twin}", "consent": user != "u2"}
+                for user in ("u1", "u2", "u3", "u4")
+                for twin in TWINS
+            ],
         )
         for user, item, kind, value, comment, hours in FEEDBACK:
             connection.execute(
@@ -77,7 +91,7 @@ def analysed(warehouse: sa.Engine) -> sa.Engine:
             connection.execute(
                 sa.text(
                     "INSERT INTO quarantine (feedback_id, window_id, reasons, user_id, transaction_id,"
-                    " feedback, status) SELECT :n, min(window_id), :r, 'u1', 1, '{}', :s FROM windows"
+                    " feedback, status) SELECT :n, min(window_id), :r, 'u1a', 1, '{}', :s FROM windows"
                 ),
                 {"n": 1000 + number, "r": reasons, "s": status},
             )
@@ -144,7 +158,8 @@ def test_feedback_by_day_counts_utc_days(analysed: sa.Engine) -> None:
         assert found[key]["users"] == len({event[0] for event in events})
         assert found[key]["items"] == len({event[1] for event in events})
         assert found[key]["comments"] == sum(bool(event[4]) for event in events)
-        assert found[key]["average_value"] is None  # of fewer than five people
+        values = [event[3] for event in events if event[3] is not None]
+        assert found[key]["average_value"] == (pytest.approx(sum(values) / len(values)) if values else None)
 
 
 def test_rating_distribution_contains_only_explicit_values(analysed: sa.Engine) -> None:
@@ -242,13 +257,15 @@ def test_item_popularity_shows_consumption_beside_recommendation(analysed: sa.En
     counts = Counter(event[1] for event in FEEDBACK)
     for item_id, row in found.items():
         ranks = [items.index(item_id) + 1 for items in LISTS.values() if item_id in items]
+        rated = [event[3] for event in FEEDBACK if event[1:3] == (item_id, "rating")]
         assert (row["title"], row["available"]) == ITEMS[item_id]
-        assert row["events"] == counts[item_id]
-        assert row["users"] == len({event[0] for event in FEEDBACK if event[1] == item_id})
-        assert row["share_of_events"] == pytest.approx(counts[item_id] / len(FEEDBACK))
+        assert row["events"] == (counts[item_id] or None)
+        assert row["users"] == (len({event[0] for event in FEEDBACK if event[1] == item_id}) or None)
+        share = counts[item_id] / len(FEEDBACK)
+        assert row["share_of_events"] == (pytest.approx(share) if share else None)
         assert row["popularity_rank"] == 1 + sum(counts[other] > counts[item_id] for other in ITEMS)
-        assert row["average_rating"] is None  # of fewer than five people
-        assert row["recommended_to_users"] == len(ranks)
+        assert row["average_rating"] == (pytest.approx(sum(rated) / len(rated)) if rated else None)
+        assert row["recommended_to_users"] == (len(ranks) or None)
         assert row["average_recommended_rank"] == (pytest.approx(sum(ranks) / len(ranks)) if ranks else None)
 
 
@@ -257,35 +274,38 @@ def test_recommendation_coverage_and_gini_are_over_the_available_items(analysed:
     shown = Counter(item for items in LISTS.values() for item in items)
     exposures = [shown[item] for item, (_, available) in ITEMS.items() if available]
     differences = sum(abs(a - b) for a in exposures for b in exposures)
-    assert (row["model_version"], row["users"], row["recommended_items"]) == ("1", 3, 3)
+    assert (row["model_version"], row["users"], row["recommended_items"]) == ("1", 3 * MIN_PEOPLE, 3)
     assert row["coverage"] == pytest.approx(3 / 4)
     assert row["gini"] == pytest.approx(differences / (2 * len(exposures) * sum(exposures)))
 
 
-def test_user_activity_identifies_users_only_by_key(analysed: sa.Engine) -> None:
-    found = rows(analysed, "user_activity")
-    assert len(found) == 4
-    by_key = {row["user_key"]: row for row in found}
-    assert by_key.keys() == {"k1", "k2", "new-1", "new-2"}
-    mine = [event for event in FEEDBACK if event[0] == "u1"]
-    assert by_key["k1"]["events"] == len(mine)
-    assert by_key["k1"]["explicit_events"] == sum(event[2] == "rating" for event in mine)
-    assert by_key["k1"]["items"] == len({event[1] for event in mine})
-    assert by_key["k1"]["active_days"] == len({(START + timedelta(hours=event[5])).date() for event in mine})
-    assert (by_key["k1"]["consent"], by_key["k2"]["consent"]) == (True, False)
-    assert not any(str(value) in {"u1", "u2", "u3", "u4"} for row in found for value in row.values())
+def test_user_activity_groups_users_by_their_number_of_events(analysed: sa.Engine) -> None:
+    found = {
+        (row["consent"], row["events_from"], row["events_to"]): row for row in rows(analysed, "user_activity")
+    }
+    # u4 has no event, u3 one, u1 and u2 have three; u2 has not consented.
+    assert found.keys() == {(True, 0, 0), (True, 1, 1), (True, 2, 3), (False, 2, 3)}
+    mine = [event for event in FEEDBACK if event[0] == "u1a"]
+    row = found[True, 2, 3]
+    assert (row["users"], row["events"]) == (MIN_PEOPLE, MIN_PEOPLE * len(mine))
+    assert row["explicit_events"] == MIN_PEOPLE * sum(event[2] == "rating" for event in mine)
+    assert row["average_items"] == len({event[1] for event in mine})
+    days = {(START + timedelta(hours=event[5])).date() for event in mine}
+    assert row["average_active_days"] == len(days)
+    assert found[True, 0, 0]["explicit_events"] == 0
 
 
 def test_materialised_views_show_new_rows_after_a_refresh(analysed: sa.Engine) -> None:
     with analysed.begin() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO feedback (user_id, item_id, event_type)"
-            " VALUES ('u3', 'i5', 'like'), ('u4', 'i5', 'like')"
+        connection.execute(
+            sa.text("INSERT INTO feedback (user_id, item_id, event_type) VALUES (:user, 'i5', 'like')"),
+            [{"user": f"{user}{twin}"} for user in ("u3", "u4") for twin in TWINS],
         )
     assert {"item_popularity", "user_activity"} < set(refresh_analytics(analysed))
-    assert {row["item_id"]: row["events"] for row in rows(analysed, "item_popularity")}["i5"] == 2
-    found = {row["user_key"]: row["events"] for row in rows(analysed, "user_activity")}
-    assert found == {"k1": 3, "k2": 3, "new-1": 2, "new-2": 1}
+    events = {row["item_id"]: row["events"] for row in rows(analysed, "item_popularity")}
+    assert events["i5"] == 2 * MIN_PEOPLE
+    users = {(row["consent"], row["events_from"]): row["users"] for row in rows(analysed, "user_activity")}
+    assert users == {(True, 1): 5, (True, 2): 10, (False, 2): 5}
 
 
 def test_installing_again_changes_nothing(analysed: sa.Engine) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from recsys.warehouse.analytics import install_analytics
+from recsys.warehouse.analytics import MIN_PEOPLE, install_analytics
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -75,9 +75,10 @@ def trained(warehouse: sa.Engine) -> sa.Engine:
         connection.execute(
             sa.text(
                 "INSERT INTO feedback (user_id, item_id, event_type, occurred_at, received_at,"
-                " transaction_id) VALUES ('u', 'i', 'like', :occurred, :received, :transaction_id)"
+                " transaction_id) VALUES (:user, 'i', 'like', :occurred, :received, :transaction_id)"
             ),
-            [vars(event) for event in events()],
+            # Views show nothing of fewer than five people.
+            [{**vars(event), "user": f"u{number % 7}"} for number, event in enumerate(events())],
         )
         for run in sorted(RUNS, key=lambda run: run.opened):
             connection.execute(
@@ -207,13 +208,16 @@ def test_feedback_lag_ends_at_the_first_champion_that_read_the_event(trained: sa
 
 def test_feedback_lag_counts_events_before_the_first_champion(warehouse: sa.Engine) -> None:
     with warehouse.begin() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO feedback (user_id, item_id, event_type, occurred_at)"
-            " VALUES ('u', 'i', 'like', now()), ('u', 'i', 'view', '-infinity')"
+        connection.execute(
+            sa.text(
+                "INSERT INTO feedback (user_id, item_id, event_type, occurred_at)"
+                " VALUES (:user, 'i', 'like', now()), (:user, 'i', 'view', '-infinity')"
+            ),
+            [{"user": f"u{number}"} for number in range(MIN_PEOPLE)],
         )
     install_analytics(warehouse)
     [row] = rows(warehouse, "feedback_lag")
-    assert (row["events"], row["waiting_events"], row["arrival_to_champion_median"]) == (2, 2, None)
+    assert (row["events"], row["waiting_events"], row["arrival_to_champion_median"]) == (10, 10, None)
 
 
 def test_model_lineage_leads_from_a_version_to_its_parent_and_snapshot(trained: sa.Engine) -> None:
