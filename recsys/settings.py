@@ -5,21 +5,39 @@
 writes so that later commands find the stack. Only the command line and Airflow's task wrapper call it.
 """
 
+import logging
 import math
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from recsys.errors import ConfigurationError
 
 ENV_FILE_NAME = "recsys.env"
+_PREFIX = "RECSYS_"
+
+logger = logging.getLogger(__name__)
+
+
+# Settings reach Postgres as integers of 32 bits.
+_MAX_INTEGER = 2**31 - 1
+# Postgres and Python have no dates for much longer times.
+_YEAR_MINUTES, _YEAR_HOURS, _CENTURY_DAYS, _CENTURY_MONTHS = 525_600, 8_760, 36_500, 1_200
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_not_huge(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+            raise ValueError(f"must be from -{_MAX_INTEGER} to {_MAX_INTEGER}")
+        return value
 
 
 def _below(limit: float | None, meaning: str) -> Any:
@@ -30,13 +48,31 @@ def _above(limit: float | None, meaning: str) -> Any:
     return Field(limit, description=f"{meaning} above this; inf: never")
 
 
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0  # reported by pydantic
+
+
 class Bounds(_Section):
     """Limits at which an expectation on a window warns and at which it fails the run."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_written_as_infinite(cls, limit: Any) -> Any:
+        if isinstance(limit, str) and "inf" not in limit.lower() and math.isinf(_float(limit)):
+            raise ValueError("is too large; inf or -inf means never")
+        return limit
 
     @field_validator("*")
     @classmethod
     def _infinite_is_never(cls, limit: float | None) -> float | None:
         # An environment variable can say "inf" but not None.
+        if limit is not None and math.isnan(limit):
+            raise ValueError("must be a number, or inf or -inf for never")
         return None if limit is None or math.isinf(limit) else limit
 
     def limits(self, severity: Literal["warn", "fail"]) -> tuple[float | None, float | None]:
@@ -110,7 +146,7 @@ class ValidationSettings(_Section):
         10_000, ge=1, description="longest comment that is not quarantined, in characters"
     )
     future_tolerance_minutes: int = Field(
-        10, ge=0, description="how far an application's clock may be ahead, in minutes"
+        10, ge=0, le=_YEAR_MINUTES, description="how far an application's clock may be ahead, in minutes"
     )
     max_events_per_minute: int = Field(
         600, ge=1, description="most events of one user in a minute; more are taken for a bot"
@@ -260,7 +296,10 @@ class EvaluationSettings(_Section):
     item_slices: tuple[str, ...] = Field((), description="item attributes to slice by, as a JSON list")
     user_slices: tuple[str, ...] = Field((), description="user attributes to slice by, as a JSON list")
     off_policy_days: int = Field(
-        28, ge=0, description="largest age of the logged slates that are weighted, days; 0: none"
+        28,
+        ge=0,
+        le=_CENTURY_DAYS,
+        description="largest age of the logged slates that are weighted, days; 0: none",
     )
     off_policy_event_types: tuple[str, ...] = Field(
         ("click",), description="types of feedback on a shown item that are its reward, as a JSON list"
@@ -319,7 +358,7 @@ class ApprovalSettings(_Section):
         "none", description="models that need approval; full: nightly, micro: hourly"
     )
     timeout_hours: float = Field(
-        4.0, gt=0, description="wait for an answer, hours; without one the champion stays"
+        4.0, gt=0, le=_YEAR_HOURS, description="wait for an answer, hours; without one the champion stays"
     )
     approvers: tuple[str, ...] = Field(
         (), description="Airflow users who may answer, as a JSON list; empty: all who may edit the DAG"
@@ -366,13 +405,13 @@ class RetentionSettings(_Section):
     """What housekeeping keeps, and for how long."""
 
     snapshots_days: int = Field(
-        30, ge=1, description="age at which snapshots and Data Docs are removed, in days"
+        30, ge=1, le=_CENTURY_DAYS, description="age at which snapshots and Data Docs are removed, in days"
     )
     training_runs_days: int = Field(
-        7, ge=1, description="age at which folders of training runs are removed, in days"
+        7, ge=1, le=_CENTURY_DAYS, description="age at which folders of training runs are removed, in days"
     )
     model_versions_days: int = Field(
-        90, ge=1, description="age at which model versions are removed from MLflow, in days"
+        90, ge=1, le=_CENTURY_DAYS, description="age at which model versions are removed from MLflow, in days"
     )
     champions: int = Field(
         20, ge=1, description="number of former champions kept at any age, so that a rollback is possible"
@@ -380,6 +419,7 @@ class RetentionSettings(_Section):
     feedback_months: int | None = Field(
         None,
         ge=1,
+        le=_CENTURY_MONTHS,
         description="age at which months of feedback are moved out of the table, in months; unset: never",
     )
 
@@ -494,7 +534,7 @@ class _EnvironmentSettings(Settings, BaseSettings):
     """Settings that come from the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RECSYS_", env_nested_delimiter="__", extra="ignore", frozen=True
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True
     )
 
 
@@ -505,6 +545,42 @@ def load_settings(home: Path | None = None) -> Settings:
     ----------
     home
         The home folder; default: `RECSYS_HOME`, or `.recsys`.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        A value is wrong.
+    ConfigurationError
+        A value is not JSON although its setting is a list or a table, or `recsys.env` cannot be read.
     """
     folder = home or Path(os.environ.get("RECSYS_HOME", ".recsys"))
-    return _EnvironmentSettings(_env_file=folder / ENV_FILE_NAME, home=folder)
+    file = folder / ENV_FILE_NAME
+    try:
+        settings = _EnvironmentSettings(_env_file=file, home=folder)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{file} cannot be read: {error}; correct it, or remove it and run `recsys up`, which writes it"
+        ) from error
+    except SettingsError as error:
+        raise ConfigurationError(_not_json(error, file)) from error
+    for name in sorted(os.environ):
+        _warn_of_misspelling(name)
+    return settings
+
+
+def _not_json(error: SettingsError, file: Path) -> str:
+    text = getattr(error.__cause__, "doc", None)
+    names = [name for name, value in os.environ.items() if name.startswith(_PREFIX) and value == text]
+    where = " or ".join(names) or f"a setting in {file}"
+    return f'{where} must be JSON, such as ["genre"] or {{"ndcg": "hold"}}, not {text!r} ({error})'
+
+
+def _warn_of_misspelling(name: str) -> None:
+    """Warn of a variable that looks like a setting; other programs have variables with our prefix as well."""
+    section, between, rest = name.removeprefix(_PREFIX).partition("__")
+    section = section.lower()
+    if name.startswith(_PREFIX) and section not in Settings.model_fields:
+        close = get_close_matches(section, Settings.model_fields, n=1, cutoff=0.8)
+        if close or "__" in name:
+            hint = f"; did you mean {_PREFIX}{close[0].upper()}{between}{rest}?" if close else ""
+            logger.warning("%s is no setting and changes nothing%s", name, hint)

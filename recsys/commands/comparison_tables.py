@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from recsys.promotion.compare import PairedMetrics, VersionComparison
@@ -13,7 +14,7 @@ def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
     first, second = compared.versions
     origin = _table("Origin", "", f"version {first}", f"version {second}")
     for name, values in compared.origin.items():
-        origin.add_row(name, *(_short(value) for value in values))
+        origin.add_row(name, *(escape(_short(value)) for value in values))
     origin.add_row("lineage", *(" < ".join(versions) for versions in compared.lineage))
     yield origin
     if compared.paired is None:
@@ -32,12 +33,14 @@ def comparison_tables(compared: VersionComparison) -> Iterator[RenderableType]:
             f"version {second}",
         )
         for (part, metric), figures in compared.metrics.items():
-            own.add_row(part, metric, *("-" if value is None else f"{value:.4f}" for value in figures))
+            own.add_row(
+                escape(part), metric, *("-" if value is None else f"{value:.4f}" for value in figures)
+            )
         yield own
     if compared.settings:
         changed = _table("Settings that differ", "setting", f"version {first}", f"version {second}")
         for name, values in compared.settings.items():
-            changed.add_row(name, *values)
+            changed.add_row(name, *map(escape, values))
         yield changed
     else:
         yield "\nBoth were trained with the same settings."

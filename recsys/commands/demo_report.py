@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -252,10 +253,10 @@ def _taste_table(taste: Taste) -> Table:
     for row in range(rows):
         table.add_row(
             *(
-                column[row] if row < len(column) else ""
+                escape(column[row]) if row < len(column) else ""
                 for column in (taste.liked, taste.before, taste.fresh, taste.after)
             )
         )
     if taste.reason:
-        table.caption = f"Why the first one: {taste.reason}."
+        table.caption = f"Why the first one: {escape(taste.reason)}."
     return table

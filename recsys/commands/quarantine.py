@@ -38,6 +38,7 @@ def list_rows(
 ) -> None:
     """List quarantined rows with the rules they broke, without user ids or comments."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from recsys.validation.quarantine import list_quarantined
@@ -51,7 +52,10 @@ def list_rows(
             str(row.quarantine_id),
             str(row.window_id),
             ", ".join(row.reasons),
-            *(_short(row.feedback.get(name)) for name in ("event_type", "item_id", "value", "occurred_at")),
+            *(
+                escape(_short(row.feedback.get(name)))
+                for name in ("event_type", "item_id", "value", "occurred_at")
+            ),
             row.status,
         )
     Console().print(table if rows else "No such rows in quarantine.")

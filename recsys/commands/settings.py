@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recsys.settings import load_settings
@@ -17,7 +18,7 @@ def settings() -> None:
     for column in ("value", "meaning"):
         table.add_column(column, overflow="fold")
     for name, value, meaning in describe_settings(load_settings(), "RECSYS_"):
-        table.add_row(name, value, meaning)
+        table.add_row(name, escape(value), escape(meaning))
     Console().print(table)
 
 

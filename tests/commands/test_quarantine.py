@@ -45,6 +45,17 @@ def test_rows_are_listed_shown_and_settled(run: Callable[..., str], stocked: sa.
     assert "unknown_item" in run("list", "--status", "all", "--reason", "unknown_item")
 
 
+def test_brackets_in_ids_are_shown_as_they_are(
+    run: Callable[..., str], stocked: sa.Engine, next_window: Callable[..., Window], settings: Settings
+) -> None:
+    add_feedback(stocked, {"item_id": "[/x]"}, {"item_id": "[REC]"})
+    with stocked.begin() as connection:
+        quarantine_window(connection, next_window(), row_rules(), settings.validation)
+    listed = run("list")
+    assert "[/x]" in listed
+    assert "[REC]" in listed
+
+
 def test_a_row_is_discarded(run: Callable[..., str], stocked: sa.Engine) -> None:
     quarantine_id = str(list_quarantined(stocked)[0].quarantine_id)
     assert f"discarded {quarantine_id}" in run("discard", quarantine_id)
