@@ -1,7 +1,6 @@
 """Read users' histories from the warehouse in batches: events for the model, and what is off their lists."""
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pyarrow import csv
 
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.item_attributes import read_attributes
 from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.sequences import Sequences, hidden_until, microseconds
 from recsys.warehouse.statements import read_statement, render_literals
@@ -90,7 +90,7 @@ def read_catalogue(connection: sa.Connection) -> Catalogue:
         item_ids=[row.item_id for row in rows],
         titles=[row.title for row in rows],
         descriptions=[row.description for row in rows],
-        attributes=[json.loads(row.attributes) for row in rows],
+        attributes=read_attributes(row.attributes for row in rows),
         available=np.array([row.available for row in rows], dtype=bool),
         rest_days=[row.rest_days for row in rows],
     )

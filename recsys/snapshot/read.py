@@ -1,6 +1,5 @@
 """Open snapshots and read their data."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from recsys.errors import SnapshotError
 from recsys.snapshot.dictionary import drop_unused, encode
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.interactions import INTERACTIONS_FOLDER
+from recsys.snapshot.item_attributes import read_attributes
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, Manifest
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -114,7 +114,7 @@ class Snapshot:
             rows[Columns.ITEM_ID],
             rows[Columns.TITLE],
             rows[Columns.DESCRIPTION],
-            [_attributes(text) for text in rows[Columns.ATTRIBUTES]],
+            read_attributes(rows[Columns.ATTRIBUTES]),
             rows["available"],
             rows.get("rest_days"),  # older snapshots have none
         )
@@ -228,11 +228,6 @@ def _damaged(uri: str, path: str) -> SnapshotError:
         f"{uri}/{path} is missing or damaged; clear the snapshot task to take it again, or remove the "
         "snapshot"
     )
-
-
-def _attributes(text: str) -> dict[str, Any]:
-    attributes = json.loads(text)
-    return attributes if isinstance(attributes, dict) else {"": attributes}
 
 
 def _digest(folder: Folder, path: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from recsys.snapshot.item_attributes import read_attributes
 from recsys.warehouse.tables import users
 
 
@@ -12,11 +13,13 @@ def read_user_attributes(engine: sa.Engine, names: Sequence[str]) -> dict[str, d
     """Return the named attributes of users with consent, by user key; empty without names."""
     if not names:
         return {}
-    statement = sa.select(users.c.user_key, users.c.attributes).where(
+    statement = sa.select(users.c.user_key, sa.cast(users.c.attributes, sa.Text)).where(
         users.c.user_key.is_not(None), users.c.consent
     )
     with engine.connect() as connection:
-        return {
-            row.user_key: {name: row.attributes[name] for name in names if name in row.attributes}
-            for row in connection.execute(statement)
-        }
+        rows = connection.execute(statement).all()
+    attributes = read_attributes(text for _, text in rows)
+    return {
+        user_key: {name: own[name] for name in names if name in own}
+        for (user_key, _), own in zip(rows, attributes, strict=True)
+    }
