@@ -4,6 +4,7 @@ Tools turn ids into floating-point numbers when a column has an empty cell: 1785
 cell `nan`, and an id of more than 15 digits loses its last ones. The first is undone, the others are refused.
 """
 
+import json
 import math
 import re
 from decimal import Decimal
@@ -18,9 +19,10 @@ from recsys.warehouse.wrong_value import WrongValue, shown
 _LARGEST_EXACT = 2**53
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")
 _SCIENTIFIC = re.compile(r"-?[0-9](?:\.[0-9]+)?[eE]\+[0-9]+")
-# Tables by byte: those that a space starts or ends with. The no-break space is C2 A0.
-_STARTS_SPACE = np.isin(np.arange(256), list(b"\t\n\v\f\r \xc2"))
-_ENDS_SPACE = np.isin(np.arange(256), list(b"\t\n\v\f\r \xa0"))
+_SPACES = [character.encode() for character in map(chr, range(0x3001)) if character.isspace()]
+# Tables by byte: those that a space starts or ends with in UTF-8, such as the no-break space, C2 A0.
+_STARTS_SPACE = np.isin(np.arange(256), [space[0] for space in _SPACES])
+_ENDS_SPACE = np.isin(np.arange(256), [space[-1] for space in _SPACES])
 
 
 def identifier(text: str) -> str | None:
@@ -29,17 +31,19 @@ def identifier(text: str) -> str | None:
     Raises
     ------
     WrongValue
-        The text is `nan` or a number that has lost digits.
+        The text is `nan`, a number that has lost digits, or a JSON list or object.
     """
     text = text.strip()
     if whole := _WHOLE_NUMBER.fullmatch(text):
         if abs(int(whole[1])) > _LARGEST_EXACT:
             raise _lost_digits(text)
-        return whole[1]
+        return str(int(whole[1]))  # -0.0 is 0
     if text in ("nan", "NaN"):
         raise WrongValue(f"is {text!r}, which is how some tools write an empty cell")
     if _SCIENTIFIC.fullmatch(text):
         raise _lost_digits(text)
+    if text[:1] in ("[", "{") and _is_json(text):
+        raise WrongValue(f"{shown(text)} is a list or an object and not an id")
     return text or None
 
 
@@ -69,7 +73,7 @@ def unusual_identifiers(column: pa.Array) -> list[int]:
     filled = ends > starts
     first = content[np.minimum(starts, len(content) - 1)]
     last = content[np.maximum(ends - 1, 0)]
-    unusual = _STARTS_SPACE[first] | _ENDS_SPACE[last]
+    unusual = _STARTS_SPACE[first] | _ENDS_SPACE[last] | (first == ord("[")) | (first == ord("{"))
     unusual |= (ends - starts == 3) & ((first | 32) == ord("n")) & ((last | 32) == ord("n"))
     everything = content.tobytes()
     if b"." in everything:
@@ -78,6 +82,16 @@ def unusual_identifiers(column: pa.Array) -> list[int]:
         unusual |= np.asarray(pc.fill_null(pc.match_substring(column, "+"), False))
     rows: list[int] = np.flatnonzero(unusual & filled).tolist()
     return rows
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    except RecursionError:
+        return True
+    return True
 
 
 def _lost_digits(number: Any) -> WrongValue:

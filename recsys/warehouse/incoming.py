@@ -29,12 +29,13 @@ class Layout:
 
 
 def _feedback(rows: Checked) -> dict[str, pa.Array]:
+    event_types = rows.identifier("event_type")
     return {
         "event_id": rows.identifier("event_id", required=False),
         "user_id": rows.identifier("user_id"),
         "item_id": rows.identifier("item_id"),
-        "event_type": rows.identifier("event_type"),
-        "value": rows.number("value"),
+        "event_type": event_types,
+        "value": rows.value("value", event_types),
         "comment": rows.text("comment"),
         "impression_id": rows.identifier("impression_id", required=False),
         "occurred_at": rows.time("occurred_at"),

@@ -26,8 +26,10 @@ from recsys.warehouse.files.chunks import BadLine, Chunk, Source
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS, Layout
 from recsys.warehouse.merge import Merger
+from recsys.warehouse.number_values import TimeUnit
 from recsys.warehouse.rejects import RejectFile
-from recsys.warehouse.value_checks import Checked, TimeUnit
+from recsys.warehouse.tables import event_types
+from recsys.warehouse.value_checks import Checked
 
 IngestTable = Literal["items", "users", "feedback", "impressions"]
 NewUsers = Literal["register", "leave"]
@@ -130,6 +132,12 @@ def ingest_file(
         source = open_source(path, layout.known.union(attributes), layout.numbers)
     unknown = _check_columns(path, layout, source, attributes)
     read = (add_to_attributes(chunk, attributes) for chunk in source.chunks) if attributes else source.chunks
+    without_flags = _types_without_flags(engine) if table == "feedback" else frozenset()
+
+    def check(chunk: Chunk) -> tuple[Chunk, Checked, pa.Table]:
+        checked = Checked(dict(chunk.columns), chunk.rows, zone, time_unit, without_flags)
+        return chunk, checked, checked.good_rows(layout.check(checked))
+
     with (
         RejectFile(reject_file, beside=path) as rejects,
         Merger(
@@ -140,7 +148,7 @@ def ingest_file(
             erased=ErasedUsers(tombstone_keys),
         ) as merger,
         # Postgres loads one chunk while the next is read and checked.
-        closing(prefetch(_check_chunk(chunk, layout, zone, time_unit) for chunk in read)) as chunks,
+        closing(prefetch(check(chunk) for chunk in read)) as chunks,
     ):
         changed_ids, changed_id = 0, None
         for chunk, checked, good in chunks:
@@ -178,11 +186,12 @@ def ingest_file(
     return summary
 
 
-def _check_chunk(
-    chunk: Chunk, layout: Layout, zone: ZoneInfo | None, time_unit: TimeUnit
-) -> tuple[Chunk, Checked, pa.Table]:
-    checked = Checked(dict(chunk.columns), chunk.rows, zone, time_unit)
-    return chunk, checked, checked.good_rows(layout.check(checked))
+def _types_without_flags(engine: sa.Engine) -> frozenset[str]:
+    """Return the event types whose values have a range or are an amount."""
+    types = event_types.c
+    measured = sa.or_(types.min_value.is_not(None), types.max_value.is_not(None), types.value_is_amount)
+    with engine.connect() as connection:
+        return frozenset(connection.scalars(sa.select(types.event_type).where(measured)))
 
 
 def _load_chunk(chunk: Chunk, checked: Checked, good: pa.Table, merger: Merger, rejects: RejectFile) -> None:

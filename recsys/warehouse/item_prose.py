@@ -9,7 +9,7 @@ from typing import Any
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _LONGEST_LITERAL = 1_000_000
 # Exports of review data hold these; other text in brackets, such as the title "[REC]", is text.
-_LIST = re.compile(r"""\[\s*(?:\]|\[|["'])""")
+_LIST = re.compile(r"""\[\s*(?:\]|\[|["']|null\b|None\b)""")
 
 
 def prose(text: str) -> str | None:

@@ -6,6 +6,7 @@ Postgres rejects one, the chunk goes through a temporary table and is merged fro
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -96,7 +97,10 @@ class Merger:
             # The hash of an event's content must not depend on the time zone of the session.
             self._connection.execute(sa.text("SET TIME ZONE 'UTC'"))
             # Sort and keep a chunk in memory instead of in files.
-            self._connection.execute(sa.text("SET work_mem = '64MB'; SET temp_buffers = '64MB'"))
+            self._connection.execute(sa.text("SET work_mem = '64MB'"))
+            # Postgres refuses this to a pooled session that has used temporary tables before.
+            with suppress(sa.exc.DataError), self._connection.begin_nested():
+                self._connection.execute(sa.text("SET temp_buffers = '64MB'"))
             self._connection.execute(
                 sa.text(read_statement(f"warehouse/create_incoming_{self._layout.table}"))
             )

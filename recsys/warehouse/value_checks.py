@@ -4,39 +4,35 @@ A column is converted as a whole. Only if that fails are its values converted on
 """
 
 import json
-import math
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
-from typing import Any, Literal
+from datetime import tzinfo
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.columns import Columns
 from recsys.warehouse.identifiers import identifier, identifier_of_number, unusual_identifiers
-from recsys.warehouse.item_prose import characters_within, prose
+from recsys.warehouse.item_prose import prose
+from recsys.warehouse.json_values import MAX_ID_BYTES, MAX_NESTING, json_object, probability_list, text_list
+from recsys.warehouse.number_values import (
+    TIMESTAMP,
+    YEAR_1,
+    YEAR_10000,
+    TimeUnit,
+    boolean,
+    flag_of,
+    number,
+    number_or_flag,
+    numbers,
+    time,
+    times,
+)
 from recsys.warehouse.wrong_value import WrongValue, shown
 
-# An entry of a Postgres B-tree holds about 2,700 bytes, and an index may have two ids.
-MAX_ID_BYTES = 1_000
-# The end of the year 9999; larger numbers are milliseconds or wrong.
-_MAX_SECONDS = 253_402_300_799
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMESTAMP = pa.timestamp("us", "UTC")
-_YEAR_1 = pa.scalar(-62_135_596_800_000_000, pa.int64()).cast(_TIMESTAMP)
-_YEAR_10000 = pa.scalar((_MAX_SECONDS + 1) * 1_000_000, pa.int64()).cast(_TIMESTAMP)
-_MAX_NESTING = 100
 _PERSONAL_IDS = (Columns.USER_ID, Columns.EVENT_ID, Columns.IMPRESSION_ID)
-# Milliseconds of the year 5138, and microseconds of 1973.
-_LEAST_MICROSECONDS = 1e14
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]+,[0-9]+\s*")
-
-
-TimeUnit = Literal["seconds", "milliseconds", "microseconds"]
-_TICKS: dict[TimeUnit, int] = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 
 
 @dataclass
@@ -49,6 +45,8 @@ class Checked:
     """Time zone of times that have none. None: such times are rejected."""
     time_unit: TimeUnit = "seconds"
     """Unit of times that are numbers, counted since 1970."""
+    types_without_flags: frozenset[str] = frozenset()
+    """Types of events whose values have a range or are an amount; true and false are no values of them."""
     reasons: dict[int, list[str]] = field(default_factory=dict)
     changed_ids: int = 0
     """Number of ids that were written without spaces or `.0`."""
@@ -107,7 +105,23 @@ class Checked:
 
     def number(self, name: str) -> pa.Array:
         """Return a column of finite numbers `[rows]`, null where the value is missing."""
-        return self._convert(name, self._column(name), _numbers, _number, pa.float64())
+        return self._convert(name, self._column(name), numbers, number, pa.float64())
+
+    def value(self, name: str, event_types: pa.Array) -> pa.Array:
+        """Return the values of events `[rows]`: finite numbers, and 1 or 0 for the flags true and false.
+
+        A flag is rejected for event types whose values have a range or are an amount: it is no rating.
+        """
+        column = self._column(name)
+        if pa.types.is_binary(column.type) and column.null_count < len(column):
+            with suppress(pa.ArrowInvalid):
+                return numbers(column)
+            for row, value in enumerate(column.to_pylist()):
+                kind = event_types[row].as_py()
+                if flag_of(value) is not None and kind in self.types_without_flags:
+                    reason = f"{name} {shown(value)} is a flag, but {kind!r} has numbers as values"
+                    self.reasons.setdefault(row, []).append(reason)
+        return self._convert(name, column, numbers, number_or_flag, pa.float64())
 
     def days(self, name: str) -> pa.Array:
         """Return a column of numbers of days `[rows]`, 0 or more, null where the value is missing."""
@@ -119,36 +133,36 @@ class Checked:
         """Return UTC times in microseconds `[rows]` from ISO 8601 with time zone or from Unix seconds."""
         column = self._column(name)
         self._require(name, column)
-        times = self._convert(
+        found = self._convert(
             name,
             column,
-            lambda values: _times(values, self.time_zone, _TICKS[self.time_unit]),
-            lambda value: _time(value, self.time_zone, self.time_unit),
-            _TIMESTAMP,
+            lambda values: times(values, self.time_zone, self.time_unit),
+            lambda value: time(value, self.time_zone, self.time_unit),
+            TIMESTAMP,
         )
-        outside = pc.or_(pc.less(times, _YEAR_1), pc.greater_equal(times, _YEAR_10000))
+        outside = pc.or_(pc.less(found, YEAR_1), pc.greater_equal(found, YEAR_10000))
         if pc.any(outside).as_py():
             self._add(pc.fill_null(outside, False), f"{name} is outside the years 1 to 9999")
-        return times
+        return found
 
     def boolean(self, name: str) -> pa.Array:
         """Return a column of booleans `[rows]`, null where the value is missing."""
-        return self._convert(name, self._column(name), None, _boolean, pa.bool_())
+        return self._convert(name, _without_nan(self._column(name)), None, boolean, pa.bool_())
 
     def json_object(self, name: str) -> pa.Array:
         """Return a column of JSON objects as text `[rows]`."""
-        return self._convert(name, self._column(name), None, _json_object, pa.string())
+        return self._convert(name, _without_nan(self._column(name)), None, json_object, pa.string())
 
     def text_list(self, name: str, *, required: bool = False) -> pa.Array:
         """Return a column of Postgres arrays of text `[rows]` from JSON lists of non-empty strings."""
-        column = self._column(name)
+        column = _without_nan(self._column(name))
         if required:
             self._require(name, column)
-        return self._convert(name, column, None, _text_list, pa.string())
+        return self._convert(name, column, None, text_list, pa.string())
 
     def probability_list(self, name: str, *, as_long_as: str) -> pa.Array:
         """Return Postgres arrays of probabilities `[rows]`, each as long as the list of another column."""
-        lists = self._convert(name, self._column(name), None, _probability_list, pa.string())
+        lists = self._convert(name, _without_nan(self._column(name)), None, probability_list, pa.string())
         others = self._column(as_long_as)
         for row in pc.indices_nonzero(pc.and_(lists.is_valid(), others.is_valid())).to_pylist():
             entries, other = lists[row].as_py().count(",") + (lists[row].as_py() != "{}"), others[row].as_py()
@@ -218,7 +232,7 @@ def _converted(value: Any, convert: Callable[[Any], Any]) -> tuple[Any, str | No
     except UnicodeEncodeError:
         return None, "contains half of a surrogate pair"
     except RecursionError:
-        return None, f"is nested more than {_MAX_NESTING} deep"
+        return None, f"is nested more than {MAX_NESTING} deep"
     except (ValueError, TypeError, ArithmeticError) as error:
         # One strange value must not end the load of a file.
         return None, f"{shown(value)} cannot be read: {error}"
@@ -226,7 +240,7 @@ def _converted(value: Any, convert: Callable[[Any], Any]) -> tuple[Any, str | No
 
 
 def _without_nan(column: pa.Array) -> pa.Array:
-    """Return the column with null for NaN, which is how data frames mark a missing text."""
+    """Return the column with null for NaN, which is how data frames mark a missing value."""
     return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
 
 
@@ -251,172 +265,3 @@ def _decode_one(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise WrongValue(f"is not valid UTF-8 at its byte {error.start + 1}") from error
-
-
-def _numbers(column: pa.Array) -> pa.Array:
-    if pa.types.is_binary(column.type):
-        column = column.cast(pa.string())
-    numbers = column.cast(pa.float64())
-    if not pc.all(pc.is_finite(numbers)).as_py():
-        raise pa.ArrowInvalid("not finite")
-    return numbers
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        hint = "; write a point instead of the decimal comma" if _DECIMAL_COMMA.fullmatch(text) else ""
-        raise WrongValue(f"{shown(value)} is not a number{hint}") from error
-    if not math.isfinite(number):
-        raise WrongValue(f"{shown(value)} is not a finite number")
-    return number
-
-
-def _times(column: pa.Array, zone: tzinfo | None, ticks: int) -> pa.Array:
-    kind = column.type
-    if pa.types.is_binary(kind):
-        text = column.cast(pa.string())
-        try:
-            return text.cast(_TIMESTAMP)
-        except pa.ArrowInvalid:
-            column = text.cast(pa.float64())
-    elif pa.types.is_timestamp(kind):
-        if kind.tz is None:
-            if zone is None:
-                raise pa.ArrowInvalid("no zone")
-            return pc.assume_timezone(column, str(zone)).cast(_TIMESTAMP, safe=False)
-        return column.cast(_TIMESTAMP, safe=False)
-    seconds = pc.divide(column.cast(pa.float64()), float(ticks))
-    if not pc.all(pc.less_equal(pc.abs(seconds), float(_MAX_SECONDS))).as_py():
-        raise pa.ArrowInvalid("not seconds")
-    return pc.round(pc.multiply(seconds, 1e6)).cast(pa.int64()).cast(_TIMESTAMP)
-
-
-def _time(value: Any, zone: tzinfo | None, unit: TimeUnit) -> int:
-    if isinstance(value, datetime):
-        time = value
-    else:
-        text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value)
-        if (number := _float(text)) is not None:
-            return _from_number(number, unit)
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise WrongValue(
-                f"{shown(value)} is not a time; write ISO 8601 with time zone, such as "
-                "2026-01-31T18:30:00+01:00, or Unix seconds"
-            ) from error
-    if time.tzinfo is None:
-        if zone is None:
-            raise WrongValue(
-                f"{shown(value)} has no time zone; add one, such as Z or +01:00, or name it with "
-                "--assume-timezone"
-            )
-        time = time.replace(tzinfo=zone)
-    since = time - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _from_number(number: float, unit: TimeUnit) -> int:
-    seconds = number / _TICKS[unit]
-    if not math.isfinite(seconds):
-        raise WrongValue(f"{number} is not a time")
-    if abs(seconds) > _MAX_SECONDS:
-        finer = "milliseconds" if abs(number) < _LEAST_MICROSECONDS else "microseconds"
-        hint = f"pass --time-unit {finer}" if finer != unit else "check the unit"
-        raise WrongValue(f"{number:.0f} is too large for Unix {unit}; are these {finer}? If so, {hint}")
-    return round(seconds * 1e6)
-
-
-def _boolean(value: Any) -> bool:
-    text = value.decode("utf-8", "replace").strip().lower() if isinstance(value, bytes) else str(value)
-    if text in ("true", "t", "yes", "y", "1"):
-        return True
-    if text in ("false", "f", "no", "n", "0"):
-        return False
-    raise WrongValue(f"{shown(value)} is neither true nor false")
-
-
-def _json(value: Any) -> Any:
-    try:
-        entries = json.loads(value)
-    except (ValueError, TypeError) as error:
-        raise WrongValue(f"{shown(value)} is not valid JSON") from error
-    # The parsers that read it later, in Postgres and Python, have limits that depend on their stack.
-    if _count(value, "[") + _count(value, "{") > _MAX_NESTING and _nesting(entries) > _MAX_NESTING:
-        raise WrongValue(f"is nested more than {_MAX_NESTING} deep")
-    return entries
-
-
-def _count(value: bytes | str, character: str) -> int:
-    return value.count(character.encode()) if isinstance(value, bytes) else value.count(character)
-
-
-def _nesting(entries: Any) -> int:
-    """Return how deep lists and objects are nested."""
-    depth, level = 0, [entries]
-    while level := [entry for entry in level if isinstance(entry, list | dict)]:
-        depth += 1
-        level = [inner for entry in level for inner in (entry.values() if isinstance(entry, dict) else entry)]
-    return depth
-
-
-def _has_nul(entries: Any) -> bool:
-    if isinstance(entries, dict):
-        return any("\0" in name or _has_nul(entry) for name, entry in entries.items())
-    if isinstance(entries, list):
-        return any(_has_nul(entry) for entry in entries)
-    return isinstance(entries, str) and "\0" in entries
-
-
-def _json_object(value: Any) -> str:
-    entries = _json(value)
-    if not isinstance(entries, dict):
-        raise WrongValue(f"{shown(value)} is not a JSON object")
-    if _count(value, "&"):
-        entries = characters_within(entries)
-    try:
-        text = json.dumps(entries, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise WrongValue("contains NaN or Infinity") from error
-    # Text may hold a backslash and "u0000", which is not a NUL character.
-    if "\\u0000" in text and _has_nul(entries):
-        raise WrongValue("contains a NUL character")
-    return text
-
-
-def _text_list(value: Any) -> str:
-    entries = _json(value)
-    if not isinstance(entries, list) or not entries:
-        raise WrongValue(f"{shown(value)} is not a JSON list of ids")
-    texts = [
-        identifier_of_number(entry)
-        if isinstance(entry, int | float) and not isinstance(entry, bool)
-        else identifier(entry)
-        if isinstance(entry, str)
-        else None
-        for entry in entries
-    ]
-    if not all(text and "\0" not in text for text in texts):
-        raise WrongValue(f"{shown(value)} is not a JSON list of ids")
-    quoted = (str(text).replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
-
-
-def _probability_list(value: Any) -> str:
-    entries = _json(value)
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, int | float) and not isinstance(entry, bool) and 0 <= entry <= 1
-        for entry in entries
-    ):
-        raise WrongValue(f"{shown(value)} is not a list of probabilities between 0 and 1")
-    return "{" + ",".join(str(float(entry)) for entry in entries) + "}"

@@ -1,6 +1,15 @@
--- Insert or update items. The last line of an item counts; values that it does not give stay unchanged.
+-- Insert or update items. Of several lines of an item the last that gives a value counts, and values that none gives
+-- stay unchanged.
 WITH latest AS (
-    SELECT DISTINCT ON (item_id) * FROM incoming_items ORDER BY item_id, ctid DESC
+    SELECT
+        item_id,
+        (array_agg(title ORDER BY ctid DESC) FILTER (WHERE title IS NOT NULL))[1] AS title,
+        (array_agg(description ORDER BY ctid DESC) FILTER (WHERE description IS NOT NULL))[1] AS description,
+        (array_agg(attributes ORDER BY ctid DESC) FILTER (WHERE attributes IS NOT NULL))[1] AS attributes,
+        (array_agg(available ORDER BY ctid DESC) FILTER (WHERE available IS NOT NULL))[1] AS available,
+        (array_agg(rest_days ORDER BY ctid DESC) FILTER (WHERE rest_days IS NOT NULL))[1] AS rest_days
+    FROM incoming_items
+    GROUP BY item_id
 ),
 updated AS (
     UPDATE items

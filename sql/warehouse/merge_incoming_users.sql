@@ -1,7 +1,13 @@
--- Insert or update users. The last line of a user counts; values that it does not give stay unchanged.
+-- Insert or update users. Of several lines of a user the last that gives a value counts, and values that none gives
+-- stay unchanged.
 -- Parameter: consent (of new users whose line does not give it).
 WITH latest AS (
-    SELECT DISTINCT ON (user_id) * FROM incoming_users ORDER BY user_id, ctid DESC
+    SELECT
+        user_id,
+        (array_agg(consent ORDER BY ctid DESC) FILTER (WHERE consent IS NOT NULL))[1] AS consent,
+        (array_agg(attributes ORDER BY ctid DESC) FILTER (WHERE attributes IS NOT NULL))[1] AS attributes
+    FROM incoming_users
+    GROUP BY user_id
 ),
 updated AS (
     UPDATE users

@@ -331,7 +331,7 @@ def test_only_the_broken_lines_of_a_jsonl_file_are_rejected(load: Load, warehous
     assert reasons[3] == "not a JSON object but list"
     assert "UTF-8" in reasons[5]
     assert "surrogate" in reasons[6]
-    assert reasons[8] == "value 'true' is not a number"
+    assert reasons[8] == "value 'true' is a flag, but 'rating' has numbers as values"
 
 
 def test_a_column_that_first_appears_late_in_a_jsonl_file_is_read(load: Load, warehouse: sa.Engine) -> None:
@@ -458,20 +458,24 @@ def test_times_outside_what_postgres_and_python_know_are_rejected(load: Load, wa
 
 
 def test_only_the_row_that_postgres_refuses_is_rejected(load: Load, warehouse: sa.Engine) -> None:
-    propensities = [[0.5], [2], [1], [1, 1], [1e-300], [0]]
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE impressions ADD CHECK (query <> 'unwanted')"))
+    propensities = [[0.5], [2], [1], [1, 1], [0.1], [0], [1e-300]]
     slates = [
         {"impression_id": str(n), "user_id": "u", "item_ids": ["i"], "shown_at": TIME, "propensities": values}
         for n, values in enumerate(propensities)
     ]
+    slates[4]["query"] = "unwanted"
     summary = load("".join(json.dumps(slate) + "\n" for slate in slates), "m.jsonl", "impressions")
     kept = rows(warehouse, "SELECT impression_id FROM impressions ORDER BY received_at")
     assert [row.impression_id for row in kept] == ["0", "2", "5"]
     reasons = dict(rejects(summary))
-    assert set(reasons) == {2, 4, 5}
+    assert set(reasons) == {2, 4, 5, 7}
     assert reasons[2] == "propensities '[2]' is not a list of probabilities between 0 and 1"
     assert reasons[4] == "propensities has 2 entries, but item_ids has 1"
     assert "refused by Postgres" in reasons[5]
-    assert "out of range" in reasons[5]
+    assert "check constraint" in reasons[5]
+    assert reasons[7] == "propensities '[1e-300]' has a probability below 1e-37"
 
 
 def test_items_are_inserted_and_changed_and_the_last_line_counts(load: Load, warehouse: sa.Engine) -> None:

@@ -78,7 +78,8 @@ def _csv_chunk(
         malformed = True
         return "skip"
 
-    if wanted and (literal or _quotes_are_strict(block, delimiter)):
+    # To Arrow a CR alone ends a line.
+    if wanted and _ends_lines_with_lf(block) and (literal or _quotes_are_strict(block, delimiter)):
         try:
             table = pa.csv.read_csv(
                 pa.BufferReader(block),
@@ -109,6 +110,10 @@ def _csv_chunk(
         name: pa.array([record[names.index(name)] or None for record in good], pa.binary()) for name in wanted
     }
     return Chunk(columns, len(good), lambda row: places[row], bad)
+
+
+def _ends_lines_with_lf(block: bytes) -> bool:
+    return b"\r" not in block or block.count(b"\r") == block.count(b"\r\n")
 
 
 def _quotes_are_strict(block: bytes, delimiter: str) -> bool:

@@ -1,6 +1,7 @@
 """Split a CSV block into records one by one, for blocks that Arrow cannot parse."""
 
 import csv
+from collections.abc import Iterator, Sequence
 
 _MAX_RECORD_LINES = 100_000
 _MAX_RECORD_CHARACTERS = 16 << 20
@@ -37,55 +38,64 @@ def split_records(
     bad: list[tuple[int, str, str]] = []
     index = 0
     while index < len(lines):
-        if not lines[index]:
+        line = lines[index].removesuffix("\r")
+        if not line:
             index += 1
             continue
-        text, used = _record_at(lines, index, delimiter)
-        fields = parse_record(text, delimiter)
+        fields, used = record_at(lines, index, len(lines), delimiter)
         if fields is not None and len(fields) == width:
             good.append([value.encode("utf-8", "surrogateescape") for value in fields])
-            places.append((index, printable(text)))
+            places.append((index, printable("\n".join(lines[index : index + used]).removesuffix("\r"))))
             index += used
             continue
-        fields = parse_record(lines[index], delimiter)
+        fields = parse_record(line, delimiter)
         reason = (
-            _wrong_quote(lines[index])
-            if fields is None
-            else f"has {len(fields)} fields, but the header has {width}"
+            _not_a_record(line) if fields is None else f"has {len(fields)} fields, but the header has {width}"
         )
-        bad.append((index, reason, printable(lines[index])))
+        bad.append((index, reason, printable(line)))
         index += 1
     return good, places, bad
 
 
-def _wrong_quote(line: str) -> str:
+def _not_a_record(line: str) -> str:
     if '\\"' in line:
         return 'a quote is escaped with a backslash; CSV doubles it: ""'
+    if '"' not in line or parse_record(line.replace("\r", ""), ",") is not None:
+        return "a carriage return is inside a field without quotes"
     return "a quote is not closed"
 
 
 def split_lines(block: bytes) -> list[str]:
-    """Return the lines of a block; invalid UTF-8 becomes lone surrogates, which the value checks report."""
+    """Return the lines of a block, which may end with CR.
+
+    Invalid UTF-8 becomes lone surrogates, which the value checks report.
+    """
     lines = block.decode("utf-8", "surrogateescape").split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return lines
 
 
-def _record_at(lines: list[str], index: int, delimiter: str) -> tuple[str, int]:
-    """Return the record that starts at a line, and its number of lines."""
-    text = lines[index]
-    quotes, characters = text.count('"'), len(text)
-    if quotes % 2 == 0 or parse_record(text, delimiter) is not None:
-        return text, 1
-    for end in range(index + 1, min(index + _MAX_RECORD_LINES, len(lines))):
-        quotes += lines[end].count('"')
-        characters += len(lines[end])
-        if characters > _MAX_RECORD_CHARACTERS:
-            break
-        if quotes % 2 == 0:
-            return "\n".join(lines[index : end + 1]), end + 1 - index
-    return text, 1
+def record_at(lines: Sequence[str], index: int, end: int, delimiter: str) -> tuple[list[str] | None, int]:
+    """Return the fields of the record that starts at a line and ends before `end`, and its number of lines.
+
+    The fields are None if a quote is not closed or is in the wrong place.
+    """
+    csv.field_size_limit(1 << 30)
+    used = characters = 0
+
+    def following() -> Iterator[str]:
+        nonlocal used, characters
+        while index + used < min(end, index + _MAX_RECORD_LINES) and characters <= _MAX_RECORD_CHARACTERS:
+            line = lines[index + used]
+            used += 1
+            characters += len(line)
+            yield f"{line}\n"
+
+    try:
+        return next(csv.reader(following(), delimiter=delimiter, strict=True), []), used
+    except csv.Error:
+        return None, 1
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,9 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
@@ -45,13 +47,15 @@ def open_jsonl(path: Path, compressed: bool, known: frozenset[str], number_colum
 
     def chunks() -> Iterator[Chunk]:
         for first_line, block in lines.blocks(1, quoted=False):
-            yield _jsonl_chunk(first_line, block, known, schema if plain else None)
+            yield _jsonl_chunk(first_line, block, known, number_columns, schema if plain else None)
         yield from lines.lines_skipped()
 
     return Source(list(found), chunks(), lines.size, lines.position)
 
 
-def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: pa.Schema | None) -> Chunk:
+def _jsonl_chunk(
+    first_line: int, block: bytes, known: frozenset[str], numbers: frozenset[str], schema: pa.Schema | None
+) -> Chunk:
     if first_line == 1:
         block = block.removeprefix(b"\xef\xbb\xbf")
     lines = block.split(b"\n")[:-1]
@@ -59,7 +63,7 @@ def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: p
     def place(index: int) -> tuple[int, str]:
         return first_line + index, lines[index].decode("utf-8", "backslashreplace").removesuffix("\r")
 
-    if schema is not None:
+    if schema is not None and _is_utf8(block) and _has_an_object_on_each_line(block):
         try:
             table = pa.json.read_json(
                 pa.BufferReader(block),
@@ -69,7 +73,6 @@ def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: p
         except pa.ArrowInvalid:
             pass
         else:
-            # With fewer rows than lines, some lines are blank, and a row's line number is unknown.
             if table.num_rows == len(lines):
                 columns = {name: text_as_bytes(column) for name, column in columns_of(table).items()}
                 return Chunk(columns, table.num_rows, place)
@@ -79,7 +82,7 @@ def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: p
     for index, line in enumerate(lines):
         if not line.strip():
             continue
-        row = _json_row(line, known)
+        row = _json_row(line, known, numbers)
         if isinstance(row, str):
             number, text = place(index)
             bad.append(BadLine(number, row, text))
@@ -90,7 +93,27 @@ def _jsonl_chunk(first_line: int, block: bytes, known: frozenset[str], schema: p
     return Chunk(columns, len(rows), lambda row: place(places[row]), bad)
 
 
-def _json_row(line: bytes, known: frozenset[str]) -> dict[str, bytes | None] | str:
+def _is_utf8(block: bytes) -> bool:
+    """Whether a block is text; Arrow does not look at values that are not read."""
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_an_object_on_each_line(block: bytes) -> bool:
+    """Whether each line begins and ends an object.
+
+    Arrow also reads two objects on one line, or one on two. The line numbers of rows would be wrong.
+    """
+    content = np.frombuffer(block.replace(b"\r\n", b"\n") if b"\r" in block else block, np.uint8)
+    ends = np.flatnonzero(content == ord("\n"))
+    first = np.concatenate([content[:1], content[ends[:-1] + 1]])
+    return bool((first == ord("{")).all() and (content[ends - 1] == ord("}")).all())
+
+
+def _json_row(line: bytes, known: frozenset[str], numbers: frozenset[str]) -> dict[str, bytes | None] | str:
     """Return the line's known values as text, or the reason why it is not a row."""
     try:
         row = json.loads(line)
@@ -105,10 +128,15 @@ def _json_row(line: bytes, known: frozenset[str]) -> dict[str, bytes | None] | s
     if not isinstance(row, dict):
         return f"not a JSON object but {type(row).__name__}"
     try:
-        return {name: json_text(value) for name, value in row.items() if name in known}
+        return {name: json_text(_given(name, value, numbers)) for name, value in row.items() if name in known}
     except UnicodeEncodeError:
         return "not valid Unicode: half of a surrogate pair"
     except RecursionError:
         return "nested too deep"
     except ValueError as error:
         return f"not valid: {error}"
+
+
+def _given(name: str, value: Any, numbers: frozenset[str]) -> Any:
+    """Return None for NaN, with which Python writes an empty cell; as a number it is wrong."""
+    return None if isinstance(value, float) and value != value and name not in numbers else value

@@ -8,9 +8,8 @@ double the quotes in it. A line that has as many fields as the header is therefo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.warehouse.files.csv_records import Place, parse_record, printable, split_lines
+from recsys.warehouse.files.csv_records import Place, printable, record_at, split_lines
 
-_MAX_RECORD_LINES = 10_000
 _WRONG_WIDTH = "has {} fields, but the header has {}"
 
 
@@ -61,7 +60,7 @@ def split_tsv_records(
     bad: list[tuple[int, str, str]] = []
     index = 0
     while index < len(lines):
-        line = lines[index]
+        line = lines[index].removesuffix("\r")
         if not line:
             index += 1
             continue
@@ -74,7 +73,8 @@ def split_tsv_records(
         if whole or fields is not None:
             raw = [value.encode("utf-8", "surrogateescape") for value in fields or literal]
             good.append(raw if fields else [_unquoted(value) for value in raw])
-            places.append((index, printable("\n".join(lines[index : index + used]))))
+            text = "\n".join(lines[index : index + used]).removesuffix("\r")
+            places.append((index, printable(text)))
         else:
             bad.append((index, _WRONG_WIDTH.format(len(literal), width), printable(line)))
         index += used
@@ -83,16 +83,10 @@ def split_tsv_records(
 
 def _quoted_record(lines: list[str], index: int, width: int) -> tuple[list[str] | None, int]:
     """Return the fields of a record with quoted fields, or None, and the number of its lines."""
-    text = lines[index]
-    quotes = text.count('"')
-    for end in range(index, min(index + _MAX_RECORD_LINES, len(lines))):
-        if end > index:
-            if lines[end].count("\t") + 1 == width:
-                break
-            text += "\n" + lines[end]
-            quotes += lines[end].count('"')
-        if quotes and quotes % 2 == 0:
-            fields = parse_record(text, "\t")
-            if fields is not None and len(fields) == width:
-                return fields, end + 1 - index
-    return None, 1
+    if '"' not in lines[index]:
+        return None, 1
+    end = index + 1
+    while end < len(lines) and lines[end].count("\t") + 1 != width:
+        end += 1
+    fields, used = record_at(lines, index, end, "\t")
+    return (fields, used) if fields is not None and len(fields) == width else (None, 1)

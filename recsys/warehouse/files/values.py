@@ -34,7 +34,9 @@ def text_as_bytes(column: pa.Array) -> pa.Array:
     if pa.types.is_fixed_size_binary(kind):
         return pa.array([_fixed_size(value) for value in column.to_pylist()], pa.binary())
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return column.cast(pa.binary())
+        return text_as_bytes(column.cast(pa.binary()))
+    if pa.types.is_binary(kind):
+        return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
     if pa.types.is_nested(kind):
         return pa.array([_nested(value) for value in column], pa.binary())
     if pa.types.is_boolean(kind):
@@ -44,8 +46,8 @@ def text_as_bytes(column: pa.Array) -> pa.Array:
 
 def _fixed_size(value: bytes | None) -> bytes | None:
     """Return bytes of a fixed size as text: 16 bytes that are not readable are a UUID."""
-    if value is None or len(value) != _UUID_BYTES or (value.isascii() and value.decode().isprintable()):
-        return value
+    if not value or len(value) != _UUID_BYTES or (value.isascii() and value.decode().isprintable()):
+        return value or None
     return str(UUID(bytes=value)).encode()
 
 
