@@ -149,8 +149,13 @@ def _log_model(settings: Settings, run_id: str, run_key: str, checkpoint: Path) 
         """MLflow's own flavour, with a step between writing the files and sending them to the store."""
 
         @staticmethod
-        def save_model(path: str, mlflow_model: Model, **options: Any) -> None:
+        def save_model(
+            path: str, mlflow_model: Model, *, validate_serving_input: bool, **options: Any
+        ) -> None:
+            assert not validate_serving_input
             mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **options)
+            for bytecode in Path(path).rglob("__pycache__"):
+                shutil.rmtree(bytecode)
             record_files(settings, mlflow_model.model_id, run_key, file_digests(Path(path)))
 
     with mlflow.start_run(run_id=run_id):
@@ -164,6 +169,8 @@ def _log_model(settings: Settings, run_id: str, run_key: str, checkpoint: Path) 
             signature=pyfunc_model.signature(),
             input_example=(users, params),
             pip_requirements=requirements(),
+            # It would load the model, and the bytecode of its code would be sent along.
+            validate_serving_input=False,
         )
     return str(logged.model_id)
 

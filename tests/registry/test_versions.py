@@ -142,6 +142,14 @@ def test_a_version_with_changed_missing_or_added_code_is_refused_by_the_name_of_
     assert not (tmp_path / "served").exists()
 
 
+def test_no_bytecode_is_stored(settings, register, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    registered = register()
+    assert not list(_stored(settings).rglob("*.pyc"))
+    download_checkpoint(settings, registered.version)
+
+
 def test_the_file_that_mlflow_executes_holds_no_logic(settings, register):
     register()
     statements = ast.parse((_stored(settings) / "pyfunc_code.py").read_text()).body
