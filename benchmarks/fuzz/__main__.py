@@ -16,6 +16,8 @@ reject file) and `needless_rejections` (a valid row that is rejected). Failing i
 """
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,8 @@ _SHOWN = 400
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the inputs and report."""
     options = _options(arguments)
+    # An end by SIGTERM must not leave Postgres running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     inputs = _inputs(options)
     found: Counter[str] = Counter()
     kinds: Counter[str] = Counter()

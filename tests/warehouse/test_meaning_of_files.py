@@ -75,6 +75,14 @@ def test_a_carriage_return_inside_a_field_makes_no_new_row(warehouse: sa.Engine,
     assert rejects(summary) == {2: "a carriage return is inside a field without quotes"}
 
 
+@pytest.mark.parametrize("name", ["items.csv", "items.tsv"])
+def test_a_zero_width_character_at_the_start_of_a_block_stays_in_its_id(
+    warehouse: sa.Engine, tmp_path: Path, name: str
+) -> None:
+    load(warehouse, tmp_path, name, "\ufeffitem_id\n\ufeff7\n7\n")
+    assert sorted(items(warehouse)) == ["7", "\ufeff7"]
+
+
 def test_a_carriage_return_in_a_tsv_file_is_a_character(warehouse: sa.Engine, tmp_path: Path) -> None:
     load(warehouse, tmp_path, "items.tsv", "item_id\ttitle\na\tOne\rTwo\nb\tThree\n")
     assert items(warehouse) == {"a": "One\rTwo", "b": "Three"}
@@ -101,6 +109,13 @@ def test_a_line_of_jsonl_that_is_not_utf8_is_rejected_also_in_columns_that_are_n
 ) -> None:
     content = b'{"item_id": "a", "other": "\xff"}\n{"item_id": "b", "other": "x"}\n'
     assert list(rejects(load(warehouse, tmp_path, "items.jsonl", content))) == [1]
+
+
+def test_a_line_that_is_a_python_literal_is_named(warehouse: sa.Engine, tmp_path: Path) -> None:
+    summary = load(warehouse, tmp_path, "items.jsonl", "{'item_id': 'a'}\n" + '{"item_id": "b"}\n')
+    assert rejects(summary) == {
+        1: "not JSON but a Python literal; JSON has double quotes, as json.dumps writes it"
+    }
 
 
 def test_nan_is_no_title_in_jsonl(warehouse: sa.Engine, tmp_path: Path) -> None:

@@ -78,8 +78,7 @@ def _csv_chunk(
         malformed = True
         return "skip"
 
-    # To Arrow a CR alone ends a line.
-    if wanted and _ends_lines_with_lf(block) and (literal or _quotes_are_strict(block, delimiter)):
+    if wanted and _is_plain(block) and (literal or _quotes_are_strict(block, delimiter)):
         try:
             table = pa.csv.read_csv(
                 pa.BufferReader(block),
@@ -112,7 +111,10 @@ def _csv_chunk(
     return Chunk(columns, len(good), lambda row: places[row], bad)
 
 
-def _ends_lines_with_lf(block: bytes) -> bool:
+def _is_plain(block: bytes) -> bool:
+    """Whether Arrow leaves the block as it is: it drops a BOM, and ends a line at a CR alone."""
+    if block.startswith(b"\xef\xbb\xbf"):
+        return False
     return b"\r" not in block or block.count(b"\r") == block.count(b"\r\n")
 
 

@@ -124,6 +124,8 @@ def _json_row(line: bytes, known: frozenset[str], numbers: frozenset[str]) -> di
     except ValueError as error:
         if not isinstance(error, json.JSONDecodeError):
             return f"a number has more than {sys.get_int_max_str_digits()} digits"
+        if line.lstrip().startswith(b"{'"):
+            return "not JSON but a Python literal; JSON has double quotes, as json.dumps writes it"
         return f"not valid JSON: {error}"
     if not isinstance(row, dict):
         return f"not a JSON object but {type(row).__name__}"
