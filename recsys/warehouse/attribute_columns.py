@@ -44,7 +44,8 @@ def attribute(cell: Any) -> Any:
         return None
     if not isinstance(cell, bytes):
         return cell if cell is None or isinstance(cell, int | float) else str(cell)
-    text = cell.decode("utf-8", "replace").replace("\0", "").strip()
+    # What is wrong stays wrong, so that the check of the column `attributes` rejects the row.
+    text = cell.decode("utf-8", "surrogateescape").strip()
     if text[:1] in ("[", "{"):
         with suppress(ValueError, RecursionError):
             return json.loads(text)
@@ -66,4 +67,4 @@ def _merged(cell: Any, others: Mapping[str, Any]) -> bytes | None:
             return cell  # type: ignore[no-any-return]
         if not isinstance(own, dict):
             return cell  # type: ignore[no-any-return]
-    return json.dumps({**others, **own}, ensure_ascii=False).encode()
+    return json.dumps({**others, **own}, ensure_ascii=False).encode("utf-8", "surrogatepass")

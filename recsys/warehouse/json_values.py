@@ -17,6 +17,8 @@ _LEAST_PROBABILITY = 1e-37
 def _json(value: Any) -> Any:
     try:
         entries = json.loads(value)
+    except UnicodeDecodeError as error:
+        raise WrongValue("is not valid UTF-8") from error
     except (ValueError, TypeError) as error:
         raise WrongValue(f"{shown(value)} is not valid JSON") from error
     # The parsers that read it later, in Postgres and Python, have limits that depend on their stack.

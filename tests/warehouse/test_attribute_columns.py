@@ -64,6 +64,16 @@ def test_users_have_attributes_too_and_a_line_that_is_wrong_stays_wrong(
     assert attributes(warehouse, "users") == [{"age": 41}]
 
 
+def test_text_that_postgres_cannot_hold_is_rejected_and_not_repaired(
+    warehouse: sa.Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "users.csv"
+    path.write_bytes(b'user_id,city\nu1,Caf\xe9\nu2,a\0b\nu3,"[""\\ud800""]"\nu4,Caf\xc3\xa9\n')
+    summary = ingest_file(warehouse, "users", path, other_columns="attributes")
+    assert (summary.inserted, summary.rejected) == (1, 3)
+    assert attributes(warehouse, "users") == [{"city": "Café"}]
+
+
 def test_without_being_asked_for_other_columns_are_ignored(warehouse: sa.Engine, tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     path.write_text("item_id,brand\ni1,Fizz\n")
