@@ -55,7 +55,7 @@ from recsys.evaluation.ranking.cases import Cases
 from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.fusion import ndcg_of_ranks
-from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, top_k
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences
@@ -240,7 +240,7 @@ def judge(scorer: Scorer | Precomputed, details: dict[str, Any], seconds: float,
         histories = cases.histories(rows)
         given = scorer.scores[rows] if isinstance(scorer, Precomputed) else scorer.score(histories)
         scores = mask_hidden(np.array(given, dtype=np.float32), histories, cases.at[rows])
-        scores[:, ~cases.available] = -np.inf
+        scores = mask_unavailable(scores, cases.catalogue, cases.at[rows])
         rank[rows] = ranks(scores, cases.targets[rows])
         best, _ = top_k(scores[latest[rows]], K)
         shown[best[best != NO_ITEM]] = True

@@ -107,7 +107,7 @@ def _cold_items(dataset: Dataset, seed: int) -> Protocol:
         users=first[owner],  # groups a user's cases, under the number of the first one
         targets=sequences.item_index[positions],
         at=sequences.occurred_at[positions],
-        available=dataset.catalogue.available,
+        catalogue=dataset.catalogue,
         slices={ALL: np.ones(len(positions), dtype=bool)},
     )
     return Protocol(known, split_validation(known, seed=seed), cases)

@@ -59,13 +59,25 @@ OtherColumns = Annotated[
 
 
 def items(
-    file: File, reject_file: Rejects = None, other_columns: OtherColumns = _OtherColumns.IGNORE
+    file: File,
+    reject_file: Rejects = None,
+    other_columns: OtherColumns = _OtherColumns.IGNORE,
+    assume_timezone: TimeZone = None,
+    time_unit: Unit = _TimeUnit.SECONDS,
 ) -> None:
     """Add or update items.
 
-    Columns: item_id, title, description, attributes (a JSON object), available.
+    Columns: item_id, title, description, attributes (a JSON object), available, available_from,
+    available_until (exclusive), rest_days (days after an outcome until the item may be recommended again).
     """
-    _ingest("items", file, reject_file, other_columns=other_columns.value)
+    _ingest(
+        "items",
+        file,
+        reject_file,
+        other_columns=other_columns.value,
+        assume_timezone=assume_timezone,
+        time_unit=time_unit.value,
+    )
 
 
 def users(

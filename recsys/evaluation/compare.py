@@ -136,9 +136,7 @@ def compare_scorers(
         )
         first = max(since, until - timedelta(days=settings.off_policy_days))
         records = slates(catalogue, first, until)
-        off_policy = compare_policies(
-            records, scorers, sequences, catalogue.available, settings, CANDIDATE, CHAMPION
-        )
+        off_policy = compare_policies(records, scorers, sequences, catalogue, settings, CANDIDATE, CHAMPION)
     return Comparison(held_out, guard, off_policy, _liking(scorers, sequences, since))
 
 

@@ -7,8 +7,8 @@
     all weights except those of items, and the text encoder's weights that differ from its base. It holds
     the weights of the comment reader, but no comment and no vector of one.
 ``items.parquet``
-    item_id, title, text digest, whether trained, popularity count; row i belongs to row i of the tables
-    below.
+    item_id, title, text digest, whether trained, popularity count, rest days, and when the item is
+    available; row i belongs to row i of the tables below.
 ``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
     text vectors [items, width], id vectors [items, dim] and request vectors [items, width]. Items are matched
     by id, so a new item never breaks a checkpoint.
@@ -41,6 +41,7 @@ from recsys.model.collaborative import EASE, CoOccurrences, Popularity
 from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
+from recsys.snapshot.catalogue import ALWAYS, WITHOUT_END
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue
 
@@ -93,6 +94,9 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
                 "trained": pa.array(model.items.trained.cpu().numpy()),
                 "count": pa.array(model.popularity.counts),
                 "rest_days": pa.array(model.catalogue.rest_days),
+                "available": pa.array(model.catalogue.available),
+                "available_from": pa.array(model.catalogue.available_from),
+                "available_until": pa.array(model.catalogue.available_until),
             }
         ),
         folder / "items.parquet",
@@ -184,9 +188,11 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             item_ids=names,
             titles=items["title"].to_pylist(),
             texts=[""] * len(names),
-            available=np.ones(len(names), dtype=bool),
+            available=_column(items, "available", np.bool_, True),
             attributes=[{}] * len(names),
-            rest_days=_rest_days(items),
+            rest_days=_column(items, "rest_days", np.float32, np.nan),
+            available_from=_column(items, "available_from", np.int64, ALWAYS),
+            available_until=_column(items, "available_until", np.int64, WITHOUT_END),
         )
         event_types = EventTypes.from_records(manifest["event_types"])
         settings = ModelSettings(
@@ -216,10 +222,10 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
     return model.eval()
 
 
-def _rest_days(items: pa.Table) -> NDArray[np.float32]:
-    if "rest_days" not in items.column_names:  # written by an older release
-        return np.full(items.num_rows, np.nan, dtype=np.float32)
-    return np.asarray(items["rest_days"].to_numpy(), dtype=np.float32)
+def _column(items: pa.Table, name: str, dtype: type[np.generic], default: float) -> NDArray[Any]:
+    if name not in items.column_names:  # written by an older release
+        return np.full(items.num_rows, default, dtype=dtype)
+    return np.asarray(items[name].to_numpy(zero_copy_only=False), dtype=dtype)
 
 
 def _check_local_encoder(encoder: EncoderIdentity) -> None:

@@ -1,10 +1,11 @@
-"""Turn scores into a ranked list: mask the items that are off a user's list and keep the best k."""
+"""Turn scores into a ranked list: mask what is off a user's list or not available, and keep the best k."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.targets import hidden_items
 
@@ -36,6 +37,29 @@ def mask_hidden(
     users, items = hidden_items(histories, at)
     known = (items >= 0) & (items < scores.shape[1])
     scores[users[known], items[known]] = -np.inf
+    return scores
+
+
+def mask_unavailable(scores: NDArray[np.float32], catalogue: Catalogue, at: ArrayLike) -> NDArray[np.float32]:
+    """Set the score of every item that is not available to minus infinity.
+
+    Parameters
+    ----------
+    scores
+        [users, items]; changed in place, because a copy may not fit in memory.
+    at
+        [users] or one time for all, in microseconds since 1970.
+
+    Returns
+    -------
+    The same array.
+    """
+    scores[:, ~catalogue.available] = -np.inf
+    timed = catalogue.timed
+    if len(timed):
+        moments = np.broadcast_to(np.asarray(at, dtype=np.int64), (len(scores),))
+        inside = catalogue.within_its_time(timed, moments[:, None])
+        scores[:, timed] = np.where(inside, scores[:, timed], -np.inf)
     return scores
 
 

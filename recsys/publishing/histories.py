@@ -93,6 +93,8 @@ def read_catalogue(connection: sa.Connection) -> Catalogue:
         attributes=read_attributes(row.attributes for row in rows),
         available=np.array([row.available for row in rows], dtype=bool),
         rest_days=[row.rest_days for row in rows],
+        available_from=[row.available_from for row in rows],
+        available_until=[row.available_until for row in rows],
     )
 
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -86,7 +86,7 @@ def publish(
     load
         Loads a model version; by default from MLflow.
     now
-        Time for which it is decided what is off a user's list; default: the clock's.
+        Time for which it is decided what is off a user's list and what is available; default: the clock's.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def publish(
     ConfigurationError
         The catalogue does not fit into memory.
     """
-    started = time.monotonic()
+    started, moment = time.monotonic(), now or datetime.now(UTC)
     with publishing_session(engine) as connection:
         recorded = connection.execute(
             sa.select(publications).where(publications.c.run_key == run_key)
@@ -116,7 +116,7 @@ def publish(
                 or scope == "all"
                 or (scope == "auto" and not _continues(champion, servable, last))
             )
-            through = _stage(connection, settings, servable, champion, last, everyone, run_key, now)
+            through = _stage(connection, settings, servable, champion, last, everyone, run_key, moment)
             publication = _swap(engine, connection, champion, run_key, everyone, through)
             if publication is not None:
                 summary = _summary(publication, started)
@@ -148,7 +148,7 @@ def _stage(
     last: sa.Row[Any] | None,
     everyone: bool,
     run_key: str,
-    now: datetime | None,
+    moment: datetime,
 ) -> int:
     """Fill the staging tables; return the transaction id up to which feedback was read (exclusive)."""
     through = read_horizon(connection)
@@ -162,7 +162,7 @@ def _stage(
     )
     catalogue = read_catalogue(connection)
     since = 0 if last is None else last.through_transaction_id
-    users = stage_users(connection, everyone=everyone, since_transaction_id=since)
+    users = stage_users(connection, everyone=everyone, since_transaction_id=since, at=moment)
     if users == 0 and not everyone and last is not None and last.model_version == champion.model_version:
         raise NothingToDoError(f"no user has feedback newer than publication {last.publication_id}")
     logger.info(
@@ -173,7 +173,7 @@ def _stage(
         champion.model_version,
     )
     model = servable.model.with_catalogue(catalogue)
-    scorer = BatchScorer(model, settings.publishing, servable.explain)
+    scorer = BatchScorer(model, settings.publishing, servable.explain, moment)
     stage_items(connection, catalogue, scorer.scorer.item_vectors)
     if everyone:
         stage_comment_sentiment(connection, model, settings.publishing, through_transaction_id=through)
@@ -186,7 +186,7 @@ def _stage(
         max_events=model.settings.max_events,
         through_transaction_id=through,
         publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
-        at=now,
+        at=moment,
     )
     for batch in score_batches(scorer, batches, users=users):
         stage_lists(connection, batch, catalogue)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from recsys.publishing.histories import UserBatch
 from recsys.settings import ModelSettings, PublishingSettings
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
-from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.sequences import Sequences, microseconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,10 +132,16 @@ class BatchScorer:
         Length, diversity and exploration of the lists.
     explain
         None leaves reasons empty.
+    at
+        Time for which it is decided what is available; default: now.
     """
 
     def __init__(
-        self, model: ServingModel, settings: PublishingSettings, explain: ExplainFactory | None
+        self,
+        model: ServingModel,
+        settings: PublishingSettings,
+        explain: ExplainFactory | None,
+        at: datetime | None = None,
     ) -> None:
         import torch  # imported here because reading published lists must not load torch
 
@@ -142,7 +149,8 @@ class BatchScorer:
         self.scorer = model.scorer()
         self._exploration = Exploration(settings.exploration, settings.k)
         self._explain = explain(self.scorer) if explain else None
-        self._unavailable = torch.from_numpy(np.flatnonzero(~model.catalogue.available))
+        available = model.catalogue.available_at(microseconds(at or datetime.now(UTC)))
+        self._unavailable = torch.from_numpy(np.flatnonzero(~available))
         self._block_users = max(1, min(BLOCK_USERS, SCORES_IN_MEMORY // len(model.catalogue)))
 
     def score(self, batch: UserBatch, requests: list[str] | None = None) -> ScoredBatch:

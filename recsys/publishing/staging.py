@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,21 @@ def empty_staging(connection: sa.Connection) -> None:
     connection.commit()
 
 
-def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_id: int) -> int:
-    """Stage and number the users to score; return how many there are."""
+def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_id: int, at: datetime) -> int:
+    """Stage and number the users to score; return how many there are.
+
+    Parameters
+    ----------
+    everyone
+        All users instead of those that a new publication would change.
+    since_transaction_id
+        Feedback from it on is new.
+    at
+        Time for which it is decided what is available.
+    """
     result = connection.execute(
         sa.text(read_statement("publishing/stage_users")),
-        {"everyone": everyone, "since_transaction_id": since_transaction_id},
+        {"everyone": everyone, "since_transaction_id": since_transaction_id, "at": at},
     )
     connection.exec_driver_sql("analyze staged_users")
     connection.commit()

@@ -2,7 +2,9 @@
 
 Input, one row per user: `history`, a list of events `{item_id, event_type, value?, occurred_at}`, and
 optionally `request`, a request in natural language. Parameters: `k` and `exclude_consumed`. Items that the
-model does not know are left out of the history. Any other error is reported with the row and the reason.
+model does not know are left out of the history. Items that were withdrawn before it was trained, or that are
+not available at the time of the request, are not recommended. Any other error is reported with the row and
+the reason.
 """
 
 import math
@@ -20,7 +22,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from recsys.model.checkpoint import load_recommender
-from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, top_k
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences, microseconds
 
@@ -106,8 +108,10 @@ def recommend(recommender: Recommender, users: pd.DataFrame, params: Mapping[str
         raise _bad(f"the column 'history' is missing; there are {list(users.columns)}")
     histories = _histories(recommender, users["history"])
     scores = recommender.score(histories, _requests(users))
+    now = microseconds(datetime.now(UTC))
+    scores = mask_unavailable(scores, recommender.catalogue, now)
     if params.get("exclude_consumed", True):
-        scores = mask_hidden(scores, histories, microseconds(datetime.now(UTC)))
+        scores = mask_hidden(scores, histories, now)
     index, values = top_k(scores, k)
     lists = [row[row != NO_ITEM] for row in index]
     catalogue = recommender.catalogue

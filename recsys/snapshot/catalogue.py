@@ -2,14 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import SnapshotError
 from recsys.snapshot.item_text import item_text
+
+ALWAYS = np.iinfo(np.int64).min
+"""Value of `Catalogue.available_from` for an item that has always been available."""
+WITHOUT_END = np.iinfo(np.int64).max
+"""Value of `Catalogue.available_until` for an item that stays available."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +30,9 @@ class Catalogue:
     titles, texts, attributes
         `[items]`; the text encoder reads `texts`.
     available
-        `[items]` whether the item may be recommended.
+        `[items]` whether the item may be recommended between the next two times.
+    available_from, available_until
+        `[items]` microseconds since 1970 UTC (the second exclusive), or `ALWAYS` and `WITHOUT_END`.
     rest_days
         `[items]` days after an outcome until the item may be recommended to its user again; NaN where the
         event type decides.
@@ -35,6 +44,8 @@ class Catalogue:
     available: NDArray[np.bool_]
     attributes: list[dict[str, Any]]
     rest_days: NDArray[np.float32]
+    available_from: NDArray[np.int64]
+    available_until: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         lengths = {len(getattr(self, field.name)) for field in fields(self)}
@@ -52,8 +63,10 @@ class Catalogue:
         attributes: Sequence[Mapping[str, Any]] | None = None,
         available: Sequence[bool] | NDArray[np.bool_] | None = None,
         rest_days: Sequence[float | None] | None = None,
+        available_from: Sequence[datetime | None] | None = None,
+        available_until: Sequence[datetime | None] | None = None,
     ) -> "Catalogue":
-        """Build from columns, each `[items]`; `item_text` composes the texts."""
+        """Build from columns, each `[items]`; `item_text` composes the texts. None: the item has none."""
         count = len(item_ids)
         described = list(descriptions) if descriptions is not None else [""] * count
         details = [dict(row) for row in attributes] if attributes is not None else [{} for _ in range(count)]
@@ -66,6 +79,8 @@ class Catalogue:
             available=np.ones(count, dtype=bool) if available is None else np.asarray(available, dtype=bool),
             attributes=details,
             rest_days=np.array([None] * count if rest_days is None else rest_days, dtype=np.float32),
+            available_from=_times(available_from, count, ALWAYS),
+            available_until=_times(available_until, count, WITHOUT_END),
         )
 
     def take(self, items: Sequence[int] | NDArray[np.int64]) -> "Catalogue":
@@ -77,7 +92,31 @@ class Catalogue:
             available=self.available[list(items)],
             attributes=[self.attributes[item] for item in items],
             rest_days=self.rest_days[list(items)],
+            available_from=self.available_from[list(items)],
+            available_until=self.available_until[list(items)],
         )
+
+    def within_its_time(self, items: ArrayLike, at: ArrayLike) -> NDArray[np.bool_]:
+        """Return whether each moment is between the two times of its item; always for an item of -1.
+
+        Parameters
+        ----------
+        items, at
+            Positions of items and microseconds since 1970 UTC. They are broadcast against each other.
+        """
+        position, moment = np.asarray(items, dtype=np.int64), np.asarray(at, dtype=np.int64)
+        inside = (self.available_from[position] <= moment) & (moment < self.available_until[position])
+        result: NDArray[np.bool_] = inside | (position < 0)
+        return result
+
+    def available_at(self, at: int) -> NDArray[np.bool_]:
+        """Return `[items]` whether each may be recommended at a time in microseconds since 1970 UTC."""
+        return self.available & self.within_its_time(np.arange(len(self)), at)
+
+    @cached_property
+    def timed(self) -> NDArray[np.int64]:
+        """Positions of the items that are not available at all times."""
+        return np.flatnonzero((self.available_from != ALWAYS) | (self.available_until != WITHOUT_END))
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -90,3 +129,13 @@ class Catalogue:
     def lookup(self, item_ids: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int32]:
         """Return `[len(item_ids)]` positions; -1 for an item that is not in the catalogue."""
         return np.fromiter((self.index.get(i, -1) for i in item_ids), dtype=np.int32, count=len(item_ids))
+
+
+def _times(times: Sequence[datetime | None] | None, count: int, default: int) -> NDArray[np.int64]:
+    if times is None:
+        return np.full(count, default, dtype=np.int64)
+    return np.fromiter(
+        (default if time is None else (time - _EPOCH) // timedelta(microseconds=1) for time in times),
+        dtype=np.int64,
+        count=count,
+    )

@@ -116,7 +116,10 @@ class Snapshot:
             rows[Columns.DESCRIPTION],
             read_attributes(rows[Columns.ATTRIBUTES]),
             rows["available"],
-            rows.get("rest_days"),  # older snapshots have none
+            # Older snapshots have none of these.
+            rows.get("rest_days"),
+            rows.get("available_from"),
+            rows.get("available_until"),
         )
 
     def catalogue(self) -> Catalogue:
@@ -173,16 +176,19 @@ class Snapshot:
         purposes, purpose_codes = encoded[Columns.PURPOSE]
         event_types = self.event_types()
         catalogue = self.catalogue() if catalogue is None else catalogue
+        item_index = catalogue.lookup(items)[item_codes]
+        occurred_at = table.column(Columns.OCCURRED_AT).cast(pa.int64()).to_numpy()
         return Sequences.build(
             user_keys=user_keys[order],
             user_index=rank[user_codes],
-            item_index=catalogue.lookup(items)[item_codes],
+            item_index=item_index,
             event_type=event_types.lookup(types.tolist())[type_codes],
             value=table.column(Columns.VALUE).to_numpy(),
-            occurred_at=table.column(Columns.OCCURRED_AT).cast(pa.int64()).to_numpy(),
+            occurred_at=occurred_at,
             feedback_id=table.column(Columns.FEEDBACK_ID).to_numpy(),
             event_types=event_types,
             rest_days=catalogue.rest_days,
+            in_time=catalogue.within_its_time(item_index, occurred_at),
             row_weight=table.column(Columns.WEIGHT).to_numpy(),
             purpose=np.array([PURPOSES.index(purpose) for purpose in purposes], np.int8)[purpose_codes],
             comment=table.column(Columns.COMMENT),

@@ -29,6 +29,7 @@ EVENT_DTYPES: dict[str, Any] = {
     "comment": np.int32,
     "outcome": np.bool_,
     "hide_days": np.float32,
+    "in_time": np.bool_,
 }
 FOR_EVER = np.iinfo(np.int64).max
 """Value of `Sequences.hidden_until` for an item that stays off its user's lists."""
@@ -76,6 +77,8 @@ class Sequences:
         `[events]` whether the event's type is an outcome.
     hide_days
         `[events]` for how many days the event keeps its item off its user's lists; infinity: for ever.
+    in_time
+        `[events]` whether the event is between `available_from` and `available_until` of its item.
     comment
         `[events]` position in `comments`; -1 for none.
     comments
@@ -93,6 +96,7 @@ class Sequences:
     purpose: NDArray[np.int8]
     outcome: NDArray[np.bool_]
     hide_days: NDArray[np.float32]
+    in_time: NDArray[np.bool_]
     comment: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     # What users wrote must not reach logs.
     comments: pa.Array = field(default_factory=lambda: _NO_COMMENTS, repr=False)
@@ -119,6 +123,7 @@ class Sequences:
         feedback_id: ArrayLike,
         event_types: EventTypes,
         rest_days: NDArray[np.float32] | None = None,
+        in_time: ArrayLike = True,
         row_weight: ArrayLike = 1.0,
         purpose: ArrayLike = 0,
         comment: pa.Array | pa.ChunkedArray | Sequence[str | None] | None = None,
@@ -144,7 +149,7 @@ class Sequences:
         rest_days
             `[items]` days after an outcome until the item may be recommended to its user again; NaN where the
             event type decides. Default: it decides for all.
-        row_weight, purpose
+        in_time, row_weight, purpose
             `[events]`, or one value for all.
         comment
             `[events]` scrubbed comment; null or blank for none.
@@ -181,6 +186,7 @@ class Sequences:
             hide_days=event_types.hides_for(
                 kind, sentiment, np.nan if rest_days is None else rest_days[item[order]]
             ),
+            in_time=np.broadcast_to(np.asarray(in_time, dtype=np.bool_), user.shape)[order],
             comment=written[order],
             comments=comments,
         )

@@ -4,6 +4,7 @@ An event keeps its item off its user's lists for `Sequences.hide_days`; see `Eve
 cannot be recommended cannot be a target. So an event is a target if
 
 - it has a weight above 0,
+- it happened between `available_from` and `available_until` of its item,
 - no earlier event of its user keeps the item off the lists at that moment, and
 - it is an outcome, or its user's first event with the item: a second look at an item teaches little.
 
@@ -48,11 +49,11 @@ def find_targets(sequences: Sequences) -> Targets:
     order = np.argsort(_pairs(sequences), kind="stable")
     pairs = _pairs(sequences)[order]
     again = np.concatenate([np.zeros(min(1, len(pairs)), dtype=bool), pairs[1:] == pairs[:-1]])
-    if not again.any():
-        return Targets(weight, event_type)
-    hidden = _are_hidden(sequences, order, again)
-    weight[order[hidden | (again & ~sequences.outcome[order])]] = 0
-    _credit(weight, event_type, sequences, order, hidden)
+    if again.any():
+        hidden = _are_hidden(sequences, order, again)
+        weight[order[hidden | (again & ~sequences.outcome[order])]] = 0
+        _credit(weight, event_type, sequences, order, hidden)
+    weight[~sequences.in_time] = 0
     return Targets(weight, event_type)
 
 

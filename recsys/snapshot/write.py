@@ -33,6 +33,8 @@ _ITEMS_SCHEMA = pa.schema(
         (Columns.ATTRIBUTES, pa.string()),
         ("available", pa.bool_()),
         ("rest_days", pa.float64()),
+        ("available_from", pa.timestamp("us", "UTC")),
+        ("available_until", pa.timestamp("us", "UTC")),
     ]
 )
 _PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

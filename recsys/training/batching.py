@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recsys.errors import TrainingError
 from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.prefetch import prefetch
+from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.targets import find_targets, hidden_items
 
@@ -56,9 +57,16 @@ class ValidationCases:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def excluded(self, n_items: int, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Return [cases, items]: the item was off the list or is not allowed; never true for a target."""
+    def excluded(
+        self, n_items: int, allowed: NDArray[np.bool_] | None = None, catalogue: Catalogue | None = None
+    ) -> NDArray[np.bool_]:
+        """Return [cases, items]: the item could not be recommended; never true for a target.
+
+        It was off the list, it is not allowed, or the catalogue says that it was not available at the time.
+        """
         mask = np.zeros((len(self), n_items), dtype=bool)
+        if catalogue is not None and len(catalogue.timed):
+            mask[:, catalogue.timed] = ~catalogue.within_its_time(catalogue.timed, self.at[:, None])
         if allowed is not None:
             mask[:, ~allowed] = True
         mask[hidden_items(self.histories, self.at)] = True

@@ -219,7 +219,7 @@ def _fit_other_parts(
     metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
     cases = limited(data.cases, n_items)
     if len(cases):
-        excluded = cases.excluded(n_items, model.items.trained.cpu().numpy())
+        excluded = cases.excluded(n_items, model.items.trained.cpu().numpy(), model.catalogue)
         parts = model.parts(cases.histories)
         least = {LIKING: MIN_LIKING, COLLABORATIVE: MIN_COLLABORATIVE}
         if not data.has_likes_and_dislikes:

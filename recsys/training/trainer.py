@@ -244,7 +244,7 @@ class Validator:
         for first in range(0, len(users), step):
             rows = np.arange(first, min(first + step, len(users)))
             block = self.cases.take(rows)
-            excluded = block.excluded(len(items), self.allowed)
+            excluded = block.excluded(len(items), self.allowed, model.catalogue)
             ranks.append(target_ranks(users[rows] @ items.T, block.targets, excluded))
         return np.concatenate(ranks)
 

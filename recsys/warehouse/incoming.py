@@ -43,6 +43,7 @@ def _feedback(rows: Checked) -> dict[str, pa.Array]:
 
 
 def _items(rows: Checked) -> dict[str, pa.Array]:
+    available_from = rows.time("available_from", required=False)
     return {
         "item_id": rows.identifier("item_id"),
         "title": rows.prose("title"),
@@ -50,6 +51,8 @@ def _items(rows: Checked) -> dict[str, pa.Array]:
         "attributes": rows.json_object("attributes"),
         "available": rows.boolean("available"),
         "rest_days": rows.days("rest_days"),
+        "available_from": available_from,
+        "available_until": rows.end("available_until", start="available_from", starts=available_from),
     }
 
 
@@ -87,9 +90,17 @@ LAYOUTS = {
         Layout(
             "items",
             required=("item_id",),
-            optional=("title", "description", "attributes", "available", "rest_days"),
+            optional=(
+                "title",
+                "description",
+                "attributes",
+                "available",
+                "rest_days",
+                "available_from",
+                "available_until",
+            ),
             check=_items,
-            numbers=frozenset({"rest_days"}),
+            numbers=frozenset({"rest_days", "available_from", "available_until"}),
         ),
         Layout("users", required=("user_id",), optional=("consent", "attributes"), check=_users),
         Layout(

@@ -53,11 +53,31 @@ event_types = Table(
     Column("negative_to", Double, comment="values up to this are negative feedback"),
     Column("positive_from", Double, comment="values from this on are positive feedback"),
     Column(
-        "role", Text, nullable=False, server_default=text("'outcome'"), comment="outcome, step or dislike"
+        "role",
+        Text,
+        nullable=False,
+        server_default=text("'outcome'"),
+        comment="outcome: what one wants; "
+        "step: on the way to an outcome, a target only the first time; dislike",
     ),
-    Column("hide_days", Double, comment="days off the user's lists; 0: never; null: for ever"),
-    Column("value_is_amount", Boolean, nullable=False, server_default=text("false")),
-    Column("typical_amount", Double, comment="amount at which an event has the weight of its type"),
+    Column(
+        "hide_days",
+        Double,
+        comment="days for which an event keeps its item off its user's lists; 0: never; null: for ever",
+    ),
+    Column(
+        "value_is_amount",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the value is a price or a quantity; "
+        "below 0 it is a return, which takes back an earlier event",
+    ),
+    Column(
+        "typical_amount",
+        Double,
+        comment="amount at which an event has the weight of its type; null: amounts do not weigh targets",
+    ),
     CheckConstraint("polarity in (-1, 0, 1)", name="event_types_polarity_check"),
     comment="kinds of feedback and what each means; data, not code",
 )
@@ -70,10 +90,35 @@ items = Table(
     Column("description", Text, nullable=False, server_default=text("''")),
     Column("attributes", JSONB, nullable=False, server_default=EMPTY_JSON),
     Column("available", Boolean, nullable=False, server_default=text("true"), comment="may be recommended"),
-    Column("rest_days", Double, comment="days after an outcome until it may be recommended again"),
+    Column(
+        "rest_days",
+        Double,
+        comment="days after an outcome until the item may be recommended again; "
+        "null: rest_periods or the type decides",
+    ),
+    _timestamp("available_from", comment="time from which the item may be recommended; null: always"),
+    _timestamp(
+        "available_until",
+        comment="time until which the item may be recommended (exclusive); null: without end",
+    ),
     _timestamp("created_at", nullable=False, server_default=NOW),
     _timestamp("updated_at", nullable=False, server_default=NOW),
     comment="what can be recommended; titles and descriptions are what the model reads",
+)
+
+rest_periods = Table(
+    "rest_periods",
+    metadata,
+    Column("attribute", Text, primary_key=True),
+    Column(
+        "value",
+        Text,
+        primary_key=True,
+        comment="equal to the attribute, or one of its values if it is a list",
+    ),
+    Column("rest_days", Double, nullable=False),
+    comment="rest periods of items by the value of an attribute; "
+    "items.rest_days has priority, then the shortest",
 )
 
 users = Table(

@@ -129,10 +129,13 @@ class Checked:
         self._add(pc.less(days, 0), f"{name} is below 0: give a number of days, 0 or more")
         return days
 
-    def time(self, name: str) -> pa.Array:
+    def time(self, name: str, *, required: bool = True) -> pa.Array:
         """Return UTC times in microseconds `[rows]` from ISO 8601 with time zone or from Unix seconds."""
         column = self._column(name)
-        self._require(name, column)
+        if required:
+            self._require(name, column)
+        else:
+            column = _without_nan(column)
         found = self._convert(
             name,
             column,
@@ -144,6 +147,18 @@ class Checked:
         if pc.any(outside).as_py():
             self._add(pc.fill_null(outside, False), f"{name} is outside the years 1 to 9999")
         return found
+
+    def end(self, name: str, *, start: str, starts: pa.Array) -> pa.Array:
+        """Return UTC times `[rows]` as `time` does, null where the value is missing; each is after its start.
+
+        Parameters
+        ----------
+        start, starts
+            Name of the column that holds the starts, and its times `[rows]`.
+        """
+        ends = self.time(name, required=False)
+        self._add(pc.fill_null(pc.less_equal(ends, starts), False), f"{name} is not after {start}")
+        return ends
 
     def boolean(self, name: str) -> pa.Array:
         """Return a column of booleans `[rows]`, null where the value is missing."""

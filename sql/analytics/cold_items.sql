@@ -22,7 +22,10 @@ from public.items
 left join consumed using (item_id)
 left join recommended using (item_id)
 left join public.item_vectors using (item_id)
-where items.available and coalesce(consumed.people, 0) < 5;
+where items.available
+    and coalesce(items.available_from <= now(), true)
+    and coalesce(items.available_until > now(), true)
+    and coalesce(consumed.people, 0) < 5;
 
 -- A concurrent refresh needs a unique index.
 create unique index cold_items_key on analytics.cold_items (item_id);

@@ -24,7 +24,9 @@ recommended as (
 select
     items.item_id,
     items.title,
-    items.available,
+    items.available
+        and coalesce(items.available_from <= now(), true)
+        and coalesce(items.available_until > now(), true) as available,
     consumed.events,
     consumed.users,
     consumed.average_rating,
@@ -51,7 +53,7 @@ comment on column analytics.item_popularity.recommended_to_users is 'published l
 comment on column analytics.item_popularity.average_recommended_rank is 'mean rank in those lists; 1 is the top';
 comment on column analytics.item_popularity.item_id is 'the application''s id of the item';
 comment on column analytics.item_popularity.title is 'as in the catalogue';
-comment on column analytics.item_popularity.available is 'whether the item may be recommended';
+comment on column analytics.item_popularity.available is 'whether the item may be recommended now';
 comment on column analytics.item_popularity.events is 'feedback events of all types';
 comment on column analytics.item_popularity.users is 'distinct users among them';
 comment on column analytics.item_popularity.average_rating is 'mean rating; null if fewer than five people have rated it';

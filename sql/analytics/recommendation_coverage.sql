@@ -5,14 +5,20 @@ with exposures as (
     cross join lateral unnest(item_ids) as item_id
     group by model_version, item_id
 ),
+available as (
+    select item_id
+    from public.items
+    where available
+        and coalesce(available_from <= now(), true)
+        and coalesce(available_until > now(), true)
+),
 catalogue as (
-    select count(*) as items from public.items where available
+    select count(*) as items from available
 ),
 ranked as (
     select model_version, lists, row_number() over (partition by model_version order by lists) as position
     from exposures
-    join public.items using (item_id)
-    where available
+    join available using (item_id)
 ),
 concentration as (
     select
@@ -56,5 +62,5 @@ comment on column analytics.recommendation_coverage.model_version is 'the versio
 comment on column analytics.recommendation_coverage.users is 'number of lists, one for each user';
 comment on column analytics.recommendation_coverage.recommended_items is
     'available items that at least one list contains';
-comment on column analytics.recommendation_coverage.available_items is 'items that may be recommended';
+comment on column analytics.recommendation_coverage.available_items is 'items that may be recommended now';
 comment on column analytics.recommendation_coverage.last_published_at is 'when the latest of these lists was published';

@@ -1,7 +1,7 @@
 -- Stage and number the users to score. If :everyone is false, these are users with feedback that the last publication
--- did not read, users without a list, and users whose list has an item that is no longer available. Users who have
--- asked to be erased are left out.
--- Parameter :since_transaction_id (inclusive).
+-- did not read, users without a list, and users whose list has an item that is not available :at this time. Users who
+-- have asked to be erased are left out.
+-- Parameters :since_transaction_id (inclusive), :at.
 insert into staged_users (position, user_id, user_key, consent)
 with affected as (
     select users.user_id from users where :everyone
@@ -19,7 +19,8 @@ with affected as (
     from recommendation_lists as lists
     cross join lateral unnest(lists.item_ids) as listed (item_id)
     join items on items.item_id = listed.item_id
-    where not :everyone and not items.available
+    where not :everyone
+        and (not items.available or items.available_from > :at or items.available_until <= :at)
 )
 select row_number() over (order by users.user_id) - 1, users.user_id, users.user_key, users.consent
 from affected

@@ -9,6 +9,7 @@ SELECT
             WHERE items.attributes -> rest_periods.attribute ? rest_periods.value
                OR items.attributes ->> rest_periods.attribute = rest_periods.value
         )
-    ) AS rest_days
+    ) AS rest_days,
+    available_from, available_until
 FROM items
 ORDER BY item_id

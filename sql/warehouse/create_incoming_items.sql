@@ -5,5 +5,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_items (
     description text,
     attributes jsonb,
     available boolean,
-    rest_days double precision
+    rest_days double precision,
+    available_from timestamptz,
+    available_until timestamptz
 ) ON COMMIT DELETE ROWS

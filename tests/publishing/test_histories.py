@@ -22,7 +22,7 @@ def read(
     with publishing_session(shop.engine) as connection:
         horizon = connection.scalar(sa.text(read_statement("publishing/compute_publication_horizon")))
         catalogue = read_catalogue(connection)
-        users = stage_users(connection, everyone=True, since_transaction_id=0)
+        users = stage_users(connection, everyone=True, since_transaction_id=0, at=START)
         batches = read_histories(
             connection,
             catalogue,

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,50 @@ def test_an_item_that_went_out_of_stock_leaves_all_lists(shop: Shop) -> None:
     summary = run(shop, "second")
     assert summary.scope == "affected"
     assert not any(gone in items for items in shop.lists().values())
+
+
+def test_lists_hold_what_is_available_at_the_time_of_the_publication(shop: Shop) -> None:
+    first, second = (START + timedelta(days=days) for days in (10, 20))
+    shop.execute("update items set available_until = :t where item_id = :i", {"t": second, "i": ITEMS[0]})
+    shop.execute("update items set available_from = :t where item_id = :i", {"t": second, "i": ITEMS[1]})
+
+    def listed(run_key: str, now: datetime) -> set[str]:
+        longer = shop.settings.model_copy(update={"publishing": PublishingSettings(k=len(ITEMS))})
+        publish(shop.engine, longer, scope="all", run_key=run_key, load=shop.load, now=now)
+        return {item for items in shop.lists().values() for item in items} & set(ITEMS[:2])
+
+    assert listed("first", first) == {ITEMS[0]}
+    assert listed("second", second) == {ITEMS[1]}
+
+
+def test_users_whose_list_shows_an_item_that_has_ended_are_published_again(shop: Shop) -> None:
+    run(shop)
+    ended = shop.lists()[USERS[0]][0]
+    showing = {user for user, items in shop.lists().items() if ended in items}
+    shop.execute("update items set available_until = now() where item_id = :i", {"i": ended})
+    assert run(shop, "second").users == len(showing)
+    assert not any(ended in items for items in shop.lists().values())
+
+
+def test_a_reader_sees_no_item_before_its_start_or_after_its_end(shop: Shop) -> None:
+    run(shop)
+    best, next_best, *others = shop.lists()[USERS[0]]
+    shop.execute("update items set available_until = now() where item_id = :i", {"i": best})
+    shop.execute(
+        "update items set available_from = now() + interval '1 hour' where item_id = :i", {"i": next_best}
+    )
+    rows = shop.rows("select * from recommendations where user_id = :u order by rank", u=USERS[0])
+    assert [(row["rank"], row["item_id"]) for row in rows] == list(enumerate(others, 3))
+    # The time of reading counts, also in a transaction that began before the item ended.
+    with shop.engine.begin() as reader:
+        reader.execute(sa.text("select now()"))
+        shop.execute(
+            "update items set available_until = clock_timestamp() where item_id = :i", {"i": others[0]}
+        )
+        seen = reader.execute(
+            sa.text("select item_id from recommendations where user_id = :u"), {"u": USERS[0]}
+        )
+        assert others[0] not in seen.scalars().all()
 
 
 def _roll_back(shop: Shop) -> None:

@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +35,18 @@ def test_consumed_items_come_back_only_when_asked_for(recommender):
     assert "item0" not in without["item_ids"][0]
     assert len(without["item_ids"][0]) == len(without["scores"][0]) == everything - 1
     assert "item0" in with_consumed["item_ids"][0]
+
+
+def test_only_items_that_are_available_now_are_recommended(recommender):
+    catalogue = recommender.catalogue
+    until, start = catalogue.available_until.copy(), catalogue.available_from.copy()
+    until[1], start[2] = 0, np.iinfo(np.int64).max  # 1970, and never
+    available = catalogue.available & (np.arange(len(catalogue)) != 3)
+    limited = copy.copy(recommender)
+    limited.catalogue = replace(catalogue, available=available, available_from=start, available_until=until)
+    answer = _ask(limited, [_event()], k=12)["item_ids"][0]
+    gone = set(catalogue.item_ids[:4])
+    assert set(answer) == set(catalogue.item_ids) - gone
 
 
 def test_items_that_the_model_does_not_know_are_left_out_of_the_history(recommender):

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from recsys.errors import TrainingError
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.snapshot.targets import find_targets
-from recsys.training.batching import UserBatches, split_validation
+from recsys.training.batching import UserBatches, ValidationCases, split_validation
 from tests.small_models import disliked, histories, liked
 
 
@@ -75,3 +77,13 @@ def test_a_single_event_is_trained_on_and_not_validated(catalogue: Catalogue) ->
     split = split_validation(histories(catalogue, liked("space-0")))
     assert split.train.events == 1
     assert len(split.cases) == 0
+
+
+def test_items_that_were_not_available_are_not_ranked_in_validation(catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked("space-0", "space-1", "space-2"))
+    cases = ValidationCases.of(past, np.array([1]))
+    ended = catalogue.available_until.copy()
+    ended[catalogue.index["space-2"]] = cases.at[0]
+    ended[catalogue.index["space-3"]] = cases.at[0] + 1
+    excluded = cases.excluded(len(catalogue), catalogue=replace(catalogue, available_until=ended))
+    assert catalogue.item_ids[excluded[0]].tolist() == ["space-0", "space-2"]

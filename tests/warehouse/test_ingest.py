@@ -502,6 +502,36 @@ def test_a_rest_below_zero_days_is_rejected_and_says_why(load: Load, warehouse: 
     assert [(row.item_id, row.rest_days) for row in found] == [("bread", 0.0), ("milk", 3.5)]
 
 
+def test_an_end_that_is_not_after_the_start_is_rejected_and_says_why(
+    load: Load, warehouse: sa.Engine
+) -> None:
+    header = "item_id,available_from,available_until\n"
+    summary = load(
+        header
+        + "a,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z\nb,2026-02-01T00:00:00Z,2026-01-01T00:00:00Z\n"
+        + "c,,1767225600\nd,soon,\ne,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z\n",
+        "items.csv",
+        "items",
+    )
+    reasons = dict(rejects(summary))
+    assert reasons.keys() == {3, 5, 6}
+    assert reasons[3] == reasons[6] == "available_until is not after available_from"
+    assert "'soon' is not a time" in reasons[5]
+    # The start that the warehouse has counts too; the other rows of the file are loaded.
+    again = load(
+        '{"item_id": "a", "available_until": "2025-06-01T00:00:00Z"}\n{"item_id": "c", "title": "C"}\n',
+        "i.jsonl",
+        "items",
+    )
+    assert (again.updated, [line for line, _ in rejects(again)]) == (1, [1])
+    assert "items_available_until_is_after_available_from" in dict(rejects(again))[1]
+    found = rows(warehouse, "SELECT * FROM items ORDER BY item_id")
+    assert [(row.item_id, row.title, str(row.available_until)) for row in found] == [
+        ("a", "", "2026-02-01 00:00:00+00:00"),
+        ("c", "C", "2026-01-01 00:00:00+00:00"),
+    ]
+
+
 def test_attributes_of_items_are_objects_in_every_format(load: Load, warehouse: sa.Engine) -> None:
     attributes = {"genres": ["动作", "Drama"], "year": 1999}
     load(json.dumps({"item_id": "a", "attributes": attributes}), "i.jsonl", "items")

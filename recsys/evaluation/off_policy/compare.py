@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from recsys.evaluation.json_files import read_json, write_json
@@ -22,9 +21,9 @@ from recsys.evaluation.off_policy.rewards import predict_rewards
 from recsys.evaluation.off_policy.slates import Greedy, SlateDistribution, SlatePolicy
 from recsys.evaluation.ranking.metrics import are_valid, require_shape
 from recsys.evaluation.ranking.scorer import Scorer
-from recsys.model.ranking import mask_hidden
+from recsys.model.ranking import mask_hidden, mask_unavailable
 from recsys.settings import EvaluationSettings
-from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.sequences import Catalogue, Sequences
 
 _METHODS: tuple[Method, ...] = ("ips", "snips", "doubly_robust")
 _MAX_WEIGHT = 50.0
@@ -87,7 +86,7 @@ def compare_policies(
     records: SlateRecords,
     scorers: Mapping[str, Scorer],
     sequences: Sequences,
-    available: NDArray[np.bool_],
+    catalogue: Catalogue,
     settings: EvaluationSettings,
     candidate: str,
     champion: str,
@@ -106,8 +105,8 @@ def compare_policies(
         By name. A scorer that returns NaN is left out; the evaluation on held-out feedback reports it.
     sequences
         The users' events; a user without a sequence has no history.
-    available
-        [items]: may be shown.
+    catalogue
+        What may be shown, and when.
     policy
         How slates are made from scores; default: the best items in order, as they are published.
     """
@@ -118,11 +117,11 @@ def compare_policies(
     users = np.unique(records.user_keys.astype(str), return_inverse=True)[1]
     logged: dict[str, LoggedSlates] = {}
     for name, scorer in scorers.items():
-        distribution = _distribution(scorer, records, sequences, available, policy)
+        distribution = _distribution(scorer, records, sequences, catalogue, policy)
         if distribution is None:
             continue
         predicted, target = predict_rewards(
-            records.slates, records.rewards, users, distribution, len(available)
+            records.slates, records.rewards, users, distribution, len(catalogue)
         )
         logged[name] = LoggedSlates(
             records.rewards, records.propensities, distribution.of(records.slates), users, records.shown,
@@ -151,7 +150,7 @@ def _distribution(
     scorer: Scorer,
     records: SlateRecords,
     sequences: Sequences,
-    available: NDArray[np.bool_],
+    catalogue: Catalogue,
     policy: SlatePolicy,
 ) -> SlateDistribution | None:
     rows = {key: number for number, key in enumerate(sequences.user_keys.tolist())}
@@ -165,11 +164,11 @@ def _distribution(
             histories.occurred_at < np.repeat(records.shown_at[batch], histories.lengths)
         )
         scores = np.asarray(scorer.score(histories))
-        require_shape(scores, histories.users, len(available))
+        require_shape(scores, histories.users, len(catalogue))
         if not are_valid(scores):
             return None
         scores = mask_hidden(scores.astype(np.float32, copy=True), histories, records.shown_at[batch])
-        scores[:, ~available] = -np.inf
+        scores = mask_unavailable(scores, catalogue, records.shown_at[batch])
         parts.append(policy.distribution(scores, records.slates.shape[1]))
     return SlateDistribution(
         np.concatenate([part.items for part in parts]), np.concatenate([part.probabilities for part in parts])

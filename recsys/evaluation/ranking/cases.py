@@ -6,6 +6,7 @@ held-out ones, as a served model would see them. Scorers rank the whole catalogu
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import EvaluationError
 from recsys.settings import EvaluationSettings
+from recsys.snapshot.catalogue import ALWAYS, WITHOUT_END
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
 from recsys.snapshot.targets import find_targets
@@ -41,8 +43,8 @@ class Cases:
         [cases] index of the item in the catalogue.
     at
         [cases] time of the event in microseconds since 1970.
-    available
-        [items] whether the item may be recommended; others are not ranked.
+    catalogue
+        What is ranked: of each case, the items that were available at its time.
     slices
         By slice name: [cases] whether the case belongs to the slice.
     """
@@ -52,11 +54,19 @@ class Cases:
     users: NDArray[np.int64]
     targets: NDArray[np.int32]
     at: NDArray[np.int64]
-    available: NDArray[np.bool_]
+    catalogue: Catalogue
     slices: dict[str, NDArray[np.bool_]]
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @cached_property
+    def available(self) -> NDArray[np.bool_]:
+        """[items] whether the item was available at some time between the first and the last case."""
+        first, last = self.at.min(initial=WITHOUT_END), self.at.max(initial=ALWAYS)
+        overlap = (self.catalogue.available_from <= last) & (first < self.catalogue.available_until)
+        result: NDArray[np.bool_] = self.catalogue.available & overlap
+        return result
 
     def histories(self, chosen: NDArray[np.int64]) -> Sequences:
         """Return the histories of some cases, as sequences of one user each."""
@@ -142,7 +152,7 @@ def cases_at(
         users=users,
         targets=targets,
         at=sequences.occurred_at[positions],
-        available=catalogue.available,
+        catalogue=catalogue,
         slices={
             ALL: np.ones(len(positions), dtype=bool),
             COLD_USERS: (trained.lengths == 0)[users],
@@ -174,7 +184,7 @@ def guard_cases(
         users=owners[positions],
         targets=sequences.item_index[positions],
         at=sequences.occurred_at[positions],
-        available=catalogue.available,
+        catalogue=catalogue,
         slices={GUARD: np.ones(len(positions), dtype=bool)},
     )
 

@@ -27,7 +27,7 @@ from recsys.evaluation.ranking.metrics import (
 )
 from recsys.evaluation.ranking.scorer import Scorer
 from recsys.evaluation.result import Evaluation, Figure, SliceResult
-from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, top_k
 from recsys.settings import EvaluationSettings
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def _rank_all(
                 logger.warning("the scores of %s contain NaN or infinity: it is not evaluated", name)
                 continue
             scores = mask_hidden(given.astype(np.float32, copy=True), histories, cases.at[chosen])
-            scores[:, ~cases.available] = -np.inf
+            scores = mask_unavailable(scores, cases.catalogue, cases.at[chosen])
             ranking[name].rank[chosen] = ranks(scores, cases.targets[chosen])
             last = latest[chosen]
             if last.any():

@@ -140,9 +140,8 @@ def test_a_better_policy_is_found_on_logged_slates_and_the_result_is_saved(wareh
     settings = EvaluationSettings(off_policy_min_slates=20)
     softmax = PlackettLuce(0.5, pool=30)
     histories = _everyone(world)
-    available = np.ones(world.items, dtype=bool)
     found = compare_policies(
-        records, scorers, histories, available, settings, CANDIDATE, CHAMPION, policy=softmax
+        records, scorers, histories, _catalogue(world), settings, CANDIDATE, CHAMPION, policy=softmax
     )
     truth = {
         name: world.expected_clicks(np.arange(world.users), softmax.distribution(values, 3)).mean()
@@ -178,7 +177,7 @@ def test_a_policy_sees_the_history_as_of_the_moment_the_slate_was_shown(make_seq
         records,
         {CANDIDATE: recorder},
         sequences,
-        catalogue.available,
+        catalogue,
         EvaluationSettings(),
         CANDIDATE,
         CHAMPION,
@@ -204,6 +203,6 @@ def test_an_interval_that_is_missing_is_saved_as_null_and_read_as_nan(tmp_path):
 def test_without_usable_slates_only_the_reasons_are_reported(catalogue):
     records = screen_slates([_row(model_version="99")], catalogue, {"7"})
     found = compare_policies(
-        records, {}, Sequences.empty(), catalogue.available, EvaluationSettings(), CANDIDATE, CHAMPION
+        records, {}, Sequences.empty(), catalogue, EvaluationSettings(), CANDIDATE, CHAMPION
     )
     assert (found.slates, found.values, found.left_out) == (0, {}, {"unknown_model_version": 1})

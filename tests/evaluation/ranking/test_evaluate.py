@@ -38,6 +38,23 @@ def test_consumed_and_unavailable_items_are_not_ranked(cases, fixed_scores, eval
     assert ndcg["bob"] == pytest.approx(second)  # c behind a
 
 
+def test_an_item_is_ranked_only_while_it_is_available(
+    make_sequences, fixed_scores, minute, evaluation_settings
+):
+    names = list("abcd")
+    catalogue = Catalogue.build(
+        names, names, available_from=[None, None, minute(15), None],
+        available_until=[minute(5), None, None, minute(15)],
+    )  # fmt: skip
+    rows = [("ann", "b", 10, "like", "full"), ("bob", "b", 20, "like", "full")]
+    cases = held_out_cases(make_sequences(rows, catalogue), catalogue, minute(9), evaluation_settings)
+    result = evaluate({CANDIDATE: fixed_scores([9, 1, 3, 2])}, cases, evaluation_settings)
+    # a has ended for both; d is above b for ann and c for bob.
+    keys = result.slices["all"].user_keys.tolist()
+    assert dict(zip(keys, result.per_user(CANDIDATE, "mrr"), strict=True)) == {"ann": 0.5, "bob": 0.5}
+    assert result.coverage[CANDIDATE] == 1.0  # of b, c and d; a was not available in this time
+
+
 def test_coverage_is_the_share_of_available_items_in_the_last_lists(cases, fixed_scores, evaluation_settings):
     # ann's latest list is c, d (a and b consumed); bob's is a, b: four of five.
     result = evaluate({CANDIDATE: fixed_scores([5, 4, 3, 2, 1, 9])}, cases, evaluation_settings)
