@@ -239,8 +239,8 @@ def judge(scorer: Scorer | Precomputed, details: dict[str, Any], seconds: float,
         rows = np.arange(start, min(start + _BATCH, len(cases)))
         histories = cases.histories(rows)
         given = scorer.scores[rows] if isinstance(scorer, Precomputed) else scorer.score(histories)
-        scores = mask_hidden(np.array(given, dtype=np.float32), histories, cases.at[rows])
-        scores = mask_unavailable(scores, cases.catalogue, cases.at[rows])
+        scores = mask_hidden(np.array(given, dtype=np.float32), histories)
+        scores = mask_unavailable(scores, cases.catalogue, histories.moments)
         rank[rows] = ranks(scores, cases.targets[rows])
         best, _ = top_k(scores[latest[rows]], K)
         shown[best[best != NO_ITEM]] = True

@@ -59,13 +59,15 @@ def compare_candidate(
     # Imports torch, which those who only compare scorers do not need.
     from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
     from recsys.model.checkpoint import load_recommender
+    from recsys.model.recent import EventLog
 
     catalogue, sequences = snapshot.catalogue(), snapshot.sequences()
+    log = EventLog.of(sequences)
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
     since, guard_boundary = _untrained_since(list(folders.values()))
     scorers: dict[str, Scorer] = {
         name: EvaluatedRecommender(
-            load_recommender(checkpoint).with_catalogue(catalogue), snapshot.event_types()
+            load_recommender(checkpoint).with_catalogue(catalogue), snapshot.event_types(), log
         )
         for name, checkpoint in folders.items()
     }

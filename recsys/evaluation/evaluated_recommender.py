@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.model.recent import EventLog
 from recsys.model.recommender import Recommender
+from recsys.model.scoring import CatalogueScorer
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
 
@@ -19,10 +21,18 @@ class EvaluatedRecommender:
     recommender: Recommender
     event_types: EventTypes
     """The event types that the histories refer to."""
+    later: EventLog | None = None
+    """Events that recent popularity counts as far as they are before a history's moment."""
 
     def score(self, histories: Sequences) -> NDArray[np.float32]:
         """Return scores [users, items]."""
-        return self.recommender.score(self._known_events(histories))
+        known = self._known_events(histories)
+        scores = self._scorer.score(self._scorer.user_vectors(known), known)
+        return scores.cpu().numpy().copy()  # the scorer overwrites its scores
+
+    @cached_property
+    def _scorer(self) -> CatalogueScorer:
+        return self.recommender.scorer(self.later)
 
     def liking(self, histories: Sequences, items: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return [users] log odds that each user likes the one item."""

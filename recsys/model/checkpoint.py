@@ -39,6 +39,7 @@ from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.collaborative import EASE, CoOccurrences, Popularity
 from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
+from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
 from recsys.snapshot.catalogue import ALWAYS, WITHOUT_END
@@ -85,6 +86,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         safetensors.torch.save_file(
             {"answers": model.request_vectors.cpu().contiguous()}, folder / "answers.safetensors"
         )
+    recent = model.recent
     pq.write_table(
         pa.table(
             {
@@ -97,6 +99,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
                 "available": pa.array(model.catalogue.available),
                 "available_from": pa.array(model.catalogue.available_from),
                 "available_until": pa.array(model.catalogue.available_until),
+                "recent": pa.array(np.zeros(len(model.catalogue)) if recent is None else recent.counts),
             }
         ),
         folder / "items.parquet",
@@ -126,6 +129,9 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         "fusion": dict(model.fusion.weights),
         "request_fusion": dict(model.request_fusion.weights),
         "collaborative": model.collaborative is not None,
+        "recent": None
+        if recent is None
+        else {"as_of": recent.as_of, "half_life_days": recent.half_life_days},
         "libraries": {"torch": torch.__version__, "numpy": np.__version__},
         **entries,
     }
@@ -207,6 +213,8 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             model.request_vectors = safetensors.torch.load_file(folder / "answers.safetensors")["answers"]
         model.items.trained.copy_(torch.from_numpy(items["trained"].to_numpy(zero_copy_only=False)))
         model.popularity = Popularity(items["count"].to_numpy().astype(np.float32))
+        if manifest.get("recent"):
+            model.recent = RecentPopularity(items["recent"].to_numpy(), **manifest["recent"])
         if manifest["collaborative"]:
             model.collaborative = _load_collaborative(folder, len(names), to_update)
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:

@@ -1,5 +1,6 @@
 """Explain recommendations: name the event and the shared attribute that support an item most.
 
+- An item that the user has had before needs no other reason.
 - An event supports an item by what it adds in collaborative filtering, if that knows the item. The score is
   a sum over the events, so this is exact. Otherwise support is the cosine of the two items' vectors: a
   transformer has no exact contribution of one event.
@@ -19,8 +20,8 @@ from recsys.model.ranking import NO_ITEM
 from recsys.model.scoring import CatalogueScorer
 from recsys.snapshot.sequences import Sequences
 
-POPULAR, SIMILAR, COLLABORATIVE = 0, 1, 2
-"""Kinds of reasons: no event supports the item, vectors are similar, collaborative filtering."""
+POPULAR, SIMILAR, COLLABORATIVE, REPEAT = 0, 1, 2, 3
+"""Kinds of reasons: no event supports the item, vectors are similar, collaborative filtering, had before."""
 
 _PRIOR_ITEMS = 5.0
 _NONE = NO_LABEL
@@ -69,6 +70,8 @@ class ListExplainer:
         rows = np.arange(len(items))[:, None]
         event = np.where(best == _NONE, _NONE, events[rows, best]) if events.size else best
         kind = np.where(event == _NONE, POPULAR, np.where(collaborative, COLLABORATIVE, SIMILAR))
+        if past.events:
+            kind[(event != _NONE) & (past.item_index[event] == wanted)] = REPEAT
         label, label_support = self._shared_labels(past, users, wanted, event)
         return Explanations(self, past, items, kind, event, event_support, label, label_support)
 
@@ -88,6 +91,8 @@ class ListExplainer:
             together[np.broadcast_to((events == _NONE)[:, None, :], together.shape)] = 0.0
             known = np.asarray((together > 0).any(axis=2))
             support = np.where(known[:, :, None], together, support)
+        # Nothing explains an item better than that the user had it before.
+        support[seen[:, None, :] == wanted[:, :, None]] = np.inf
         support[np.broadcast_to((events == _NONE)[:, None, :], support.shape)] = -np.inf
         return support, known
 
@@ -133,7 +138,7 @@ class Explanations:
     items
         [users, k] recommended items.
     kind
-        [users, k] `POPULAR`, `SIMILAR` or `COLLABORATIVE`.
+        [users, k] `POPULAR`, `SIMILAR`, `COLLABORATIVE` or `REPEAT`.
     event
         [users, k] position in `past` of the event that supports the item most, or -1.
     event_support
@@ -161,7 +166,7 @@ class Explanations:
         positive = np.where(none, 0, self.past.sentiment[self.event] > 0 if self.past.events else 0)
         kind = np.where(self.items == NO_ITEM, _NONE, self.kind)
         columns = (item, event_type, positive, kind + 1, self.label + 1)
-        shape = (item.max(initial=0) + 1, event_type.max(initial=0) + 1, 2, 4, len(self.explainer.labels) + 1)
+        shape = (item.max(initial=0) + 1, event_type.max(initial=0) + 1, 2, 5, len(self.explainer.labels) + 1)
         # Many items have the same sentence: build each sentence once.
         different, place = np.unique(np.ravel_multi_index(columns, shape), return_inverse=True)
         built = np.empty(len(different), dtype=object)
@@ -184,6 +189,8 @@ class Explanations:
             did = "rated {title}"
         reason = did.format(title=model.catalogue.titles[item] or f"item {model.catalogue.item_ids[item]}")
         also = "" if label == _NONE else f" (also {self.explainer.labels[label]})"
+        if kind == REPEAT:
+            return f"Again: you {reason}"
         if kind == COLLABORATIVE:
             return f"Because you {reason}{also}"
         return f"Similar to what you chose: you {reason}{also}"

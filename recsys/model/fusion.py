@@ -1,8 +1,9 @@
-"""Combine the parts of a score: neural, liking, collaborative filtering, popularity and request.
+"""Combine the parts of a score: neural, liking, collaborative filtering, popularity, repeats and request.
 
 Each part except the request is standardised per user over the catalogue, so that a weight means the same
 for every user. The weights are fitted on validation cases. The request part is not standardised: how much it
-separates items depends on the request, and its scale is learned.
+separates items depends on the request, and its scale is learned. Features of repeats are 0 for all items that
+a user has not had; see `recsys.model.repeats`.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,14 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
+from recsys.model.repeats import FEATURES, Repeats
+
 NEURAL = "neural"
 LIKING = "liking"
 COLLABORATIVE = "collaborative"
 POPULARITY = "popularity"
+RECENT = "recent"
+"""Popularity of the recent past; see `recsys.model.recent`."""
 REQUEST = "request"
 """Exists only for users with a request in words."""
 
@@ -50,11 +55,22 @@ class Fusion:
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
-    def join(self, parts: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the weighted sum [users, items] of standardised parts; absent parts count as 0."""
-        return np.asarray(
+    def join(
+        self, parts: Mapping[str, NDArray[np.float32]], repeats: Repeats | None = None
+    ) -> NDArray[np.float32]:
+        """Return the weighted sum [users, items] of the parts; absent parts count as 0."""
+        scores = np.asarray(
             sum(self.weights.get(name, 0.0) * part for name, part in parts.items()), dtype=np.float32
         )
+        if repeats is not None:
+            scores[repeats.users, repeats.items] += self.of_repeats(repeats)
+        return scores
+
+    def of_repeats(self, repeats: Repeats) -> NDArray[np.float32]:
+        """Return [pairs] what having had an item before adds to its score."""
+        weights = np.array([self.weights.get(name, 0.0) for name in FEATURES], dtype=np.float32)
+        added: NDArray[np.float32] = repeats.features @ weights
+        return added
 
 
 def fit_fusion(
@@ -65,6 +81,7 @@ def fit_fusion(
     *,
     least: Mapping[str, float] | None = None,
     prior: Mapping[str, float] = DEFAULT_WEIGHTS,
+    repeats: Repeats | None = None,
     k: int = 10,
 ) -> tuple["Fusion", float]:
     """Fit the weights by maximum likelihood of the targets (a conditional logit); each user counts once.
@@ -86,6 +103,8 @@ def fit_fusion(
         Lower bounds of weights, by name.
     prior
         Weights that the fit is regularised towards.
+    repeats
+        Features of the items that the users of the cases have had before. Their weights may be negative.
     k
         Cut-off of the reported metric.
 
@@ -94,37 +113,43 @@ def fit_fusion(
     tuple of Fusion, float
         The weights, and their NDCG@k on the cases, mean over users.
     """
-    names = list(parts)
+    had = repeats if repeats is not None and len(repeats.users) else None
+    names = [*parts, *(FEATURES if had else ())]
     _, owner = np.unique(users.astype(str), return_inverse=True)
     counts = np.bincount(owner)
     case_weight = 1.0 / (counts[owner] * len(counts))
     trusted = np.array([prior.get(name, 0.0) for name in names])
     trust = _PRIOR_USERS / len(counts)
     rows = np.arange(len(targets))
-    own = np.stack([parts[name][rows, targets] for name in names], axis=1)
+    own = np.stack([parts[name][rows, targets] for name in parts], axis=1)
+    if had:
+        own = np.concatenate([own, had.of_items(targets)], axis=1)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scores = Fusion(dict(zip(names, weights.tolist(), strict=True))).join(parts)
+        scores = Fusion(dict(zip(names, weights.tolist(), strict=True))).join(parts, had)
         scores[excluded] = -np.inf
         scores -= scores.max(axis=1, keepdims=True)
         target_score = scores[rows, targets].astype(np.float64)
         chances = np.exp(scores, out=scores)
         total = chances.sum(axis=1)
-        expected = np.stack([np.einsum("ci,ci->c", chances, parts[n]) / total for n in names], axis=1)
+        expected = np.stack([np.einsum("ci,ci->c", chances, parts[n]) / total for n in parts], axis=1)
+        if had:
+            of_pairs = had.features * (chances[had.users, had.items] / total[had.users])[:, None]
+            sums = [np.bincount(had.users, weights=column, minlength=len(rows)) for column in of_pairs.T]
+            expected = np.concatenate([expected, np.stack(sums, axis=1)], axis=1)
         value = case_weight @ (np.log(total) - target_score) + trust * ((weights - trusted) ** 2).sum()
         return float(value), case_weight @ (expected - own) + 2 * trust * (weights - trusted)
 
-    start = np.where(trusted > 0, trusted, 0.1)
-    bounds = [(0.05 if name == NEURAL else 0.0, _LARGEST) for name in names]
+    start = np.where(trusted > 0, trusted, [0.0 if name in FEATURES else 0.1 for name in names])
+    least_of = dict.fromkeys(FEATURES, -_LARGEST) | {NEURAL: 0.05}
+    bounds = [(least_of.get(name, 0.0), _LARGEST) for name in names]
     fitted = scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     scale = float(fitted[names.index(NEURAL)])
     floor = dict(least or {})
-    weights = {
-        name: max(floor.get(name, 0.0), round(float(weight) / scale, 4))
-        for name, weight in zip(names, fitted, strict=True)
-    }
+    weights = {name: round(float(weight) / scale, 4) for name, weight in zip(names, fitted, strict=True)}
+    weights |= {name: max(floor[name], weights[name]) for name in floor if name in weights}
     fusion = Fusion(weights)
-    ndcg = ndcg_of_ranks(target_ranks(fusion.join(parts), targets, excluded), k)
+    ndcg = ndcg_of_ranks(target_ranks(fusion.join(parts, had), targets, excluded), k)
     return fusion, float(case_weight @ ndcg)
 
 

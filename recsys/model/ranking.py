@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import Sequences
@@ -16,9 +16,7 @@ NO_ITEM = -1
 """Index in the places that `top_k` cannot fill because fewer than k items can be recommended."""
 
 
-def mask_hidden(
-    scores: NDArray[np.float32], histories: Sequences, at: ArrayLike | None = None
-) -> NDArray[np.float32]:
+def mask_hidden(scores: NDArray[np.float32], histories: Sequences) -> NDArray[np.float32]:
     """Set the score of every item that a user's history keeps off the list to minus infinity.
 
     Parameters
@@ -27,14 +25,12 @@ def mask_hidden(
         [users, items]; changed in place, because a copy may not fit in memory.
     histories
         Events of the same users, in the same order.
-    at
-        [users] or one time for all, in microseconds since 1970; default: of each user's latest event.
 
     Returns
     -------
     The same array.
     """
-    users, items = hidden_items(histories, at)
+    users, items = hidden_items(histories)
     known = (items >= 0) & (items < scores.shape[1])
     scores[users[known], items[known]] = -np.inf
     return scores

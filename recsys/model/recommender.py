@@ -19,6 +19,7 @@ from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.model.fusion import REQUEST_WEIGHTS, Fusion
 from recsys.model.heads import FeedbackHead
 from recsys.model.item_encoder import ItemEncoder
+from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.requests import RequestMatcher
 from recsys.model.scoring import CatalogueScorer
 from recsys.model.text_cache import text_digest
@@ -87,6 +88,7 @@ class Recommender(nn.Module):
         self.request_fusion = Fusion(REQUEST_WEIGHTS)
         self.collaborative: EASE | None = None
         self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
+        self.recent: RecentPopularity | None = None
 
     @classmethod
     def build(
@@ -190,6 +192,8 @@ class Recommender(nn.Module):
         if self.collaborative is not None:
             moved.collaborative = self.collaborative.aligned(positions, len(catalogue))
         moved.popularity = self.popularity.aligned(positions, len(catalogue))
+        if self.recent is not None:
+            moved.recent = self.recent.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         moved.update_proxies()
@@ -308,9 +312,9 @@ class Recommender(nn.Module):
         """Return the memory in bytes that this model needs for a catalogue of `items`, by purpose."""
         return serving_bytes(items, self.settings.dim, self.encoder.width)
 
-    def scorer(self) -> CatalogueScorer:
-        """Return a scorer of the current weights for many batches of users."""
-        return CatalogueScorer(self)
+    def scorer(self, later: EventLog | None = None) -> CatalogueScorer:
+        """Return a scorer of the current weights for many batches of users; see `CatalogueScorer`."""
+        return CatalogueScorer(self, later)
 
     def score(self, histories: Sequences, requests: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Return fused scores [users, items]; consumed items are not masked (see `ranking`).
@@ -326,9 +330,12 @@ class Recommender(nn.Module):
         return scorer.score(scorer.user_vectors(histories), histories, requests).cpu().numpy()
 
     def parts(
-        self, histories: Sequences, requests: Sequence[str] | None = None
+        self, histories: Sequences, requests: Sequence[str] | None = None, later: EventLog | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the parts of the score by name, [users, items] each, before they are weighted."""
-        scorer = self.scorer()
+        """Return the parts of the score by name, [users, items] each, before they are weighted.
+
+        Repeats are not among them; see `recsys.model.repeats`.
+        """
+        scorer = self.scorer(later)
         parts = scorer.parts(scorer.user_vectors(histories), histories, requests)
         return {name: part.cpu().numpy() for name, part in parts.items()}

@@ -10,9 +10,20 @@ from torch import Tensor
 
 from recsys.errors import ConfigurationError
 from recsys.model.collaborative import EASE, Popularity
-from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, REQUEST, Fusion, standardise
+from recsys.model.fusion import (
+    COLLABORATIVE,
+    LIKING,
+    NEURAL,
+    POPULARITY,
+    RECENT,
+    REQUEST,
+    Fusion,
+    standardise,
+)
 from recsys.model.heads import FeedbackHead
 from recsys.model.item_encoder import ItemEncoder
+from recsys.model.recent import EventLog, RecentPopularity
+from recsys.model.repeats import repeat_features
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -28,6 +39,7 @@ class ScoredModel(Protocol):
     feedback: FeedbackHead
     proxies: Tensor
     popularity: Popularity
+    recent: RecentPopularity | None
     collaborative: EASE | None
     fusion: Fusion
     request_fusion: Fusion
@@ -55,21 +67,30 @@ class CatalogueScorer:
     The neural part and the liking head are products of a user's query vector q and the item's vector v.
     After standardising over the catalogue they are still products, because the mean of q·v over the items
     is q·mean(v) and its variance is qᵀ·Cov(v)·q. Popularity is the same for every user and is one more
-    column. The weighted sum of these parts is therefore one product of [users, dim + 1] with
-    [items, dim + 1]. Only collaborative filtering (small catalogues have it) and the match with a request
-    are added to it.
+    column, and so is recent popularity. The weighted sum of these parts is therefore one product of
+    [users, dim + 2] with [items, dim + 2]. Only collaborative filtering (small catalogues have it), repeats
+    and the match with a request are added to it.
+
+    Parameters
+    ----------
+    model
+        The recommender.
+    later
+        For evaluation in the past: events after the model's training, of which recent popularity counts those
+        before each history's moment. Default: it stays as the model knows it.
 
     Attributes
     ----------
     item_vectors
         [items, dim], as published.
     items
-        [items, dim + 1] item vectors minus their mean, and standardised popularity.
+        [items, dim + 2] item vectors minus their mean, and standardised popularity, of all times and recent.
     """
 
     @torch.no_grad()
-    def __init__(self, model: ScoredModel) -> None:
+    def __init__(self, model: ScoredModel, later: EventLog | None = None) -> None:
         self.model = model
+        self._later = later
         self.table = model.item_table().float()
         self.item_vectors: NDArray[np.float32] = self.table.cpu().numpy()
         self._proxies = model.proxies.cpu().numpy()
@@ -81,7 +102,9 @@ class CatalogueScorer:
         self._covariance = (centred.T @ centred / len(centred)).double()
         # Allocating memory for each block of users would take as long as the product itself.
         self._scores = torch.empty(0, len(centred), device=centred.device)
-        self.items = torch.cat([centred, torch.from_numpy(popularity).T.to(centred)], 1)
+        recent = np.zeros_like(popularity) if model.recent is None else model.recent.score()[None]
+        columns = np.concatenate([popularity, self._recent(recent)])
+        self.items = torch.cat([centred, torch.from_numpy(columns).T.to(centred)], 1)
 
     def user_vectors(self, histories: Sequences) -> Tensor:
         """Return user vectors [users, dim]; see `Recommender.user_vectors`."""
@@ -109,6 +132,9 @@ class CatalogueScorer:
             self._scores = torch.empty(len(users), len(self.items), device=users.device)
         scores = self._scores[: len(users)]
         torch.mm(self.fused_queries(users, requests), self.items.T, out=scores)
+        if self._later is not None and self.model.recent is not None:
+            scores += self._weight(RECENT, users, requests) * self._recent_since(histories)
+        self._add_repeats(scores, histories, requests)
         if self.model.collaborative is not None:
             weight = self._weight(COLLABORATIVE, users, requests)
             scores += weight * self._collaborative(self.model.collaborative, histories)
@@ -123,6 +149,8 @@ class CatalogueScorer:
     ) -> dict[str, Tensor]:
         """Return the parts of the score by name, [users, items]; `request` only if there is a request."""
         parts = {name: query @ self.items.T for name, query in self._queries(users).items()}
+        if self._later is not None and self.model.recent is not None:
+            parts[RECENT] = self._recent_since(histories)
         if self.model.collaborative is not None:
             parts[COLLABORATIVE] = self._collaborative(self.model.collaborative, histories)
         if rows := rows_with_request(requests):
@@ -132,17 +160,23 @@ class CatalogueScorer:
 
     @torch.no_grad()
     def fused_queries(self, users: Tensor, requests: Sequence[str] | None = None) -> Tensor:
-        """Return queries [users, dim + 1]; times `items` they give all parts that are products, weighted."""
+        """Return queries [users, dim + 2]; times `items` they give all parts that are products, weighted."""
         fused = torch.zeros(len(users), self.items.shape[1], device=users.device)
         for name, query in self._queries(users).items():
             fused += self._weight(name, users, requests) * query
         return fused
 
     def _queries(self, users: Tensor) -> dict[str, Tensor]:
-        """Return a query [users, dim + 1] for each part; times `items` it gives the standardised part."""
+        """Return a query [users, dim + 2] for each part; times `items` it gives the standardised part."""
         products = {NEURAL: users, LIKING: self.model.feedback.query(users)}
-        queries = {name: _with_column(self._standardised(query), 0.0) for name, query in products.items()}
-        return queries | {POPULARITY: _with_column(torch.zeros_like(users), 1.0)}
+        queries = {
+            name: _with_columns(self._standardised(query), 0.0, 0.0) for name, query in products.items()
+        }
+        nothing = torch.zeros_like(users)
+        queries[POPULARITY] = _with_columns(nothing, 1.0, 0.0)
+        if self.model.recent is not None and self._later is None:
+            queries[RECENT] = _with_columns(nothing, 0.0, 1.0)
+        return queries
 
     def _standardised(self, query: Tensor) -> Tensor:
         exact = query.double()
@@ -155,6 +189,27 @@ class CatalogueScorer:
         cold = np.flatnonzero(self._proxies != np.arange(len(self._proxies)))
         scores[:, cold] = scores[:, self._proxies[cold]]
         return torch.from_numpy(standardise(scores, self._known)).to(self.table)
+
+    def _recent(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Standardise recent popularity; a cold item has its proxy's until its own is greater."""
+        return standardise(np.maximum(scores, scores[:, self._proxies]), self._known)
+
+    def _recent_since(self, histories: Sequences) -> Tensor:
+        assert self.model.recent is not None
+        assert self._later is not None
+        scores = self.model.recent.scores_at(self._later, histories.moments)
+        return torch.from_numpy(self._recent(scores)).to(self.table)
+
+    def _add_repeats(self, scores: Tensor, histories: Sequences, requests: Sequence[str] | None) -> None:
+        repeats = repeat_features(self.model.read_comments(histories), len(self.items))
+        if not len(repeats.users):
+            return
+        added = self.model.fusion.of_repeats(repeats)
+        if rows := rows_with_request(requests):
+            asked = np.isin(repeats.users, rows)
+            added[asked] = self.model.request_fusion.of_repeats(repeats)[asked]
+        pairs = torch.from_numpy(repeats.users), torch.from_numpy(repeats.items)
+        scores[pairs] += torch.from_numpy(added).to(scores)
 
     def _matches(self, rows: list[int], requests: Sequence[str] | None) -> Tensor:
         assert requests is not None
@@ -173,5 +228,6 @@ def rows_with_request(requests: Sequence[str] | None) -> list[int]:
     return [row for row, request in enumerate(requests or []) if request.strip()]
 
 
-def _with_column(queries: Tensor, value: float) -> Tensor:
-    return torch.nn.functional.pad(queries, (0, 1), value=value)
+def _with_columns(queries: Tensor, *values: float) -> Tensor:
+    columns = torch.tensor(values, device=queries.device).expand(len(queries), -1)
+    return torch.cat([queries, columns], 1)

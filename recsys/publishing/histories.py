@@ -42,6 +42,10 @@ _CONVERT = csv.ConvertOptions(
 )
 
 
+HISTORY_EVENTS = 1_000
+"""Latest events of a user that a score may read; the user encoder reads fewer, repeats may need them all."""
+
+
 @dataclass(frozen=True, eq=False)
 class UserBatch:
     """Consecutive staged users.
@@ -163,7 +167,8 @@ def read_histories(
             comment=_comments(connection, first, last, through_transaction_id, events["feedback_id"]).filter(
                 events["readable"]
             ),
-        ).last(max_events)
+        )
+        histories = histories.last(max_events).asked(moment)
         seeds = None if publication_seed is None else _seeds(connection, first, last, publication_seed)
         connection.commit()
         kind = _lookup(events["event_type"], current_types.index)

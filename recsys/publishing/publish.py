@@ -15,7 +15,13 @@ from recsys.promotion import ledger
 from recsys.promotion.ledger import Champion
 from recsys.publishing.comment_sentiment import stage_comment_sentiment
 from recsys.publishing.exploration import publication_seed
-from recsys.publishing.histories import count_items, read_catalogue, read_histories, read_horizon
+from recsys.publishing.histories import (
+    HISTORY_EVENTS,
+    count_items,
+    read_catalogue,
+    read_histories,
+    read_horizon,
+)
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import (
@@ -183,7 +189,7 @@ def _stage(
         model.event_types,
         users=users,
         batch_users=BATCH_USERS,
-        max_events=model.settings.max_events,
+        max_events=max(HISTORY_EVENTS, model.settings.max_events),
         through_transaction_id=through,
         publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
         at=moment,

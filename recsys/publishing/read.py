@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from recsys.errors import NothingToDoError, WarehouseError
 from recsys.model.ranking import NO_ITEM
 from recsys.promotion import ledger
-from recsys.publishing.histories import read_catalogue, read_histories, read_horizon
+from recsys.publishing.histories import HISTORY_EVENTS, read_catalogue, read_histories, read_horizon
 from recsys.publishing.score import BatchScorer
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import stage_user, staging_session
@@ -104,7 +104,7 @@ def requested_recommendations(
             model.event_types,
             users=1,
             batch_users=1,
-            max_events=model.settings.max_events,
+            max_events=max(HISTORY_EVENTS, model.settings.max_events),
             through_transaction_id=read_horizon(connection),
         )
     publishing = settings.publishing.model_copy(update={"k": k})

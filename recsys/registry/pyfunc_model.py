@@ -106,12 +106,12 @@ def recommend(recommender: Recommender, users: pd.DataFrame, params: Mapping[str
         raise _bad(f"k must be from 1 to {len(recommender.catalogue)}, not {k}")
     if "history" not in users.columns:
         raise _bad(f"the column 'history' is missing; there are {list(users.columns)}")
-    histories = _histories(recommender, users["history"])
+    now = datetime.now(UTC)
+    histories = _histories(recommender, users["history"]).asked(now)
     scores = recommender.score(histories, _requests(users))
-    now = microseconds(datetime.now(UTC))
-    scores = mask_unavailable(scores, recommender.catalogue, now)
+    scores = mask_unavailable(scores, recommender.catalogue, microseconds(now))
     if params.get("exclude_consumed", True):
-        scores = mask_hidden(scores, histories, now)
+        scores = mask_hidden(scores, histories)
     index, values = top_k(scores, k)
     lists = [row[row != NO_ITEM] for row in index]
     catalogue = recommender.catalogue

@@ -83,6 +83,9 @@ class Sequences:
         `[events]` position in `comments`; -1 for none.
     comments
         Distinct comments as Arrow strings, shared by all parts of these events.
+    asked_at
+        `[users]` time at which something is recommended to the user, in microseconds since 1970. None: right
+        after the latest event.
     """
 
     user_keys: NDArray[np.object_]
@@ -100,6 +103,7 @@ class Sequences:
     comment: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     # What users wrote must not reach logs.
     comments: pa.Array = field(default_factory=lambda: _NO_COMMENTS, repr=False)
+    asked_at: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if len(self.comment) == 0:
@@ -205,6 +209,7 @@ class Sequences:
         if not parts:
             return cls.empty()
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in EVENT_DTYPES}
+        any_asked = any(part.asked_at is not None for part in parts)
         shift = np.cumsum([0, *(len(part.comments) for part in parts[:-1])])
         moved = columns["comment"] + np.repeat(shift, [part.events for part in parts])
         columns["comment"] = np.where(columns["comment"] < 0, -1, moved).astype(np.int32)
@@ -212,6 +217,7 @@ class Sequences:
             user_keys=np.concatenate([part.user_keys for part in parts]),
             offsets=_offsets(np.concatenate([part.lengths for part in parts])),
             comments=pa.concat_arrays([part.comments for part in parts]),
+            asked_at=np.concatenate([part.moments for part in parts]) if any_asked else None,
             **columns,
         )
 
@@ -234,6 +240,20 @@ class Sequences:
         return hidden_until(self.occurred_at, self.hide_days)
 
     @property
+    def moments(self) -> NDArray[np.int64]:
+        """`[users]` time at which something is recommended; 0 for a user without events or `asked_at`."""
+        if self.asked_at is not None:
+            return self.asked_at
+        latest = np.zeros(self.users, dtype=np.int64)
+        latest[self.lengths > 0] = self.occurred_at[self.offsets[1:][self.lengths > 0] - 1]
+        return latest
+
+    def asked(self, at: datetime | ArrayLike) -> "Sequences":
+        """Return the same events, asked at one time for all users or at times `[users]`."""
+        moments = microseconds(at) if isinstance(at, datetime) else np.asarray(at, dtype=np.int64)
+        return replace(self, asked_at=np.broadcast_to(moments, (self.users,)))
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """`[users]` number of events."""
         return np.diff(self.offsets)
@@ -245,7 +265,7 @@ class Sequences:
     def where(self, keep: NDArray[np.bool_]) -> "Sequences":
         """Return the events where `keep` `[events]` is true. All users stay, possibly without events."""
         kept = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
-        return self._gather(np.flatnonzero(keep), kept[self.offsets], self.user_keys)
+        return self._gather(np.flatnonzero(keep), kept[self.offsets], self.user_keys, self.asked_at)
 
     def before(self, time: datetime | int) -> "Sequences":
         """Return the events before `time` (exclusive). All users stay."""
@@ -254,13 +274,16 @@ class Sequences:
     def last(self, count: int) -> "Sequences":
         """Return the latest `count` events of each user, or fewer."""
         starts = np.maximum(self.offsets[:-1], self.offsets[1:] - count)
-        return self._ranges(starts, self.offsets[1:], self.user_keys)
+        return self._ranges(starts, self.offsets[1:], self.user_keys, self.asked_at)
 
     def take_users(self, users: ArrayLike) -> "Sequences":
         """Return the users at these positions, in this order; also takes a boolean mask `[users]`."""
         chosen = np.asarray(users)
         index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        return self._ranges(self.offsets[:-1][index], self.offsets[1:][index], self.user_keys[index])
+        asked_at = None if self.asked_at is None else self.asked_at[index]
+        return self._ranges(
+            self.offsets[:-1][index], self.offsets[1:][index], self.user_keys[index], asked_at
+        )
 
     def without_empty_users(self) -> "Sequences":
         """Return the users that have events."""
@@ -280,31 +303,41 @@ class Sequences:
         Returns
         -------
         Sequences
-            `[cases]` users. A key repeats if its user has several cases.
+            `[cases]` users, asked at the time of the event. A key repeats if its user has several cases.
         """
         ends = np.asarray(event_positions, dtype=np.int64)
         owner = np.searchsorted(self.offsets, ends, side="right") - 1
         starts = self.offsets[owner]
         if max_events is not None:
             starts = np.maximum(starts, ends - max_events)
-        return self._ranges(starts, ends, self.user_keys[owner])
+        return self._ranges(starts, ends, self.user_keys[owner], self.occurred_at[ends])
 
     def without_comments(self) -> "Sequences":
         """Return the same events without comments."""
         return replace(self, comment=np.zeros(0, dtype=np.int32), comments=_NO_COMMENTS)
 
     def _ranges(
-        self, starts: NDArray[np.int64], ends: NDArray[np.int64], user_keys: NDArray[np.object_]
+        self,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        user_keys: NDArray[np.object_],
+        asked_at: NDArray[np.int64] | None,
     ) -> "Sequences":
         offsets = _offsets(ends - starts)
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
-        return self._gather(positions, offsets, user_keys)
+        return self._gather(positions, offsets, user_keys, asked_at)
 
     def _gather(
-        self, positions: NDArray[np.int64], offsets: NDArray[np.int64], user_keys: NDArray[np.object_]
+        self,
+        positions: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        user_keys: NDArray[np.object_],
+        asked_at: NDArray[np.int64] | None,
     ) -> "Sequences":
         events = {name: getattr(self, name)[positions] for name in EVENT_DTYPES}
-        return Sequences(user_keys=user_keys, offsets=offsets, comments=self.comments, **events)
+        return Sequences(
+            user_keys=user_keys, offsets=offsets, comments=self.comments, asked_at=asked_at, **events
+        )
 
 
 def hidden_until(occurred_at: NDArray[np.int64], hide_days: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ the outcome: it becomes a target with the greater of both weights.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from recsys.snapshot.sequences import Sequences
 
@@ -57,24 +57,10 @@ def find_targets(sequences: Sequences) -> Targets:
     return Targets(weight, event_type)
 
 
-def hidden_items(
-    histories: Sequences, at: ArrayLike | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return users and items, each `[pairs]`: what the histories keep off the lists; pairs may repeat.
-
-    Parameters
-    ----------
-    at
-        `[users]` or one time for all, in microseconds since 1970; default: of each user's latest event.
-    """
+def hidden_items(histories: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return users and items, each `[pairs]`: what is off the lists at the `moments`; pairs may repeat."""
     owners = histories.event_users()
-    if at is None:
-        latest = np.zeros(histories.users, dtype=np.int64)
-        ends = histories.offsets[1:][histories.lengths > 0] - 1
-        latest[histories.lengths > 0] = histories.occurred_at[ends]
-        at = latest
-    moment = np.broadcast_to(np.asarray(at, dtype=np.int64), (histories.users,))[owners]
-    hides = histories.hidden_until >= moment
+    hides = histories.hidden_until >= histories.moments[owners]
     return owners[hides], histories.item_index[hides]
 
 

@@ -33,26 +33,19 @@ class ValidationCases:
         One history for each case.
     targets
         [cases] the item that was consumed next.
-    at
-        [cases] time of the target in microseconds since 1970.
     """
 
     histories: Sequences
     targets: NDArray[np.int64]
-    at: NDArray[np.int64]
 
     @classmethod
     def of(cls, sequences: Sequences, positions: NDArray[np.int64]) -> "ValidationCases":
         """Make a case of each event at `positions`."""
-        return cls(
-            sequences.prefixes(positions),
-            sequences.item_index[positions].astype(np.int64),
-            sequences.occurred_at[positions],
-        )
+        return cls(sequences.prefixes(positions), sequences.item_index[positions].astype(np.int64))
 
     def take(self, rows: NDArray[np.int64]) -> "ValidationCases":
         """Return some of the cases."""
-        return ValidationCases(self.histories.take_users(rows), self.targets[rows], self.at[rows])
+        return ValidationCases(self.histories.take_users(rows), self.targets[rows])
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -66,10 +59,10 @@ class ValidationCases:
         """
         mask = np.zeros((len(self), n_items), dtype=bool)
         if catalogue is not None and len(catalogue.timed):
-            mask[:, catalogue.timed] = ~catalogue.within_its_time(catalogue.timed, self.at[:, None])
+            mask[:, catalogue.timed] = ~catalogue.within_its_time(catalogue.timed, self.histories.moments[:, None])
         if allowed is not None:
             mask[:, ~allowed] = True
-        mask[hidden_items(self.histories, self.at)] = True
+        mask[hidden_items(self.histories)] = True
         mask[np.arange(len(self)), self.targets] = False
         return mask
 

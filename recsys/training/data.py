@@ -170,8 +170,6 @@ def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) 
     if not targets:
         raise TrainingError(NO_TARGETS)
     joined = ValidationCases(
-        Sequences.concat([part.histories for part in cases]),
-        np.concatenate([part.targets for part in cases]),
-        np.concatenate([part.at for part in cases]),
+        Sequences.concat([part.histories for part in cases]), np.concatenate([part.targets for part in cases])
     )
     return TrainingData(train, joined, counts.astype(np.float32), likes and dislikes)

@@ -23,8 +23,12 @@ from recsys.model.fusion import (
     REQUEST,
     REQUEST_WEIGHTS,
     fit_fusion,
+    ndcg_of_ranks,
+    target_ranks,
 )
+from recsys.model.recent import HALF_LIVES_DAYS, EventLog, RecentPopularity
 from recsys.model.recommender import Recommender
+from recsys.model.repeats import Repeats, repeat_features
 from recsys.model.text_cache import text_digest
 from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
@@ -220,15 +224,24 @@ def _fit_other_parts(
     cases = limited(data.cases, n_items)
     if len(cases):
         excluded = cases.excluded(n_items, model.items.trained.cpu().numpy(), model.catalogue)
-        parts = model.parts(cases.histories)
+        log = EventLog.of(data.train)
+        model.recent = choose_half_life(cases, log, excluded, settings.evaluation.k)
+        parts = model.parts(cases.histories, later=log)
+        repeats = repeat_features(cases.histories, n_items)
         least = {LIKING: MIN_LIKING, COLLABORATIVE: MIN_COLLABORATIVE}
         if not data.has_likes_and_dislikes:
             parts.pop(LIKING)
             least.pop(LIKING)
         model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
-            parts, cases.targets, excluded, cases.histories.user_keys, least=least, k=settings.evaluation.k
+            parts,
+            cases.targets,
+            excluded,
+            cases.histories.user_keys,
+            least=least,
+            repeats=repeats,
+            k=settings.evaluation.k,
         )
-        metrics |= _fit_request_fusion(model, cases, parts, excluded, settings)
+        metrics |= _fit_request_fusion(model, cases, parts, repeats, excluded, settings)
     fit_closed_form(model, everything)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights
@@ -238,6 +251,7 @@ def _fit_request_fusion(
     model: Recommender,
     cases: ValidationCases,
     parts: Mapping[str, NDArray[np.float32]],
+    repeats: Repeats,
     excluded: NDArray[np.bool_],
     settings: Settings,
 ) -> dict[str, float]:
@@ -257,15 +271,30 @@ def _fit_request_fusion(
         {name: part[rows] for name, part in parts.items()} | {REQUEST: matches},
         cases.targets[rows], excluded[rows], cases.histories.user_keys[rows],
         prior=REQUEST_WEIGHTS, least={LIKING: MIN_LIKING} if LIKING in parts else {},
-        k=settings.evaluation.k,
+        repeats=repeats.take(rows), k=settings.evaluation.k,
     )  # fmt: skip
     return {"validation_ndcg_with_request": ndcg, "fusion_request": model.request_fusion.weights[REQUEST]}
+
+
+def choose_half_life(
+    cases: ValidationCases, log: EventLog, excluded: NDArray[np.bool_], k: int
+) -> RecentPopularity:
+    """Return recent popularity, still without counts, of the half-life that ranks the targets best."""
+
+    def quality(recent: RecentPopularity) -> float:
+        scores = recent.scores_at(log, cases.histories.moments)
+        return float(ndcg_of_ranks(target_ranks(scores, cases.targets, excluded), k).mean())
+
+    nothing = np.zeros(excluded.shape[1])
+    return max((RecentPopularity(nothing, 0, days) for days in HALF_LIVES_DAYS), key=quality)
 
 
 def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
     """Fit popularity, and collaborative filtering if the catalogue is not too large."""
     n_items = len(model.catalogue)
     model.popularity = Popularity.fit(sequences, n_items)
+    if model.recent is not None:
+        model.recent = RecentPopularity.fit(sequences, n_items, model.recent.half_life_days)
     model.update_proxies()
     if n_items > model.settings.collaborative_max_items:
         _log.info(
@@ -287,7 +316,7 @@ def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
 
 def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
     """Return as many cases as can be scored on all items within the memory limit."""
-    most = max(50, _FUSION_BYTES // (n_items * 4 * 6))
+    most = max(50, _FUSION_BYTES // (n_items * 4 * 8))
     if len(cases) <= most:
         return cases
     chosen = np.linspace(0, len(cases) - 1, most).astype(np.int64)

@@ -48,7 +48,7 @@ def weights(past: Sequences) -> list[float]:
 
 
 def hidden(past: Sequences, day: float) -> set[int]:
-    return set(hidden_items(past, round(day * DAY))[1].tolist())
+    return set(hidden_items(past.asked(round(day * DAY)))[1].tolist())
 
 
 def test_a_purchase_after_a_view_that_hides_nothing_is_a_target_of_its_own() -> None:

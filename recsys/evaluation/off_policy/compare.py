@@ -163,11 +163,12 @@ def _distribution(
         histories = histories.where(
             histories.occurred_at < np.repeat(records.shown_at[batch], histories.lengths)
         )
+        histories = histories.asked(records.shown_at[batch])
         scores = np.asarray(scorer.score(histories))
         require_shape(scores, histories.users, len(catalogue))
         if not are_valid(scores):
             return None
-        scores = mask_hidden(scores.astype(np.float32, copy=True), histories, records.shown_at[batch])
+        scores = mask_hidden(scores.astype(np.float32, copy=True), histories)
         scores = mask_unavailable(scores, catalogue, records.shown_at[batch])
         parts.append(policy.distribution(scores, records.slates.shape[1]))
     return SlateDistribution(

@@ -162,8 +162,8 @@ def _rank_all(
                 failures[name] = "scores contain NaN or infinity"
                 logger.warning("the scores of %s contain NaN or infinity: it is not evaluated", name)
                 continue
-            scores = mask_hidden(given.astype(np.float32, copy=True), histories, cases.at[chosen])
-            scores = mask_unavailable(scores, cases.catalogue, cases.at[chosen])
+            scores = mask_hidden(given.astype(np.float32, copy=True), histories)
+            scores = mask_unavailable(scores, cases.catalogue, histories.moments)
             ranking[name].rank[chosen] = ranks(scores, cases.targets[chosen])
             last = latest[chosen]
             if last.any():
