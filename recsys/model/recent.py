@@ -1,7 +1,7 @@
 """Popularity of the recent past: events count half after a half-life.
 
-In news, and in any catalogue with fashions, what others choose now says more than what they ever chose. Shares
-of the whole are compared, so that the passing of time alone, which lets all counts decay alike, changes
+In news, and in any catalogue with fashions, what others choose now says more than what they ever chose.
+Shares of the whole are compared, so that the passing of time alone, which lets all counts decay alike, changes
 nothing.
 """
 

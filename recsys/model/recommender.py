@@ -199,6 +199,19 @@ class Recommender(nn.Module):
         moved.update_proxies()
         return moved.train(self.training)
 
+    def with_event_types(self, event_types: EventTypes) -> "Recommender":
+        """Return the same recommender for other event types, which are matched by name.
+
+        The vector of a new type is the mean of the known types with the same role, or of all.
+        """
+        if event_types.names == self.event_types.names:
+            return self
+        moved = copy.copy(self)
+        moved._modules = dict(self._modules)
+        moved.event_types = event_types
+        moved.users = self.users.with_event_types(self.event_types, event_types)
+        return moved
+
     def _moved_request_vectors(
         self, catalogue: Catalogue, source: NDArray[np.int64], changed: list[int]
     ) -> Tensor | None:

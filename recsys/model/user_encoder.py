@@ -1,11 +1,14 @@
 """Encode users' events: a causal transformer similar to SASRec (Kang and McAuley, 2018)."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.model.events import GAP_BUCKETS, EventBatch
 from recsys.settings import ModelSettings
+from recsys.snapshot.event_types import EventTypes
 
 NEGATIVE_SIGN = -0.5
 """Initial factor of the item vector of a negative event."""
@@ -71,6 +74,18 @@ class UserEncoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
+
+    @torch.no_grad()
+    def with_event_types(self, known: EventTypes, wanted: EventTypes) -> "UserEncoder":
+        """Return a copy with vectors for other event types; see `Recommender.with_event_types`."""
+        moved = copy.deepcopy(self)
+        weight = self.event_type.weight
+        rows = []
+        for name, role in zip(wanted.names, wanted.role, strict=True):
+            alike = [row for row, other in enumerate(known.role) if other == role]
+            rows.append(weight[known.index[name]] if name in known.index else weight[alike or ...].mean(0))
+        moved.event_type = nn.Embedding(len(rows), weight.shape[1], _weight=torch.stack(rows))
+        return moved
 
     def forward(self, events: EventBatch, event_items: Tensor) -> Tensor:
         """Return user vectors [users, length + 1, dim]: before the first event and after each event.

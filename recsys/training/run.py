@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pydantic_core import to_jsonable_python
 
-from recsys.errors import CheckpointError, RecsysError, TrainingError
+from recsys.errors import RecsysError, TrainingError
 from recsys.model.checkpoint import load_recommender, read_manifest, save_recommender
 from recsys.model.device import choose_device
 from recsys.model.recommender import Recommender
@@ -141,13 +141,8 @@ def _fit(
                 report=report, on_step=on_step,
             )  # fmt: skip
     model = load_recommender(job.parent, to_update=True)
-    if model.event_types.names != snapshot.event_types().names:
-        raise CheckpointError(
-            f"the parent knows the event types {', '.join(model.event_types.names)}, the snapshot has "
-            f"{', '.join(snapshot.event_types().names)}; run a full fine-tune to learn the new ones"
-        )
     return fit_micro(
-        model.with_catalogue(snapshot.catalogue()),
+        model.with_event_types(snapshot.event_types()).with_catalogue(snapshot.catalogue()),
         snapshot.sequences(),
         snapshot.held_out_from,
         settings,

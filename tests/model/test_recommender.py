@@ -9,6 +9,7 @@ from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.recommender import Recommender
+from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from tests.small_models import (
     EVENT_TYPES,
@@ -153,3 +154,22 @@ def test_catalogues_with_blank_or_equal_texts_work(
     small = Catalogue.build([str(n) for n in range(len(titles))], titles)
     model = Recommender.build(small_settings(tmp_path, encoder_folder).model, small, EVENT_TYPES).eval()
     assert np.isfinite(model.score(histories(small, liked("0"), []))).all()
+
+
+def test_a_new_event_type_starts_as_the_known_types_of_its_role(
+    recommender: Recommender, catalogue: Catalogue
+) -> None:
+    torch.nn.init.normal_(recommender.users.event_type.weight)
+    records = [row for row in EVENT_TYPES.to_records() if row["event_type"] != "view"]
+    wanted = EventTypes.from_records(
+        [*records, {"event_type": "bookmark", "explicit": True, "weight": 1, "polarity": 1}]
+    )
+    moved = recommender.with_event_types(wanted)
+    new, old = moved.users.event_type.weight, recommender.users.event_type.weight
+    assert torch.equal(new[wanted.index["like"]], old[LIKE])
+    outcomes = [row for row, role in enumerate(EVENT_TYPES.role) if role == "outcome"]
+    assert torch.allclose(new[wanted.index["bookmark"]], old[outcomes].mean(0))
+    past = histories(catalogue, liked("space-0", "crime-1"))
+    same = replace(past, event_type=wanted.lookup(["like", "like"]))
+    assert np.allclose(moved.score(same), recommender.score(past), atol=1e-5)
+    assert recommender.event_types is EVENT_TYPES

@@ -3,11 +3,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+import torch
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
+from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import Fitted
 from recsys.training.micro import fit_micro
@@ -69,6 +71,25 @@ def test_fresh_feedback_is_learned_and_old_behaviour_is_kept(
     assert result.model.items.trained[larger.index["new"]]
     assert result.metrics["guard_ndcg"] >= 0.9 * result.metrics["parent_guard_ndcg"]
     assert result.history[-1]["distillation"] > 0
+
+
+def test_an_event_type_that_is_new_since_the_night_is_learned_from(
+    parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
+) -> None:
+    known = parent.event_types
+    types = EventTypes.from_records(
+        [*known.to_records(), {"event_type": "bookmark", "explicit": True, "weight": 1, "polarity": 1}]
+    )
+    kinds = types.lookup(known.names)[fresh_and_old.event_type]
+    fresh = fresh_and_old.purpose == CODE[Purpose.FRESH]
+    events = replace(
+        fresh_and_old, event_type=np.where(fresh, types.index["bookmark"], kinds).astype(np.int16)
+    )
+    result = fit_micro(parent.with_event_types(types), events, LATER, brisk)
+    assert result.best_epoch > 0
+    learned = result.model.users.event_type.weight[types.index["bookmark"]]
+    start = parent.with_event_types(types).users.event_type.weight[types.index["bookmark"]]
+    assert not torch.allclose(learned, start)
 
 
 def test_the_parent_does_not_change(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
