@@ -293,6 +293,9 @@ class EvaluationSettings(_Section):
     max_users: int = Field(20_000, ge=1, description="evaluated users; more are sampled")
     bootstrap_resamples: int = Field(10_000, ge=100, description="resamples of users behind each interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals, share")
+    target_event_types: tuple[str, ...] = Field(
+        (), description="event types whose targets count, as a JSON list; empty: all types with a weight"
+    )
     item_slices: tuple[str, ...] = Field((), description="item attributes to slice by, as a JSON list")
     user_slices: tuple[str, ...] = Field((), description="user attributes to slice by, as a JSON list")
     off_policy_days: int = Field(

@@ -18,6 +18,7 @@ from recsys.evaluation.ranking.slices import item_features, with_slices
 from recsys.evaluation.report.document import write_report
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.settings import EvaluationSettings
+from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.read import Snapshot
 from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
@@ -86,6 +87,7 @@ def compare_candidate(
         guard_boundary=guard_boundary,
         slates=slates,
         user_attributes=user_attributes,
+        event_types=snapshot.event_types(),
     )
     comparison.save(folder)
     write_report(folder, comparison, settings, candidate.parent / HISTORY_FILE)
@@ -105,6 +107,7 @@ def compare_scorers(
     guard_boundary: GuardBoundary | None = None,
     slates: SlateReader | None = None,
     user_attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    event_types: EventTypes | None = None,
 ) -> Comparison:
     """Compare scorers on the events from `since` on; see `compare_candidate`.
 
@@ -116,18 +119,22 @@ def compare_scorers(
         Further scorers, ranked on the held-out events only.
     micro
         Also measure forgetting on guard users.
+    event_types
+        Event types of the sequences, for targets and slices by type.
     """
     all_scorers = {**scorers, **baselines}
     try:
-        cases = held_out_cases(sequences, catalogue, since, settings, guard=guard_boundary)
+        cases = held_out_cases(
+            sequences, catalogue, since, settings, guard=guard_boundary, event_types=event_types
+        )
     except EvaluationError as error:
         return Comparison(
             Evaluation.of_nothing(settings.k, tuple(all_scorers), str(error), opponent_version), None
         )
-    cases = with_slices(cases, catalogue, settings, user_attributes)
+    cases = with_slices(cases, catalogue, settings, user_attributes, event_types)
     features = item_features(catalogue)
     held_out = evaluate(all_scorers, cases, settings, opponent_version, features=features)
-    guarded = guard_cases(sequences, catalogue, settings) if micro else None
+    guarded = guard_cases(sequences, catalogue, settings, event_types=event_types) if micro else None
     guard = None
     if guarded is not None:
         guard = evaluate(scorers, guarded, settings, opponent_version, features=features)

@@ -141,7 +141,7 @@ def fit_fusion(
         return float(value), case_weight @ (expected - own) + 2 * trust * (weights - trusted)
 
     start = np.where(trusted > 0, trusted, [0.0 if name in FEATURES else 0.1 for name in names])
-    least_of = dict.fromkeys(FEATURES, -_LARGEST) | {NEURAL: 0.05}
+    least_of = dict.fromkeys(FEATURES, -_LARGEST) | {NEURAL: 0.01}
     bounds = [(least_of.get(name, 0.0), _LARGEST) for name in names]
     fitted = scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     scale = float(fitted[names.index(NEURAL)])

@@ -1,8 +1,8 @@
 """Popularity of the recent past: events count half after a half-life.
 
 In news, and in any catalogue with fashions, what others choose now says more than what they ever chose.
-Shares of the whole are compared, so that the passing of time alone, which lets all counts decay alike, changes
-nothing.
+Shares of the whole are compared, so that the passing of time alone, which lets all counts decay alike,
+changes nothing.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from recsys.snapshot.sequences import Sequences, parts_of
 HALF_LIVES_DAYS = (1 / 24, 0.25, 1.0, 3.0, 7.0, 30.0, 90.0)
 """Half-lives of which the best on the validation cases is taken."""
 LOG_EVENTS = 5_000_000
+LAG = 3_600_000_000
+"""Microseconds: lists are published once an hour, so they know nothing of the last hour."""
 _MICROSECONDS_PER_DAY = 86_400e6
 
 
@@ -36,7 +38,7 @@ class EventLog:
 
     @classmethod
     def of(cls, sequences: Sequences | Sequence[Sequences]) -> "EventLog":
-        """Take the latest non-negative events, at most `LOG_EVENTS`, of all users."""
+        """Take the latest `LOG_EVENTS` non-negative events of all users, or fewer."""
         log = cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32))
         for part in parts_of(sequences):
             wanted = (part.sentiment >= 0) & (part.item_index >= 0)
@@ -90,12 +92,12 @@ class RecentPopularity:
         return np.log1p(share * len(self.counts)).astype(np.float32)
 
     def scores_at(self, later: EventLog, moments: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return [moments, items] what `score` is at each moment, with the events since `as_of` counted.
+        """Return [moments, items] what `score` is in lists read at each moment.
 
         Parameters
         ----------
         later
-            Events, of which those after `as_of` and before the moment are counted.
+            Events, of which those after `as_of` are counted if they are at least `LAG` before the moment.
         moments
             [moments] in any order.
         """
@@ -104,7 +106,7 @@ class RecentPopularity:
         result = np.zeros((len(moments), len(self.counts)), dtype=np.float32)
         state, done, current = self, 0, self.score()
         for row in np.argsort(moments, kind="stable"):
-            end = int(np.searchsorted(times, moments[row], side="left"))
+            end = int(np.searchsorted(times, moments[row] - LAG, side="left"))
             if end > done:
                 state = state._add(times[done:end], items[done:end])
                 done, current = end, state.score()

@@ -15,11 +15,11 @@ from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-_EVENT_TYPES = EventTypes.from_records(
+EVENT_TYPES = EventTypes.from_records(
     [
         {"event_type": "dislike", "explicit": True, "weight": 0.0, "polarity": -1},
         {"event_type": "like", "explicit": True, "weight": 1.0, "polarity": 1},
-        {"event_type": "view", "explicit": False, "weight": 0.3, "polarity": 0},
+        {"event_type": "view", "explicit": False, "weight": 0.3, "polarity": 0, "role": "step"},
     ]
 )
 
@@ -55,11 +55,11 @@ def make_sequences() -> Callable[[Sequence[Row], Catalogue], Sequences]:
             user_keys=users,
             user_index=[users.index(row[0]) for row in rows],
             item_index=catalogue.lookup([row[1] for row in rows]),
-            event_type=_EVENT_TYPES.lookup([row[3] for row in rows]),
+            event_type=EVENT_TYPES.lookup([row[3] for row in rows]),
             value=[np.nan] * len(rows),
             occurred_at=[microseconds(START + timedelta(minutes=row[2])) for row in rows],
             feedback_id=range(len(rows)),
-            event_types=_EVENT_TYPES,
+            event_types=EVENT_TYPES,
             purpose=[PURPOSES.index(row[4]) for row in rows],
         )
 

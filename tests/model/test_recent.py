@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.model.recent import EventLog, RecentPopularity
+from recsys.model.recent import LAG, EventLog, RecentPopularity
 from recsys.snapshot.sequences import Sequences
 from tests.model.test_repeats import shop
 
@@ -31,10 +31,10 @@ def test_scores_at_a_moment_know_nothing_of_what_comes_later() -> None:
     events = news((0, 1), (1, 2), (1, 3), (2, 4))
     start = RecentPopularity(np.zeros(3), 0, 1.0)
     day = 86_400_000_000
-    moments = np.array([4, 1, 2, 10]) * day
+    moments = np.array([4, 1, 2, 10]) * day + LAG
     found = start.scores_at(EventLog.of(events), moments)
     for row, moment in enumerate(moments):
-        before = RecentPopularity.fit(events.before(int(moment)), 3, 1.0)
+        before = RecentPopularity.fit(events.before(int(moment) - LAG), 3, 1.0)
         np.testing.assert_allclose(found[row], before.score(), rtol=1e-6)
     assert not found[1].any()
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.columns import PURPOSES, Purpose
-from recsys.errors import EvaluationError
+from recsys.errors import ConfigurationError, EvaluationError
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.catalogue import ALWAYS, WITHOUT_END
+from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
 from recsys.snapshot.targets import find_targets
@@ -96,6 +97,7 @@ def held_out_cases(
     settings: EvaluationSettings,
     seed: int = 0,
     guard: GuardBoundary | None = None,
+    event_types: EventTypes | None = None,
 ) -> Cases:
     """Make a case of each held-out event that is a next-item target.
 
@@ -106,10 +108,17 @@ def held_out_cases(
     the first `max_cases_per_user` targets after the split, which are closest to the
     training data. More than `max_users` users are sampled with the seed.
 
+    Parameters
+    ----------
+    event_types
+        What `settings.target_event_types` refers to; None: targets of all types count.
+
     Raises
     ------
     EvaluationError
         No held-out event can be predicted.
+    ConfigurationError
+        The settings name an event type that does not exist.
     """
     split = microseconds(held_out_from)
     splittable = np.isin(sequences.purpose, [PURPOSES.index(Purpose.FULL), PURPOSES.index(Purpose.FRESH)])
@@ -119,7 +128,7 @@ def held_out_cases(
         guarded = are_guard_users(sequences.user_keys, guard.share)[owners]
         held_out |= splittable & guarded & (sequences.occurred_at >= microseconds(guard.held_out_from))
     held_out |= sequences.purpose == PURPOSES.index(Purpose.FRESH_GUARD)
-    positions = np.flatnonzero(held_out & _targets(sequences, catalogue))
+    positions = np.flatnonzero(held_out & _targets(sequences, catalogue, settings, event_types))
     if len(positions) == 0:
         raise EvaluationError(
             f"no held-out feedback since {held_out_from.isoformat()} can be predicted: a target needs a "
@@ -164,7 +173,11 @@ def cases_at(
 
 
 def guard_cases(
-    sequences: Sequences, catalogue: Catalogue, settings: EvaluationSettings, seed: int = 0
+    sequences: Sequences,
+    catalogue: Catalogue,
+    settings: EvaluationSettings,
+    seed: int = 0,
+    event_types: EventTypes | None = None,
 ) -> Cases | None:
     """Make cases of the guard users' latest events that the parent has trained on.
 
@@ -172,7 +185,7 @@ def guard_cases(
     difference between the two has a meaning. None when the snapshot has no guard users.
     """
     guard = sequences.purpose == PURPOSES.index(Purpose.GUARD)
-    positions = np.flatnonzero(guard & _targets(sequences, catalogue))
+    positions = np.flatnonzero(guard & _targets(sequences, catalogue, settings, event_types))
     if len(positions) == 0:
         return None
     owners = sequences.event_users()
@@ -189,9 +202,23 @@ def guard_cases(
     )
 
 
-def _targets(sequences: Sequences, catalogue: Catalogue) -> NDArray[np.bool_]:
-    targets: NDArray[np.bool_] = find_targets(sequences).chosen & catalogue.available[sequences.item_index]
-    return targets
+def _targets(
+    sequences: Sequences,
+    catalogue: Catalogue,
+    settings: EvaluationSettings,
+    event_types: EventTypes | None,
+) -> NDArray[np.bool_]:
+    targets = find_targets(sequences)
+    chosen: NDArray[np.bool_] = targets.chosen & catalogue.available[sequences.item_index]
+    names = settings.target_event_types
+    if not names or event_types is None:
+        return chosen
+    if unknown := sorted(set(names) - set(event_types.names)):
+        raise ConfigurationError(
+            f"RECSYS_EVALUATION__TARGET_EVENT_TYPES names {', '.join(unknown)}, which the table event_types "
+            f"lacks; it has {', '.join(event_types.names)}"
+        )
+    return chosen & np.isin(targets.event_type, event_types.lookup(names))
 
 
 def _first_of_users(positions: NDArray[np.int64], owners: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from recsys.evaluation.ranking.cases import Cases
 from recsys.settings import EvaluationSettings
+from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue
+from recsys.snapshot.targets import find_targets
 from recsys.warehouse.analytics import MIN_PEOPLE
 
 MIN_SLICE_USERS = 20
@@ -37,22 +39,30 @@ def with_slices(
     catalogue: Catalogue,
     settings: EvaluationSettings,
     user_attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    event_types: EventTypes | None = None,
 ) -> Cases:
-    """Add slices by activity, by age of the item and by the attributes in the settings.
+    """Add slices by type of target, by repeat, by activity, by age of the item and by attributes.
 
     Parameters
     ----------
     user_attributes
         Attributes by user key; other users belong to no slice by user attribute.
+    event_types
+        Event types of the cases; None: no slices by type.
 
     Returns
     -------
     Cases
+        `target:TYPE` are the targets by event type, `had:before` those with items that the user had an event
+        with before, `had:never` the others.
         `activity:low|medium|high` are thirds of the users by the number of events before their first case.
         `item_age:*` is the time since the item's first event. `item.NAME:VALUE` and `user.NAME:VALUE` exist
         for the ten most frequent values. Slices of fewer than `MIN_PEOPLE` people are left out.
     """
-    slices = _by_activity(cases)
+    slices = _by_repeat(cases) | _by_activity(cases)
+    if event_types is not None:
+        kinds = find_targets(cases.sequences).event_type[cases.positions]
+        slices |= _by_value("target", [(event_types.names[kind],) for kind in kinds])
     slices |= _by_age(cases, len(catalogue))
     for name in settings.item_slices:
         values = [_values(attributes.get(name)) for attributes in catalogue.attributes]
@@ -87,6 +97,14 @@ def item_features(catalogue: Catalogue) -> scipy.sparse.csr_matrix:
     counts = np.bincount(rows, minlength=len(catalogue)) if rows else np.zeros(len(catalogue))
     weights = 1 / np.sqrt(np.maximum(counts, 1))[np.asarray(rows, dtype=np.int64)]
     return scipy.sparse.csr_matrix((weights, (rows, columns)), shape=(len(catalogue), max(len(names), 1)))
+
+
+def _by_repeat(cases: Cases) -> dict[str, NDArray[np.bool_]]:
+    sequences = cases.sequences
+    pairs = sequences.event_users() * len(cases.catalogue) + sequences.item_index
+    _, first = np.unique(pairs, return_index=True)
+    before = ~np.isin(cases.positions, first)
+    return {"had:before": before, "had:never": ~before}
 
 
 def _by_activity(cases: Cases) -> dict[str, NDArray[np.bool_]]:

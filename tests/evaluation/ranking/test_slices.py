@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from recsys.errors import ConfigurationError
 from recsys.evaluation.ranking import fairness, slices
 from recsys.evaluation.ranking.cases import held_out_cases
 from recsys.evaluation.ranking.evaluate import evaluate
@@ -9,6 +12,7 @@ from recsys.evaluation.ranking.slices import family, item_features, with_slices
 from recsys.evaluation.result import CANDIDATE
 from recsys.snapshot.sequences import Catalogue
 from recsys.warehouse.analytics import MIN_PEOPLE
+from tests.evaluation.conftest import EVENT_TYPES
 
 DAY = 24 * 60
 
@@ -105,3 +109,36 @@ def test_the_largest_gap_of_a_family_is_between_its_best_and_its_worst_slice(
     assert gaps["activity"].best == "activity:high"
     assert gaps["activity"].worst == "activity:low"
     assert gaps["activity"].difference == pytest.approx(1.0)
+
+
+def test_targets_are_split_by_type_and_by_what_the_user_had_before(
+    make_sequences, films, minute, evaluation_settings
+):
+    rows = [
+        ("ann", "a", 0, "view", "full"), ("ann", "a", 2 * DAY, "like", "full"),
+        ("ann", "b", 2 * DAY, "view", "full"), ("bob", "a", 2 * DAY, "like", "full"),
+    ]  # fmt: skip
+    sequences = make_sequences(rows, films)
+    views_hide_nothing = replace(
+        sequences, hide_days=np.where(sequences.outcome, np.inf, 0).astype(np.float32)
+    )
+    cases = held_out_cases(views_hide_nothing, films, minute(DAY), evaluation_settings)
+    sliced = with_slices(cases, films, evaluation_settings, event_types=EVENT_TYPES)
+    assert _members(sliced, "target:like") == ["ann", "bob"]
+    assert _members(sliced, "target:view") == ["ann"]
+    assert _members(sliced, "had:before") == ["ann"]
+
+
+def test_a_setting_says_which_types_of_targets_decide(make_sequences, films, minute, evaluation_settings):
+    rows = [("ann", "a", 0, "like", "full"), ("ann", "b", 2, "view", "full"), ("ann", "c", 2, "like", "full")]
+    sequences = make_sequences(rows, films)
+
+    def targets(*names):
+        settings = evaluation_settings.model_copy(update={"target_event_types": names})
+        cases = held_out_cases(sequences, films, minute(1), settings, event_types=EVENT_TYPES)
+        return films.item_ids[cases.targets].tolist()
+
+    assert targets() == ["b", "c"]
+    assert targets("like") == ["c"]
+    with pytest.raises(ConfigurationError, match="TARGET_EVENT_TYPES names order, which the table"):
+        targets("like", "order")
