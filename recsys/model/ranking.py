@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import Sequences

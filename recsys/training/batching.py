@@ -59,7 +59,9 @@ class ValidationCases:
         """
         mask = np.zeros((len(self), n_items), dtype=bool)
         if catalogue is not None and len(catalogue.timed):
-            mask[:, catalogue.timed] = ~catalogue.within_its_time(catalogue.timed, self.histories.moments[:, None])
+            mask[:, catalogue.timed] = ~catalogue.within_its_time(
+                catalogue.timed, self.histories.moments[:, None]
+            )
         if allowed is not None:
             mask[:, ~allowed] = True
         mask[hidden_items(self.histories)] = True
