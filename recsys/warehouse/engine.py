@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from recsys.errors import ConfigurationError, ServiceUnavailableError
+from recsys.warehouse.pooling import require_own_session
 from recsys.warehouse.private_errors import PrivateConnection
 
 _DRIVER = "postgresql+psycopg2"
@@ -52,7 +53,8 @@ def connect(url: str) -> sa.Engine:
     Raises
     ------
     ConfigurationError
-        The URL cannot be parsed or is not a Postgres URL, or Postgres rejects its user or database.
+        The URL cannot be parsed or is not a Postgres URL, Postgres rejects its user or database, or a
+        connection pool in transaction mode is between.
     ServiceUnavailableError
         Postgres does not answer now.
     """
@@ -62,7 +64,10 @@ def connect(url: str) -> sa.Engine:
     )
     sa.event.listen(engine, "connect", _exempt_from_idle_limit)
     try:
-        engine.connect().close()
+        require_own_session(engine)
+    except ConfigurationError:
+        engine.dispose()
+        raise
     except OperationalError as error:
         engine.dispose()
         reason = str(error.orig).strip()
