@@ -14,12 +14,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+import sqlalchemy as sa
 import yaml
 from pydantic import BaseModel
 
 from recsys.commands.prepare import MODEL_WRITER_POOL
 from recsys.settings import Settings
-from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
+from recsys.warehouse.roles import ANALYST, PAGE, PIPELINE, WRITER
 from tests.compose_file import (
     COMPOSE_FILE,
     DOCKERFILE,
@@ -323,7 +324,30 @@ def test_shell_scripts_have_no_syntax_errors(script: str) -> None:
 def test_superuser_creates_the_roles_to_which_the_warehouse_grants_rights() -> None:
     script = (REPOSITORY / "docker" / "postgres" / "create-databases.sh").read_text()
 
-    assert set(re.findall(r"create role (\w+) nologin", script)) == {WRITER, PIPELINE, ANALYST}
+    assert set(re.findall(r"create role (\w+) nologin", script)) == {WRITER, PIPELINE, ANALYST, PAGE}
+
+
+def test_only_the_initialisation_owns_the_warehouse() -> None:
+    script = (REPOSITORY / "docker" / "postgres" / "create-databases.sh").read_text()
+    roles = dict(re.findall(r"^create_login (\w+) (\w+) ", script, flags=re.MULTILINE))
+    users = {
+        service: sa.make_url(interpolate(url, _Anything())).username
+        for service, definition in _SERVICES.items()
+        if (url := definition.get("environment", {}).get("RECSYS_WAREHOUSE_URL")) is not None
+    }
+    assert users.pop("airflow-init") == "recsys"
+    assert {service: roles[str(user)] for service, user in users.items()} == {
+        "airflow-api-server": PAGE,
+        "airflow-worker": PIPELINE,
+        "airflow-worker-gpu": PIPELINE,
+    }
+
+
+class _Anything(dict[str, str]):
+    """A value for every variable."""
+
+    def get(self, key: str, default: object = None) -> str:  # type: ignore[override]
+        return "x"
 
 
 def test_initialisation_creates_the_pool_that_the_dags_use() -> None:

@@ -13,6 +13,8 @@ PIPELINE = "recsys_pipeline"
 """Role of the DAGs: everything except changes of the schema."""
 ANALYST = "recsys_analyst"
 """Role of people and BI tools: read the schema `analytics` and nothing else."""
+PAGE = "recsys_page"
+"""Role of the Recommender page: read the schema `analytics`, windows and the results of validation."""
 
 # Tables of the pipeline that are newer than the function `warehouse_grant_roles`, with its rights.
 _LATER_TABLES = {
@@ -39,6 +41,11 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     without them.
     """
     missing = list(connection.scalar(sa.text("SELECT warehouse_grant_roles()")) or [])
+    connection.exec_driver_sql(
+        read_statement("warehouse/grant_page_role"), execution_options={"no_parameters": True}
+    )
+    if not connection.scalar(sa.text("SELECT to_regrole(:role) IS NOT NULL"), {"role": PAGE}):
+        missing.append(PAGE)
     # The function is missing in a restored dump of an older release until it is migrated.
     if connection.scalar(sa.text("SELECT to_regprocedure('warehouse_grant_retired()') IS NOT NULL")):
         connection.execute(sa.text("SELECT warehouse_grant_retired()"))

@@ -1,5 +1,6 @@
 """Rights of each role, tested with real logins: what it can do and, above all, what it cannot."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -410,7 +411,7 @@ def test_an_owner_who_may_not_create_roles_can_migrate_and_sees_which_are_missin
         owner = sa.create_engine(sa.make_url(server.url("shop")).set(username="owner"))
         upgrade_warehouse(owner.url.render_as_string(hide_password=False))
         install_analytics(owner)
-        assert "recsys_writer, recsys_pipeline, recsys_analyst" in caplog.text
+        assert "recsys_writer, recsys_pipeline, recsys_analyst, recsys_page" in caplog.text
         assert "CREATE ROLE recsys_writer NOLOGIN" in caplog.text
         assert run(owner, "SELECT version_num FROM alembic_version").scalar()
         # An administrator creates one of them; the next `recsys migrate` grants its rights.
@@ -463,6 +464,21 @@ def test_the_pipeline_may_remember_who_was_erased_after_a_restore_and_nobody_els
     run(pipeline, "DELETE FROM erased_users")
     for role in (WRITER, ANALYST):
         assert refused(log_in(shop, role), "SELECT * FROM erased_users")
+
+
+def test_the_documented_statement_limits_analysts_and_nobody_else(shop: sa.Engine) -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    (query,) = [
+        block for block in re.findall(r"```sql\n(.*?)```", documented, re.DOTALL) if "\\gexec" in block
+    ]
+    analyst, pipeline = log_in(shop, ANALYST), log_in(shop, PIPELINE)
+    with shop.begin() as connection:
+        no_parameters = connection.execution_options(no_parameters=True)
+        for statement in no_parameters.exec_driver_sql(query.replace("\\gexec", "")).scalars().all():
+            no_parameters.exec_driver_sql(statement)
+    assert run(analyst, "SHOW statement_timeout").scalar() == "15min"
+    for other in (pipeline, shop):
+        assert run(other, "SHOW statement_timeout").scalar() == "0"
 
 
 def test_only_the_pipeline_records_the_digests_of_models_also_after_a_restore(shop: sa.Engine) -> None:
