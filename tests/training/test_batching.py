@@ -83,7 +83,7 @@ def test_items_that_were_not_available_are_not_ranked_in_validation(catalogue: C
     past = histories(catalogue, liked("space-0", "space-1", "space-2"))
     cases = ValidationCases.of(past, np.array([1]))
     ended = catalogue.available_until.copy()
-    ended[catalogue.index["space-2"]] = cases.at[0]
-    ended[catalogue.index["space-3"]] = cases.at[0] + 1
+    ended[catalogue.index["space-2"]] = cases.histories.moments[0]
+    ended[catalogue.index["space-3"]] = cases.histories.moments[0] + 1
     excluded = cases.excluded(len(catalogue), catalogue=replace(catalogue, available_until=ended))
     assert catalogue.item_ids[excluded[0]].tolist() == ["space-0", "space-2"]
