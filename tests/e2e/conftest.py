@@ -1,7 +1,8 @@
 """One stack for all tests that need the real scheduler.
 
 Each step is a fixture that runs once, after the step before it, and keeps what it saw:
-`up`, `idle`, `demo`, `hour_again`, `reaction`, `rolled_back`, `housekept`, the approvals, `stopped`.
+`up`, `idle`, `demo`, `failures`, `hour_again`, `reaction`, `rolled_back`, `housekept`, the approvals,
+`stopped`.
 So the tests may run in any order, and each of them alone.
 """
 
@@ -23,7 +24,8 @@ from recsys.warehouse.analytics import SCHEMA
 from recsys.warehouse.tables import feedback, promotion_ledger, recommendation_lists, windows
 from tests.airflow_user import AirflowUser
 from tests.e2e.expected_views import EMPTY, TABLES, VIEWS
-from tests.e2e.stack import Stack, Warehouse
+from tests.e2e.failures import load_what_is_refused, write_what_is_refused
+from tests.e2e.stack import PATIENCE, Stack, Warehouse, name_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def idle(stack: Stack, up: str) -> Idle:
 
 @pytest.fixture(scope="session")
 def demo(stack: Stack, idle: Idle) -> Demo:
-    """The demo, on the stack that is up."""
+    """The demo, on the stack that is up. Some of its users have written comments before."""
+    stack.recsys("ingest", "feedback", str(stack.comments))
     output, report = stack.demo()
     return Demo(
         output,
@@ -129,6 +132,15 @@ def demo(stack: Stack, idle: Idle) -> Demo:
             {view: stack.read(f"SELECT * FROM {SCHEMA}.{view}") for view in (*VIEWS, *EMPTY)},
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def failures(stack: Stack, demo: Demo) -> None:
+    """Everything that people say and are has gone wrong: loads, applications' own statements, a task."""
+    load_what_is_refused(stack)
+    write_what_is_refused(stack)
+    run = stack.airflow.wait_for_run("failing", stack.start_run("failing"), timeout=PATIENCE)
+    assert run.state == "failed"
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +155,7 @@ def hour_again(stack: Stack, demo: Demo) -> tuple[int, int]:
 def reaction(stack: Stack, hour_again: tuple[int, int]) -> Reaction:
 
     def list_of_user() -> sa.Row:
-        (found,) = stack.rows(recommendation_lists, recommendation_lists.c.user_id == "1")
+        (found,) = stack.rows(recommendation_lists, recommendation_lists.c.user_id == name_of("u000"))
         return found
 
     def stored_events() -> int:
@@ -152,7 +164,8 @@ def reaction(stack: Stack, hour_again: tuple[int, int]) -> Reaction:
 
     item_id = list_of_user().item_ids[0]
     decisions, events = len(stack.rows(promotion_ledger)), stored_events()
-    event = {"event_id": "one reaction", "user_id": "1", "item_id": item_id, "event_type": "like"}
+    event = {"event_id": "one reaction", "user_id": name_of("u000"), "item_id": item_id}
+    event |= {"event_type": "like"}
     with stack.engine.begin() as connection:
         connection.execute(sa.insert(feedback), event | {"occurred_at": datetime.now(UTC)})
     with stack.changed_settings("RECSYS_MICRO_UPDATE__MIN_FRESH_EVENTS=1000000"):

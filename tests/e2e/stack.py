@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from recsys.local.postgres import PostgresServer
 from recsys.settings import ENV_FILE_NAME, Settings, load_settings
 from recsys.warehouse.tables import promotion_ledger
 from tests.airflow_user import AirflowUser
+from tests.e2e.leaks import COMMENT, PERSON
 from tests.synthetic import World
 
 PATIENCE = 900.0
@@ -40,6 +41,9 @@ SETTINGS = {
     "RECSYS_PUBLISHING__K": "10",
 }
 """A model that trains in seconds, and a gate for a world of sixty users."""
+
+WEBHOOK = "http://127.0.0.1:9/a-webhook-that-only-tests-know"
+"""Nobody listens there; the address is a secret."""
 
 _LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 _BUNDLES = [
@@ -69,13 +73,17 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"
         self.data = folder / "movielens"
+        self.comments = folder / "comments.csv"
         self.world = World()
         _write_movielens(self.world, self.data)
+        _write_comments(self.world, self.comments)
+        self.printed: list[str] = []
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "RECSYS"))
         }
         self.environment = inherited | SETTINGS
         self.environment |= {"RECSYS_HOME": str(self.home), "COLUMNS": "120"}
+        self.environment |= {"RECSYS_ALERT_WEBHOOK": WEBHOOK}
         self.environment |= {
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(_BUNDLES),
             # The files do not change: reading them all every half minute would take a third of a core.
@@ -84,7 +92,7 @@ class Stack:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the `recsys` command, whatever its exit code."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "recsys.commands.main", *words],
             env=self.environment,
             capture_output=True,
@@ -92,6 +100,8 @@ class Stack:
             timeout=PATIENCE,
             check=False,
         )
+        self.printed += [done.stdout, done.stderr]
+        return done
 
     def recsys(self, *words: str) -> str:
         """Run the `recsys` command and return what it prints."""
@@ -215,10 +225,24 @@ def _write_movielens(world: World, folder: Path) -> None:
         writer.writerow(["userId", "movieId", "rating", "timestamp"])
         for event in world.events:
             moment = int(datetime.fromisoformat(event["occurred_at"]).timestamp())
-            writer.writerow([number_of(event["user_id"]), numbers[event["item_id"]], event["value"], moment])
-        writer.writerow([1, rarely_seen, 4, moment])
+            writer.writerow([name_of(event["user_id"]), numbers[event["item_id"]], event["value"], moment])
+        writer.writerow([name_of("u000"), rarely_seen, 4, moment])
 
 
-def number_of(user_id: str) -> int:
-    """Return the number that MovieLens' files give a user of the world."""
-    return int(user_id[1:]) + 1
+def _write_comments(world: World, path: Path) -> None:
+    """Write comments of a third of the users, on items that they have rated."""
+    numbers = {item["item_id"]: number for number, item in enumerate(world.items, start=1)}
+    rated = [event for event in world.events if int(event["user_id"][1:]) % 3 == 0][:60]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["event_id", "user_id", "item_id", "event_type", "comment", "occurred_at"])
+        for number, event in enumerate(rated):
+            user, item = name_of(event["user_id"]), numbers[event["item_id"]]
+            comment = f"As good as {COMMENT} {number}" if event["value"] >= 4 else f"{COMMENT} {number}, sour"
+            later = datetime.fromisoformat(event["occurred_at"]) + timedelta(minutes=1)
+            writer.writerow([f"{PERSON}-event-{number}", user, item, "comment", comment, later.isoformat()])
+
+
+def name_of(user_id: str) -> str:
+    """Return the id that the files give a user of the world."""
+    return f"{PERSON}-{user_id}"

@@ -17,9 +17,11 @@ def test_the_demo_trains_promotes_publishes_and_updates(demo: Demo) -> None:
 
 
 def test_the_demo_accounts_for_every_event(stack: Stack, demo: Demo) -> None:
-    with (stack.data / "ratings.csv").open() as file:
-        ratings = sum(1 for _ in file) - 1
-    assert demo.report["rows_loaded"] - ratings == demo.report["rows_quarantined"] > 0
+    rows = 0
+    for loaded in (stack.data / "ratings.csv", stack.comments):
+        with loaded.open() as file:
+            rows += sum(1 for _ in file) - 1
+    assert demo.report["rows_loaded"] - rows == demo.report["rows_quarantined"] > 0
     assert demo.report["reconciled"] is True
     assert demo.report["published_users"] == len(stack.world.taste)
 

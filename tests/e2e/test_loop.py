@@ -2,7 +2,7 @@
 
 from recsys.warehouse.tables import windows
 from tests.e2e.conftest import Demo, Idle, Reaction
-from tests.e2e.stack import Stack, Warehouse, number_of
+from tests.e2e.stack import Stack, Warehouse, name_of
 
 
 def test_a_night_without_feedback_is_skipped(idle: Idle) -> None:
@@ -47,7 +47,7 @@ def test_publishing_gives_every_user_available_items_that_are_new_to_them(demo: 
     tables = demo.warehouse.tables
     lists = tables["recommendation_lists"]
     consumed = {(row["user_id"], row["item_id"]) for row in tables["feedback"]}
-    assert {row["user_id"] for row in lists} == {str(number_of(user)) for user in stack.world.taste}
+    assert {row["user_id"] for row in lists} == {name_of(user) for user in stack.world.taste}
     assert all((row["user_id"], item) not in consumed for row in lists for item in row["item_ids"])
     assert {row["model_version"] for row in tables["publications"]} == {"1", "2"}
 
