@@ -26,7 +26,7 @@ def migrate(
 ) -> None:
     """Migrate the warehouse's tables and analytics views to the newest revision."""
     from recsys.warehouse.analytics import install_analytics
-    from recsys.warehouse.migrate import upgrade_warehouse
+    from recsys.warehouse.migrate import explained_refusals, upgrade_warehouse
     from recsys.warehouse.recipes import apply_recipe, check_recipe
     from recsys.warehouse.server_log import warn_of_values_in_log
 
@@ -40,7 +40,8 @@ def migrate(
     with warehouse_engine(settings) as engine:
         upgrade_warehouse(settings.require_warehouse_url(), revision)
         if revision == "head":
-            install_analytics(engine)
+            with explained_refusals():
+                install_analytics(engine)
         if recipe is not None:
             apply_recipe(engine, recipe)
     warn_of_values_in_log(settings.require_warehouse_url())

@@ -1,5 +1,8 @@
 """Run the versioned migrations of the warehouse (`sql/migrations`), forward only."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -30,7 +33,7 @@ def upgrade_warehouse(url: str, revision: str = "head") -> None:
     engine = connect(url)
     config = _config()
     try:
-        with engine.begin() as connection:
+        with explained_refusals(), engine.begin() as connection:
             lock(connection, "upgrade_warehouse")
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
@@ -39,13 +42,20 @@ def upgrade_warehouse(url: str, revision: str = "head") -> None:
             f"cannot migrate the warehouse to {revision!r}: {error}; known revisions are "
             f"{', '.join(revisions())}"
         ) from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def explained_refusals() -> Iterator[None]:
+    """Say what an administrator must do where Postgres refuses a change of the schema."""
+    try:
+        yield
     except sa.exc.DBAPIError as error:
         explanation = _explain(error)
         if explanation is None:
             raise
         raise ConfigurationError(explanation) from error
-    finally:
-        engine.dispose()
 
 
 def _explain(error: sa.exc.DBAPIError) -> str | None:

@@ -3,7 +3,9 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from recsys.commands.main import app
+from recsys.errors import ConfigurationError
 from recsys.settings import Settings
+from recsys.warehouse.roles import PIPELINE
 from recsys.warehouse.windows import open_window
 
 
@@ -22,6 +24,19 @@ def add_rows(engine: sa.Engine, count: int) -> None:
             ),
             {"count": count},
         )
+
+
+def test_a_user_who_owns_nothing_is_told_to_migrate_as_the_owner(
+    warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"no_owner_{warehouse.url.database}"
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN IN ROLE {PIPELINE}")
+    url = warehouse.url.set(username=name).render_as_string(hide_password=False)
+    monkeypatch.setenv("RECSYS_WAREHOUSE_URL", url)
+    result = CliRunner().invoke(app, ["migrate"])
+    assert isinstance(result.exception, ConfigurationError)
+    assert "as the owner of the database" in str(result.exception)
 
 
 def test_balanced_windows_are_shown_with_their_counts(warehouse: sa.Engine, wide: None) -> None:
