@@ -6,12 +6,14 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import sqlalchemy as sa
 
 from benchmarks.fuzz.inputs import Finding, Input
 from benchmarks.fuzz.oracle_tables import Expected, Row, differences, expect
 from recsys.errors import RecsysError
+from recsys.warehouse.files import line_file
 from recsys.warehouse.ingest import IngestSummary, ingest_file
 
 _TABLES = ("feedback", "items", "users", "impressions", "quarantine")
@@ -35,8 +37,11 @@ def check_file(engine: sa.Engine, folder: Path, given: Input) -> list[Finding]:
     path.write_bytes(given.content)
     reject_file = folder / "rejected.jsonl"
     reject_file.unlink(missing_ok=True)
+    options = dict(given.options)
+    block_bytes = options.pop("block_bytes") or line_file.BLOCK_BYTES
     try:
-        summary = ingest_file(engine, path=path, reject_file=reject_file, **given.options)
+        with mock.patch.object(line_file, "BLOCK_BYTES", block_bytes):
+            summary = ingest_file(engine, path=path, reject_file=reject_file, **options)
     except RecsysError as error:
         if expected.refused is None and expected.records:
             return [Finding("needless_rejection", f"the file was refused: {error}")]

@@ -33,6 +33,8 @@ def make_file(random: Random, kind: str) -> Input:
     options: dict[str, Any] = {"table": table}
     if table in ("feedback", "impressions"):
         options |= {"assume_timezone": random.choice(_ZONES), "time_unit": random.choice(_UNITS)}
+    # Small files have several blocks as large ones have; the product reads 8 MiB at a time.
+    options["block_bytes"] = random.choice((None, 40, 100, 300))
     content = _WRITERS[kind](random, rows)
     if kind != "parquet" and random.random() < _BYTES_CHANGED:
         content = mutate_bytes(random, content)

@@ -96,6 +96,25 @@ def test_a_quote_at_the_end_of_a_record_of_several_lines_does_not_split_it(
     assert rejects(summary) == {4: "a quote is not closed"}
 
 
+@pytest.mark.parametrize("block", range(20, 130, 7))
+@pytest.mark.parametrize("name", ["items.csv", "items.tsv"])
+def test_no_record_is_split_where_one_block_ends_and_the_next_begins(
+    warehouse: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, name: str
+) -> None:
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", block)
+    # The quote for inches is no quote, and lines inside quotes look like rows.
+    content = (
+        'item_id,title,description\na,12" Remix,One\nb,"two\nx,y,z\nlines","and\nmore\n"\n'
+        'c,Plain,"5"" and\nq,r,s\n6"""\nd,7" Single,Last\n'
+    )
+    load(warehouse, tmp_path, name, content.replace(",", "\t") if name == "items.tsv" else content)
+    expected = {"a": '12" Remix', "b": "two\nx,y,z\nlines", "c": "Plain", "d": '7" Single'}
+    if name == "items.csv":
+        assert items(warehouse) == expected
+    else:  # in TSV, lines that look like rows are rows
+        assert {"x", "q"} <= items(warehouse).keys()
+
+
 def test_two_objects_on_a_line_of_jsonl_are_no_rows(warehouse: sa.Engine, tmp_path: Path) -> None:
     summary = load(
         warehouse, tmp_path, "items.jsonl", '{"item_id": "a"}{"item_id": "b"}\n\n{"item_id": "c"}\n'
@@ -107,8 +126,11 @@ def test_two_objects_on_a_line_of_jsonl_are_no_rows(warehouse: sa.Engine, tmp_pa
 def test_a_line_of_jsonl_that_is_not_utf8_is_rejected_also_in_columns_that_are_not_read(
     warehouse: sa.Engine, tmp_path: Path
 ) -> None:
-    content = b'{"item_id": "a", "other": "\xff"}\n{"item_id": "b", "other": "x"}\n'
-    assert list(rejects(load(warehouse, tmp_path, "items.jsonl", content))) == [1]
+    content = (
+        b'{"item_id": "a", "other": "\xff"}\n{"item_id": "b", "other": "\xed\xa0\x80"}\n'
+        b'{"item_id": "c", "other": "x"}\n'
+    )
+    assert list(rejects(load(warehouse, tmp_path, "items.jsonl", content))) == [1, 2]
 
 
 def test_a_line_that_is_a_python_literal_is_named(warehouse: sa.Engine, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
@@ -14,8 +13,8 @@ from recsys.warehouse.files.chunks import BadLine, Chunk, Source, columns_of
 from recsys.warehouse.files.csv_records import parse_record, split_records
 from recsys.warehouse.files.line_file import LineFile
 from recsys.warehouse.files.tsv_quotes import encloses_every_field, split_tsv_records, unquote
+from recsys.warehouse.files.whole_records import quotes_are_strict, whole_csv_records, whole_tsv_records
 
-_QUOTE = ord('"')
 TAB = "\t"
 _DELIMITERS = (",", ";", TAB, "|")
 
@@ -44,8 +43,15 @@ def open_csv(path: Path, compressed: bool, known: frozenset[str], delimiter: str
 
     literal = delimiter == TAB and not encloses_every_field(head)
 
+    def whole_records(block: bytes) -> int:
+        return (
+            whole_tsv_records(block, len(names))
+            if literal
+            else whole_csv_records(block, len(names), delimiter)
+        )
+
     def chunks() -> Iterator[Chunk]:
-        for first_line, block in lines.blocks(2, quoted=True):
+        for first_line, block in lines.blocks(2, whole_records):
             yield _csv_chunk(first_line, block, names, wanted, delimiter, literal)
         yield from lines.lines_skipped()
 
@@ -78,7 +84,7 @@ def _csv_chunk(
         malformed = True
         return "skip"
 
-    if wanted and _is_plain(block) and (literal or _quotes_are_strict(block, delimiter)):
+    if wanted and _is_plain(block) and (literal or quotes_are_strict(block, delimiter)):
         try:
             table = pa.csv.read_csv(
                 pa.BufferReader(block),
@@ -116,22 +122,3 @@ def _is_plain(block: bytes) -> bool:
     if block.startswith(b"\xef\xbb\xbf"):
         return False
     return b"\r" not in block or block.count(b"\r") == block.count(b"\r\n")
-
-
-def _quotes_are_strict(block: bytes, delimiter: str) -> bool:
-    """Whether every quote opens or closes a whole field, or is one of a pair inside a field.
-
-    Arrow is lenient: for an opening quote without a closing one, it would read all lines after it as one long
-    value.
-    """
-    if b'"' not in block:
-        return True
-    content = np.frombuffer(block, np.uint8)
-    quotes = np.flatnonzero(content == _QUOTE)
-    if len(quotes) % 2:
-        return False
-    opening, closing = quotes[::2], quotes[1::2]
-    around = np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)
-    before = content[opening - 1][opening > 0]
-    # A block ends with a line feed, so something follows each quote.
-    return bool(np.isin(before, around).all() and np.isin(content[closing + 1], around).all())

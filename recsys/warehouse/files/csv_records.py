@@ -2,12 +2,31 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 _MAX_RECORD_LINES = 100_000
 _MAX_RECORD_CHARACTERS = 16 << 20
 
 Place = tuple[int, str]
 """Offset in lines of a record in its block, and the record's text."""
+
+
+class Record(NamedTuple):
+    """A record of a CSV block.
+
+    Attributes
+    ----------
+    fields
+        None if a quote is not closed or is in the wrong place.
+    lines
+        Number of its lines.
+    open_at_end
+        Whether a quote is open where the lines end, so that the next block may close it.
+    """
+
+    fields: list[str] | None
+    lines: int
+    open_at_end: bool
 
 
 def parse_record(text: str, delimiter: str) -> list[str] | None:
@@ -42,7 +61,7 @@ def split_records(
         if not line:
             index += 1
             continue
-        fields, used = record_at(lines, index, len(lines), delimiter)
+        fields, used, _ = record_at(lines, index, len(lines), delimiter)
         if fields is not None and len(fields) == width:
             good.append([value.encode("utf-8", "surrogateescape") for value in fields])
             places.append((index, printable("\n".join(lines[index : index + used]).removesuffix("\r"))))
@@ -76,26 +95,25 @@ def split_lines(block: bytes) -> list[str]:
     return lines
 
 
-def record_at(lines: Sequence[str], index: int, end: int, delimiter: str) -> tuple[list[str] | None, int]:
-    """Return the fields of the record that starts at a line and ends before `end`, and its number of lines.
-
-    The fields are None if a quote is not closed or is in the wrong place.
-    """
+def record_at(lines: Sequence[str], index: int, end: int, delimiter: str) -> Record:
+    """Read the record that starts at a line and ends before the line `end`."""
     csv.field_size_limit(1 << 30)
     used = characters = 0
+    exhausted = False
 
     def following() -> Iterator[str]:
-        nonlocal used, characters
+        nonlocal used, characters, exhausted
         while index + used < min(end, index + _MAX_RECORD_LINES) and characters <= _MAX_RECORD_CHARACTERS:
             line = lines[index + used]
             used += 1
             characters += len(line)
             yield f"{line}\n"
+        exhausted = True
 
     try:
-        return next(csv.reader(following(), delimiter=delimiter, strict=True), []), used
+        return Record(next(csv.reader(following(), delimiter=delimiter, strict=True), []), used, False)
     except csv.Error:
-        return None, 1
+        return Record(None, 1, exhausted and index + used == end)
 
 
 def printable(text: str) -> str:

@@ -46,7 +46,7 @@ def open_jsonl(path: Path, compressed: bool, known: frozenset[str], number_colum
     )
 
     def chunks() -> Iterator[Chunk]:
-        for first_line, block in lines.blocks(1, quoted=False):
+        for first_line, block in lines.blocks(1):
             yield _jsonl_chunk(first_line, block, known, number_columns, schema if plain else None)
         yield from lines.lines_skipped()
 
@@ -116,7 +116,7 @@ def _has_an_object_on_each_line(block: bytes) -> bool:
 def _json_row(line: bytes, known: frozenset[str], numbers: frozenset[str]) -> dict[str, bytes | None] | str:
     """Return the line's known values as text, or the reason why it is not a row."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())  # from bytes, json would read halves of surrogate pairs
     except UnicodeDecodeError:
         return "not valid UTF-8"
     except RecursionError:

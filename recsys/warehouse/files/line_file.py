@@ -1,7 +1,7 @@
 """Read text files in blocks of whole lines."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -11,6 +11,7 @@ from recsys.warehouse.files.chunks import BadLine, Chunk
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
 _MAX_QUOTED_BYTES = 16 << 20
+_HEAD_BYTES = 8 << 20
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -49,16 +50,23 @@ class LineFile:
         return line
 
     def head(self, count: int) -> list[bytes]:
-        """Return the first `count` lines, or those of the first block if fewer, and close the file."""
+        """Return the first `count` lines, or those of the first 8 MiB if fewer, and close the file."""
         with self._raw:
             first = self.first_line()
+            while self._rest.count(b"\n") < count and len(self._rest) < _HEAD_BYTES:
+                if not (more := self._read()):
+                    break
+                self._rest += more
             return [first, *self._rest.split(b"\n")[: count - 1]]
 
-    def blocks(self, first_line: int, quoted: bool) -> Iterator[tuple[int, bytes]]:
+    def blocks(
+        self, first_line: int, whole: Callable[[bytes], int] | None = None
+    ) -> Iterator[tuple[int, bytes]]:
         """Yield blocks that end with a line feed, each with the number of its first line.
 
-        With `quoted`, a block does not end inside a quoted field. The limit is 16 MiB, so that a quote that
-        is never closed cannot swallow the file. Lines of more than 64 MiB are left out, see `lines_skipped`.
+        `whole` returns how many bytes of a block of lines are whole records; the others wait for the next
+        block. The limit is 16 MiB, so that a quote that is never closed cannot swallow the file. Lines of
+        more than 64 MiB are left out, see `lines_skipped`.
         """
         line = first_line
         skipping = False
@@ -73,10 +81,8 @@ class LineFile:
                     line += 1
                 rest += more
                 cut = rest.rfind(b"\n") + 1
-                if quoted and rest.count(b'"', 0, cut) % 2:
-                    before_quote = rest.rfind(b"\n", 0, rest.rfind(b'"', 0, cut)) + 1
-                    if cut - before_quote <= _MAX_QUOTED_BYTES:
-                        cut = before_quote
+                if whole is not None and cut - (complete := whole(rest[:cut])) <= _MAX_QUOTED_BYTES:
+                    cut = complete
                 if cut:
                     block, rest = rest[:cut], rest[cut:]
                     yield line, block

@@ -88,5 +88,5 @@ def _quoted_record(lines: list[str], index: int, width: int) -> tuple[list[str] 
     end = index + 1
     while end < len(lines) and lines[end].count("\t") + 1 != width:
         end += 1
-    fields, used = record_at(lines, index, end, "\t")
+    fields, used, _ = record_at(lines, index, end, "\t")
     return (fields, used) if fields is not None and len(fields) == width else (None, 1)
