@@ -68,7 +68,8 @@ def items(
     """Add or update items.
 
     Columns: item_id, title, description, attributes (a JSON object), available, available_from,
-    available_until (exclusive), rest_days (days after an outcome until the item may be recommended again).
+    available_until (exclusive), rest_days (days after an outcome until the item may be recommended again),
+    variant_of (group of items that are one thing).
     """
     _ingest(
         "items",

@@ -23,6 +23,7 @@ from recsys.commands import (
     simulate,
     stack,
     upkeep,
+    variants,
     warehouse,
 )
 from recsys.errors import RecsysError
@@ -44,6 +45,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "ingest users": ingest.users,
         "ingest feedback": ingest.feedback,
         "ingest impressions": ingest.impressions,
+        "variants propose": variants.propose,
         "quarantine list": quarantine.list_rows,
         "quarantine show": quarantine.show,
         "quarantine release": quarantine.release,
@@ -70,6 +72,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 
 _GROUPS = {
     "ingest": "Load items, users, feedback or impressions from a file.",
+    "variants": "Find items that are one thing.",
     "quarantine": "Inspect, release or discard feedback that broke a validation rule.",
 }
 

@@ -7,8 +7,8 @@
     all weights except those of items, and the text encoder's weights that differ from its base. It holds
     the weights of the comment reader, but no comment and no vector of one.
 ``items.parquet``
-    item_id, title, text digest, whether trained, popularity count, rest days, and when the item is
-    available; row i belongs to row i of the tables below.
+    item_id, title, text digest, whether trained, popularity count, rest days, when the item is
+    available, and the first item that is the same thing; row i belongs to row i of the tables below.
 ``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
     text vectors [items, width], id vectors [items, dim] and request vectors [items, width]. Items are matched
     by id, so a new item never breaks a checkpoint.
@@ -33,7 +33,7 @@ import safetensors.numpy
 import safetensors.torch
 import scipy.sparse
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
@@ -99,6 +99,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
                 "available": pa.array(model.catalogue.available),
                 "available_from": pa.array(model.catalogue.available_from),
                 "available_until": pa.array(model.catalogue.available_until),
+                "group": pa.array(model.catalogue.group),
                 "recent": pa.array(np.zeros(len(model.catalogue)) if recent is None else recent.counts),
             }
         ),
@@ -199,6 +200,7 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             rest_days=_column(items, "rest_days", np.float32, np.nan),
             available_from=_column(items, "available_from", np.int64, ALWAYS),
             available_until=_column(items, "available_until", np.int64, WITHOUT_END),
+            group=_column(items, "group", np.int64, np.arange(len(names))),
         )
         event_types = EventTypes.from_records(manifest["event_types"])
         settings = ModelSettings(
@@ -230,7 +232,7 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
     return model.eval()
 
 
-def _column(items: pa.Table, name: str, dtype: type[np.generic], default: float) -> NDArray[Any]:
+def _column(items: pa.Table, name: str, dtype: type[np.generic], default: ArrayLike) -> NDArray[Any]:
     if name not in items.column_names:  # written by an older release
         return np.full(items.num_rows, default, dtype=dtype)
     return np.asarray(items[name].to_numpy(zero_copy_only=False), dtype=dtype)

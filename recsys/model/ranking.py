@@ -59,6 +59,38 @@ def mask_unavailable(scores: NDArray[np.float32], catalogue: Catalogue, at: Arra
     return scores
 
 
+def mask_variants(scores: "NDArray[np.float32] | Tensor", catalogue: Catalogue) -> None:
+    """Set the score of all but the best item of each group of variants to minus infinity.
+
+    Of equal scores the first item in the catalogue stays. A NaN stays, so that callers find it.
+
+    Parameters
+    ----------
+    scores
+        [users, items], after all other masks; changed in place.
+    """
+    import torch  # imported here, because reading published lists must not load it
+
+    members = catalogue.variants
+    if not len(members):
+        return
+    if not isinstance(scores, torch.Tensor):
+        scores = torch.from_numpy(scores)  # shares its memory
+    _, number = np.unique(catalogue.group[members], return_inverse=True)
+    columns = torch.from_numpy(members).to(scores.device)
+    values = scores[:, columns]
+    group = torch.from_numpy(number).to(scores.device).expand_as(values)
+    order = torch.arange(len(members), dtype=torch.int32, device=scores.device).expand_as(values)
+    shape = (len(values), int(number.max()) + 1)
+    best = values.new_full(shape, -np.inf).scatter_reduce(1, group, values, "amax")
+    is_best = values == best.gather(1, group)
+    first = order.new_full(shape, len(members)).scatter_reduce(
+        1, group, torch.where(is_best, order, len(members)), "amin"
+    )
+    kept = (order == first.gather(1, group)) | values.isnan()
+    scores.index_copy_(1, columns, values.masked_fill_(~kept, -np.inf))
+
+
 def top_k(scores: "NDArray[np.float32] | Tensor", k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the indices [users, k] and scores [users, k] of the best items, best first.
 

@@ -99,6 +99,7 @@ def read_catalogue(connection: sa.Connection) -> Catalogue:
         rest_days=[row.rest_days for row in rows],
         available_from=[row.available_from for row in rows],
         available_until=[row.available_until for row in rows],
+        variant_of=[row.variant_of for row in rows],
     )
 
 

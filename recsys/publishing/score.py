@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import RegistryError
-from recsys.model.ranking import NO_ITEM, top_k
+from recsys.model.ranking import NO_ITEM, mask_variants, top_k
 from recsys.publishing.diversity import POOL_FACTOR, diversify
 from recsys.publishing.exploration import Exploration
 from recsys.publishing.histories import UserBatch
@@ -122,6 +122,8 @@ class ScoredBatch:
 class BatchScorer:
     """Ranks the catalogue for users, leaving out unavailable items and those that are off a user's list.
 
+    Of the variants of one thing only the best is ranked.
+
     Users are scored in blocks to bound memory.
 
     Parameters
@@ -149,6 +151,7 @@ class BatchScorer:
         self.scorer = model.scorer()
         self._exploration = Exploration(settings.exploration, settings.k)
         self._explain = explain(self.scorer) if explain else None
+        self._catalogue = model.catalogue
         available = model.catalogue.available_at(microseconds(at or datetime.now(UTC)))
         self._unavailable = torch.from_numpy(np.flatnonzero(~available))
         self._block_users = max(1, min(BLOCK_USERS, SCORES_IN_MEMORY // len(model.catalogue)))
@@ -178,6 +181,8 @@ class BatchScorer:
             scores = self.scorer.score(vectors[block], own, asked)
             scores.index_fill_(1, self._unavailable.to(scores.device), -np.inf)
             scores[hidden_user[hidden] - first, hidden_item[hidden].astype(np.int64)] = -np.inf
+            # Before candidates are chosen, so that propensities are those of a pool without variants.
+            mask_variants(scores, self._catalogue)
             if batch.seeds is None:
                 items[block], best[block] = self._best(scores, k)
             else:

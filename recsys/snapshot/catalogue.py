@@ -33,6 +33,9 @@ class Catalogue:
         `[items]` whether the item may be recommended between the next two times.
     available_from, available_until
         `[items]` microseconds since 1970 UTC (the second exclusive), or `ALWAYS` and `WITHOUT_END`.
+    group
+        `[items]` position of the first item that is the same thing; its own if it has no variants. A list
+        shows one item of a group.
     rest_days
         `[items]` days after an outcome until the item may be recommended to its user again; NaN where the
         event type decides.
@@ -46,6 +49,7 @@ class Catalogue:
     rest_days: NDArray[np.float32]
     available_from: NDArray[np.int64]
     available_until: NDArray[np.int64]
+    group: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         lengths = {len(getattr(self, field.name)) for field in fields(self)}
@@ -65,8 +69,13 @@ class Catalogue:
         rest_days: Sequence[float | None] | None = None,
         available_from: Sequence[datetime | None] | None = None,
         available_until: Sequence[datetime | None] | None = None,
+        variant_of: Sequence[str | None] | None = None,
     ) -> "Catalogue":
-        """Build from columns, each `[items]`; `item_text` composes the texts. None: the item has none."""
+        """Build from columns, each `[items]`; `item_text` composes the texts. None: the item has none.
+
+        An item belongs to the group that `variant_of` names, and to the one that is named like itself. Items
+        that are connected by such names are one group, also along chains and circles.
+        """
         count = len(item_ids)
         described = list(descriptions) if descriptions is not None else [""] * count
         details = [dict(row) for row in attributes] if attributes is not None else [{} for _ in range(count)]
@@ -81,6 +90,7 @@ class Catalogue:
             rest_days=np.array([None] * count if rest_days is None else rest_days, dtype=np.float32),
             available_from=_times(available_from, count, ALWAYS),
             available_until=_times(available_until, count, WITHOUT_END),
+            group=_groups(item_ids, variant_of),
         )
 
     def take(self, items: Sequence[int] | NDArray[np.int64]) -> "Catalogue":
@@ -94,6 +104,7 @@ class Catalogue:
             rest_days=self.rest_days[list(items)],
             available_from=self.available_from[list(items)],
             available_until=self.available_until[list(items)],
+            group=_firsts(self.group[list(items)]),
         )
 
     def within_its_time(self, items: ArrayLike, at: ArrayLike) -> NDArray[np.bool_]:
@@ -112,6 +123,11 @@ class Catalogue:
     def available_at(self, at: int) -> NDArray[np.bool_]:
         """Return `[items]` whether each may be recommended at a time in microseconds since 1970 UTC."""
         return self.available & self.within_its_time(np.arange(len(self)), at)
+
+    @cached_property
+    def variants(self) -> NDArray[np.int64]:
+        """Positions of the items that share their group with another."""
+        return np.flatnonzero(np.bincount(self.group, minlength=len(self))[self.group] > 1)
 
     @cached_property
     def timed(self) -> NDArray[np.int64]:
@@ -139,3 +155,24 @@ def _times(times: Sequence[datetime | None] | None, count: int, default: int) ->
         dtype=np.int64,
         count=count,
     )
+
+
+def _groups(item_ids: Sequence[str], variant_of: Sequence[str | None] | None) -> NDArray[np.int64]:
+    """Return `[items]` the position of the first item of each item's group."""
+    named = [(item, name) for item, name in enumerate(variant_of or ()) if name is not None]
+    if not named:
+        return np.arange(len(item_ids))
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    nodes = {item_id: item for item, item_id in enumerate(item_ids)}
+    ends = [nodes.setdefault(name, len(nodes)) for _, name in named]
+    edges = (np.ones(len(ends), dtype=bool), ([item for item, _ in named], ends))
+    _, labels = connected_components(coo_matrix(edges, shape=(len(nodes), len(nodes))), directed=False)
+    return _firsts(labels[: len(item_ids)])
+
+
+def _firsts(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return `[items]` the first position with the same label."""
+    _, first, number = np.unique(labels, return_index=True, return_inverse=True)
+    return first[number].astype(np.int64)

@@ -120,6 +120,7 @@ class Snapshot:
             rows.get("rest_days"),
             rows.get("available_from"),
             rows.get("available_until"),
+            rows.get("variant_of"),
         )
 
     def catalogue(self) -> Catalogue:

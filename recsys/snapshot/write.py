@@ -35,6 +35,7 @@ _ITEMS_SCHEMA = pa.schema(
         ("rest_days", pa.float64()),
         ("available_from", pa.timestamp("us", "UTC")),
         ("available_until", pa.timestamp("us", "UTC")),
+        ("variant_of", pa.string()),
     ]
 )
 _PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}

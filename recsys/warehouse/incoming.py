@@ -53,6 +53,7 @@ def _items(rows: Checked) -> dict[str, pa.Array]:
         "rest_days": rows.days("rest_days"),
         "available_from": available_from,
         "available_until": rows.end("available_until", start="available_from", starts=available_from),
+        "variant_of": rows.identifier("variant_of", required=False),
     }
 
 
@@ -98,6 +99,7 @@ LAYOUTS = {
                 "rest_days",
                 "available_from",
                 "available_until",
+                "variant_of",
             ),
             check=_items,
             numbers=frozenset({"rest_days", "available_from", "available_until"}),

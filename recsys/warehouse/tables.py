@@ -101,6 +101,12 @@ items = Table(
         "available_until",
         comment="time until which the item may be recommended (exclusive); null: without end",
     ),
+    Column(
+        "variant_of",
+        Text,
+        comment="group of items that are one thing, of which a list shows one: "
+        "an item's id or any other name",
+    ),
     _timestamp("created_at", nullable=False, server_default=NOW),
     _timestamp("updated_at", nullable=False, server_default=NOW),
     comment="what can be recommended; titles and descriptions are what the model reads",

@@ -10,6 +10,6 @@ SELECT
                OR items.attributes ->> rest_periods.attribute = rest_periods.value
         )
     ) AS rest_days,
-    available_from, available_until
+    available_from, available_until, variant_of
 FROM items
 ORDER BY item_id

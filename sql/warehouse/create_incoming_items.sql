@@ -7,5 +7,6 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_items (
     available boolean,
     rest_days double precision,
     available_from timestamptz,
-    available_until timestamptz
+    available_until timestamptz,
+    variant_of text
 ) ON COMMIT DELETE ROWS

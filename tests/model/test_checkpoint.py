@@ -69,23 +69,27 @@ def test_a_checkpoint_with_settings_of_an_earlier_version_loads(
     assert load_recommender(checkpoint).settings == recommender.settings
 
 
-def test_a_checkpoint_keeps_when_items_are_available(recommender: Recommender, tmp_path: Path) -> None:
+def test_a_checkpoint_keeps_when_items_are_available_and_what_is_one_thing(
+    recommender: Recommender, tmp_path: Path
+) -> None:
     timed = recommender.clone()
     numbers = np.arange(len(recommender.catalogue))
     timed.catalogue = replace(
-        recommender.catalogue, available=numbers != 1, available_from=numbers + 5, available_until=numbers + 9
-    )
+        recommender.catalogue, available=numbers != 1, available_from=numbers + 5,
+        available_until=numbers + 9, group=numbers // 2 * 2,
+    )  # fmt: skip
     save_recommender(timed, tmp_path)
     loaded = load_recommender(tmp_path).catalogue
-    for name in ("available", "available_from", "available_until"):
+    for name in ("available", "available_from", "available_until", "group"):
         assert getattr(loaded, name).tolist() == getattr(timed.catalogue, name).tolist()
     items = pq.read_table(tmp_path / "items.parquet")
     pq.write_table(
-        items.drop_columns(["available", "available_from", "available_until"]), tmp_path / "items.parquet"
+        items.drop_columns(["available", "available_from", "available_until", "group"]),
+        tmp_path / "items.parquet",
     )
     older = load_recommender(tmp_path).catalogue
     assert older.available.all()
-    assert len(older.timed) == 0
+    assert len(older.timed) == len(older.variants) == 0
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "items.parquet", "text_vectors.safetensors"])

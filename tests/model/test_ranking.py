@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
+import torch
 
-from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, mask_variants, top_k
+from recsys.snapshot.catalogue import Catalogue
 from tests.small_models import disliked, histories, liked, theme_catalogue
 
 
@@ -53,3 +56,32 @@ def test_a_nan_score_comes_first() -> None:
     index, best = top_k(scores, 2)
     assert np.isnan(best[0, 0])
     assert index.tolist() == [[NO_ITEM, 1]]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_of_variants_only_the_best_keeps_its_score(kind) -> None:
+    names = list("abcdef")
+    catalogue = Catalogue.build(names, names, variant_of=["film", None, "film", "e", None, "film"])
+    low = -np.inf
+    scores = np.array([[1, 9, 3, 2, 2, 3], [low, 1, low, 5, 6, low], [2, 1, np.nan, 0, 0, 3]], np.float32)
+    mask_variants(kind(scores), catalogue)
+    expected = [[low, 9, 3, 2, low, low], [low, 1, low, low, 6, low], [low, 1, np.nan, 0, low, low]]
+    np.testing.assert_array_equal(scores, expected)
+
+
+def test_variants_of_a_random_catalogue_agree_with_a_plain_loop() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        items = int(rng.integers(1, 30))
+        names = [f"i{number}" for number in range(items)]
+        groups = [None if rng.random() < 0.3 else f"g{rng.integers(0, 6)}" for _ in names]
+        catalogue = Catalogue.build(names, names, variant_of=groups)
+        scores = rng.integers(0, 5, (7, items)).astype(np.float32)
+        expected = scores.copy()
+        for row in expected:
+            for group in {group for group in groups if group is not None}:
+                members = [item for item in range(items) if groups[item] == group]
+                best = max(members, key=lambda item: (row[item], -item))
+                row[[item for item in members if item != best]] = -np.inf
+        mask_variants(scores, catalogue)
+        np.testing.assert_array_equal(scores, expected)

@@ -212,6 +212,29 @@ class Table:
         return torch.from_numpy(self.scores)[users[:, 0]].clone()
 
 
+@pytest.mark.parametrize("diversity", [0.0, 0.4])
+def test_a_list_shows_one_of_a_group_as_often_as_its_propensity_says(diversity: float) -> None:
+    users, k = 20_000, 2
+    names = list("abcdef")
+    catalogue = Catalogue.build(names, names, variant_of=["film", "film", None, "c", None, "film"])
+    scores = np.tile(np.float32([5, 6, 4, 3, 2, 1]), (users, 1))
+    publishing = PublishingSettings(
+        k=k, diversity=diversity, exploration=ExplorationSettings(share=0.7, temperature=1.0)
+    )
+    scorer = BatchScorer(Table(scores, catalogue), publishing, None)
+    nothing = np.zeros(0, dtype=np.int64)
+    seeds = np.random.default_rng(0).integers(0, 2**63 - 1, users)
+    everybody = Sequences.empty([str(user) for user in range(users)])
+    lists = scorer.score(UserBatch(0, everybody, nothing, nothing.astype(np.int32), seeds))
+    # b is the best of its group, and c is better than its variant d.
+    assert set(np.unique(lists.items)) == {1, 2, 4}
+    assert (lists.items[:, 0] != lists.items[:, 1]).all()
+    for position, item in itertools.product(range(k), (1, 2, 4)):
+        shown = lists.items[:, position] == item
+        [stated] = np.unique(lists.propensities[shown, position])
+        assert shown.mean() == pytest.approx(stated, abs=0.015)
+
+
 def test_intervals_from_logs_of_drawn_lists_have_their_nominal_coverage() -> None:
     """Logs of 200 publications of a worse model evaluate the lists of a better one."""
     positions = 3

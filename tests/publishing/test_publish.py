@@ -207,6 +207,17 @@ def test_a_reader_sees_no_item_before_its_start_or_after_its_end(shop: Shop) -> 
         assert others[0] not in seen.scalars().all()
 
 
+def test_a_list_shows_one_of_the_items_that_are_one_thing(shop: Shop) -> None:
+    run(shop)
+    best, next_best, *_ = shop.lists()[USERS[0]]
+    shop.execute("update items set variant_of = :best where item_id = :i", {"best": best, "i": next_best})
+    run(shop, "second", "all")
+    lists = shop.lists()
+    assert not any({best, next_best} <= set(items) for items in lists.values())
+    assert best in lists[USERS[0]]
+    assert {len(items) for items in lists.values()} == {K}
+
+
 def _roll_back(shop: Shop) -> None:
     shop.promote("2", kind="micro", parent="1")
     shop.promote("3")

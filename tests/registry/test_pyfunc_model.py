@@ -49,6 +49,17 @@ def test_only_items_that_are_available_now_are_recommended(recommender):
     assert set(answer) == set(catalogue.item_ids) - gone
 
 
+def test_an_answer_holds_one_of_the_items_that_are_one_thing(recommender):
+    catalogue = recommender.catalogue
+    grouped = copy.copy(recommender)
+    grouped.catalogue = replace(catalogue, group=np.minimum(np.arange(len(catalogue)), 9))
+    everything = _ask(recommender, [_event()], k=12)["item_ids"][0]
+    last_three = set(catalogue.item_ids[9:])
+    best = next(item for item in everything if item in last_three)
+    expected = [item for item in everything if item not in last_three - {best}]
+    assert _ask(grouped, [_event()], k=12)["item_ids"][0] == expected
+
+
 def test_items_that_the_model_does_not_know_are_left_out_of_the_history(recommender):
     known = _ask(recommender, [_event()], k=3)
     both = _ask(recommender, [_event(item_id="unheard of"), _event()], k=3)

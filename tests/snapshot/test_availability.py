@@ -61,13 +61,15 @@ def test_a_snapshot_of_an_older_release_has_items_without_times(
     warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = pa.schema([field for field in write._ITEMS_SCHEMA if not field.name.startswith("available_")])
-    monkeypatch.setattr(write, "_ITEMS_SCHEMA", old.remove(old.get_field_index("rest_days")))
+    for name in ("rest_days", "variant_of"):
+        old = old.remove(old.get_field_index(name))
+    monkeypatch.setattr(write, "_ITEMS_SCHEMA", old)
     add_items(warehouse, "a", available_until=at(-10))
     add_users(warehouse, "ann")
     add_feedback(warehouse, [("ann", "a", 1), ("ann", "a", 2)])
     ref = take_full_snapshot(warehouse, open_window(warehouse, "nightly", "run"), settings)
     snapshot = read_snapshot(ref)
-    assert len(snapshot.catalogue().timed) == 0
+    assert len(snapshot.catalogue().timed) == len(snapshot.catalogue().variants) == 0
     assert find_targets(snapshot.sequences()).chosen.tolist() == [True, False]
 
 

@@ -21,7 +21,7 @@ from recsys.evaluation.off_policy.rewards import predict_rewards
 from recsys.evaluation.off_policy.slates import Greedy, SlateDistribution, SlatePolicy
 from recsys.evaluation.ranking.metrics import are_valid, require_shape
 from recsys.evaluation.ranking.scorer import Scorer
-from recsys.model.ranking import mask_hidden, mask_unavailable
+from recsys.model.ranking import mask_hidden, mask_unavailable, mask_variants
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import Catalogue, Sequences
 
@@ -170,6 +170,8 @@ def _distribution(
             return None
         scores = mask_hidden(scores.astype(np.float32, copy=True), histories)
         scores = mask_unavailable(scores, catalogue, records.shown_at[batch])
+        # Published lists show one item of a group, so a slate with two has no support in the log.
+        mask_variants(scores, catalogue)
         parts.append(policy.distribution(scores, records.slates.shape[1]))
     return SlateDistribution(
         np.concatenate([part.items for part in parts]), np.concatenate([part.probabilities for part in parts])
