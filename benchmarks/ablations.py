@@ -21,11 +21,12 @@ import numpy as np
 
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.fits import Fits, Judged, Outcome
-from benchmarks.quality import METRICS, fit_and_judge, fit_setting, judge
-from benchmarks.splits import SPLITS, Protocol, make_split
+from benchmarks.judging import METRICS, judge
+from benchmarks.protocols import TargetCases, Task, task_of
+from benchmarks.quality import fit_and_judge, fit_setting
+from benchmarks.splits import SPLITS, make_split
 from recsys.errors import ConfigurationError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
-from recsys.evaluation.ranking.cases import Cases
 from recsys.evaluation.ranking.metrics import user_means
 from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY
 from recsys.model.recommender import Recommender
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and print its figures."""
     options = _options(arguments)
     dataset = load_dataset(options.dataset, options.data, options.cache, low_ratings_are_negative=True)
-    split = make_split(dataset, options.split)
+    split = task_of(make_split(dataset, options.split), dataset)
     chosen = options.variants.split(",") if options.variants else list(VARIANTS)
     if unknown := set(chosen) - set(VARIANTS):
         raise ConfigurationError(f"unknown variants {sorted(unknown)}; there are {', '.join(VARIANTS)}")
@@ -84,15 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    figures = summarise(outcomes.values(), split.cases)
+    figures = summarise(outcomes.values(), split.test)
     print(render(figures))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _run(
-    name: str, dataset: Dataset, split: Protocol, settings: Settings, seed: int, folder: Path
-) -> Outcome:
+def _run(name: str, dataset: Dataset, split: Task, settings: Settings, seed: int, folder: Path) -> Outcome:
     """Fit and evaluate a variant; the unchanged model is also evaluated without some parts."""
     variant = VARIANTS[name]
     if variant.without_text:
@@ -109,11 +108,11 @@ def _run(
     if name == AS_IS:
         seconds = fitted["ours"].seconds
         for label, part in WITHOUT_PARTS.items():
-            outcome[label] = judge(_without(model, part), {}, seconds, split.cases)
+            outcome[label] = judge(_without(model, part), {}, seconds, split.test)
     return outcome
 
 
-def summarise(outcomes: Iterable[Outcome], cases: Cases) -> dict[str, dict[str, Any]]:
+def summarise(outcomes: Iterable[Outcome], cases: TargetCases) -> dict[str, dict[str, Any]]:
     """Return each variant's mean over its seeds, and its paired difference to the unchanged model."""
     fits: dict[str, list[Judged]] = {}
     for outcome in outcomes:

@@ -33,7 +33,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from benchmarks.datasets import PRODUCT_EVENT_TYPES, Dataset
-from benchmarks.quality import K, judge
+from benchmarks.judging import K, judge
 from benchmarks.splits import make_split
 from recsys.evaluation.bootstrap import paired_bootstrap
 from recsys.evaluation.evaluated_recommender import EvaluatedRecommender

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,15 @@ class Judged:
         Duration of the fit.
     details
         Report of the fit.
+    ranks
+        [targets] rank of each target; empty if they are not kept.
     """
 
     metrics: NDArray[np.float64]
     coverage: float
     seconds: float
     details: dict[str, Any]
+    ranks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 Outcome = dict[str, Judged]
@@ -112,7 +115,13 @@ class Fits:
         if file is None or not file.exists():
             return None
         return {
-            model: Judged(np.array(row["metrics"]), row["coverage"], row["seconds"], row["details"])
+            model: Judged(
+                np.array(row["metrics"]),
+                row["coverage"],
+                row["seconds"],
+                row["details"],
+                np.array(row["ranks"], dtype=np.int64),
+            )
             for model, row in json.loads(file.read_text()).items()
         }
 
@@ -122,7 +131,7 @@ class Fits:
         file = self._file(name)
         if file is not None:
             rows = {
-                model: {**vars(judged), "metrics": judged.metrics.tolist()}
+                model: {**vars(judged), "metrics": judged.metrics.tolist(), "ranks": judged.ranks.tolist()}
                 for model, judged in outcome.items()
             }
             written = file.with_suffix(".part")

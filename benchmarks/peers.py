@@ -1,15 +1,14 @@
-"""Models to compare with: popularity, item-kNN, EASE and RecTools' SASRec, each tuned on validation.
+"""Models to compare with that need more than a log of feedback: RecTools' SASRec and LiGR, and text.
 
-They cannot rank items without a single event. For those there are popularity by genre (any attribute) and the
-nearest neighbours of a user's items by the vectors of the frozen text encoder.
+Items without a single event are ranked by their text or attributes: popularity by genre (any attribute), and
+the nearest neighbours of a user's items by the vectors of the frozen text encoder.
 """
 
 import json
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,9 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from benchmarks.splits import Protocol
+from benchmarks.protocols import MAX_TUNING_USERS, Task
 from recsys.errors import ConfigurationError
-from recsys.evaluation.ranking.scorer import Scorer
-from recsys.model.collaborative import EASE, Popularity, interaction_matrix
-from recsys.model.fusion import ndcg_of_ranks, target_ranks
+from recsys.model.collaborative import interaction_matrix
 from recsys.model.recommender import Recommender
 from recsys.model.requests import attribute_phrases
 from recsys.settings import ModelSettings
@@ -29,73 +26,8 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 
 PEER_PYTHON = Path(__file__).parents[1] / ".bench-peers/bin/python"
-PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
-NEIGHBOURS = (20, 50, 200, 1000)
-SHRINKAGES = (0.0, 20.0)
 SASREC_GRID = "64:0.2,64:0.4,128:0.2,128:0.4"
 """Widths and dropouts to try."""
-_SCORE_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class Dense:
-    """An item-to-item model with dense weights, which are faster than sparse ones on small catalogues."""
-
-    weights: NDArray[np.float32]
-
-    def score(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return [users, items]."""
-        return np.asarray(interaction_matrix(histories, len(self.weights), negative=1.0) @ self.weights)
-
-
-def fit_popularity(split: Protocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
-    """Fit popularity."""
-    return Popularity.fit(split.known, n_items), {}
-
-
-def fit_ease(split: Protocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
-    """Fit EASE with the penalty that ranks the validation cases best."""
-
-    def fit(sequences: Sequences, penalty: float) -> Dense:
-        return Dense(np.asarray(EASE.fit(sequences, n_items, penalty).weights.todense(), dtype=np.float32))
-
-    return _tuned(split, n_items, fit, [(penalty,) for penalty in PENALTIES], ("penalty",))
-
-
-def fit_item_knn(split: Protocol, n_items: int) -> tuple[Scorer, dict[str, Any]]:
-    """Fit item-kNN by cosine with shrinkage; validation chooses neighbours and shrinkage."""
-
-    def fit(sequences: Sequences, neighbours: float, shrinkage: float) -> Dense:
-        matrix = interaction_matrix(sequences, n_items, negative=1.0)
-        together = np.asarray((matrix.T @ matrix).todense(), dtype=np.float32)
-        norm = np.sqrt(np.diag(together))
-        similarity = together / (norm[:, None] * norm[None, :] + shrinkage + 1e-9)
-        np.fill_diagonal(similarity, 0.0)
-        if neighbours < n_items:
-            cut = np.partition(similarity, n_items - int(neighbours), axis=0)[n_items - int(neighbours)]
-            similarity[similarity < cut] = 0.0
-        return Dense(similarity)
-
-    return _tuned(split, n_items, fit, list(product(NEIGHBOURS, SHRINKAGES)), ("neighbours", "shrinkage"))
-
-
-def _tuned(
-    split: Protocol,
-    n_items: int,
-    fit: Callable[..., Dense],
-    options: Sequence[tuple[float, ...]],
-    names: Sequence[str],
-) -> tuple[Scorer, dict[str, Any]]:
-    cases = split.validation.cases
-    excluded = cases.excluded(n_items)
-    quality = {}
-    for option in options:
-        model = fit(split.validation.train, *option)
-        quality[option] = ndcg_of_ranks(
-            target_ranks(model.score(cases.histories), cases.targets, excluded), 10
-        ).mean()
-    best = max(options, key=quality.__getitem__)
-    return fit(split.known, *best), dict(zip(names, best, strict=True))
 
 
 @dataclass(frozen=True)
@@ -105,22 +37,36 @@ class Precomputed:
     scores: NDArray[np.float32]
 
 
-def write_split(split: Protocol, n_items: int, path: Path) -> None:
+def write_split(task: Task, n_items: int, path: Path) -> None:
     """Write the input of `rectools_sasrec.py`: training events in time order, validation and test cases."""
-    train, validation = split.validation.train, split.validation.cases
+    train, cases = task.train, task.tuning
     order = np.argsort(train.occurred_at, kind="stable")
-    test = split.cases.histories(np.arange(len(split.cases)))
+    test = task.test.histories(np.arange(len(task.test)))
+    # A basket of several targets becomes several cases.
+    chosen = np.sort(np.random.default_rng(0).permutation(len(cases.targets))[:MAX_TUNING_USERS])
+    validation = cases.histories(cases.case_of_target[chosen])
+    hidden = validation.where(cases.hides[validation.event_type])
     np.savez(
         path,
         users=train.event_users()[order],
         items=train.item_index[order],
-        validation_offsets=validation.histories.offsets,
-        validation_items=validation.histories.item_index,
-        validation_targets=validation.targets,
+        validation_offsets=validation.offsets,
+        validation_items=validation.item_index,
+        validation_targets=cases.targets[chosen],
+        hidden_rows=hidden.event_users(),
+        hidden_items=hidden.item_index,
         test_offsets=test.offsets,
         test_items=test.item_index,
         n_items=n_items,
     )
+
+
+def require_rectools() -> None:
+    """Raise ConfigurationError if RecTools' environment does not exist."""
+    if not PEER_PYTHON.is_file():
+        raise ConfigurationError(
+            "RecTools is not installed: run `make bench-peers`, or leave out sasrec and ligr with --models"
+        )
 
 
 def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | str) -> dict[str, Any]:
@@ -131,8 +77,7 @@ def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | 
     ConfigurationError
         The environment does not exist.
     """
-    if not PEER_PYTHON.is_file():
-        raise ConfigurationError("RecTools is not installed: run `make bench-peers`, or leave out sasrec")
+    require_rectools()
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     script = Path(__file__).with_name("rectools_sasrec.py")
     command = [PEER_PYTHON, script, split_file, output, f"--seed={seed}", *arguments]
@@ -143,7 +88,7 @@ def run_sasrec(split_file: Path, output: Path, *, seed: int, **options: float | 
 
 
 def fit_sasrec(
-    split_file: Path, output: Path, seed: int, length: int, options: Mapping[str, float]
+    split_file: Path, output: Path, seed: int, length: int, options: Mapping[str, float | str]
 ) -> tuple[Precomputed, dict[str, Any]]:
     """Train once on users' latest `length` events; return the scores of the test cases and the report."""
     report = run_sasrec(split_file, output, seed=seed, length=length, **options)

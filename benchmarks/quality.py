@@ -23,69 +23,55 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.datasets import NAMES, Dataset, load_dataset
-from benchmarks.fits import Fits, Judged, Outcome
+from benchmarks.fits import Fits, Outcome
+from benchmarks.judging import judge, validation_ndcg
 from benchmarks.peers import (
+    PEER_PYTHON,
     SASREC_GRID,
     PopularityByAttribute,
-    Precomputed,
     TextNeighbours,
-    fit_ease,
-    fit_item_knn,
-    fit_popularity,
     fit_sasrec,
     parse_grid,
+    require_rectools,
     timed,
     write_split,
 )
-from benchmarks.splits import SPLITS, Protocol, make_split
+from benchmarks.protocols import REPEATS, SPLITS, TargetCases, Task, make_task
+from benchmarks.quality_figures import Result, render, save_per_user, summarise
+from benchmarks.rivals import RIVALS, Rival, tune
 from recsys.errors import RecsysError
-from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
-from recsys.evaluation.ranking.cases import Cases
-from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.evaluation.ranking.scorer import Scorer
-from recsys.model.fusion import ndcg_of_ranks
-from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, top_k
+from recsys.model.collaborative import Popularity
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences
 from recsys.training.full import fit_full
 from recsys.warehouse.value_checks import TimeUnit
 
-K = 10
-METRICS = (f"ndcg_at_{K}", f"recall_at_{K}", "mrr")
-MODELS = ("ours", "ours_neural", "popularity", "item_knn", "ease", "sasrec")
+OURS = ("ours", "ours_neural")
+TRANSFORMERS = ("sasrec", "ligr")
+"""Models of RecTools."""
+MODELS = (*OURS, "popularity", *RIVALS, *TRANSFORMERS)
 COLD_MODELS = ("ours", "ours_neural", "popularity_by_genre", "text_neighbours")
-SEEDLESS: dict[str, Callable[[Dataset, Protocol], tuple[Scorer, dict[str, Any]]]] = {
-    "popularity": lambda data, split: fit_popularity(split, len(data.catalogue)),
-    "item_knn": lambda data, split: fit_item_knn(split, len(data.catalogue)),
-    "ease": lambda data, split: fit_ease(split, len(data.catalogue)),
-    "popularity_by_genre": lambda data, split: (PopularityByAttribute(data.catalogue, split.known), {}),
-    "text_neighbours": lambda data, _split: (TextNeighbours(data.catalogue, data.event_types), {}),
+SEEDLESS: dict[str, Callable[[Dataset, Task], tuple[Scorer | Rival, dict[str, Any]]]] = {
+    "popularity": lambda data, task: (Popularity.fit(task.known, len(data.catalogue)), {}),
+    "popularity_by_genre": lambda data, task: (PopularityByAttribute(data.catalogue, task.known), {}),
+    "text_neighbours": lambda data, _task: (TextNeighbours(data.catalogue, data.event_types), {}),
+    **{
+        name: lambda data, task, rival=rival: tune(rival, task, len(data.catalogue), validation_ndcg)
+        for name, rival in RIVALS.items()
+    },
 }
 """Models without randomness."""
-_BATCH = 512
-
-
-@dataclass
-class Result:
-    """The evaluations of one model, one per seed."""
-
-    seeds: list[Judged] = field(default_factory=list)
-
-    def per_case(self) -> NDArray[np.float64]:
-        """Return the mean over seeds [cases, metrics]."""
-        return np.mean([judged.metrics for judged in self.seeds], axis=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -98,49 +84,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
             assume_timezone=options.assume_timezone, time_unit=options.time_unit,
             definitions=options.event_types,
         )  # fmt: skip
-        split = make_split(dataset, options.split)
-        results = compare(dataset, split, options, Settings(home=home), home)
+        task = make_task(dataset, options.split, options.targets, options.repeats, stream=options.stream)
+        print("\n".join(task.notes))
+        results = compare(dataset, task, options, Settings(home=home), home)
     except RecsysError as error:
         sys.exit(f"error: {error}")
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    figures = summarise(results, split.cases)
-    figures = {"dataset": dataset.name, "split": options.split, "seeds": options.seeds, **figures}
+    figures = {
+        "dataset": dataset.name, "split": options.split, "seeds": options.seeds, "notes": task.notes,
+        **summarise(results, task.test, dataset.event_types.names),
+    }  # fmt: skip
     print(render(figures))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     if options.output:
-        save_per_user(results, split.cases, options.output)
+        save_per_user(results, task.test, options.output)
 
 
 def compare(
-    dataset: Dataset, split: Protocol, options: argparse.Namespace, settings: Settings, folder: Path
+    dataset: Dataset, task: Task, options: argparse.Namespace, settings: Settings, folder: Path
 ) -> dict[str, Result]:
     """Fit and evaluate every model, those with randomness once per seed."""
-    fits = Fits.open(options.jobs, options.keep, fit_setting(dataset.name, options.split, settings))
-    judge_sasrec = partial(_judge_sasrec, split.cases, folder, settings.model.max_events)
+    setting = fit_setting(dataset.name, options.split, settings) | {
+        "targets": options.targets, "repeats": options.repeats, "stream": options.stream,
+    }  # fmt: skip
+    fits = Fits.open(options.jobs, options.keep, setting)
+    judge_transformer = partial(_judge_transformer, task.test, folder, settings.model.max_events)
     tasks: dict[str, Callable[[], Outcome]] = {}
+    if any(name in TRANSFORMERS for name in options.models):
+        require_rectools()
+        write_split(task, len(dataset.catalogue), folder / "split.npz")
     for name in options.models:
         if name in SEEDLESS:
-            tasks[name] = partial(_judge_seedless, name, dataset, split)
+            tasks[name] = partial(_judge_seedless, name, dataset, task)
         elif name == "ours":
             for seed in range(options.seeds):
                 run = folder / f"ours-{seed}"
-                tasks[f"ours-{seed}"] = partial(judge_ours, dataset, split, settings, seed, run)
-        elif name == "sasrec":
-            write_split(split, len(dataset.catalogue), folder / "split.npz")
+                tasks[f"ours-{seed}"] = partial(judge_ours, dataset, task, settings, seed, run)
+        elif name in TRANSFORMERS:
             for choice in parse_grid(options.sasrec_grid):
-                tasks[_sasrec_name(choice, 0)] = partial(judge_sasrec, choice, 0)
+                tasks[_run_name(name, choice, 0)] = partial(judge_transformer, name, choice, 0)
     outcomes = fits.run(tasks)
-    tuned = [outcome["sasrec"] for outcome in outcomes.values() if "sasrec" in outcome]
-    if tuned:
-        # Validation chooses the settings once, with seed 0.
-        best = max(tuned, key=lambda judged: judged.details["best_validation_ndcg"])
-        choice = best.details["options"]
-        outcomes = {name: outcome for name, outcome in outcomes.items() if "sasrec" not in outcome}
-        outcomes[_sasrec_name(choice, 0)] = {"sasrec": best}
-        more = range(1, options.sasrec_seeds or options.seeds)
-        outcomes |= fits.run({_sasrec_name(choice, s): partial(judge_sasrec, choice, s) for s in more})
+    for name in TRANSFORMERS:
+        tuned = [outcome[name] for outcome in outcomes.values() if name in outcome]
+        if tuned:
+            # Validation chooses the settings once, with seed 0.
+            best = max(tuned, key=lambda judged: judged.details["best_validation_ndcg"])
+            choice = best.details["options"]
+            outcomes = {run: outcome for run, outcome in outcomes.items() if name not in outcome}
+            outcomes[_run_name(name, choice, 0)] = {name: best}
+            more = range(1, options.sasrec_seeds or options.seeds)
+            outcomes |= fits.run(
+                {_run_name(name, choice, s): partial(judge_transformer, name, choice, s) for s in more}
+            )
     results: dict[str, Result] = {name: Result() for name in options.models}
     for outcome in outcomes.values():
         for name, judged in outcome.items():
@@ -159,42 +156,42 @@ def fit_setting(dataset: str, split: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _judge_seedless(name: str, dataset: Dataset, split: Protocol) -> Outcome:
-    return {name: judge(*timed(lambda: SEEDLESS[name](dataset, split)), split.cases)}
+def _judge_seedless(name: str, dataset: Dataset, task: Task) -> Outcome:
+    return {name: judge(*timed(lambda: SEEDLESS[name](dataset, task)), task.test)}
 
 
-def _judge_sasrec(
-    cases: Cases, folder: Path, length: int, options: Mapping[str, float], seed: int
+def _judge_transformer(
+    cases: TargetCases, folder: Path, length: int, name: str, options: Mapping[str, float], seed: int
 ) -> Outcome:
-    output = folder / _sasrec_name(options, seed)
-    scores, report = fit_sasrec(folder / "split.npz", output, seed, length, options)
-    return {"sasrec": judge(scores, report, report["fit_seconds"], cases)}
+    output = folder / _run_name(name, options, seed)
+    scores, report = fit_sasrec(folder / "split.npz", output, seed, length, {**options, "layers": name})
+    return {name: judge(scores, report | {"options": dict(options)}, report["fit_seconds"], cases)}
 
 
-def _sasrec_name(options: Mapping[str, float], seed: int) -> str:
-    return "-".join(["sasrec", *(f"{name}-{value}" for name, value in options.items()), str(seed)])
+def _run_name(model: str, options: Mapping[str, float], seed: int) -> str:
+    return "-".join([model, *(f"{name}-{value}" for name, value in options.items()), str(seed)])
 
 
-def judge_ours(dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path) -> Outcome:
+def judge_ours(dataset: Dataset, task: Task, settings: Settings, seed: int, output: Path) -> Outcome:
     """Fit our model with a seed and evaluate it as a whole and its neural part alone."""
-    return fit_and_judge(dataset, split, settings, seed, output)[0]
+    return fit_and_judge(dataset, task, settings, seed, output)[0]
 
 
 def fit_and_judge(
-    dataset: Dataset, split: Protocol, settings: Settings, seed: int, output: Path
+    dataset: Dataset, task: Task, settings: Settings, seed: int, output: Path
 ) -> tuple[Outcome, Recommender]:
     """Do the same as `judge_ours` and also return the model."""
     seeded = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": seed})})
-    model, details, seconds = timed(lambda: _fit_ours(dataset, split, seeded, output))
+    model, details, seconds = timed(lambda: _fit_ours(dataset, task, seeded, output))
     outcome = {
-        "ours": judge(model, details, seconds, split.cases),
-        "ours_neural": judge(_Neural(model), {}, seconds, split.cases),
+        "ours": judge(model, details, seconds, task.test),
+        "ours_neural": judge(_Neural(model), {}, seconds, task.test),
     }
     return outcome, model
 
 
 def _fit_ours(
-    dataset: Dataset, split: Protocol, settings: Settings, output: Path
+    dataset: Dataset, task: Task, settings: Settings, output: Path
 ) -> tuple[Recommender, dict[str, Any]]:
     def report(row: dict[str, Any]) -> None:
         print(
@@ -204,8 +201,8 @@ def _fit_ours(
         )
 
     fitted = fit_full(
-        dataset.catalogue, dataset.event_types, split.known, settings, output,
-        split=split.validation, report=report,
+        dataset.catalogue, dataset.event_types, task.known, settings, output,
+        split=task.split, report=report,
     )  # fmt: skip
     epochs = [
         {"seconds": row["seconds"], "validation_ndcg": row["validation_ndcg"]} for row in fitted.history
@@ -224,103 +221,6 @@ class _Neural:
         return np.asarray(self.model.user_vectors(histories) @ self.model.item_vectors().T)
 
 
-def judge(scorer: Scorer | Precomputed, details: dict[str, Any], seconds: float, cases: Cases) -> Judged:
-    """Evaluate a model on test cases; see `METRICS`.
-
-    Parameters
-    ----------
-    details, seconds
-        Report and duration of the fit, which are passed on.
-    """
-    rank = np.zeros(len(cases), dtype=np.int64)
-    shown = np.zeros(len(cases.available), dtype=bool)
-    latest = cases.latest_of_users()
-    for start in range(0, len(cases), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(cases)))
-        histories = cases.histories(rows)
-        given = scorer.scores[rows] if isinstance(scorer, Precomputed) else scorer.score(histories)
-        scores = mask_hidden(np.array(given, dtype=np.float32), histories)
-        scores = mask_unavailable(scores, cases.catalogue, histories.moments)
-        rank[rows] = ranks(scores, cases.targets[rows])
-        best, _ = top_k(scores[latest[rows]], K)
-        shown[best[best != NO_ITEM]] = True
-    metrics = np.stack([ndcg_of_ranks(rank, K), (rank <= K).astype(float), 1.0 / rank], axis=1)
-    return Judged(metrics, float(shown.sum() / max(cases.available.sum(), 1)), seconds, details)
-
-
-def summarise(results: dict[str, Result], cases: Cases) -> dict[str, Any]:
-    """Return the metrics of all models and the paired differences between ours and each other model."""
-    means = {name: user_means(result.per_case(), cases.users)[2] for name, result in results.items()}
-    models = {}
-    for name, result in results.items():
-        intervals = mean_intervals(means[name], 10_000, 0.95)
-        models[name] = {
-            **{metric: interval.value for metric, interval in zip(METRICS, intervals, strict=True)},
-            **{
-                f"{metric}_interval": [interval.low, interval.high]
-                for metric, interval in zip(METRICS, intervals, strict=True)
-            },
-            "coverage": float(np.mean([judged.coverage for judged in result.seeds])),
-            "fit_seconds": float(np.mean([judged.seconds for judged in result.seeds])),
-            "slices": _slices(result.per_case(), cases),
-            "details": [judged.details for judged in result.seeds],
-        }
-    paired = {}
-    if "ours" in means:
-        for name in means:
-            if name != "ours":
-                interval = paired_bootstrap(means["ours"][:, 0], means[name][:, 0])
-                paired[name] = {
-                    "difference": interval.value, "low": interval.low, "high": interval.high
-                }  # fmt: skip
-    return {
-        "users": len(next(iter(means.values()))), "cases": len(cases), "models": models, "paired": paired
-    }  # fmt: skip
-
-
-def _slices(per_case: NDArray[np.float64], cases: Cases) -> dict[str, dict[str, float]]:
-    slices = {}
-    for name, members in cases.slices.items():
-        if members.any():
-            users, _, means = user_means(per_case[members], cases.users[members])
-            row = dict(zip(METRICS, means.mean(0).tolist(), strict=True))
-            slices[name] = row | {"users": len(users), "cases": int(members.sum())}
-    return slices
-
-
-def render(figures: dict[str, Any]) -> str:
-    """Return the figures as a Markdown table."""
-    lines = [
-        f"{figures['dataset']}, {figures['split']}: {figures['users']:,} users, {figures['cases']:,} cases, "
-        f"{figures['seeds']} seed(s)",
-        "",
-        "| model | NDCG@10 [95 %] | Recall@10 | MRR | coverage | fit s | ours minus it [95 %] |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, row in figures["models"].items():
-        low, high = row[f"{METRICS[0]}_interval"]
-        pair = figures["paired"].get(name)
-        difference = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]" if pair else ""
-        lines.append(
-            f"| {name} | {row[METRICS[0]]:.4f} [{low:.4f}, {high:.4f}] | {row[METRICS[1]]:.4f} | "
-            f"{row['mrr']:.4f} | {row['coverage']:.3f} | {row['fit_seconds']:.0f} | {difference} |"
-        )
-    return "\n".join(lines)
-
-
-def save_per_user(results: dict[str, Result], cases: Cases, folder: Path) -> None:
-    """Write one Parquet file per model with user number, seed and metrics."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, result in results.items():
-        tables = []
-        for seed, judged in enumerate(result.seeds):
-            users, count, means = user_means(judged.metrics, cases.users)
-            columns = {"user": users, "seed": np.full(len(users), seed), "cases": count}
-            columns |= dict(zip(METRICS, means.T, strict=True))
-            tables.append(pa.table(columns))
-        pq.write_table(pa.concat_tables(tables), folder / f"{name}.parquet")
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality", description=__doc__,
@@ -332,8 +232,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--assume-timezone", help="time zone of times that have none, such as Europe/Paris")
     parser.add_argument("--time-unit", choices=get_args(TimeUnit), default="seconds", help="of numeric times")
     parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
+    parser.add_argument(
+        "--targets", type=lambda text: tuple(text.split(",")),
+        help="event types to predict, such as like,bookmark; the others are context. Default: all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repeats", choices=REPEATS, default="auto",
+        help="whether items that a user had are wanted again; auto: if a tenth of the wanted events repeat",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stream", action="store_true",
+        help="let simple rivals see all feedback before each case, not only before the test period",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--sasrec-grid", default=SASREC_GRID, help="width:dropout, ...; tuned with seed 0")
+    parser.add_argument(
+        "--sasrec-grid", default=SASREC_GRID, help="width:dropout, ... of both; tuned with seed 0"
+    )
     parser.add_argument("--sasrec-seeds", type=int, help="number of seeds of SASRec; default: --seeds")
     parser.add_argument("--models", help=f"models to run, separated by commas: {','.join(MODELS)}")
     parser.add_argument("--jobs", type=int, default=1, help="number of parallel fits, which share the cores")
@@ -345,6 +259,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not options.dataset and not options.data:
         parser.error("give --dataset or --data")
     known = COLD_MODELS if options.split == "cold-items" else MODELS
+    if not options.models and not PEER_PYTHON.is_file():
+        print("RecTools is not installed (`make bench-peers`): SASRec and LiGR are left out")
+        known = tuple(name for name in known if name not in TRANSFORMERS)
     options.models = tuple(options.models.split(",")) if options.models else known
     if unknown := set(options.models) - {*MODELS, *COLD_MODELS}:
         parser.error(f"unknown models {sorted(unknown)}")

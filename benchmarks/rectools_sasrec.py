@@ -1,12 +1,13 @@
-"""Train RecTools' SASRec on a given split; runs in the environment of `make bench-peers`.
+"""Train RecTools' SASRec, or LiGR, on a given split; runs in the environment of `make bench-peers`.
 
     .bench-peers/bin/python benchmarks/rectools_sasrec.py SPLIT.npz OUTPUT --factors 64 ...
 
 SPLIT.npz holds `users` and `items` [training events, in time order]. For the prefixes `validation` and
-`test` it holds `_offsets` [cases + 1], `_items` [history events] and, for validation, `_targets` [cases].
-`n_items` is the size of the catalogue. The script trains with the full softmax until validation NDCG@10
-stops improving and restores the best epoch. It writes OUTPUT.npy with scores [test cases, n_items] in
-float32, and OUTPUT.json with the seconds and validation NDCG@10 of each epoch.
+`test` it holds `_offsets` [cases + 1] and `_items` [history events]. For validation it also holds `_targets`
+[cases], and `hidden_rows` and `hidden_items`, which may not be recommended. `n_items` is the size of the
+catalogue. The script trains with the full softmax until validation NDCG@10 stops improving and restores the
+best epoch. It writes OUTPUT.npy with scores [test cases, n_items] in float32, and OUTPUT.json with the
+seconds and validation NDCG@10 of each epoch.
 """
 
 import argparse
@@ -21,7 +22,10 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
+from rectools.models.nn.transformers.ligr import LiGRLayers
+from rectools.models.nn.transformers.sasrec import SASRecTransformerLayers
 
+LAYERS = {"sasrec": SASRecTransformerLayers, "ligr": LiGRLayers}
 ABSENT = -1e9
 """Score of an item without training events, which this model cannot rank."""
 
@@ -60,6 +64,7 @@ def main() -> None:
         session_max_len=options.length, dropout_rate=options.dropout, lr=options.learning_rate,
         batch_size=options.batch, loss="softmax", get_trainer_func=make_trainer,
         get_trainer_func_kwargs={"epochs": options.epochs, "accelerator": options.accelerator},
+        transformer_layers_type=LAYERS[options.layers],
     )  # fmt: skip
     started = time.monotonic()
     model.fit(Dataset.construct(frame))
@@ -102,11 +107,9 @@ class _Watch(Callback):
 
     def _ndcg(self, module: torch.nn.Module) -> float:
         scores = self.scores(module, "validation")
-        offsets, items = self.split["validation_offsets"], self.split["validation_items"]
         targets = self.split["validation_targets"]
-        rows = np.repeat(np.arange(len(targets)), np.diff(offsets))
         target_scores = scores[np.arange(len(targets)), targets].copy()
-        scores[rows, items] = -np.inf
+        scores[self.split["hidden_rows"], self.split["hidden_items"]] = -np.inf
         scores[np.arange(len(targets)), targets] = target_scores
         rank = (scores >= target_scores[:, None]).sum(1)
         return float(np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean())
@@ -145,6 +148,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("split", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--layers", choices=LAYERS, default="sasrec")
     parser.add_argument("--factors", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--heads", type=int, default=2)

@@ -29,7 +29,8 @@ import transformers
 
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.peers import run_sasrec, write_split
-from benchmarks.splits import Protocol, make_split
+from benchmarks.protocols import Task, task_of
+from benchmarks.splits import make_split
 from recsys.model.base_encoder import find_base_encoder
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings, Settings, TrainingSettings
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     home = Path(tempfile.mkdtemp(prefix="recsys-training-"))
     try:
         dataset = load_dataset(options.dataset, options.data, options.cache)
-        split = make_split(dataset, "leave-one-out")
+        split = task_of(make_split(dataset, "leave-one-out"), dataset)
         figures = _ours_and_peer(dataset, split, options, home)
         figures |= _literal(dataset, split, figures["epoch_seconds"])
         figures |= _text(dataset, home)
@@ -57,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _ours_and_peer(
-    dataset: Dataset, split: Protocol, options: argparse.Namespace, home: Path
-) -> dict[str, Any]:
+def _ours_and_peer(dataset: Dataset, split: Task, options: argparse.Namespace, home: Path) -> dict[str, Any]:
     write_split(split, len(dataset.catalogue), home / "split.npz")
     peer = run_sasrec(
         home / "split.npz", home / "peer", seed=0, factors=WIDTH, blocks=BLOCKS, heads=HEADS, length=LENGTH,
@@ -89,7 +88,7 @@ def _ours_and_peer(
     )
     fit_full(
         dataset.catalogue, dataset.event_types, split.known, settings, home / "ours",
-        split=split.validation, report=report,
+        split=split.split, report=report,
     )  # fmt: skip
     epoch = statistics.median(row["training_seconds"] for row in ours)
     peer_epoch = statistics.median(row["seconds"] for row in peer["epochs"])
@@ -97,7 +96,7 @@ def _ours_and_peer(
     return {
         "dataset": dataset.name,
         "threads": options.threads,
-        "training_events": split.validation.train.events,
+        "training_events": split.train.events,
         "epoch_seconds": epoch,
         "peer_epoch_seconds": peer_epoch,
         "ratio": peer_epoch / epoch,
@@ -117,7 +116,7 @@ def _seconds_until(epochs: list[dict[str, Any]], goal: float, clock: str) -> flo
     return None
 
 
-def _literal(dataset: Dataset, split: Protocol, epoch_seconds: float) -> dict[str, Any]:
+def _literal(dataset: Dataset, split: Task, epoch_seconds: float) -> dict[str, Any]:
     """Time a training step of a pairwise classifier on the same base encoder."""
     base = find_base_encoder(ModelSettings().base_encoder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
@@ -126,7 +125,7 @@ def _literal(dataset: Dataset, split: Protocol, epoch_seconds: float) -> dict[st
     )
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
-    train = split.validation.train
+    train = split.train
     seconds = []
     for step in range(LITERAL_STEPS):
         users, items = [], []

@@ -1,0 +1,418 @@
+"""What is asked of every compared model: histories, targets and candidates, made here and nowhere else.
+
+A case is a moment of a user: the model sees the user's events before it and ranks the items that may be
+recommended then. Its targets are the items of the wanted events that follow. A user's events with less than
+half an hour between them are one visit. The steps to a wanted event (the view before a like, in the same
+visit) belong to it: its history ends before the visit's first event with the item. Otherwise the best model
+would be the one that repeats the last item.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.datasets import Dataset
+from benchmarks.splits import SPLITS as SINGLE_SPLITS
+from benchmarks.splits import Protocol, make_split
+from recsys.errors import ConfigurationError
+from recsys.evaluation.ranking.cases import COLD_USERS, KNOWN_ITEMS, NEW_ITEMS, RARE_ITEMS, Cases
+from recsys.snapshot.event_types import EventTypes
+from recsys.snapshot.sequences import Sequences
+from recsys.training.batching import Split, ValidationCases
+
+SPLITS = (*SINGLE_SPLITS, "next-basket", "temporal-next-basket")
+REPEATS = ("auto", "always", "never")
+VISIT_GAP_MINUTES = 30
+LATE_SHARE = 0.1
+MAX_TUNING_USERS = 5_000
+MAX_LATE_TUNING_USERS = 1_000
+MAX_TEST_USERS = 20_000
+MAX_PER_USER = 20
+REPEATING_SHARE = 0.1
+"""Share of wanted events from which on `auto` takes items for repeatable."""
+_MINUTE = 60_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class TargetCases:
+    """Moments of users, with the items that they want next.
+
+    Attributes
+    ----------
+    sequences
+        Whole sequences; the histories are prefixes of them.
+    ends
+        `[cases]` positions in the events of `sequences` at which the histories end.
+    users
+        `[cases]` index of the user in `sequences`.
+    at
+        `[cases]` the moment of the case, in microseconds since 1970.
+    offsets, targets
+        `[cases + 1]` and `[targets]`: the items wanted in each case, without doubles.
+    types
+        `[targets, types]` whether an event of this type wants the item.
+    had
+        `[targets]` whether the user had wanted the item before.
+    available
+        `[items]` whether the item may be recommended.
+    hides
+        `[types]` whether an event of this type takes its item off the user's later lists.
+    slices
+        By name: `[targets]` whether the target belongs to the slice.
+    shown
+        Items among which each case ranks, `[cases + 1]` offsets and `[shown]` items; None: all.
+    """
+
+    sequences: Sequences
+    ends: NDArray[np.int64]
+    users: NDArray[np.int64]
+    at: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    types: NDArray[np.bool_]
+    had: NDArray[np.bool_]
+    available: NDArray[np.bool_]
+    hides: NDArray[np.bool_]
+    slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    shown: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @classmethod
+    def of(cls, cases: Cases, types: int) -> "TargetCases":
+        """Take over cases of the product, in which every event takes its item off the lists."""
+        wanted = np.zeros((len(cases), types), dtype=bool)
+        wanted[np.arange(len(cases)), cases.sequences.event_type[cases.positions]] = True
+        return cls(
+            sequences=cases.sequences, ends=cases.positions, users=cases.users,
+            at=cases.sequences.occurred_at[cases.positions],
+            offsets=np.arange(len(cases) + 1), targets=cases.targets.astype(np.int64), types=wanted,
+            had=np.zeros(len(cases), dtype=bool), available=cases.available,
+            hides=np.ones(types, dtype=bool), slices=cases.slices,
+        )  # fmt: skip
+
+    @cached_property
+    def case_of_target(self) -> NDArray[np.int64]:
+        """`[targets]` the case that wants it."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def histories(self, rows: NDArray[np.int64]) -> Sequences:
+        """Return the histories of some cases, as sequences of one user each."""
+        owners = self.users[rows]
+        return self.sequences._ranges(
+            self.sequences.offsets[owners], self.ends[rows], self.sequences.user_keys[owners]
+        )
+
+    def mask(self, scores: NDArray[np.float32], rows: NDArray[np.int64], histories: Sequences) -> None:
+        """Set scores [rows, items] of items that may not be recommended to minus infinity, in place."""
+        scores[:, ~self.available] = -np.inf
+        hidden = self.hides[histories.event_type]
+        scores[histories.event_users()[hidden], histories.item_index[hidden]] = -np.inf
+        if self.shown is not None:
+            offsets, items = self.shown
+            for place, row in enumerate(rows):
+                among = items[offsets[row] : offsets[row + 1]]
+                kept = scores[place, among]
+                scores[place] = -np.inf
+                scores[place, among] = kept
+
+    def latest_of_users(self) -> NDArray[np.bool_]:
+        """Return `[cases]` whether the case is the latest of its user; coverage is measured on these."""
+        latest = np.full(self.sequences.users, -1, dtype=np.int64)
+        np.maximum.at(latest, self.users, self.ends)
+        return np.asarray(latest[self.users] == self.ends)
+
+    def take(self, rows: NDArray[np.int64]) -> "TargetCases":
+        """Return some of the cases."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        chosen = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        shown = self.shown
+        if shown is not None:
+            sizes = np.diff(shown[0])[rows]
+            begins = np.concatenate([[0], np.cumsum(sizes)])
+            places = np.arange(begins[-1]) + np.repeat(shown[0][rows] - begins[:-1], sizes)
+            shown = begins, shown[1][places]
+        return replace(
+            self, ends=self.ends[rows], users=self.users[rows], at=self.at[rows],
+            shown=shown, offsets=offsets,
+            targets=self.targets[chosen], types=self.types[chosen], had=self.had[chosen],
+            slices={name: members[chosen] for name, members in self.slices.items()},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """One protocol on one data set.
+
+    Attributes
+    ----------
+    known
+        All events before the test, as a served model would have them.
+    train
+        The events among them from before the tuning cases.
+    tuning, test
+        Cases that choose settings, and those that are reported.
+    wanted
+        `[types]` whether events of this type are targets.
+    is_aligned
+        Whether all users' clocks are the same, so that what others did before a case is known in it.
+    log
+        What models that need no fitting may look at, up to the moment of each case.
+    split
+        Training events and validation cases of our model; None: it makes its own.
+    notes
+        How the events were understood, for people.
+    """
+
+    known: Sequences
+    train: Sequences
+    tuning: TargetCases
+    test: TargetCases
+    wanted: NDArray[np.bool_]
+    is_aligned: bool
+    log: Sequences
+    split: Split | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def make_task(
+    dataset: Dataset,
+    split: str,
+    targets: tuple[str, ...] | None = None,
+    repeats: str = "auto",
+    *,
+    stream: bool = False,
+) -> Task:
+    """Make the cases of a protocol.
+
+    Parameters
+    ----------
+    split
+        `leave-one-out`: each user's last target. `temporal`: the targets in the latest tenth of the feedback,
+        the first ones of each user. `next-basket`: all targets of each user's last visit that has any.
+        `temporal-next-basket`: of the first such visit in the latest tenth. Tuning cases are the same, one
+        step earlier. `cold-items`: see `make_split`.
+    targets
+        Event types that are wanted; None: all with a weight above 0.
+    repeats
+        Whether items that a user had are wanted, and recommended, again; `auto`: if at least a tenth of the
+        wanted events are such repeats.
+    stream
+        Let models that need no fitting look at all feedback before the moment of a case, not only before the
+        latest tenth.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such split or event type, or no case.
+    """
+    if split not in SPLITS:
+        raise ConfigurationError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    is_aligned = split.startswith("temporal")
+    if is_aligned and not dataset.has_times:
+        raise ConfigurationError(f"{dataset.name} has no times, so it cannot be split by time")
+    meaning = Meaning.of(dataset.event_types, targets)
+    again = repeats == "always"
+    notes: list[str] = []
+    if repeats == "auto":
+        share = meaning.repeated_share(dataset.sequences)
+        again = share >= REPEATING_SHARE
+        notes.append(
+            f"{share:.1%} of the wanted events repeat an item of an earlier visit: items are "
+            f"{'repeatable' if again else 'wanted once'}"
+        )
+    if split == "cold-items":
+        return task_of(make_split(dataset, split), dataset)
+    meaning = replace(meaning, repeats=again)
+    found = _Found.of(dataset, meaning, split.endswith("basket"))
+    test = found.latest_of_users(1) if not is_aligned else found.late(None)
+    known = found.before(test) if not is_aligned else dataset.sequences.before(found.boundary())
+    if not is_aligned:
+        tuning = found.latest_of_users(2)
+        share = 0.5 if split == "next-basket" else 1.0  # the baskets of the others are trained on
+        tuning = _of_some_users(tuning, min(MAX_TUNING_USERS, int(np.ceil(share * len(tuning)))))
+        train = found.before(tuning)
+    else:
+        earlier = _Found.of(replace(dataset, sequences=known), meaning, split.endswith("basket"))
+        tuning, train = earlier.late(MAX_LATE_TUNING_USERS), known.before(earlier.boundary())
+    if not len(test) or not len(tuning):
+        raise ConfigurationError(
+            f"{dataset.name} has no case for {split}: users have too few wanted events; see --targets"
+        )
+    test = replace(test, slices=_slices(test, known))
+    return Task(
+        known=known, train=train, tuning=tuning, test=test, wanted=meaning.wanted, is_aligned=is_aligned,
+        log=dataset.sequences if stream else known, split=None if is_aligned else _split(train, tuning),
+        notes=notes,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Which events are wanted, and whether an item is wanted again."""
+
+    wanted: NDArray[np.bool_]
+    hides: NDArray[np.bool_]
+    repeats: bool = False
+
+    @classmethod
+    def of(cls, types: EventTypes, targets: tuple[str, ...] | None) -> "Meaning":
+        """Take the named event types as wanted; what is neither wanted nor negative is a step."""
+        wanted = types.weight > 0
+        if targets is not None:
+            if unknown := sorted(set(targets) - set(types.names)):
+                raise ConfigurationError(
+                    f"no event type {', '.join(map(repr, unknown))}; there are {', '.join(types.names)}"
+                )
+            wanted = np.isin(types.names, targets)
+        return cls(wanted, wanted | (types.polarity < 0) | (types.weight <= 0))
+
+    def are_wanted(self, sequences: Sequences) -> NDArray[np.bool_]:
+        """Return `[events]` whether an event is of a wanted type and not negative."""
+        return np.asarray(self.wanted[sequences.event_type] & (sequences.weight > 0))
+
+    def repeated_share(self, sequences: Sequences) -> float:
+        """Return the share of wanted events whose item its user had wanted in an earlier visit."""
+        positions = np.flatnonzero(self.are_wanted(sequences))
+        if not len(positions):
+            return 0.0
+        again = _had_before(sequences, positions, visits(sequences)[positions])
+        return float(again.mean())
+
+
+def visits(sequences: Sequences) -> NDArray[np.int64]:
+    """Return `[events]` the number of the visit; numbers grow in the order of events."""
+    starts = np.zeros(sequences.events, dtype=bool)
+    starts[sequences.offsets[:-1][sequences.lengths > 0]] = True
+    starts[1:] |= np.diff(sequences.occurred_at) > VISIT_GAP_MINUTES * _MINUTE
+    return np.cumsum(starts) - 1
+
+
+def _had_before(
+    sequences: Sequences, positions: NDArray[np.int64], visit: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return `[positions]` whether one of the positions in an earlier visit has the same user and item."""
+    pairs = sequences.event_users()[positions] * (int(sequences.item_index.max(initial=0)) + 1)
+    pairs += sequences.item_index[positions]
+    _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+    return np.asarray(visit > visit[first][inverse])
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """All targets in a data set, grouped into cases in the order of events."""
+
+    dataset: Dataset
+    cases: TargetCases
+    baskets: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset, meaning: Meaning, baskets: bool) -> "_Found":
+        sequences, n_items = dataset.sequences, len(dataset.catalogue)
+        visit = visits(sequences)
+        positions = np.flatnonzero(
+            meaning.are_wanted(sequences) & dataset.catalogue.available[sequences.item_index]
+        )
+        had = _had_before(sequences, positions, visit[positions])
+        if not meaning.repeats:
+            positions, had = positions[~had], had[~had]
+        items = sequences.item_index[positions].astype(np.int64)
+        if baskets:
+            first = np.concatenate([[0], np.flatnonzero(np.diff(visit)) + 1])
+            ends = first[visit[positions]]
+        else:
+            # The first event with the item in the visit: what led to the target belongs to it.
+            pairs = visit * n_items + sequences.item_index
+            _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+            ends = first[inverse[positions]]
+        # One target for each case and item, whatever its number of events.
+        keys, chosen, inverse = np.unique(ends * n_items + items, return_index=True, return_inverse=True)
+        types = np.zeros((len(keys), len(dataset.event_types)), dtype=bool)
+        types[inverse, sequences.event_type[positions]] = True
+        begins, starts = np.unique(keys // n_items, return_index=True)
+        hides = meaning.hides & ~(meaning.wanted & meaning.repeats)
+        return cls(
+            dataset,
+            TargetCases(
+                sequences=sequences, ends=begins, users=sequences.event_users()[begins],
+                at=sequences.occurred_at[begins],
+                offsets=np.concatenate([starts, [len(keys)]]), targets=keys % n_items, types=types,
+                had=had[chosen], available=dataset.catalogue.available, hides=hides,
+            ),
+            baskets,
+        )  # fmt: skip
+
+    def boundary(self) -> int:
+        """Return the time from which on the latest tenth of the feedback happened."""
+        return int(np.quantile(self.dataset.sequences.occurred_at, 1 - LATE_SHARE, method="higher"))
+
+    def late(self, max_users: int | None) -> TargetCases:
+        """Return cases of the latest tenth, the first ones of each user, of a sample of the users."""
+        cases, known = self.cases, self.dataset.sequences.before(self.boundary())
+        late = np.flatnonzero(cases.at >= self.boundary())
+        if self.baskets:
+            late = late[known.lengths[cases.users[late]] > 0]
+        users = cases.users[late]
+        rank = np.arange(len(late)) - np.searchsorted(users, users)
+        return _of_some_users(
+            cases.take(late[rank < (1 if self.baskets else MAX_PER_USER)]), max_users or MAX_TEST_USERS
+        )
+
+    def latest_of_users(self, place: int) -> TargetCases:
+        """Return each user's last case (1), or the one before it (2), if the user has at least three."""
+        users = self.cases.users
+        from_end = np.searchsorted(users, users, side="right") - np.arange(len(users))
+        count = np.bincount(users, minlength=self.dataset.sequences.users)[users]
+        has_history = self.cases.ends > self.dataset.sequences.offsets[users]
+        return self.cases.take(np.flatnonzero((from_end == place) & (count >= 3) & has_history))
+
+    def before(self, cases: TargetCases) -> Sequences:
+        """Return the events without those from each case's moment on."""
+        sequences = self.dataset.sequences
+        limit = sequences.offsets[1:].copy()
+        limit[cases.users] = cases.ends
+        return sequences.where(np.arange(sequences.events) < limit[sequences.event_users()])
+
+
+def _of_some_users(cases: TargetCases, count: int) -> TargetCases:
+    """Return the cases of a random sample of the users."""
+    users = np.random.default_rng(0).permutation(np.unique(cases.users))[:count]
+    return cases.take(np.flatnonzero(np.isin(cases.users, users)))
+
+
+def _slices(cases: TargetCases, known: Sequences) -> dict[str, NDArray[np.bool_]]:
+    seen = np.bincount(known.item_index, minlength=len(cases.available))[cases.targets]
+    return {
+        COLD_USERS: (known.lengths == 0)[cases.users[cases.case_of_target]],
+        NEW_ITEMS: seen == 0,
+        RARE_ITEMS: (seen >= 1) & (seen < 5),
+        KNOWN_ITEMS: seen >= 5,
+    }
+
+
+def _split(train: Sequences, tuning: TargetCases) -> Split:
+    """Return training events and a sample of single targets, as the product's training takes them."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(tuning.targets))[:MAX_TUNING_USERS])
+    histories = tuning.histories(tuning.case_of_target[chosen])
+    return Split(train, ValidationCases(histories, tuning.targets[chosen]))
+
+
+def task_of(protocol: Protocol, dataset: Dataset) -> Task:
+    """Take over a split whose cases have one target each."""
+    types, given = len(dataset.event_types), protocol.validation.cases
+    tuning = TargetCases(
+        sequences=given.histories, ends=given.histories.offsets[1:], users=np.arange(len(given)),
+        at=given.histories.occurred_at[given.histories.offsets[1:] - 1],
+        offsets=np.arange(len(given) + 1), targets=given.targets, types=np.zeros((len(given), types), bool),
+        had=np.zeros(len(given), dtype=bool), available=dataset.catalogue.available,
+        hides=np.ones(types, dtype=bool),
+    )  # fmt: skip
+    return Task(
+        known=protocol.known, train=protocol.validation.train, tuning=tuning,
+        test=TargetCases.of(protocol.cases, types), wanted=dataset.event_types.weight > 0, is_aligned=False,
+        log=protocol.known, split=protocol.validation,
+    )  # fmt: skip
