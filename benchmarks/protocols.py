@@ -161,7 +161,7 @@ class Task:
     is_aligned
         Whether all users' clocks are the same, so that what others did before a case is known in it.
     log
-        What models that need no fitting may look at, up to the moment of each case.
+        All feedback, for models that read it up to the moment of each case; None: they may not.
     split
         Training events and validation cases of our model; None: it makes its own.
     notes
@@ -174,7 +174,7 @@ class Task:
     test: TargetCases
     wanted: NDArray[np.bool_]
     is_aligned: bool
-    log: Sequences
+    log: Sequences | None = None
     split: Split | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -202,8 +202,8 @@ def make_task(
         Whether items that a user had are wanted, and recommended, again; `auto`: if at least a tenth of the
         wanted events are such repeats.
     stream
-        Let models that need no fitting look at all feedback before the moment of a case, not only before the
-        latest tenth.
+        In splits by time, let models that need no fitting read all feedback before the moment of a case, not
+        only that before the latest tenth.
 
     Raises
     ------
@@ -246,8 +246,8 @@ def make_task(
     test = replace(test, slices=_slices(test, known))
     return Task(
         known=known, train=train, tuning=tuning, test=test, wanted=meaning.wanted, is_aligned=is_aligned,
-        log=dataset.sequences if stream else known, split=None if is_aligned else _split(train, tuning),
-        notes=notes,
+        log=dataset.sequences if stream and is_aligned else None,
+        split=None if is_aligned else _split(train, tuning), notes=notes,
     )  # fmt: skip
 
 
@@ -414,5 +414,5 @@ def task_of(protocol: Protocol, dataset: Dataset) -> Task:
     return Task(
         known=protocol.known, train=protocol.validation.train, tuning=tuning,
         test=TargetCases.of(protocol.cases, types), wanted=dataset.event_types.weight > 0, is_aligned=False,
-        log=protocol.known, split=protocol.validation,
+        split=protocol.validation,
     )  # fmt: skip

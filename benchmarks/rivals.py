@@ -38,12 +38,15 @@ class Log:
         `[types]` whether events of this type are targets.
     is_aligned
         Whether users' clocks are the same: a case then sees only what happened before it.
+    fitted_until
+        Time until which anything may be counted for all cases alike; None: the whole log.
     """
 
     events: Sequences
     n_items: int
     wanted: NDArray[np.bool_]
     is_aligned: bool
+    fitted_until: int | None = None
 
     @cached_property
     def popular(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -68,9 +71,18 @@ class Log:
 
 
 class Rival(Protocol):
-    """A simple recommender."""
+    """A simple recommender.
+
+    Attributes
+    ----------
+    GRID
+        Settings to choose from.
+    FOLLOWS
+        Whether it reads the log only up to the moment of each case, so that it may be given all feedback.
+    """
 
     GRID: ClassVar[Sequence[Settings]]
+    FOLLOWS: ClassVar[bool]
 
     @classmethod
     def fit(cls, log: Log, settings: Settings) -> Self:
@@ -91,10 +103,17 @@ def tune(
     rival: type[Rival], task: Task, n_items: int, judge: Callable[[Rival, TargetCases], float]
 ) -> tuple[Rival, dict[str, Any]]:
     """Fit a rival with the settings of its grid that are best on the tuning cases."""
-    train = Log(task.train, n_items, task.wanted, task.is_aligned)
+    follows = rival.FOLLOWS and task.log is not None
+
+    def log(fitted: Sequences, readable: Sequences | None) -> Log:
+        if not follows or readable is None:
+            return Log(fitted, n_items, task.wanted, task.is_aligned)
+        until = int(fitted.occurred_at.max(initial=0)) + 1
+        return Log(readable, n_items, task.wanted, task.is_aligned, until)
+
+    train, known = log(task.train, task.known), log(task.known, task.log)
     quality = [judge(rival.fit(train, settings), task.tuning) for settings in rival.GRID]
     best = rival.GRID[int(np.argmax(quality))]
-    known = Log(task.log, n_items, task.wanted, task.is_aligned)
     return rival.fit(known, best), {"settings": dict(best), "validation_ndcg": float(max(quality))}
 
 
@@ -104,6 +123,7 @@ class RecentPopularity:
 
     log: Log
     days: float
+    FOLLOWS: ClassVar = True
     GRID: ClassVar = grid(days=(0.05, 0.25, 1, 3, 7, 14, 30, 90, np.inf))
 
     @classmethod
@@ -137,6 +157,7 @@ class PersonalFrequency:
     everything: bool
     share: float = 0.0
     days: float = np.inf
+    FOLLOWS: ClassVar = True
     GRID: ClassVar = [
         *grid(half_life=(np.inf, 3, 10, 30, 90, 365), unit=("days",), everything=(False, True)),
         *grid(half_life=(1, 2, 5, 10, 20), unit=("visits",), everything=(False, True)),
@@ -192,6 +213,7 @@ class TifuKnn:
     log: Log
     vectors: scipy.sparse.csr_matrix
     settings: Settings
+    FOLLOWS: ClassVar = False
     GRID: ClassVar = [
         *grid(group=(3, 7), within=(0.9,), across=(0.7,), neighbours=(100, 300, 900), own=(0.2, 0.7, 0.9)),
         *grid(group=(7,), within=(1.0,), across=(0.6, 0.9), neighbours=(300,), own=(0.7, 0.9)),
@@ -261,6 +283,7 @@ class SessionKnn:
     ended: NDArray[np.int64]
     rarity: NDArray[np.float32]
     settings: Settings
+    FOLLOWS: ClassVar = True
     GRID: ClassVar = [
         *grid(by=("visit",), latest=(5, 20), neighbours=(50, 200), sample=(1000,), idf=(False, True)),
         *grid(by=("user",), latest=(5, 20), neighbours=(50, 200), sample=(5000,), idf=(False, True)),
@@ -278,8 +301,9 @@ class SessionKnn:
         matrix.data[:] = 1
         ended = np.zeros(max(rows, 1), dtype=np.int64)
         np.maximum.at(ended, row, events.occurred_at)
-        count = np.asarray(matrix.sum(axis=0)).ravel()
-        rarity = np.log(max(rows, 1) / np.maximum(count, 1)) if settings["idf"] else np.ones(n_items)
+        settled = matrix if log.fitted_until is None else matrix[ended < log.fitted_until]
+        count = np.asarray(settled.sum(axis=0)).ravel()
+        rarity = np.log(max(settled.shape[0], 2) / np.maximum(count, 1)) if settings["idf"] else count * 0 + 1
         return cls(log, matrix, ended, rarity.astype(np.float32), settings)
 
     def score(self, histories: Sequences, at: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -320,6 +344,7 @@ class ItemKnn:
     """Item-kNN: cosine between items over users, with shrinkage."""
 
     weights: scipy.sparse.csr_matrix
+    FOLLOWS: ClassVar = False
     GRID: ClassVar = grid(neighbours=(20, 50, 200, 1000), shrinkage=(0.0, 20.0))
 
     @classmethod
@@ -347,6 +372,7 @@ class Ease:
     """EASE (Steck, 2019)."""
 
     weights: NDArray[np.float32]
+    FOLLOWS: ClassVar = False
     GRID: ClassVar = grid(penalty=(10.0, 30.0, 100.0, 300.0, 1000.0))
 
     @classmethod
