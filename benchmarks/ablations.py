@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cases import TargetCases, Task
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.fits import Fits, Judged, Outcome
 from benchmarks.judging import METRICS, judge
-from benchmarks.protocols import TargetCases, Task, task_of
+from benchmarks.protocols import task_of
 from benchmarks.quality import fit_and_judge, fit_setting
 from benchmarks.splits import SPLITS, make_split
 from recsys.errors import ConfigurationError

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.own_catalogue import read_own_catalogue
+from benchmarks.shown_lists import ShownLists
 from recsys.catalogues.film_text import Film
 from recsys.catalogues.movielens import load_movielens
 from recsys.errors import ConfigurationError
@@ -50,6 +51,8 @@ class Dataset:
         Events of each user in time order; events with the same time keep their order in the log.
     has_times
         Whether times are known. Otherwise only the order is, and the data cannot be split by time.
+    shown
+        Lists that users were shown, if the data has them.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Dataset:
     event_types: EventTypes
     sequences: Sequences
     has_times: bool = True
+    shown: ShownLists | None = None
 
 
 def load_dataset(
@@ -100,7 +104,9 @@ def load_dataset(
         folder, assume_timezone=assume_timezone, time_unit=time_unit, definitions=definitions
     )
     print("\n".join(own.notes))
-    return Dataset(folder.resolve().name, own.catalogue, own.event_types, own.sequences, own.has_times)
+    return Dataset(
+        folder.resolve().name, own.catalogue, own.event_types, own.sequences, own.has_times, own.shown
+    )
 
 
 def _movielens(name: str, cache: Path, folder: Path | None, types: EventTypes) -> Dataset:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.cases import TargetCases
 from benchmarks.fits import Judged
 from benchmarks.peers import Precomputed
-from benchmarks.protocols import TargetCases
 from benchmarks.rivals import RIVALS, Rival
 from recsys.evaluation.ranking.cases import Cases
 from recsys.evaluation.ranking.metrics import ranks, user_means

@@ -9,6 +9,8 @@ The folder holds, each as CSV, TSV, JSONL or Parquet (text may be compressed wit
 - `feedback`: user_id, item_id, event_type, value, comment, occurred_at. If no line has a time, the order of
   the lines counts and the data cannot be split by time;
 - `users` (optional): user_id, consent, attributes; other columns become attributes;
+- `impressions` (optional): impression_id, user_id, item_id, position, clicked; one line for each item of a
+  list that was shown, in the order in which a user saw the lists;
 - `event_types` (optional): event_type and any other columns of the table `event_types`. It adds types, and
   changes those of a new warehouse.
 """
@@ -19,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from benchmarks.made_warehouse import PSEUDONYM_KEY, kept_warehouse
+from benchmarks.shown_lists import ShownLists, read_shown_lists
 from recsys.commands.ingest import summary_lines
 from recsys.errors import ConfigurationError, IngestError
 from recsys.settings import Settings
@@ -42,6 +45,7 @@ from recsys.warehouse.engine import connect
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS
 from recsys.warehouse.ingest import IngestSummary, ingest_file
+from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.tables import event_types
 from recsys.warehouse.value_checks import Checked, TimeUnit
 from recsys.warehouse.windows import open_window
@@ -74,6 +78,7 @@ class OwnCatalogue:
     sequences: Sequences
     has_times: bool
     notes: list[str] = field(default_factory=list)
+    shown: ShownLists | None = None
 
 
 def read_own_catalogue(
@@ -119,7 +124,9 @@ def read_own_catalogue(
             try:
                 load = _Load(engine, root, Settings(**own))
                 load.event_types(definitions or find_file(folder, "event_types"))
-                return load.run(items, find_file(folder, "users"), feedback, assume_timezone, time_unit)
+                own = load.run(items, find_file(folder, "users"), feedback, assume_timezone, time_unit)
+                shown = find_file(folder, "impressions")
+                return own if shown is None else replace(own, shown=load.shown_lists(shown, own))
             finally:
                 engine.dispose()
     finally:
@@ -172,6 +179,16 @@ class _Load:
         return OwnCatalogue(
             snapshot.catalogue(), snapshot.event_types(), snapshot.sequences(), has_times, self.notes
         )
+
+    def shown_lists(self, path: Path, own: OwnCatalogue) -> ShownLists:
+        key = self.settings.require_pseudonym_key()
+        lists, unknown = read_shown_lists(
+            path, own.sequences, own.catalogue, lambda name: user_key(name, key)
+        )
+        self.notes.append(f"{path}: {len(lists.users):,} lists of {len(lists.items):,} items")
+        if unknown:
+            self.notes.append(f"  left out     {unknown:>10,}  of unknown users or items")
+        return lists
 
     def _ingest(self, table: Any, path: Path, **options: Any) -> IngestSummary:
         return ingest_file(self.engine, table, path, reject_file=self._rejects(table), **options)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from benchmarks.protocols import MAX_TUNING_USERS, Task
+from benchmarks.cases import MAX_TUNING_CASES, Task
 from recsys.errors import ConfigurationError
 from recsys.model.collaborative import interaction_matrix
 from recsys.model.recommender import Recommender
@@ -43,7 +43,7 @@ def write_split(task: Task, n_items: int, path: Path) -> None:
     order = np.argsort(train.occurred_at, kind="stable")
     test = task.test.histories(np.arange(len(task.test)))
     # A basket of several targets becomes several cases.
-    chosen = np.sort(np.random.default_rng(0).permutation(len(cases.targets))[:MAX_TUNING_USERS])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(cases.targets))[:MAX_TUNING_CASES])
     validation = cases.histories(cases.case_of_target[chosen])
     hidden = validation.where(cases.hides[validation.event_type])
     np.savez(

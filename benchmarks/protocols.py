@@ -7,176 +7,30 @@ visit) belong to it: its history ends before the visit's first event with the it
 would be the one that repeats the last item.
 """
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.cases import MAX_TUNING_CASES, TargetCases, Task, before, slices_of, split_for_training
 from benchmarks.datasets import Dataset
+from benchmarks.shown_cases import shown_list_task
 from benchmarks.splits import SPLITS as SINGLE_SPLITS
 from benchmarks.splits import Protocol, make_split
 from recsys.errors import ConfigurationError
-from recsys.evaluation.ranking.cases import COLD_USERS, KNOWN_ITEMS, NEW_ITEMS, RARE_ITEMS, Cases
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
-from recsys.training.batching import Split, ValidationCases
 
-SPLITS = (*SINGLE_SPLITS, "next-basket", "temporal-next-basket")
+SPLITS = (*SINGLE_SPLITS, "next-basket", "temporal-next-basket", "shown-lists")
 REPEATS = ("auto", "always", "never")
 VISIT_GAP_MINUTES = 30
 LATE_SHARE = 0.1
-MAX_TUNING_USERS = 5_000
 MAX_LATE_TUNING_USERS = 1_000
 MAX_TEST_USERS = 20_000
 MAX_PER_USER = 20
 REPEATING_SHARE = 0.1
 """Share of wanted events from which on `auto` takes items for repeatable."""
 _MINUTE = 60_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class TargetCases:
-    """Moments of users, with the items that they want next.
-
-    Attributes
-    ----------
-    sequences
-        Whole sequences; the histories are prefixes of them.
-    ends
-        `[cases]` positions in the events of `sequences` at which the histories end.
-    users
-        `[cases]` index of the user in `sequences`.
-    at
-        `[cases]` the moment of the case, in microseconds since 1970.
-    offsets, targets
-        `[cases + 1]` and `[targets]`: the items wanted in each case, without doubles.
-    types
-        `[targets, types]` whether an event of this type wants the item.
-    had
-        `[targets]` whether the user had wanted the item before.
-    available
-        `[items]` whether the item may be recommended.
-    hides
-        `[types]` whether an event of this type takes its item off the user's later lists.
-    slices
-        By name: `[targets]` whether the target belongs to the slice.
-    shown
-        Items among which each case ranks, `[cases + 1]` offsets and `[shown]` items; None: all.
-    """
-
-    sequences: Sequences
-    ends: NDArray[np.int64]
-    users: NDArray[np.int64]
-    at: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    types: NDArray[np.bool_]
-    had: NDArray[np.bool_]
-    available: NDArray[np.bool_]
-    hides: NDArray[np.bool_]
-    slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-    shown: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    @classmethod
-    def of(cls, cases: Cases, types: int) -> "TargetCases":
-        """Take over cases of the product, in which every event takes its item off the lists."""
-        wanted = np.zeros((len(cases), types), dtype=bool)
-        wanted[np.arange(len(cases)), cases.sequences.event_type[cases.positions]] = True
-        return cls(
-            sequences=cases.sequences, ends=cases.positions, users=cases.users,
-            at=cases.sequences.occurred_at[cases.positions],
-            offsets=np.arange(len(cases) + 1), targets=cases.targets.astype(np.int64), types=wanted,
-            had=np.zeros(len(cases), dtype=bool), available=cases.available,
-            hides=np.ones(types, dtype=bool), slices=cases.slices,
-        )  # fmt: skip
-
-    @cached_property
-    def case_of_target(self) -> NDArray[np.int64]:
-        """`[targets]` the case that wants it."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
-
-    def histories(self, rows: NDArray[np.int64]) -> Sequences:
-        """Return the histories of some cases, as sequences of one user each."""
-        owners = self.users[rows]
-        return self.sequences._ranges(
-            self.sequences.offsets[owners], self.ends[rows], self.sequences.user_keys[owners]
-        )
-
-    def mask(self, scores: NDArray[np.float32], rows: NDArray[np.int64], histories: Sequences) -> None:
-        """Set scores [rows, items] of items that may not be recommended to minus infinity, in place."""
-        scores[:, ~self.available] = -np.inf
-        hidden = self.hides[histories.event_type]
-        scores[histories.event_users()[hidden], histories.item_index[hidden]] = -np.inf
-        if self.shown is not None:
-            offsets, items = self.shown
-            for place, row in enumerate(rows):
-                among = items[offsets[row] : offsets[row + 1]]
-                kept = scores[place, among]
-                scores[place] = -np.inf
-                scores[place, among] = kept
-
-    def latest_of_users(self) -> NDArray[np.bool_]:
-        """Return `[cases]` whether the case is the latest of its user; coverage is measured on these."""
-        latest = np.full(self.sequences.users, -1, dtype=np.int64)
-        np.maximum.at(latest, self.users, self.ends)
-        return np.asarray(latest[self.users] == self.ends)
-
-    def take(self, rows: NDArray[np.int64]) -> "TargetCases":
-        """Return some of the cases."""
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        chosen = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        shown = self.shown
-        if shown is not None:
-            sizes = np.diff(shown[0])[rows]
-            begins = np.concatenate([[0], np.cumsum(sizes)])
-            places = np.arange(begins[-1]) + np.repeat(shown[0][rows] - begins[:-1], sizes)
-            shown = begins, shown[1][places]
-        return replace(
-            self, ends=self.ends[rows], users=self.users[rows], at=self.at[rows],
-            shown=shown, offsets=offsets,
-            targets=self.targets[chosen], types=self.types[chosen], had=self.had[chosen],
-            slices={name: members[chosen] for name, members in self.slices.items()},
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Task:
-    """One protocol on one data set.
-
-    Attributes
-    ----------
-    known
-        All events before the test, as a served model would have them.
-    train
-        The events among them from before the tuning cases.
-    tuning, test
-        Cases that choose settings, and those that are reported.
-    wanted
-        `[types]` whether events of this type are targets.
-    is_aligned
-        Whether all users' clocks are the same, so that what others did before a case is known in it.
-    log
-        All feedback, for models that read it up to the moment of each case; None: they may not.
-    split
-        Training events and validation cases of our model; None: it makes its own.
-    notes
-        How the events were understood, for people.
-    """
-
-    known: Sequences
-    train: Sequences
-    tuning: TargetCases
-    test: TargetCases
-    wanted: NDArray[np.bool_]
-    is_aligned: bool
-    log: Sequences | None = None
-    split: Split | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def make_task(
@@ -195,7 +49,8 @@ def make_task(
         `leave-one-out`: each user's last target. `temporal`: the targets in the latest tenth of the feedback,
         the first ones of each user. `next-basket`: all targets of each user's last visit that has any.
         `temporal-next-basket`: of the first such visit in the latest tenth. Tuning cases are the same, one
-        step earlier. `cold-items`: see `make_split`.
+        step earlier. `shown-lists`: the clicks in each user's last list, among the items that it showed.
+        `cold-items`: see `make_split`.
     targets
         Event types that are wanted; None: all with a weight above 0.
     repeats
@@ -218,24 +73,27 @@ def make_task(
     meaning = Meaning.of(dataset.event_types, targets)
     again = repeats == "always"
     notes: list[str] = []
-    if repeats == "auto":
+    if repeats == "auto" and split != "shown-lists":
         share = meaning.repeated_share(dataset.sequences)
         again = share >= REPEATING_SHARE
         notes.append(
             f"{share:.1%} of the wanted events repeat an item of an earlier visit: items are "
             f"{'repeatable' if again else 'wanted once'}"
         )
+    if split == "shown-lists":
+        return shown_list_task(dataset, meaning.are_wanted(dataset.sequences), meaning.wanted)
     if split == "cold-items":
         return task_of(make_split(dataset, split), dataset)
     meaning = replace(meaning, repeats=again)
     found = _Found.of(dataset, meaning, split.endswith("basket"))
     test = found.latest_of_users(1) if not is_aligned else found.late(None)
-    known = found.before(test) if not is_aligned else dataset.sequences.before(found.boundary())
+    sequences = dataset.sequences
+    known = sequences.before(found.boundary()) if is_aligned else before(sequences, test)
     if not is_aligned:
         tuning = found.latest_of_users(2)
         share = 0.5 if split == "next-basket" else 1.0  # the baskets of the others are trained on
-        tuning = _of_some_users(tuning, min(MAX_TUNING_USERS, int(np.ceil(share * len(tuning)))))
-        train = found.before(tuning)
+        tuning = _of_some_users(tuning, min(MAX_TUNING_CASES, int(np.ceil(share * len(tuning)))))
+        train = before(sequences, test, tuning)
     else:
         earlier = _Found.of(replace(dataset, sequences=known), meaning, split.endswith("basket"))
         tuning, train = earlier.late(MAX_LATE_TUNING_USERS), known.before(earlier.boundary())
@@ -243,11 +101,11 @@ def make_task(
         raise ConfigurationError(
             f"{dataset.name} has no case for {split}: users have too few wanted events; see --targets"
         )
-    test = replace(test, slices=_slices(test, known))
+    test = replace(test, slices=slices_of(test, known))
     return Task(
         known=known, train=train, tuning=tuning, test=test, wanted=meaning.wanted, is_aligned=is_aligned,
         log=dataset.sequences if stream and is_aligned else None,
-        split=None if is_aligned else _split(train, tuning), notes=notes,
+        split=None if is_aligned else split_for_training(train, tuning), notes=notes,
     )  # fmt: skip
 
 
@@ -280,7 +138,7 @@ class Meaning:
         positions = np.flatnonzero(self.are_wanted(sequences))
         if not len(positions):
             return 0.0
-        again = _had_before(sequences, positions, visits(sequences)[positions])
+        again = _hadbefore(sequences, positions, visits(sequences)[positions])
         return float(again.mean())
 
 
@@ -292,7 +150,7 @@ def visits(sequences: Sequences) -> NDArray[np.int64]:
     return np.cumsum(starts) - 1
 
 
-def _had_before(
+def _hadbefore(
     sequences: Sequences, positions: NDArray[np.int64], visit: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Return `[positions]` whether one of the positions in an earlier visit has the same user and item."""
@@ -317,7 +175,7 @@ class _Found:
         positions = np.flatnonzero(
             meaning.are_wanted(sequences) & dataset.catalogue.available[sequences.item_index]
         )
-        had = _had_before(sequences, positions, visit[positions])
+        had = _hadbefore(sequences, positions, visit[positions])
         if not meaning.repeats:
             positions, had = positions[~had], had[~had]
         items = sequences.item_index[positions].astype(np.int64)
@@ -370,35 +228,11 @@ class _Found:
         has_history = self.cases.ends > self.dataset.sequences.offsets[users]
         return self.cases.take(np.flatnonzero((from_end == place) & (count >= 3) & has_history))
 
-    def before(self, cases: TargetCases) -> Sequences:
-        """Return the events without those from each case's moment on."""
-        sequences = self.dataset.sequences
-        limit = sequences.offsets[1:].copy()
-        limit[cases.users] = cases.ends
-        return sequences.where(np.arange(sequences.events) < limit[sequences.event_users()])
-
 
 def _of_some_users(cases: TargetCases, count: int) -> TargetCases:
     """Return the cases of a random sample of the users."""
     users = np.random.default_rng(0).permutation(np.unique(cases.users))[:count]
     return cases.take(np.flatnonzero(np.isin(cases.users, users)))
-
-
-def _slices(cases: TargetCases, known: Sequences) -> dict[str, NDArray[np.bool_]]:
-    seen = np.bincount(known.item_index, minlength=len(cases.available))[cases.targets]
-    return {
-        COLD_USERS: (known.lengths == 0)[cases.users[cases.case_of_target]],
-        NEW_ITEMS: seen == 0,
-        RARE_ITEMS: (seen >= 1) & (seen < 5),
-        KNOWN_ITEMS: seen >= 5,
-    }
-
-
-def _split(train: Sequences, tuning: TargetCases) -> Split:
-    """Return training events and a sample of single targets, as the product's training takes them."""
-    chosen = np.sort(np.random.default_rng(0).permutation(len(tuning.targets))[:MAX_TUNING_USERS])
-    histories = tuning.histories(tuning.case_of_target[chosen])
-    return Split(train, ValidationCases(histories, tuning.targets[chosen]))
 
 
 def task_of(protocol: Protocol, dataset: Dataset) -> Task:

@@ -31,6 +31,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.cases import TargetCases, Task
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.fits import Fits, Outcome
 from benchmarks.judging import judge, validation_ndcg
@@ -38,6 +39,7 @@ from benchmarks.peers import (
     PEER_PYTHON,
     SASREC_GRID,
     PopularityByAttribute,
+    Precomputed,
     TextNeighbours,
     fit_sasrec,
     parse_grid,
@@ -45,10 +47,11 @@ from benchmarks.peers import (
     timed,
     write_split,
 )
-from benchmarks.protocols import REPEATS, SPLITS, TargetCases, Task, make_task
+from benchmarks.protocols import REPEATS, SPLITS, make_task
 from benchmarks.quality_figures import Result, render, save_per_user, summarise
 from benchmarks.rivals import RIVALS, Rival, tune
-from recsys.errors import RecsysError
+from benchmarks.shown_cases import ClickRate
+from recsys.errors import ConfigurationError, RecsysError
 from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.collaborative import Popularity
 from recsys.model.recommender import Recommender
@@ -61,11 +64,23 @@ OURS = ("ours", "ours_neural")
 TRANSFORMERS = ("sasrec", "ligr")
 """Models of RecTools."""
 MODELS = (*OURS, "popularity", *RIVALS, *TRANSFORMERS)
+SHOWN_MODELS = (
+    *OURS,
+    "shown_order",
+    "click_rate",
+    "popularity",
+    "v_sknn",
+    "item_knn",
+    "ease",
+    "text_neighbours",
+)
 COLD_MODELS = ("ours", "ours_neural", "popularity_by_genre", "text_neighbours")
 SEEDLESS: dict[str, Callable[[Dataset, Task], tuple[Scorer | Rival, dict[str, Any]]]] = {
     "popularity": lambda data, task: (Popularity.fit(task.known, len(data.catalogue)), {}),
     "popularity_by_genre": lambda data, task: (PopularityByAttribute(data.catalogue, task.known), {}),
     "text_neighbours": lambda data, _task: (TextNeighbours(data.catalogue, data.event_types), {}),
+    "click_rate": lambda data, task: _click_rate(data, task),
+    "shown_order": lambda data, task: (_shown_order(data, task), {}),
     **{
         name: lambda data, task, rival=rival: tune(rival, task, len(data.catalogue), validation_ndcg)
         for name, rival in RIVALS.items()
@@ -172,6 +187,31 @@ def _run_name(model: str, options: Mapping[str, float], seed: int) -> str:
     return "-".join([model, *(f"{name}-{value}" for name, value in options.items()), str(seed)])
 
 
+def _click_rate(dataset: Dataset, task: Task) -> tuple[ClickRate, dict[str, Any]]:
+    """Fit click rates with the prior that ranks the tuning cases best."""
+    if dataset.shown is None or task.lists is None:
+        raise ConfigurationError("click_rate needs --split shown-lists")
+    train, known = task.lists
+    fit = partial(ClickRate.fit, dataset.shown)
+    quality = {
+        prior: validation_ndcg(fit(train, len(dataset.catalogue), prior), task.tuning)
+        for prior in ClickRate.PRIORS
+    }
+    best = max(quality, key=quality.__getitem__)
+    return fit(known, len(dataset.catalogue), best), {"settings": {"prior": best}}
+
+
+def _shown_order(dataset: Dataset, task: Task) -> Precomputed:
+    """Score the items of each test list by the order in which they were shown."""
+    if task.test.shown is None:
+        raise ConfigurationError("shown_order needs --split shown-lists")
+    offsets, items = task.test.shown
+    scores = np.full((len(task.test), len(dataset.catalogue)), -np.inf, dtype=np.float32)
+    rows = np.repeat(np.arange(len(task.test)), np.diff(offsets))
+    scores[rows, items] = offsets[:-1][rows] - np.arange(len(items))
+    return Precomputed(scores)
+
+
 def judge_ours(dataset: Dataset, task: Task, settings: Settings, seed: int, output: Path) -> Outcome:
     """Fit our model with a seed and evaluate it as a whole and its neural part alone."""
     return fit_and_judge(dataset, task, settings, seed, output)[0]
@@ -258,12 +298,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.dataset and not options.data:
         parser.error("give --dataset or --data")
-    known = COLD_MODELS if options.split == "cold-items" else MODELS
+    known = {"cold-items": COLD_MODELS, "shown-lists": SHOWN_MODELS}.get(options.split, MODELS)
     if not options.models and not PEER_PYTHON.is_file():
         print("RecTools is not installed (`make bench-peers`): SASRec and LiGR are left out")
         known = tuple(name for name in known if name not in TRANSFORMERS)
     options.models = tuple(options.models.split(",")) if options.models else known
-    if unknown := set(options.models) - {*MODELS, *COLD_MODELS}:
+    if unknown := set(options.models) - {*MODELS, *COLD_MODELS, *SHOWN_MODELS}:
         parser.error(f"unknown models {sorted(unknown)}")
     return options
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from benchmarks.cases import TargetCases
 from benchmarks.fits import Judged
 from benchmarks.judging import METRICS, part_metrics
-from benchmarks.protocols import TargetCases
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.metrics import user_means
 

@@ -15,7 +15,8 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
-from benchmarks.protocols import TargetCases, Task, visits
+from benchmarks.cases import TargetCases, Task
+from benchmarks.protocols import visits
 from recsys.model.collaborative import interaction_matrix
 from recsys.snapshot.sequences import Sequences
 

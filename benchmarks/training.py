@@ -27,9 +27,10 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.cases import Task
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.peers import run_sasrec, write_split
-from benchmarks.protocols import Task, task_of
+from benchmarks.protocols import task_of
 from benchmarks.splits import make_split
 from recsys.model.base_encoder import find_base_encoder
 from recsys.model.recommender import Recommender

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.cases import TargetCases, Task
 from benchmarks.datasets import Dataset
 from benchmarks.judging import case_metrics, judge
-from benchmarks.protocols import TargetCases, Task, make_task
+from benchmarks.protocols import make_task
+from benchmarks.shown_cases import ClickRate
+from benchmarks.shown_lists import ShownLists
 from recsys.errors import ConfigurationError
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -144,10 +147,12 @@ def test_a_split_by_time_knows_nothing_of_the_test_period() -> None:
     assert by_time(stream=True).log is not None
 
 
-def test_the_steps_of_a_case_are_not_shown_to_models_that_follow_the_stream() -> None:
-    task = by_time(stream=True)
-    assert task.log is not None
-    assert task.log.events > task.known.events
+def test_no_model_trains_on_a_test_of_a_user_who_tunes_nothing() -> None:
+    rows = [(user, "purchase", n, 100.0 * n) for user in "abcdefgh" for n in range(4)]
+    task = make_task(dataset(*rows), "next-basket")
+    assert len(task.tuning) == 4  # the other users' last basket but one is trained on
+    assert task.known.lengths.tolist() == [3] * 8
+    assert sorted(task.train.lengths.tolist()) == [2] * 4 + [3] * 4
 
 
 @pytest.mark.parametrize(
@@ -190,3 +195,33 @@ def test_a_model_is_judged_among_the_candidates() -> None:
     assert judged.ranks.tolist() == [2]  # 5, then 4
     among = replace(task.test, shown=(np.array([0, 2]), np.array([3, 4])))
     assert judge(Always(), {}, 0.0, among).ranks.tolist() == [1]
+
+
+def test_shown_lists_rank_what_was_shown_by_the_clicks_before() -> None:
+    rows: list[Event] = [
+        ("a", "like", 5, 0), ("a", "like", 0, 1), ("a", "like", 2, 2), ("a", "like", 4, 3),
+        ("b", "like", 1, 0),
+    ]  # fmt: skip
+    lists = ShownLists(
+        users=np.array([0, 0, 1, 0]), offsets=np.array([0, 2, 4, 6, 8]),
+        items=np.array([0, 1, 2, 3, 0, 1, 3, 4]),
+        clicked=np.array([True, False, True, False, False, True, False, True]),
+    )  # fmt: skip
+    task = make_task(replace(dataset(*rows), shown=lists), "shown-lists", ("like",))
+    # The user's history, the list that was clicked in, and only clicks before it are known.
+    assert shown(task.test) == [([], [1]), ([5, 0, 2], [4])]
+    assert candidates(task.test, 1) == [3, 4]
+    assert shown(task.tuning) == [([5, 0], [2])]
+    assert task.train.item_index.tolist() == [5, 0]
+    assert task.lists is not None
+    assert [mask.tolist() for mask in task.lists] == [[True, False, False, False], [True, True, False, False]]
+
+
+def test_the_click_rate_is_drawn_towards_the_mean() -> None:
+    lists = ShownLists(
+        users=np.array([0, 0]), offsets=np.array([0, 2, 4]), items=np.array([0, 1, 0, 2]),
+        clicked=np.array([True, False, True, False]),
+    )  # fmt: skip
+    rate = ClickRate.fit(lists, np.array([True, True]), 4, prior=2.0).rate
+    np.testing.assert_allclose(rate, [(2 + 1) / (2 + 2), 1 / 3, 1 / 3, 0.5])
+    assert ClickRate.fit(lists, np.array([True, False]), 4, prior=2.0).rate[2] == 0.5

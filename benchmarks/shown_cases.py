@@ -1,0 +1,116 @@
+"""Clicks in lists that were shown, ranked among what the list showed."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cases import TargetCases, Task, before, slices_of, split_for_training
+from benchmarks.datasets import Dataset
+from benchmarks.shown_lists import ShownLists
+from recsys.errors import ConfigurationError
+from recsys.snapshot.sequences import Sequences
+
+
+def shown_list_task(dataset: Dataset, are_wanted: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> Task:
+    """Make a case of each user's last list with a click, and tune on the one before it.
+
+    Models know what is wanted: a user's history, and the clicks in earlier lists.
+
+    Parameters
+    ----------
+    are_wanted, wanted
+        `[events]` and `[types]` whether it is what users want, such as a click.
+
+    Raises
+    ------
+    ConfigurationError
+        There are no lists, or too few with a click.
+    """
+    lists = dataset.shown
+    if lists is None:
+        raise ConfigurationError(f"{dataset.name} has no file impressions with lists that were shown")
+    events = dataset.sequences.where(are_wanted)
+    moment = moments(lists, events)
+    usable = np.flatnonzero(moment >= 0)
+    users = lists.users[usable]
+    from_end = np.bincount(users, minlength=events.users)[users] - 1 - _place(users)
+    whole = np.ones(len(dataset.event_types), dtype=bool)
+
+    def cases(chosen: NDArray[np.int64]) -> TargetCases:
+        found = [lists.of(int(number)) for number in chosen]
+        targets = [np.unique(clicked) for _, clicked in found]
+        offsets = np.cumsum([0, *map(len, targets)])
+        items = np.concatenate([*targets, np.zeros(0, np.int64)]).astype(np.int64)
+        return TargetCases(
+            sequences=events, ends=moment[chosen], users=lists.users[chosen],
+            at=events.occurred_at[moment[chosen]], offsets=offsets, targets=items,
+            types=np.zeros((len(items), len(whole)), dtype=bool), had=np.zeros(len(items), dtype=bool),
+            available=dataset.catalogue.available, hides=~whole,
+            shown=(
+                np.cumsum([0, *(len(shown) for shown, _ in found)]),
+                np.concatenate([*(shown for shown, _ in found), np.zeros(0, np.int64)]).astype(np.int64),
+            ),
+        )  # fmt: skip
+
+    test, tuning = cases(usable[from_end == 0]), cases(usable[from_end == 1])
+    if not len(test) or not len(tuning):
+        raise ConfigurationError(f"{dataset.name} has too few shown lists with a click; see --targets")
+    known, train = before(events, test), before(events, test, tuning)
+    limit = np.full(events.users, events.events)
+    earlier = []
+    for part in (test, tuning):  # each list before the tuning case is before the test, too
+        limit[part.users] = part.ends
+        earlier.append((moment >= 0) & (moment < limit[lists.users]))
+    return Task(
+        known=known, train=train, tuning=tuning, test=replace(test, slices=slices_of(test, known)),
+        wanted=wanted, is_aligned=False, split=split_for_training(train, tuning),
+        lists=(earlier[1], earlier[0]),
+    )  # fmt: skip
+
+
+def _place(users: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many earlier entries have the same user."""
+    order = np.argsort(users, kind="stable")
+    place = np.empty(len(users), dtype=np.int64)
+    place[order] = np.arange(len(users)) - np.searchsorted(users[order], users[order])
+    return place
+
+
+def moments(lists: ShownLists, events: Sequences) -> NDArray[np.int64]:
+    """Return `[lists]` where in the wanted events each list was shown: at its user's next click in it.
+
+    -1 for a list without a click, without an item that was not clicked, or whose click is not in the events.
+    """
+    result = np.full(len(lists.users), -1, dtype=np.int64)
+    place = events.offsets[:-1].copy()
+    for number, user in enumerate(lists.users):
+        shown, clicked = lists.of(number)
+        own = events.item_index[place[user] : events.offsets[user + 1]]
+        found = np.flatnonzero(np.isin(own, clicked))
+        if len(found) and len(clicked) < len(shown):
+            result[number] = place[user] + found[0]
+            place[user] += found[0] + len(clicked)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class ClickRate:
+    """Share of an item's appearances that were clicked, drawn towards the mean by `prior` of them."""
+
+    rate: NDArray[np.float32]
+    PRIORS: ClassVar = (1.0, 5.0, 20.0, 100.0)
+
+    @classmethod
+    def fit(cls, lists: ShownLists, chosen: NDArray[np.bool_], n_items: int, prior: float) -> Self:
+        """Count in the chosen `[lists]`."""
+        kept = chosen[lists.list_of_item]
+        shown = np.bincount(lists.items[kept], minlength=n_items)
+        clicks = np.bincount(lists.items[kept], lists.clicked[kept], minlength=n_items)
+        mean = clicks.sum() / max(shown.sum(), 1)
+        return cls(((clicks + prior * mean) / (shown + prior)).astype(np.float32))
+
+    def score(self, histories: Sequences) -> NDArray[np.float32]:
+        """Return [cases, items]."""
+        return np.tile(self.rate, (histories.users, 1))
