@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluation.ranking.cases import COLD_USERS, KNOWN_ITEMS, NEW_ITEMS, RARE_ITEMS, Cases
+from recsys.model.ranking import mask_hidden
 from recsys.snapshot.sequences import Sequences
 from recsys.training.batching import Split, ValidationCases
 
@@ -35,8 +36,6 @@ class TargetCases:
         `[targets]` whether the user had wanted the item before.
     available
         `[items]` whether the item may be recommended.
-    hides
-        `[types]` whether an event of this type takes its item off the user's later lists.
     slices
         By name: `[targets]` whether the target belongs to the slice.
     shown
@@ -52,7 +51,6 @@ class TargetCases:
     types: NDArray[np.bool_]
     had: NDArray[np.bool_]
     available: NDArray[np.bool_]
-    hides: NDArray[np.bool_]
     slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     shown: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
@@ -61,15 +59,14 @@ class TargetCases:
 
     @classmethod
     def of(cls, cases: Cases, types: int) -> "TargetCases":
-        """Take over cases of the product, in which every event takes its item off the lists."""
+        """Take over cases of the product."""
         wanted = np.zeros((len(cases), types), dtype=bool)
         wanted[np.arange(len(cases)), cases.sequences.event_type[cases.positions]] = True
         return cls(
             sequences=cases.sequences, ends=cases.positions, users=cases.users,
-            at=cases.sequences.occurred_at[cases.positions],
+            at=cases.at,
             offsets=np.arange(len(cases) + 1), targets=cases.targets.astype(np.int64), types=wanted,
-            had=np.zeros(len(cases), dtype=bool), available=cases.available,
-            hides=np.ones(types, dtype=bool), slices=cases.slices,
+            had=np.zeros(len(cases), dtype=bool), available=cases.available, slices=cases.slices,
         )  # fmt: skip
 
     @cached_property
@@ -87,9 +84,9 @@ class TargetCases:
     def mask(self, scores: NDArray[np.float32], rows: NDArray[np.int64], histories: Sequences) -> None:
         """Set scores [rows, items] of items that may not be recommended to minus infinity, in place."""
         scores[:, ~self.available] = -np.inf
-        hidden = self.hides[histories.event_type]
-        scores[histories.event_users()[hidden], histories.item_index[hidden]] = -np.inf
-        if self.shown is not None:
+        if self.shown is None:
+            mask_hidden(scores, histories, self.at[rows])
+        else:
             offsets, items = self.shown
             for place, row in enumerate(rows):
                 among = items[offsets[row] : offsets[row + 1]]
@@ -183,4 +180,5 @@ def split_for_training(train: Sequences, tuning: TargetCases) -> Split:
     """Return training events and a sample of single targets, as the product's training takes them."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(tuning.targets))[:MAX_TUNING_CASES])
     histories = tuning.histories(tuning.case_of_target[chosen])
-    return Split(train, ValidationCases(histories, tuning.targets[chosen]))
+    at = tuning.at[tuning.case_of_target[chosen]]
+    return Split(train, ValidationCases(histories, tuning.targets[chosen], at))

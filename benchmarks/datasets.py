@@ -53,6 +53,8 @@ class Dataset:
         Whether times are known. Otherwise only the order is, and the data cannot be split by time.
     shown
         Lists that users were shown, if the data has them.
+    is_defined
+        Whether somebody said what the event types mean.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Dataset:
     sequences: Sequences
     has_times: bool = True
     shown: ShownLists | None = None
+    is_defined: bool = True
 
 
 def load_dataset(
@@ -71,6 +74,7 @@ def load_dataset(
     low_ratings_are_negative: bool = False,
     assume_timezone: str | None = None,
     time_unit: TimeUnit = "seconds",
+    recipe: str | None = None,
     definitions: Path | None = None,
 ) -> Dataset:
     """Read a data set.
@@ -83,7 +87,7 @@ def load_dataset(
         Folder of the files. Only ml-100k needs none: it comes from a package that is kept in `cache`.
     low_ratings_are_negative
         Read MovieLens ratings as in production, not as in published results.
-    assume_timezone, time_unit, definitions
+    assume_timezone, time_unit, recipe, definitions
         How to read a folder of own files, see `read_own_catalogue`.
 
     Raises
@@ -101,12 +105,14 @@ def load_dataset(
     if name in NAMES:
         return _movielens(name, cache, folder, types)
     own = read_own_catalogue(
-        folder, assume_timezone=assume_timezone, time_unit=time_unit, definitions=definitions
-    )
+        folder, assume_timezone=assume_timezone, time_unit=time_unit, recipe=recipe,
+        definitions=definitions,
+    )  # fmt: skip
     print("\n".join(own.notes))
     return Dataset(
-        folder.resolve().name, own.catalogue, own.event_types, own.sequences, own.has_times, own.shown
-    )
+        folder.resolve().name, own.catalogue, own.event_types, own.sequences, own.has_times, own.shown,
+        own.is_defined,
+    )  # fmt: skip
 
 
 def _movielens(name: str, cache: Path, folder: Path | None, types: EventTypes) -> Dataset:

@@ -46,6 +46,7 @@ from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS
 from recsys.warehouse.ingest import IngestSummary, ingest_file
 from recsys.warehouse.pseudonyms import user_key
+from recsys.warehouse.recipes import apply_recipe, check_recipe
 from recsys.warehouse.tables import event_types
 from recsys.warehouse.value_checks import Checked, TimeUnit
 from recsys.warehouse.windows import open_window
@@ -79,6 +80,8 @@ class OwnCatalogue:
     has_times: bool
     notes: list[str] = field(default_factory=list)
     shown: ShownLists | None = None
+    is_defined: bool = False
+    """Whether somebody said what the event types mean."""
 
 
 def read_own_catalogue(
@@ -86,6 +89,7 @@ def read_own_catalogue(
     *,
     assume_timezone: str | None = None,
     time_unit: TimeUnit = "seconds",
+    recipe: str | None = None,
     definitions: Path | None = None,
     settings: Settings | None = None,
 ) -> OwnCatalogue:
@@ -95,6 +99,8 @@ def read_own_catalogue(
     ----------
     assume_timezone, time_unit
         As in `recsys ingest feedback`.
+    recipe
+        What event types mean before the folder's file changes it, see `recsys migrate --recipe`.
     definitions
         File of event types, instead of the folder's.
     settings
@@ -105,6 +111,8 @@ def read_own_catalogue(
     RecsysError
         A file is missing or cannot be read, a row of `event_types` is wrong, or no feedback is left.
     """
+    if recipe is not None:
+        check_recipe(recipe)
     items, feedback = find_file(folder, "items"), find_file(folder, "feedback")
     if items is None or feedback is None:
         missing = "items" if items is None else "feedback"
@@ -123,8 +131,10 @@ def read_own_catalogue(
             engine = connect(url)
             try:
                 load = _Load(engine, root, Settings(**own))
-                load.event_types(definitions or find_file(folder, "event_types"))
+                own_types = definitions or find_file(folder, "event_types")
+                load.event_types(recipe, own_types)
                 own = load.run(items, find_file(folder, "users"), feedback, assume_timezone, time_unit)
+                own = replace(own, is_defined=bool(recipe or own_types))
                 shown = find_file(folder, "impressions")
                 return own if shown is None else replace(own, shown=load.shown_lists(shown, own))
             finally:
@@ -150,7 +160,9 @@ class _Load:
         self.engine, self.root, self.settings = engine, root, settings
         self.notes: list[str] = []
 
-    def event_types(self, path: Path | None) -> None:
+    def event_types(self, recipe: str | None, path: Path | None) -> None:
+        if recipe is not None:
+            apply_recipe(self.engine, recipe)
         if path is not None:
             self._define(_event_type_rows(path))
 

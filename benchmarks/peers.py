@@ -24,6 +24,7 @@ from recsys.model.requests import attribute_phrases
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.snapshot.targets import hidden_items
 
 PEER_PYTHON = Path(__file__).parents[1] / ".bench-peers/bin/python"
 SASREC_GRID = "64:0.2,64:0.4,128:0.2,128:0.4"
@@ -45,7 +46,7 @@ def write_split(task: Task, n_items: int, path: Path) -> None:
     # A basket of several targets becomes several cases.
     chosen = np.sort(np.random.default_rng(0).permutation(len(cases.targets))[:MAX_TUNING_CASES])
     validation = cases.histories(cases.case_of_target[chosen])
-    hidden = validation.where(cases.hides[validation.event_type])
+    hidden_rows, hidden = hidden_items(validation, cases.at[cases.case_of_target[chosen]])
     np.savez(
         path,
         users=train.event_users()[order],
@@ -53,8 +54,8 @@ def write_split(task: Task, n_items: int, path: Path) -> None:
         validation_offsets=validation.offsets,
         validation_items=validation.item_index,
         validation_targets=cases.targets[chosen],
-        hidden_rows=hidden.event_users(),
-        hidden_items=hidden.item_index,
+        hidden_rows=hidden_rows,
+        hidden_items=hidden,
         test_offsets=test.offsets,
         test_items=test.item_index,
         n_items=n_items,

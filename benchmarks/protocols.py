@@ -1,10 +1,10 @@
 """What is asked of every compared model: histories, targets and candidates, made here and nowhere else.
 
 A case is a moment of a user: the model sees the user's events before it and ranks the items that may be
-recommended then. Its targets are the items of the wanted events that follow. A user's events with less than
-half an hour between them are one visit. The steps to a wanted event (the view before a like, in the same
-visit) belong to it: its history ends before the visit's first event with the item. Otherwise the best model
-would be the one that repeats the last item.
+recommended then. Which events are targets and which items are off the lists is the product's own definition
+(`recsys.snapshot.targets`). A user's events with less than half an hour between them are one visit. The steps
+to a target (the view before a purchase, in the same visit) belong to it: its history ends before the visit's
+first event with the item. Otherwise the best model would be the one that repeats the last item.
 """
 
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ from benchmarks.shown_cases import shown_list_task
 from benchmarks.splits import SPLITS as SINGLE_SPLITS
 from benchmarks.splits import Protocol, make_split
 from recsys.errors import ConfigurationError
-from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.targets import find_targets
 
 SPLITS = (*SINGLE_SPLITS, "next-basket", "temporal-next-basket", "shown-lists")
 REPEATS = ("auto", "always", "never")
@@ -52,10 +52,11 @@ def make_task(
         step earlier. `shown-lists`: the clicks in each user's last list, among the items that it showed.
         `cold-items`: see `make_split`.
     targets
-        Event types that are wanted; None: all with a weight above 0.
+        Event types that are wanted; the others are steps. None: the outcomes of the event types.
     repeats
-        Whether items that a user had are wanted, and recommended, again; `auto`: if at least a tenth of the
-        wanted events are such repeats.
+        Whether items that a user had are wanted, and recommended, again: `always`, `never`, or `auto`: as the
+        event types say. If nobody defined them, `auto` is `always` when at least a tenth of the wanted events
+        are repeats, and `never` otherwise.
     stream
         In splits by time, let models that need no fitting read all feedback before the moment of a case, not
         only that before the latest tenth.
@@ -70,22 +71,12 @@ def make_task(
     is_aligned = split.startswith("temporal")
     if is_aligned and not dataset.has_times:
         raise ConfigurationError(f"{dataset.name} has no times, so it cannot be split by time")
-    meaning = Meaning.of(dataset.event_types, targets)
-    again = repeats == "always"
-    notes: list[str] = []
-    if repeats == "auto" and split != "shown-lists":
-        share = meaning.repeated_share(dataset.sequences)
-        again = share >= REPEATING_SHARE
-        notes.append(
-            f"{share:.1%} of the wanted events repeat an item of an earlier visit: items are "
-            f"{'repeatable' if again else 'wanted once'}"
-        )
+    dataset, wanted, notes = understand(dataset, targets, "never" if split == "shown-lists" else repeats)
     if split == "shown-lists":
-        return shown_list_task(dataset, meaning.are_wanted(dataset.sequences), meaning.wanted)
+        return shown_list_task(dataset, are_wanted(dataset.sequences, wanted), wanted)
     if split == "cold-items":
         return task_of(make_split(dataset, split), dataset)
-    meaning = replace(meaning, repeats=again)
-    found = _Found.of(dataset, meaning, split.endswith("basket"))
+    found = _Found.of(dataset, wanted, split.endswith("basket"))
     test = found.latest_of_users(1) if not is_aligned else found.late(None)
     sequences = dataset.sequences
     known = sequences.before(found.boundary()) if is_aligned else before(sequences, test)
@@ -95,7 +86,7 @@ def make_task(
         tuning = _of_some_users(tuning, min(MAX_TUNING_CASES, int(np.ceil(share * len(tuning)))))
         train = before(sequences, test, tuning)
     else:
-        earlier = _Found.of(replace(dataset, sequences=known), meaning, split.endswith("basket"))
+        earlier = _Found.of(replace(dataset, sequences=known), wanted, split.endswith("basket"))
         tuning, train = earlier.late(MAX_LATE_TUNING_USERS), known.before(earlier.boundary())
     if not len(test) or not len(tuning):
         raise ConfigurationError(
@@ -103,43 +94,65 @@ def make_task(
         )
     test = replace(test, slices=slices_of(test, known))
     return Task(
-        known=known, train=train, tuning=tuning, test=test, wanted=meaning.wanted, is_aligned=is_aligned,
+        known=known, train=train, tuning=tuning, test=test, wanted=wanted, is_aligned=is_aligned,
         log=dataset.sequences if stream and is_aligned else None,
         split=None if is_aligned else split_for_training(train, tuning), notes=notes,
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Meaning:
-    """Which events are wanted, and whether an item is wanted again."""
+def understand(
+    dataset: Dataset, targets: tuple[str, ...] | None, repeats: str
+) -> tuple[Dataset, NDArray[np.bool_], list[str]]:
+    """Return the data set with the given meaning of its events, the wanted `[types]`, and notes for people.
 
-    wanted: NDArray[np.bool_]
-    hides: NDArray[np.bool_]
-    repeats: bool = False
+    Parameters
+    ----------
+    targets
+        Event types that are the outcomes; the others become steps. None: the outcomes of the event types.
+    repeats
+        See `make_task`.
+    """
+    types, sequences = dataset.event_types, dataset.sequences
+    wanted = types.is_outcome & (types.weight > 0)
+    if targets is not None:
+        if unknown := sorted(set(targets) - set(types.names)):
+            raise ConfigurationError(
+                f"no event type {', '.join(map(repr, unknown))}; there are {', '.join(types.names)}"
+            )
+        wanted = np.isin(types.names, targets)
+        sequences = replace(sequences, outcome=wanted[sequences.event_type])
+    share = _repeated_share(sequences, wanted)
+    notes = [f"{share:.1%} of the wanted events repeat an item of an earlier visit"]
+    if repeats == "auto":
+        undefined = not dataset.is_defined and bool(np.isinf(types.hide_days[wanted]).all())
+        repeats = "defined" if not undefined else "always" if share >= REPEATING_SHARE else "never"
+    if repeats != "defined":
+        # What is disliked stays off the lists either way.
+        days = np.where(sequences.sentiment < 0, np.inf, 0 if repeats == "always" else sequences.hide_days)
+        if repeats == "never":
+            days = np.where(wanted[sequences.event_type], np.inf, days)
+        sequences = replace(sequences, hide_days=days.astype(np.float32))
+    notes.append(
+        {
+            "always": "items may be recommended again, and are wanted again",
+            "never": "an item that was wanted once is not recommended again",
+            "defined": "event types and rest periods say when an item may be recommended again",
+        }[repeats]
+    )
+    return replace(dataset, sequences=sequences), wanted, notes
 
-    @classmethod
-    def of(cls, types: EventTypes, targets: tuple[str, ...] | None) -> "Meaning":
-        """Take the named event types as wanted; what is neither wanted nor negative is a step."""
-        wanted = types.weight > 0
-        if targets is not None:
-            if unknown := sorted(set(targets) - set(types.names)):
-                raise ConfigurationError(
-                    f"no event type {', '.join(map(repr, unknown))}; there are {', '.join(types.names)}"
-                )
-            wanted = np.isin(types.names, targets)
-        return cls(wanted, wanted | (types.polarity < 0) | (types.weight <= 0))
 
-    def are_wanted(self, sequences: Sequences) -> NDArray[np.bool_]:
-        """Return `[events]` whether an event is of a wanted type and not negative."""
-        return np.asarray(self.wanted[sequences.event_type] & (sequences.weight > 0))
+def are_wanted(sequences: Sequences, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return `[events]` whether an event is of a wanted type and not negative."""
+    return np.asarray(wanted[sequences.event_type] & (sequences.weight > 0))
 
-    def repeated_share(self, sequences: Sequences) -> float:
-        """Return the share of wanted events whose item its user had wanted in an earlier visit."""
-        positions = np.flatnonzero(self.are_wanted(sequences))
-        if not len(positions):
-            return 0.0
-        again = _hadbefore(sequences, positions, visits(sequences)[positions])
-        return float(again.mean())
+
+def _repeated_share(sequences: Sequences, wanted: NDArray[np.bool_]) -> float:
+    """Return the share of wanted events whose item its user had wanted in an earlier visit."""
+    positions = np.flatnonzero(are_wanted(sequences, wanted))
+    if not len(positions):
+        return 0.0
+    return float(_had_before(sequences, positions, positions, visits(sequences)).mean())
 
 
 def visits(sequences: Sequences) -> NDArray[np.int64]:
@@ -150,14 +163,19 @@ def visits(sequences: Sequences) -> NDArray[np.int64]:
     return np.cumsum(starts) - 1
 
 
-def _hadbefore(
-    sequences: Sequences, positions: NDArray[np.int64], visit: NDArray[np.int64]
+def _had_before(
+    sequences: Sequences, positions: NDArray[np.int64], ways: NDArray[np.int64], visit: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return `[positions]` whether one of the positions in an earlier visit has the same user and item."""
-    pairs = sequences.event_users()[positions] * (int(sequences.item_index.max(initial=0)) + 1)
-    pairs += sequences.item_index[positions]
-    _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
-    return np.asarray(visit > visit[first][inverse])
+    """Return `[positions]` whether one of the events `ways` in an earlier visit has their user and item."""
+    pairs = _pairs(sequences)
+    known, first = np.unique(pairs[ways], return_index=True)
+    place = np.minimum(np.searchsorted(known, pairs[positions]), len(known) - 1)
+    return np.asarray((known[place] == pairs[positions]) & (visit[ways[first[place]]] < visit[positions]))
+
+
+def _pairs(sequences: Sequences) -> NDArray[np.int64]:
+    width = int(sequences.item_index.max(initial=0)) + 1
+    return np.asarray(sequences.event_users() * width + sequences.item_index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,37 +187,39 @@ class _Found:
     baskets: bool
 
     @classmethod
-    def of(cls, dataset: Dataset, meaning: Meaning, baskets: bool) -> "_Found":
+    def of(cls, dataset: Dataset, wanted: NDArray[np.bool_], baskets: bool) -> "_Found":
         sequences, n_items = dataset.sequences, len(dataset.catalogue)
-        visit = visits(sequences)
+        visit, targets = visits(sequences), find_targets(sequences)
         positions = np.flatnonzero(
-            meaning.are_wanted(sequences) & dataset.catalogue.available[sequences.item_index]
+            targets.chosen & wanted[targets.event_type] & dataset.catalogue.available[sequences.item_index]
         )
-        had = _hadbefore(sequences, positions, visit[positions])
-        if not meaning.repeats:
-            positions, had = positions[~had], had[~had]
         items = sequences.item_index[positions].astype(np.int64)
+        # The first event with the item in the visit: what led to the target belongs to it.
+        pairs = visit * n_items + sequences.item_index
+        _, first, group = np.unique(pairs, return_index=True, return_inverse=True)
+        ends = first[group[positions]]
         if baskets:
-            first = np.concatenate([[0], np.flatnonzero(np.diff(visit)) + 1])
-            ends = first[visit[positions]]
-        else:
-            # The first event with the item in the visit: what led to the target belongs to it.
-            pairs = visit * n_items + sequences.item_index
-            _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
-            ends = first[inverse[positions]]
+            begins = np.concatenate([[0], np.flatnonzero(np.diff(visit)) + 1])
+            ends = begins[visit[positions]]
         # One target for each case and item, whatever its number of events.
-        keys, chosen, inverse = np.unique(ends * n_items + items, return_index=True, return_inverse=True)
+        keys, chosen, number = np.unique(ends * n_items + items, return_index=True, return_inverse=True)
         types = np.zeros((len(keys), len(dataset.event_types)), dtype=bool)
-        types[inverse, sequences.event_type[positions]] = True
-        begins, starts = np.unique(keys // n_items, return_index=True)
-        hides = meaning.hides & ~(meaning.wanted & meaning.repeats)
+        types[number, targets.event_type[positions]] = True
+        # All wanted events with the item in the visit want the target.
+        ways = np.flatnonzero(are_wanted(sequences, wanted))
+        target_of_group = np.full(int(group.max(initial=-1)) + 1, -1)
+        target_of_group[group[positions]] = number
+        found = target_of_group[group[ways]]
+        types[found[found >= 0], sequences.event_type[ways][found >= 0]] = True
+        had = _had_before(sequences, positions, ways, visit)
+        cases, starts = np.unique(keys // n_items, return_index=True)
         return cls(
             dataset,
             TargetCases(
-                sequences=sequences, ends=begins, users=sequences.event_users()[begins],
-                at=sequences.occurred_at[begins],
-                offsets=np.concatenate([starts, [len(keys)]]), targets=keys % n_items, types=types,
-                had=had[chosen], available=dataset.catalogue.available, hides=hides,
+                sequences=sequences, ends=cases, users=sequences.event_users()[cases],
+                at=sequences.occurred_at[cases], offsets=np.concatenate([starts, [len(keys)]]),
+                targets=keys % n_items, types=types, had=had[chosen],
+                available=dataset.catalogue.available,
             ),
             baskets,
         )  # fmt: skip
@@ -240,13 +260,12 @@ def task_of(protocol: Protocol, dataset: Dataset) -> Task:
     types, given = len(dataset.event_types), protocol.validation.cases
     tuning = TargetCases(
         sequences=given.histories, ends=given.histories.offsets[1:], users=np.arange(len(given)),
-        at=given.histories.occurred_at[given.histories.offsets[1:] - 1],
+        at=given.at,
         offsets=np.arange(len(given) + 1), targets=given.targets, types=np.zeros((len(given), types), bool),
         had=np.zeros(len(given), dtype=bool), available=dataset.catalogue.available,
-        hides=np.ones(types, dtype=bool),
     )  # fmt: skip
     return Task(
         known=protocol.known, train=protocol.validation.train, tuning=tuning,
-        test=TargetCases.of(protocol.cases, types), wanted=dataset.event_types.weight > 0, is_aligned=False,
+        test=TargetCases.of(protocol.cases, types), wanted=dataset.event_types.is_outcome, is_aligned=False,
         split=protocol.validation,
     )  # fmt: skip

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dataset = load_dataset(
             options.dataset or options.data.name, options.data, options.cache,
             assume_timezone=options.assume_timezone, time_unit=options.time_unit,
-            definitions=options.event_types,
+            recipe=options.recipe, definitions=options.event_types,
         )  # fmt: skip
         task = make_task(dataset, options.split, options.targets, options.repeats, stream=options.stream)
         print("\n".join(task.notes))
@@ -268,17 +268,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--dataset", choices=NAMES)
     parser.add_argument("--data", type=Path, help="folder of the data set, or of own files")
+    parser.add_argument("--recipe", help="what event types mean: shop, newsroom, video or music")
     parser.add_argument("--event-types", type=Path, help="file of event types, instead of the one in --data")
     parser.add_argument("--assume-timezone", help="time zone of times that have none, such as Europe/Paris")
     parser.add_argument("--time-unit", choices=get_args(TimeUnit), default="seconds", help="of numeric times")
     parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
     parser.add_argument(
         "--targets", type=lambda text: tuple(text.split(",")),
-        help="event types to predict, such as like,bookmark; the others are context. Default: all",
+        help="event types to predict, such as like,bookmark; the others are steps. Default: the outcomes",
     )  # fmt: skip
     parser.add_argument(
         "--repeats", choices=REPEATS, default="auto",
-        help="whether items that a user had are wanted again; auto: if a tenth of the wanted events repeat",
+        help="whether what a user had may be recommended again; auto: as event types say, if they are "
+        "defined, and otherwise if a tenth of the wanted events are repeats",
     )  # fmt: skip
     parser.add_argument(
         "--stream", action="store_true",

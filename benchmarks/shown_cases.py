@@ -36,7 +36,6 @@ def shown_list_task(dataset: Dataset, are_wanted: NDArray[np.bool_], wanted: NDA
     usable = np.flatnonzero(moment >= 0)
     users = lists.users[usable]
     from_end = np.bincount(users, minlength=events.users)[users] - 1 - _place(users)
-    whole = np.ones(len(dataset.event_types), dtype=bool)
 
     def cases(chosen: NDArray[np.int64]) -> TargetCases:
         found = [lists.of(int(number)) for number in chosen]
@@ -46,8 +45,8 @@ def shown_list_task(dataset: Dataset, are_wanted: NDArray[np.bool_], wanted: NDA
         return TargetCases(
             sequences=events, ends=moment[chosen], users=lists.users[chosen],
             at=events.occurred_at[moment[chosen]], offsets=offsets, targets=items,
-            types=np.zeros((len(items), len(whole)), dtype=bool), had=np.zeros(len(items), dtype=bool),
-            available=dataset.catalogue.available, hides=~whole,
+            types=np.zeros((len(items), len(wanted)), dtype=bool), had=np.zeros(len(items), dtype=bool),
+            available=dataset.catalogue.available,
             shown=(
                 np.cumsum([0, *(len(shown) for shown, _ in found)]),
                 np.concatenate([*(shown for shown, _ in found), np.zeros(0, np.int64)]).astype(np.int64),

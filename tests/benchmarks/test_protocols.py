@@ -21,7 +21,14 @@ TYPES = EventTypes.from_records(
         {"event_type": "hide", "explicit": True, "weight": 0, "polarity": -1},
         {"event_type": "like", "explicit": True, "weight": 1, "polarity": 1},
         {"event_type": "purchase", "explicit": False, "weight": 1, "polarity": 1},
-        {"event_type": "view", "explicit": False, "weight": 0.3, "polarity": 0},
+        {
+            "event_type": "view",
+            "explicit": False,
+            "weight": 0.3,
+            "polarity": 0,
+            "role": "step",
+            "hide_days": 0,
+        },
     ]
 )
 MINUTE = 60_000_000
@@ -87,10 +94,27 @@ def test_without_repeats_what_a_user_had_is_no_target_and_no_candidate() -> None
     assert candidates(task.test) == [3, 4, 5]  # what was only viewed may be recommended
 
 
-def test_repeats_are_found_in_the_feedback() -> None:
-    assert "items are repeatable" in make_task(dataset(*SHOP), "next-basket", ("purchase",)).notes[0]
-    once = [("a", "purchase", item, 100 * item) for item in range(4)]
-    assert "items are wanted once" in make_task(dataset(*once), "next-basket", ("purchase",)).notes[0]
+def note(*rows: Event, is_defined: bool) -> str:
+    return make_task(dataset(*rows, is_defined=is_defined), "next-basket", ("purchase",)).notes[1]
+
+
+def test_what_nobody_defined_is_found_in_the_feedback() -> None:
+    assert "items may be recommended again" in note(*SHOP, is_defined=False)
+    once: list[Event] = [("a", "purchase", item, 100 * item) for item in range(4)]
+    assert "is not recommended again" in note(*once, is_defined=False)
+    assert "event types and rest periods say" in note(*SHOP, is_defined=True)
+
+
+def test_a_view_that_hides_is_credited_with_the_like_that_follows_on_another_day() -> None:
+    rows: list[Event] = [
+        ("a", "like", 5, 0), ("a", "like", 4, 50), ("a", "view", 0, 100), ("a", "like", 0, 1000),
+    ]  # fmt: skip
+    data = dataset(*rows)
+    hidden = replace(data.sequences, hide_days=np.full(4, np.inf, dtype=np.float32))
+    task = make_task(replace(data, sequences=hidden), "leave-one-out", ("like",))
+    assert shown(task.test) == [([5, 4], [0])]
+    assert task.test.at.tolist() == [100 * MINUTE]
+    assert task.test.types.tolist() == [[False, True, False, False]]
 
 
 def test_the_view_that_led_to_a_like_is_not_in_its_history() -> None:
