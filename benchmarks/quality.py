@@ -1,11 +1,12 @@
-"""Compare ranking quality with tuned peers on the same split.
+"""Compare ranking quality with tuned rivals on the same cases.
 
     python -m benchmarks.quality --dataset ml-100k --split leave-one-out --seeds 3 --json F
     python -m benchmarks.quality --data DIR --split temporal
 
-The whole catalogue is ranked, without sampled negatives. Ties count against the model, and items that the
-user has consumed are excluded. Our settings come from the environment, as in production, for example
-`RECSYS_TRAINING__EPOCHS=40`. SASRec needs `make bench-peers`; select other models with `--models`.
+The whole catalogue is ranked, without sampled negatives. Ties count against the model, and what is off the
+user's list at that moment is excluded. Protocols and rivals are explained in docs/quality.md. Our settings come
+from the environment, as in production, for example `RECSYS_TRAINING__EPOCHS=40`. SASRec and LiGR need
+`make bench-peers`; select models with `--models`.
 
 `--data DIR` reads any catalogue through `recsys ingest`, validation and a snapshot, and says what these
 refuse; see `benchmarks/own_catalogue.py`. DIR holds, as CSV, TSV, JSONL or Parquet: `items` (item_id, title,
