@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluation.ranking.cases import COLD_USERS, KNOWN_ITEMS, NEW_ITEMS, RARE_ITEMS, Cases
-from recsys.model.ranking import mask_hidden
-from recsys.snapshot.sequences import Sequences
+from recsys.model.ranking import mask_hidden, mask_unavailable
+from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.batching import Split, ValidationCases
 
 MAX_TUNING_CASES = 5_000
@@ -34,8 +34,8 @@ class TargetCases:
         `[targets, types]` whether an event of this type wants the item.
     had
         `[targets]` whether the user had wanted the item before.
-    available
-        `[items]` whether the item may be recommended.
+    catalogue
+        What is ranked: of each case, the items that were available at its moment.
     slices
         By name: `[targets]` whether the target belongs to the slice.
     shown
@@ -50,7 +50,7 @@ class TargetCases:
     targets: NDArray[np.int64]
     types: NDArray[np.bool_]
     had: NDArray[np.bool_]
-    available: NDArray[np.bool_]
+    catalogue: Catalogue
     slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     shown: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
@@ -66,8 +66,13 @@ class TargetCases:
             sequences=cases.sequences, ends=cases.positions, users=cases.users,
             at=cases.at,
             offsets=np.arange(len(cases) + 1), targets=cases.targets.astype(np.int64), types=wanted,
-            had=np.zeros(len(cases), dtype=bool), available=cases.available, slices=cases.slices,
+            had=np.zeros(len(cases), dtype=bool), catalogue=cases.catalogue, slices=cases.slices,
         )  # fmt: skip
+
+    @property
+    def available(self) -> NDArray[np.bool_]:
+        """`[items]` whether the item may be recommended at some time."""
+        return self.catalogue.available
 
     @cached_property
     def case_of_target(self) -> NDArray[np.int64]:
@@ -76,16 +81,13 @@ class TargetCases:
 
     def histories(self, rows: NDArray[np.int64]) -> Sequences:
         """Return the histories of some cases, as sequences of one user each."""
-        owners = self.users[rows]
-        return self.sequences._ranges(
-            self.sequences.offsets[owners], self.ends[rows], self.sequences.user_keys[owners]
-        )
+        return self.sequences.prefixes(self.ends[rows])
 
     def mask(self, scores: NDArray[np.float32], rows: NDArray[np.int64], histories: Sequences) -> None:
         """Set scores [rows, items] of items that may not be recommended to minus infinity, in place."""
-        scores[:, ~self.available] = -np.inf
+        mask_unavailable(scores, self.catalogue, self.at[rows])
         if self.shown is None:
-            mask_hidden(scores, histories, self.at[rows])
+            mask_hidden(scores, histories)
         else:
             offsets, items = self.shown
             for place, row in enumerate(rows):
@@ -180,5 +182,4 @@ def split_for_training(train: Sequences, tuning: TargetCases) -> Split:
     """Return training events and a sample of single targets, as the product's training takes them."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(tuning.targets))[:MAX_TUNING_CASES])
     histories = tuning.histories(tuning.case_of_target[chosen])
-    at = tuning.at[tuning.case_of_target[chosen]]
-    return Split(train, ValidationCases(histories, tuning.targets[chosen], at))
+    return Split(train, ValidationCases(histories, tuning.targets[chosen]))

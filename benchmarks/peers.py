@@ -46,7 +46,7 @@ def write_split(task: Task, n_items: int, path: Path) -> None:
     # A basket of several targets becomes several cases.
     chosen = np.sort(np.random.default_rng(0).permutation(len(cases.targets))[:MAX_TUNING_CASES])
     validation = cases.histories(cases.case_of_target[chosen])
-    hidden_rows, hidden = hidden_items(validation, cases.at[cases.case_of_target[chosen]])
+    hidden_rows, hidden = hidden_items(validation)
     np.savez(
         path,
         users=train.event_users()[order],

@@ -219,7 +219,7 @@ class _Found:
                 sequences=sequences, ends=cases, users=sequences.event_users()[cases],
                 at=sequences.occurred_at[cases], offsets=np.concatenate([starts, [len(keys)]]),
                 targets=keys % n_items, types=types, had=had[chosen],
-                available=dataset.catalogue.available,
+                catalogue=dataset.catalogue,
             ),
             baskets,
         )  # fmt: skip
@@ -260,9 +260,9 @@ def task_of(protocol: Protocol, dataset: Dataset) -> Task:
     types, given = len(dataset.event_types), protocol.validation.cases
     tuning = TargetCases(
         sequences=given.histories, ends=given.histories.offsets[1:], users=np.arange(len(given)),
-        at=given.at,
+        at=given.histories.moments,
         offsets=np.arange(len(given) + 1), targets=given.targets, types=np.zeros((len(given), types), bool),
-        had=np.zeros(len(given), dtype=bool), available=dataset.catalogue.available,
+        had=np.zeros(len(given), dtype=bool), catalogue=dataset.catalogue,
     )  # fmt: skip
     return Task(
         known=protocol.known, train=protocol.validation.train, tuning=tuning,

@@ -4,9 +4,9 @@
     python -m benchmarks.quality --data DIR --split temporal
 
 The whole catalogue is ranked, without sampled negatives. Ties count against the model, and what is off the
-user's list at that moment is excluded. Protocols and rivals are explained in docs/quality.md. Our settings come
-from the environment, as in production, for example `RECSYS_TRAINING__EPOCHS=40`. SASRec and LiGR need
-`make bench-peers`; select models with `--models`.
+user's list at that moment is excluded. docs/quality.md explains protocols and rivals. Our settings come from
+the environment, as in production, for example `RECSYS_TRAINING__EPOCHS=40`. SASRec and LiGR need
+`make bench-peers`; `--models` selects models.
 
 `--data DIR` reads any catalogue through `recsys ingest`, validation and a snapshot, and says what these
 refuse; see `benchmarks/own_catalogue.py`. DIR holds, as CSV, TSV, JSONL or Parquet: `items` (item_id, title,

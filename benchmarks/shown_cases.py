@@ -46,7 +46,7 @@ def shown_list_task(dataset: Dataset, are_wanted: NDArray[np.bool_], wanted: NDA
             sequences=events, ends=moment[chosen], users=lists.users[chosen],
             at=events.occurred_at[moment[chosen]], offsets=offsets, targets=items,
             types=np.zeros((len(items), len(wanted)), dtype=bool), had=np.zeros(len(items), dtype=bool),
-            available=dataset.catalogue.available,
+            catalogue=dataset.catalogue,
             shown=(
                 np.cumsum([0, *(len(shown) for shown, _ in found)]),
                 np.concatenate([*(shown for shown, _ in found), np.zeros(0, np.int64)]).astype(np.int64),

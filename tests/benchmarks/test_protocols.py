@@ -66,7 +66,7 @@ def shown(cases: TargetCases) -> list[tuple[list[int], list[int]]]:
 
 
 def candidates(cases: TargetCases, row: int = 0) -> list[int]:
-    scores = np.zeros((1, len(cases.available)), dtype=np.float32)
+    scores = np.zeros((1, len(cases.catalogue)), dtype=np.float32)
     cases.mask(scores, np.array([row]), cases.histories(np.array([row])))
     return np.flatnonzero(np.isfinite(scores[0])).tolist()
 
