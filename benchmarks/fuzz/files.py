@@ -38,7 +38,7 @@ def check_file(engine: sa.Engine, folder: Path, given: Input) -> list[Finding]:
     reject_file = folder / "rejected.jsonl"
     reject_file.unlink(missing_ok=True)
     options = dict(given.options)
-    block_bytes = options.pop("block_bytes") or line_file.BLOCK_BYTES
+    block_bytes = options.pop("block_bytes", None) or line_file.BLOCK_BYTES
     try:
         with mock.patch.object(line_file, "BLOCK_BYTES", block_bytes):
             summary = ingest_file(engine, path=path, reject_file=reject_file, **options)

@@ -133,6 +133,17 @@ def test_a_line_of_jsonl_that_is_not_utf8_is_rejected_also_in_columns_that_are_n
     assert list(rejects(load(warehouse, tmp_path, "items.jsonl", content))) == [1, 2]
 
 
+def test_the_columns_of_jsonl_are_those_of_its_first_lines_not_of_its_first_block(
+    warehouse: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_file, "BLOCK_BYTES", 20)
+    assert (
+        load(warehouse, tmp_path, "items.jsonl", '{"other": 1}\n{"item_id": "a", "title": "One"}\n').inserted
+        == 1
+    )
+    assert items(warehouse) == {"a": "One"}
+
+
 def test_a_line_that_is_a_python_literal_is_named(warehouse: sa.Engine, tmp_path: Path) -> None:
     summary = load(warehouse, tmp_path, "items.jsonl", "{'item_id': 'a'}\n" + '{"item_id": "b"}\n')
     assert rejects(summary) == {
