@@ -144,7 +144,7 @@ def _check_slices(catalogue: Any) -> list[Finding]:
         users=everyone,
         targets=items.astype(np.int32),
         at=everyone,
-        available=catalogue.available,
+        catalogue=catalogue,
         slices={},
     )
     sliced = with_slices(cases, catalogue, EvaluationSettings(item_slices=_SLICED)).slices
