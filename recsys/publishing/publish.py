@@ -25,8 +25,10 @@ from recsys.publishing.histories import (
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import (
+    ChangedItems,
     empty_staging,
     publishing_session,
+    stage_catalogue,
     stage_items,
     stage_lists,
     stage_users,
@@ -41,16 +43,20 @@ logger = logging.getLogger(__name__)
 Scope = Literal["all", "affected"]
 BATCH_USERS = 1_024
 """Users read and staged at a time; `BatchScorer` bounds memory by splitting a batch into blocks."""
+_MOST_CHANGED_TITLES = 100
+"""With more, all lists are published anew: to look for each title in all reasons would take longer."""
 _ATTEMPTS = 2
 _SWAP = (
     "publishing/delete_stale_lists",
     "publishing/delete_stale_user_vectors",
     "publishing/delete_stale_item_vectors",
     "publishing/delete_stale_comment_sentiment",
+    "publishing/delete_stale_published_items",
     "publishing/merge_into_recommendation_lists",
     "publishing/merge_into_user_vectors",
     "publishing/merge_into_item_vectors",
     "publishing/merge_into_comment_sentiment",
+    "publishing/merge_into_published_items",
 )
 
 
@@ -84,9 +90,10 @@ def publish(
     ----------
     scope
         `all`: every user; lists of deleted users are removed. `affected`: users with feedback newer than
-        the last publication, new users, and users whose list shows an unavailable item; other users keep
-        their lists. `auto`: `affected` if the champion is the published version or a micro-update of it,
-        otherwise `all`.
+        the last publication, new users, and users whose list shows an unavailable item or may name an item by
+        a title that has changed; other users keep their lists. `auto`: `affected` if the champion is the
+        published version or a micro-update of it, otherwise `all`. Whatever the scope, vectors of new and
+        changed items are published, and those of withdrawn items are removed.
     run_key
         Identifies the run. If a publication with this key exists, it is returned.
     load
@@ -97,7 +104,7 @@ def publish(
     Raises
     ------
     NothingToDoError
-        There is no champion or no item, or no user is affected.
+        There is no champion or no item, or no user is affected and no item has changed.
     PublicationConflictError
         The champion changed twice while users were being scored.
     ConfigurationError
@@ -117,12 +124,14 @@ def publish(
                 raise NothingToDoError("there is no champion to publish yet; run nightly_training first")
             servable = load(settings, champion.model_version)
             last = _last_publication(connection)
+            changed = stage_catalogue(connection, at=moment)
             everyone = (
                 last is None
                 or scope == "all"
+                or changed.titles > _MOST_CHANGED_TITLES
                 or (scope == "auto" and not _continues(champion, servable, last))
             )
-            through = _stage(connection, settings, servable, champion, last, everyone, run_key, moment)
+            through = _stage(connection, settings, servable, champion, last, changed, everyone, run_key, moment)
             publication = _swap(engine, connection, champion, run_key, everyone, through)
             if publication is not None:
                 summary = _summary(publication, started)
@@ -152,6 +161,7 @@ def _stage(
     servable: Servable,
     champion: Champion,
     last: sa.Row[Any] | None,
+    changed: ChangedItems,
     everyone: bool,
     run_key: str,
     moment: datetime,
@@ -169,8 +179,11 @@ def _stage(
     catalogue = read_catalogue(connection)
     since = 0 if last is None else last.through_transaction_id
     users = stage_users(connection, everyone=everyone, since_transaction_id=since, at=moment)
-    if users == 0 and not everyone and last is not None and last.model_version == champion.model_version:
-        raise NothingToDoError(f"no user has feedback newer than publication {last.publication_id}")
+    nothing_new = users == 0 and not everyone and not changed.vectors
+    if nothing_new and last is not None and last.model_version == champion.model_version:
+        raise NothingToDoError(
+            f"no user has feedback newer than publication {last.publication_id}, and no item has changed"
+        )
     logger.info(
         "scoring %d users (%s) and %d items with version %s",
         users,
@@ -180,7 +193,7 @@ def _stage(
     )
     model = servable.model.with_catalogue(catalogue)
     scorer = BatchScorer(model, settings.publishing, servable.explain, moment)
-    stage_items(connection, catalogue, scorer.scorer.item_vectors)
+    stage_items(connection, catalogue, scorer.scorer.item_vectors, at=moment)
     if everyone:
         stage_comment_sentiment(connection, model, settings.publishing, through_transaction_id=through)
     batches = read_histories(

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from recsys.publishing.score import ScoredBatch
 from recsys.snapshot.catalogue import Catalogue
+from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 from recsys.warehouse.statements import read_statement
 
@@ -32,6 +34,22 @@ where locktype = 'advisory' and granted
     and (classid::bigint << 32) + objid::bigint = hashtextextended('publish recommendations', 0)
 """
 _LOCK_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class ChangedItems:
+    """What has changed in the catalogue since the last publication.
+
+    Attributes
+    ----------
+    titles
+        Number of titles that reasons may still name.
+    vectors
+        Number of items whose vector is missing, outdated or of a withdrawn item.
+    """
+
+    titles: int
+    vectors: int
 
 
 @contextmanager
@@ -75,9 +93,27 @@ def empty_staging(connection: sa.Connection) -> None:
     """Empty the staging tables for another attempt in the same session."""
     connection.exec_driver_sql(
         "truncate staged_users, staged_lists, staged_user_vectors, staged_item_vectors, staged_items,"
-        " staged_comment_sentiment"
+        " staged_comment_sentiment, staged_catalogue, staged_changed_titles"
     )
     connection.commit()
+
+
+def stage_catalogue(connection: sa.Connection, *, at: datetime) -> ChangedItems:
+    """Stage the items as they are, and return what has changed since the last publication.
+
+    Call it before the catalogue is read.
+
+    Parameters
+    ----------
+    at
+        Time for which it is decided what is available.
+    """
+    connection.execute(sa.text(read_statement("publishing/stage_catalogue")), {"at": at})
+    connection.exec_driver_sql("analyze staged_catalogue")
+    titles = connection.exec_driver_sql(read_statement("publishing/stage_changed_titles")).rowcount
+    vectors = connection.exec_driver_sql(read_statement("publishing/count_changed_items")).scalar_one()
+    connection.commit()
+    return ChangedItems(titles, vectors)
 
 
 def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_id: int, at: datetime) -> int:
@@ -108,12 +144,15 @@ def stage_user(connection: sa.Connection, user_id: str) -> int:
     return result.rowcount
 
 
-def stage_items(connection: sa.Connection, catalogue: Catalogue, vectors: NDArray[np.float32]) -> None:
-    """Write item vectors [items, dim] to the staging tables."""
+def stage_items(
+    connection: sa.Connection, catalogue: Catalogue, vectors: NDArray[np.float32], *, at: datetime
+) -> None:
+    """Write the vectors [items, dim] of the items that are available at a time to the staging tables."""
+    available = catalogue.available_at(microseconds(at))
     text = io.StringIO()
-    csv.writer(text).writerows(enumerate(catalogue.item_ids.tolist()))
+    csv.writer(text).writerows(enumerate(catalogue.item_ids[available].tolist()))
     _copy_from(connection, "staged_items (position, item_id) from stdin (format csv)", text)
-    stage_vectors(connection, "staged_item_vectors", 0, vectors)
+    stage_vectors(connection, "staged_item_vectors", 0, vectors[available])
 
 
 def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: NDArray[np.float32]) -> None:

@@ -444,6 +444,16 @@ comment_sentiment = Table(
     comment="what the published model reads in comments, of items with enough of them to hide each",
 )
 
+published_items = Table(
+    "published_items",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("title", Text, nullable=False, comment="title in the reasons of lists"),
+    Column("text_digest", Text, nullable=False, comment="MD5 of what its vector was computed from"),
+    Column("available", Boolean, nullable=False),
+    comment="items as the last publication read them: what differs from items is published again",
+)
+
 erasure_requests = Table(
     "erasure_requests",
     metadata,

@@ -21,3 +21,10 @@ create temporary table staged_comment_sentiment (
     average_sentiment real not null
 );
 create temporary table staged_items (position integer primary key, item_id text not null);
+create temporary table staged_catalogue (
+    item_id text primary key,
+    title text not null,
+    text_digest text not null,
+    available boolean not null
+);
+create temporary table staged_changed_titles (named text primary key);

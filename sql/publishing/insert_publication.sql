@@ -1,4 +1,4 @@
--- Record a publication with the numbers of users and items in it.
+-- Record a publication with the numbers of lists and of item vectors in it.
 -- Parameters :run_key, :model_version, :scope, :through_transaction_id.
 insert into publications (run_key, model_version, scope, users, items, through_transaction_id, published_at)
 select

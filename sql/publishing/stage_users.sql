@@ -1,6 +1,6 @@
 -- Stage and number the users to score. If :everyone is false, these are users with feedback that the last publication
--- did not read, users without a list, and users whose list has an item that is not available :at this time. Users who
--- have asked to be erased are left out.
+-- did not read, users without a list, and users whose list has an item that is not available :at this time or a reason
+-- that may name an item by an old title. Users who have asked to be erased are left out.
 -- Parameters :since_transaction_id (inclusive), :at.
 insert into staged_users (position, user_id, user_key, consent)
 with affected as (
@@ -21,6 +21,13 @@ with affected as (
     join items on items.item_id = listed.item_id
     where not :everyone
         and (not items.available or items.available_from > :at or items.available_until <= :at)
+    union
+    select lists.user_id
+    from recommendation_lists as lists
+    where not :everyone
+        and exists (
+            select from staged_changed_titles as changed where strpos(lists.reasons::text, changed.named) > 0
+        )
 )
 select row_number() over (order by users.user_id) - 1, users.user_id, users.user_key, users.consent
 from affected
