@@ -131,7 +131,9 @@ def publish(
                 or changed.titles > _MOST_CHANGED_TITLES
                 or (scope == "auto" and not _continues(champion, servable, last))
             )
-            through = _stage(connection, settings, servable, champion, last, changed, everyone, run_key, moment)
+            through = _stage(
+                connection, settings, servable, champion, last, changed, everyone, run_key, moment
+            )
             publication = _swap(engine, connection, champion, run_key, everyone, through)
             if publication is not None:
                 summary = _summary(publication, started)

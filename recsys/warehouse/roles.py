@@ -16,10 +16,16 @@ ANALYST = "recsys_analyst"
 PAGE = "recsys_page"
 """Role of the Recommender page: read the schema `analytics`, windows and the results of validation."""
 
-# Tables of the pipeline that are newer than the function `warehouse_grant_roles`, with its rights.
+# Tables and views of the pipeline that are newer than the function `warehouse_grant_roles`, with its rights.
 _LATER_TABLES = {
+    "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
     "erased_users": "SELECT, INSERT, DELETE",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",
+    "model_versions": "SELECT, INSERT, UPDATE",
+    "noisy_feedback": "SELECT, INSERT, UPDATE, DELETE",
+    "published_items": "SELECT, INSERT, UPDATE, DELETE",
+    "row_violations": "SELECT, INSERT, UPDATE, DELETE",
+    "user_eligibility": "SELECT",
 }
 _LIMITS = {
     "idle_in_transaction_session_timeout": "10min",

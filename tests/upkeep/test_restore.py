@@ -14,7 +14,7 @@ from recsys.local.postgres import SUPERUSER, PostgresServer, postgres_binary
 from recsys.upkeep.restore import continue_after_restore
 from recsys.warehouse.analytics import install_analytics, refresh_analytics
 from recsys.warehouse.migrate import upgrade_warehouse
-from recsys.warehouse.roles import PIPELINE
+from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 
 CONSUMERS = ("nightly", "hourly")
@@ -215,6 +215,42 @@ def test_privileges_views_and_migrations_work_again(restored: sa.Engine) -> None
             """
         ).one()
     assert tuple(rights) == (True, False, True, False, False)
+
+
+def _rights(engine: sa.Engine, role: str) -> set[tuple[str, str]]:
+    """Return the tables and views of a role with its rights."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT relname, privilege FROM pg_class CROSS JOIN"
+                " unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS privilege"
+                " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')"
+                " AND has_table_privilege(:role, pg_class.oid, privilege)"
+            ),
+            {"role": role},
+        )
+        return {(row.relname, row.privilege) for row in rows}
+
+
+# What new tables get by default and nobody needs.
+_NOT_NEEDED = {
+    ("erased_users", "UPDATE"),
+    ("model_versions", "DELETE"),
+    *(
+        (name, right)
+        for name in ("rest_periods", "user_eligibility")
+        for right in ("INSERT", "UPDATE", "DELETE")
+    ),
+}
+
+
+@pytest.mark.parametrize("role", [PIPELINE, WRITER, ANALYST])
+def test_every_role_has_its_rights_on_all_tables_again(
+    source: sa.Engine, restored: sa.Engine, role: str
+) -> None:
+    continue_after_restore(restored)
+    assert _rights(source, role) - _rights(restored, role) <= _NOT_NEEDED
+    assert _rights(restored, role) <= _rights(source, role)
 
 
 def test_a_warehouse_that_was_not_restored_is_unchanged(source: sa.Engine) -> None:
