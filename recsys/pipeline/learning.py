@@ -52,12 +52,14 @@ def evaluate(context: Context, candidate: Candidate) -> EvaluatedCandidate:
     from recsys.registry.tracking import track_evaluation
     from recsys.registry.versions import download_checkpoint
     from recsys.snapshot.read import read_snapshot
+    from recsys.training.result import verify_checkpoint
 
     settings, engine = context.settings, context.engine
     opponent = candidate.lineage.parent
     if opponent is None:
         current = champion(engine)
         opponent = None if current is None else current.model_version
+    verify_checkpoint(candidate.training)
     folder = Path(candidate.folder) / "evaluation"
     # Training has just compared the digests of all files.
     snapshot = read_snapshot(candidate.lineage.snapshot, verify="sizes")
@@ -95,9 +97,11 @@ def register(context: Context, evaluated: EvaluatedCandidate) -> Challenger:
     from recsys.evaluation.store import store_evaluation
     from recsys.registry.knowledge import record_knowledge
     from recsys.registry.registration import register_version
+    from recsys.training.result import verify_checkpoint
 
     settings, run, candidate = context.settings, context.run, evaluated.candidate
     compared = Comparison.load(Path(evaluated.evaluation))
+    verify_checkpoint(candidate.training)
     registered = register_version(
         settings,
         run_id=candidate.mlflow_run,

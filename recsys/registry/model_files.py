@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path, PurePosixPath
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -28,27 +26,6 @@ class RecordedFiles:
 
     model_id: str | None
     files: Mapping[str, str] | None
-
-
-def file_digests(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file in a folder by its path in the folder."""
-    found = {}
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                content = sha256()
-                while block := file.read(1 << 20):
-                    content.update(block)
-            found[path.relative_to(folder).as_posix()] = content.hexdigest()
-    return found
-
-
-def digest_of(files: Mapping[str, str]) -> str:
-    """Return a sha256 over the names and digests of files."""
-    whole = sha256()
-    for name in sorted(files, key=PurePosixPath):
-        whole.update(f"{name}\0{files[name]}\n".encode())
-    return whole.hexdigest()
 
 
 def describe_changes(recorded: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

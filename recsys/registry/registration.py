@@ -15,11 +15,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from pydantic_core import to_jsonable_python
 
+from recsys.digests import file_digests, folder_digest
 from recsys.errors import RegistryError
 from recsys.evaluation.result import CANDIDATE, Evaluation
 from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
 from recsys.registry.lineage import Lineage
-from recsys.registry.model_files import file_digests, is_recorded, name_version, record_files
+from recsys.registry.model_files import is_recorded, name_version, record_files
 from recsys.registry.tracking import RUN_KEY, experiment
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
@@ -29,7 +30,6 @@ from recsys.registry.versions import (
     READY,
     TRAINED_THROUGH,
     RegisteredVersion,
-    folder_digest,
     model_of,
     registered_version,
     trust_version,

@@ -12,12 +12,11 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from recsys.digests import digest_of, file_digests, folder_digest
 from recsys.errors import RegistryError
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors, quoted
 from recsys.registry.model_files import (
     describe_changes,
-    digest_of,
-    file_digests,
     record_version,
     recorded_files,
 )
@@ -228,11 +227,6 @@ def describe_version(settings: Settings, version: str, description: str) -> None
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"describe version {version}"):
         client.update_model_version(settings.registered_model, version, description)
-
-
-def folder_digest(folder: Path) -> str:
-    """Return a sha256 over the names and contents of all files in a folder."""
-    return digest_of(file_digests(folder))
 
 
 def registered_version(version: ModelVersion) -> RegisteredVersion:

@@ -7,14 +7,14 @@ from collections import deque
 
 from recsys.errors import TrainingError
 from recsys.training.job import TrainingJob
-from recsys.training.result import TrainingResult, read_result
+from recsys.training.result import TrainingResult, finished_result, read_result
 
 _LAST_LINES = 20
 _log = logging.getLogger(__name__)
 
 
 def run_training(job: TrainingJob) -> TrainingResult:
-    """Train and return the result; a run that is finished in the job's folder is not repeated.
+    """Train and return the result; a run that is finished in the job's folder is not repeated if it is sound.
 
     The output of the process goes to the log line by line. When this process is stopped or killed, the other
     ends too. If the process of an earlier attempt still trains in the folder, the new one waits for it.
@@ -24,8 +24,8 @@ def run_training(job: TrainingJob) -> TrainingResult:
     TrainingError
         The process failed; the message holds its last lines.
     """
-    finished = read_result(job.output)
-    if finished is not None and finished.snapshot_uri == job.snapshot.uri:
+    finished = finished_result(job.output, job.snapshot.uri)
+    if finished is not None:
         _log.info("training in %s is already finished", job.output)
         return finished
     tail: deque[str] = deque(maxlen=_LAST_LINES)

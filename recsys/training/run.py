@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic_core import to_jsonable_python
 
+from recsys.digests import folder_digest
 from recsys.errors import RecsysError, TrainingError
 from recsys.model.checkpoint import load_recommender, read_manifest, save_recommender
 from recsys.model.device import choose_device
@@ -32,7 +34,7 @@ from recsys.training.result import (
     CHECKPOINT_FOLDER,
     HISTORY_FILE,
     TrainingResult,
-    read_result,
+    finished_result,
     write_result,
 )
 from recsys.training.run_lock import end_with_parent, hold_run_folder
@@ -85,8 +87,8 @@ def train(job: TrainingJob) -> TrainingResult:
 
 def _train(job: TrainingJob) -> TrainingResult:
     output = job.output
-    finished = read_result(output)
-    if finished is not None and finished.snapshot_uri == job.snapshot.uri:
+    finished = finished_result(output, job.snapshot.uri)
+    if finished is not None:
         _say("this run is already finished")
         return finished
     start = time.monotonic()
@@ -119,6 +121,7 @@ def _train(job: TrainingJob) -> TrainingResult:
     )
     if is_first():
         _write_checkpoint(fitted.model, output / CHECKPOINT_FOLDER, result, job)
+        result = replace(result, checkpoint_digest=folder_digest(output / CHECKPOINT_FOLDER))
         write_result(output, result)
         shutil.rmtree(output / "state", ignore_errors=True)
         _say(f"done in {result.seconds:.0f} s: {result.stopped_because}, best epoch {result.best_epoch}")

@@ -14,6 +14,10 @@ from pydantic_core import to_jsonable_python
 
 from recsys.errors import CheckpointError, ConfigurationError, SnapshotError, TrainingError
 from recsys.model.checkpoint import load_recommender
+from recsys.pipeline import learning
+from recsys.pipeline.context import Context, Run
+from recsys.pipeline.references import Candidate
+from recsys.registry.lineage import Lineage
 from recsys.settings import Settings
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.micro import take_micro_snapshot
@@ -21,7 +25,7 @@ from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
 from recsys.training.job import TrainingJob, read_job
 from recsys.training.launch import run_training
-from recsys.training.result import TrainingResult, read_result
+from recsys.training.result import TrainingResult, read_result, verify_checkpoint
 from recsys.training.run import main, train
 from recsys.training.run_lock import hold_run_folder
 from recsys.training.trainer import Trainer
@@ -160,6 +164,35 @@ def test_two_processes_train_like_one_and_a_second_call_returns_at_once(
     before = (tmp_path / "two" / "result.json").stat().st_mtime_ns
     assert run_training(job) == two
     assert (tmp_path / "two" / "result.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut off", "missing"])
+def test_a_finished_run_whose_checkpoint_was_damaged_is_not_evaluated_and_trains_again(
+    warehouse: sa.Engine, snapshot: SnapshotRef, small: Settings, tmp_path: Path, damage: str
+) -> None:
+    quick = small.model_copy(update={"training": small.training.model_copy(update={"epochs": 1})})
+    job = TrainingJob.of(quick, "full", snapshot, tmp_path / "run")
+    result = train(job)
+    verify_checkpoint(result)
+    weights = Path(result.checkpoint) / "weights.safetensors"
+    content = weights.read_bytes()
+    if damage == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(content[:-4] + (b"" if damage == "cut off" else b"\x01\x02\x03\x04"))
+    context = Context(Run("nightly_training", "nightly_training/1"), quick, warehouse)
+    candidate = Candidate(
+        lineage=Lineage(snapshot=snapshot, window_ids=(1,)),
+        training=result,
+        folder=str(tmp_path / "run"),
+        mlflow_run="none",
+    )
+    with pytest.raises(CheckpointError, match="clear the task that trained it"):
+        learning.evaluate(context, candidate)
+    again = train(job)
+    verify_checkpoint(again)
+    assert again.checkpoint_digest is not None
+    assert load_recommender(Path(again.checkpoint)).items.trained.any()
 
 
 def test_a_snapshot_larger_than_memory_trains_on_the_same_events_and_leaves_no_shards(
