@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from recsys.settings import Bounds, LowerBounds, ValidationSettings
+from recsys.validation.rules import PUSHED
 from recsys.validation.violations import bounds, planned_for
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import row_violations, windows
@@ -171,7 +172,12 @@ def _completeness(
     broken = connection.scalar(
         sa.select(sa.func.count())
         .select_from(row_violations)
-        .where(row_violations.c.window_id == window.window_id, row_violations.c.quarantined)
+        .where(
+            row_violations.c.window_id == window.window_id,
+            row_violations.c.quarantined,
+            row_violations.c.earlier_transaction_id.is_(None),
+            row_violations.c.reasons != [PUSHED],
+        )
     )
     held = connection.scalar(sa.text(read_statement("validation/count_quarantined_feedback")), bounds(window))
     present = profile.rows + int(broken or 0) + int(held or 0)

@@ -12,7 +12,13 @@ from sqlalchemy.exc import IntegrityError
 from recsys.errors import WarehouseError
 from recsys.settings import ValidationSettings
 from recsys.validation.rules import Rule
-from recsys.validation.violations import bounds, delete_violations, judge_window, planned_for
+from recsys.validation.violations import (
+    bounds,
+    delete_violations,
+    earliest_violation,
+    judge_window,
+    planned_for,
+)
 from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_moves, lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import quarantine
@@ -68,9 +74,10 @@ def settle_window(connection: sa.Connection, window: Window) -> int:
     # Windows of different consumers overlap: without this lock, two could deadlock over rows they share.
     lock(connection, FEEDBACK_MOVES)
     block_partition_moves(connection)
+    reached = bounds(window) | {"lower_transaction_id": earliest_violation(connection, window)}
     with planned_for(connection, window):
-        moved = connection.execute(sa.text(read_statement("validation/quarantine_feedback")), bounds(window))
-        connection.execute(sa.text(read_statement("validation/insert_noisy_feedback")), bounds(window))
+        moved = connection.execute(sa.text(read_statement("validation/quarantine_feedback")), reached)
+        connection.execute(sa.text(read_statement("validation/insert_noisy_feedback")), reached)
     delete_violations(connection, window)
     return int(moved.rowcount)
 

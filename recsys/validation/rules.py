@@ -12,7 +12,7 @@ from recsys.warehouse.statements import read_statement, render_literals, sql_pat
 
 _HEADER = re.compile(
     r"\A-- What: (?P<what>.+)\n-- Why: (?P<why>.+)\n-- Reason: (?P<reason>\w+)\n"
-    r"-- Scan: (?P<scan>shared|own)\n(?:-- Noise: (?P<noise>yes)\n)?"
+    r"-- Scan: (?P<scan>shared|own)\n(?:-- Noise: (?P<noise>yes)\n)?(?:-- Earlier: (?P<earlier>yes)\n)?"
 )
 _SHARED = re.compile(
     r"\ASELECT batch\.feedback_id, '(?P<reason>\w+)' AS reason\nFROM \{batch\} AS batch\n"
@@ -21,6 +21,8 @@ _SHARED = re.compile(
 )
 _BATCH = "{batch}"
 _RELATED = "{related}"
+PUSHED = "pushed_by_newcomers"
+"""Rule whose rows do not count against a window: an attack that was found must not stop the loop."""
 RELATED_TABLE = "related_feedback"
 """Temporary table that takes the place of `{related}` in rules."""
 
@@ -36,14 +38,17 @@ class Rule:
     what, why
         Which rows break the rule and why that matters, in words.
     statement
-        SELECT of `feedback_id` and `reason`. Its `:name` parameters are fields of `ValidationSettings` and
-        the window's bounds. It reads `{batch}` (`sql/validation/select_batch.sql`) or, to compare rows that
-        may repeat or contradict each other, `{related}` (`sql/validation/select_related.sql`).
+        SELECT of `feedback_id` and `reason`, and of `earlier_transaction_id` if `reads_earlier`. Its `:name`
+        parameters are fields of `ValidationSettings` and the window's bounds. It reads `{batch}`
+        (`sql/validation/select_batch.sql`) or, to compare rows that may repeat or contradict each other,
+        `{related}` (`sql/validation/select_related.sql`).
     condition
         SQL condition under which a row of the batch breaks the rule, for rules that look at one row at a
         time. These rules share one scan of the window. None: the statement runs by itself.
     is_noise
         Whether the rows may stay in feedback with a lower weight instead of going to quarantine.
+    reads_earlier
+        Whether rows of earlier windows can be among the rows. It names their transaction ids.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Rule:
     statement: str
     condition: str | None
     is_noise: bool
+    reads_earlier: bool
 
     def description(self, settings: ValidationSettings) -> str:
         """Return `what` and `why` with the current limits filled in."""
@@ -75,14 +81,20 @@ def down_weighted(rules: Sequence[Rule], settings: ValidationSettings) -> list[s
 
 
 def broken_rules_query(rules: Sequence[Rule], parameters: Mapping[str, Any]) -> str:
-    """Return one SELECT of `feedback_id` and `reason` for all rules, with parameters as literals.
+    """Return one SELECT of `feedback_id`, `reason` and `earlier_transaction_id` for all rules.
 
-    Rules that look at one row at a time are evaluated together in one scan of the window.
+    Parameters are written into it as literals. `earlier_transaction_id` is null for rows of the window. Rules
+    that look at one row at a time are evaluated together in one scan of the window.
     """
     shared = [rule for rule in rules if rule.condition is not None]
-    statements = [rule.statement for rule in rules if rule.condition is None]
+    of_window = [rule.statement for rule in rules if rule.condition is None and not rule.reads_earlier]
     if shared:
-        statements.insert(0, _one_scan(shared))
+        of_window.insert(0, _one_scan(shared))
+    statements = [rule.statement for rule in rules if rule.reads_earlier]
+    if of_window:
+        together = "\nUNION ALL\n".join(f"({statement})" for statement in of_window)
+        columns = "feedback_id, reason, CAST(NULL AS bigint) AS earlier_transaction_id"
+        statements.insert(0, f"SELECT {columns} FROM ({together}) AS of_window")  # noqa: S608
     query = "\nUNION ALL\n".join(f"({statement})" for statement in statements)
     return _with_batch(query, parameters)
 
@@ -104,7 +116,7 @@ def parse_rule(name: str, text: str) -> Rule:
         raise ConfigurationError(
             f"sql/rules/{name}.sql must begin with the lines `-- What: ...`, `-- Why: ...`, "
             f"`-- Reason: {name}` and `-- Scan: shared` or `-- Scan: own`; add `-- Noise: yes` if its rows "
-            "may stay with a lower weight"
+            "may stay with a lower weight, and `-- Earlier: yes` if it names rows of earlier windows"
         )
     statement = text[header.end() :].strip()
     condition = None
@@ -124,6 +136,7 @@ def parse_rule(name: str, text: str) -> Rule:
         statement=statement,
         condition=condition,
         is_noise=header["noise"] is not None,
+        reads_earlier=header["earlier"] is not None,
     )
 
 

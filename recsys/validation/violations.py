@@ -62,6 +62,16 @@ def delete_violations(connection: sa.Connection, window: Window) -> None:
     connection.execute(row_violations.delete().where(row_violations.c.window_id == window.window_id))
 
 
+def earliest_violation(connection: sa.Connection, window: Window) -> int:
+    """Return the lowest transaction id of rows with recorded violations, or the window's lower bound."""
+    earliest = connection.scalar(
+        sa.select(sa.func.min(row_violations.c.earlier_transaction_id)).where(
+            row_violations.c.window_id == window.window_id
+        )
+    )
+    return window.lower_transaction_id if earliest is None else int(earliest)
+
+
 @contextmanager
 def planned_for(connection: sa.Connection, window: Window) -> Iterator[None]:
     """Set planner options that suit the window's size, within the caller's transaction."""

@@ -180,6 +180,7 @@ feedback = Table(
         postgresql_where=text("comment IS NOT NULL"),
     ),
     Index("feedback_occurred_at", "occurred_at"),
+    Index("feedback_item", "item_id", "occurred_at"),
     postgresql_partition_by="RANGE (occurred_at)",
     comment="one reaction of a user to an item; applications INSERT here and never update",
 )
@@ -254,6 +255,11 @@ quarantine = Table(
     CheckConstraint("status in ('held', 'released', 'discarded')", name="quarantine_status_check"),
     Index("quarantine_transaction_id", "transaction_id"),
     Index("quarantine_event_id", text("(feedback ->> 'event_id')")),
+    Index(
+        "quarantine_pushed",
+        "transaction_id",
+        postgresql_where=text("'pushed_by_newcomers' = ANY (reasons)"),
+    ),
     comment="feedback that broke a row rule, moved here whole, with the reasons",
 )
 
@@ -279,6 +285,9 @@ row_violations = Table(
     Column("feedback_id", BigInteger, nullable=False),
     Column("reasons", ARRAY(Text), nullable=False, comment="names of the rules broken"),
     Column("quarantined", Boolean, nullable=False, comment="moves to quarantine; false: only weighted down"),
+    Column(
+        "earlier_transaction_id", BigInteger, comment="of a row of an earlier window; null: of this window"
+    ),
     PrimaryKeyConstraint("window_id", "feedback_id"),
     prefixes=["UNLOGGED"],
     comment="rows that break row rules, of windows in validation or whose validation failed",

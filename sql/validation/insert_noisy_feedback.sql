@@ -1,5 +1,6 @@
 -- Record which rows of a window are noise that stays in feedback: snapshots lower the weight of their users.
--- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
+-- Parameters: window_id, lower_transaction_id (inclusive; of the earliest row that broke a rule, if it arrived before
+--   the window), upper_transaction_id (exclusive).
 INSERT INTO noisy_feedback (feedback_id, user_id, transaction_id, reasons)
 SELECT feedback.feedback_id, feedback.user_id, feedback.transaction_id, broken.reasons
 FROM row_violations AS broken

@@ -1,7 +1,8 @@
 -- Move a window's rows that break rules to quarantine, each with all its reasons. One statement, so that a row is
 -- always in exactly one of the tables. JSON holds no string of 256 MB, so of the texts that no index limits only the
 -- first million characters are kept.
--- Parameters: window_id, lower_transaction_id (inclusive), upper_transaction_id (exclusive).
+-- Parameters: window_id, lower_transaction_id (inclusive; of the earliest row that broke a rule, if it arrived before
+--   the window), upper_transaction_id (exclusive).
 WITH moved AS (
     DELETE FROM feedback
     USING row_violations AS broken
