@@ -1,4 +1,4 @@
-"""A warehouse in which ratings arrive night by night and are validated, copied from one state for each attack."""
+"""A warehouse in which ratings arrive night by night and are validated, copied for each attack."""
 
 import itertools
 from collections.abc import Iterator
@@ -72,9 +72,8 @@ class AttackedWarehouse:
                 self._arrive(engine, ratings.take((ratings.time >= self._begin) & (night == tonight)))
             with engine.connect() as connection:
                 keys = set(connection.scalars(sa.text("SELECT feedback ->> 'event_id' FROM quarantine")))
-        with self._engine("postgres") as engine:
-            with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-                connection.execute(sa.text(f"DROP DATABASE {name}"))
+        with self._engine("postgres") as engine, _autocommitting(engine) as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name}"))
         pairs = zip(ratings.user.tolist(), ratings.item.tolist(), strict=True)
         return np.array([f"{user}-{item}" in keys for user, item in pairs])
 
@@ -87,7 +86,7 @@ class AttackedWarehouse:
         }
         with engine.begin() as connection:
             connection.execute(sa.text(_RATINGS), parameters)
-        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        with _autocommitting(engine) as connection:
             connection.execute(sa.text("ANALYZE feedback"))
         window = open_window(engine, "nightly", f"run {next(self._runs)}")
         with engine.begin() as connection:
@@ -100,3 +99,7 @@ class AttackedWarehouse:
             yield engine
         finally:
             engine.dispose()
+
+
+def _autocommitting(engine: sa.Engine) -> sa.Connection:
+    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()

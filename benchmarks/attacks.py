@@ -1,4 +1,4 @@
-"""Profile injection attacks on a catalogue of ratings: accounts that push one item, with other ratings as cover.
+"""Attacks on a catalogue of ratings: accounts that push one item, with other ratings as cover.
 
 The kinds and their names are those of the literature on shilling (Mobasher et al., 2007, "Toward trustworthy
 recommender systems"). All accounts give the target the highest rating.

@@ -7,6 +7,7 @@ the recorded violations, move the bad rows. `expectations_seconds` is its time f
 the Data Docs. The import of Great Expectations is not included. `scan_seconds` is the time of one parallel
 scan that evaluates the predicates of all rules that look at one row at a time. A single scan cannot evaluate
 the rules that compare rows (duplicates, contradictions, rates, impressions): they are only in `seconds`.
+`accounts_seconds` is the time of the rules that look across accounts, by themselves; it is not in `seconds`.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from benchmarks.made_warehouse import (
 from recsys.settings import Settings
 from recsys.validation.measures import measure_window
 from recsys.validation.quarantine import settle_window
-from recsys.validation.rules import row_rules, scan_query
+from recsys.validation.rules import broken_rules_query, row_rules, scan_query
 from recsys.validation.violations import bounds, judge_window, planned_for
 from recsys.warehouse.engine import connect
 from recsys.warehouse.windows import Window, open_window
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limits = {"max_events_per_minute": min(600, bad // 20)}
         settings = settings.model_copy(update={"validation": settings.validation.model_copy(update=limits)})
         scans = [_scan(engine, window, settings) for _ in range(_ROUNDS)]
+        across = [_look_across_accounts(engine, window, settings) for _ in range(_ROUNDS)]
         import recsys.validation.expectations  # noqa: F401
 
         rules_seconds, expectations_seconds = _validate(engine, window, settings, root / "docs")
@@ -105,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seconds": rules_seconds,
         "scan_seconds": min(scans),
         "ratio_to_scan": rules_seconds / min(scans),
+        "accounts_seconds": min(across),
+        "accounts_ratio_to_scan": min(across) / min(scans),
         "expectations_seconds": expectations_seconds,
         "ratio_of_everything_to_scan": (rules_seconds + expectations_seconds) / min(scans),
         **reasons,
@@ -118,11 +122,18 @@ def _scan(engine: sa.Engine, window: Window, settings: Settings) -> float:
         return seconds_of(lambda: connection.exec_driver_sql(statement).all())
 
 
+def _look_across_accounts(engine: sa.Engine, window: Window, settings: Settings) -> float:
+    rules = [rule for rule in row_rules() if rule.reads_earlier]
+    query = broken_rules_query(rules, {**settings.validation.model_dump(), **bounds(window)})
+    with engine.begin() as connection, planned_for(connection, window):
+        return seconds_of(lambda: connection.exec_driver_sql(query).all())
+
+
 def _validate(engine: sa.Engine, window: Window, settings: Settings, docs: Path) -> tuple[float, float]:
     """Run the steps of `validate_window`; return the seconds for rules and quarantine, and for the rest."""
     from recsys.validation.expectations import WindowExpectations
 
-    rules, limits = row_rules(), settings.validation
+    rules, limits = [rule for rule in row_rules() if not rule.reads_earlier], settings.validation
     started = time.perf_counter()
     with engine.begin() as connection:
         judge_window(connection, window, rules, limits)

@@ -16,7 +16,8 @@ WITH taken_out AS MATERIALIZED (
     WHERE 'pushed_by_newcomers' = ANY (quarantine.reasons)
         AND quarantine.status <> 'released'
         AND quarantine.transaction_id < :upper_transaction_id
-        AND isfinite(original.occurred_at)
+        AND original.occurred_at >= '1990-01-01Z'
+        AND original.occurred_at <= original.received_at + make_interval(mins => :future_tolerance_minutes)
 ),
 
 -- A user's reaction is the value of the opinion; without a value it is -1 (a dislike) or 0.
@@ -37,7 +38,7 @@ seen AS NOT MATERIALIZED (
     FROM feedback
     WHERE transaction_id >= :lower_transaction_id
         AND transaction_id < :upper_transaction_id
-        AND isfinite(occurred_at)
+        AND occurred_at BETWEEN '1990-01-01Z' AND received_at + make_interval(mins => :future_tolerance_minutes)
     UNION ALL
     SELECT user_id, item_id, event_type, value, occurred_at, released_from
     FROM taken_out
@@ -52,7 +53,7 @@ first_in_window AS MATERIALIZED (
         FROM feedback
         WHERE transaction_id >= :lower_transaction_id
             AND transaction_id < :upper_transaction_id
-            AND isfinite(occurred_at)
+            AND occurred_at BETWEEN '1990-01-01Z' AND received_at + make_interval(mins => :future_tolerance_minutes)
         GROUP BY user_id
         UNION ALL
         SELECT user_id, occurred_at FROM taken_out
@@ -70,7 +71,7 @@ first_days AS MATERIALIZED (
                 SELECT occurred_at
                 FROM feedback
                 WHERE feedback.user_id = first_in_window.user_id
-                    AND occurred_at > '-infinity'
+                    AND occurred_at >= '1990-01-01Z'
                     AND transaction_id < :lower_transaction_id
                 ORDER BY occurred_at
                 LIMIT 1
@@ -122,7 +123,7 @@ span AS MATERIALIZED (
         FROM feedback
         WHERE transaction_id >= :lower_transaction_id
             AND transaction_id < :upper_transaction_id
-            AND isfinite(occurred_at)
+            AND occurred_at BETWEEN '1990-01-01Z' AND received_at + make_interval(mins => :future_tolerance_minutes)
         UNION ALL
         SELECT min(occurred_at), max(occurred_at), min(feedback_id)
         FROM taken_out
@@ -140,7 +141,7 @@ moments AS MATERIALIZED (
         FROM feedback
         WHERE transaction_id >= :lower_transaction_id
             AND transaction_id < :upper_transaction_id
-            AND isfinite(occurred_at)
+            AND occurred_at BETWEEN '1990-01-01Z' AND received_at + make_interval(mins => :future_tolerance_minutes)
         GROUP BY 1
         UNION ALL
         SELECT
@@ -175,7 +176,7 @@ before_window AS MATERIALIZED (
         latest.released_from IS NULL AND NOT EXISTS (
             SELECT FROM feedback AS older
             WHERE older.user_id = latest.user_id
-                AND older.occurred_at > '-infinity'
+                AND older.occurred_at >= '1990-01-01Z'
                 AND older.occurred_at <= latest.occurred_at - make_interval(days => :newcomer_days)
         ) AS is_newcomer,
         (latest.feedback_id - (SELECT first_id FROM span))::double precision AS place
@@ -371,7 +372,7 @@ CROSS JOIN LATERAL (
     FROM feedback
     WHERE feedback.user_id = pushers.user_id
         AND transaction_id < :upper_transaction_id
-        AND isfinite(occurred_at)
+        AND occurred_at BETWEEN '1990-01-01Z' AND received_at + make_interval(mins => :future_tolerance_minutes)
 ) AS theirs
 WHERE theirs.released_from IS NULL
     AND theirs.occurred_at < theirs.first_at + make_interval(days => :newcomer_days)

@@ -33,6 +33,7 @@ def test_every_rule_has_what_and_why() -> None:
         "impossible_rate",
         "item_never_shown",
         "malformed_time",
+        "pushed_by_newcomers",
         "unknown_event_type",
         "unknown_item",
         "unknown_user",

@@ -5,7 +5,7 @@ from alembic import op
 revision = "0014"
 down_revision = "0013"
 
-# The rule pushed_by_newcomers reads the latest feedback on the items of a window, and what it took out before.
+# The rule pushed_by_newcomers reads the latest feedback on a window's items, and what it took out before.
 INDEXES = """
 CREATE INDEX feedback_item ON feedback (item_id, occurred_at);
 CREATE INDEX quarantine_pushed ON quarantine (transaction_id) WHERE 'pushed_by_newcomers' = ANY (reasons);
