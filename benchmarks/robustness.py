@@ -10,7 +10,7 @@ are compared with one that was trained without the attack. Every honest user's l
 `exposure_growth` is the number of honest users with the pushed item in their list of ten, plus one, divided
 by the same without the attack. `ndcg_loss` is the share of NDCG@10 that honest users lose. Both, by share of
 accounts, are the worst of all attacks that happen within a day. `honest_flagged` is the largest share of
-honest users with ratings in quarantine. `slow` is the same for attacks that take weeks, and `undefended` is
+honest users with ratings in quarantine. `slow` is the same for attacks that take weeks, `undefended_growth`
 the growth without the rule. If validation removes exactly what the attack added, the model is the same and is
 not trained again.
 
@@ -40,7 +40,7 @@ from recsys.evaluation.ranking.cases import Cases, cases_at
 from recsys.evaluation.ranking.metrics import ranks
 from recsys.local.postgres import PostgresServer
 from recsys.model.fusion import ndcg_of_ranks
-from recsys.model.ranking import NO_ITEM, mask_consumed, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, top_k
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -58,7 +58,7 @@ UNDEFENDED = (
     (BANDWAGON, SMALL, BURST),
     (SEGMENT, SMALL, BURST),
 )
-"""Attacks of which the effect without the rule is measured too."""
+"""Attacks of which the effect without the rule is measured too, with the most accounts."""
 WRONG_LABELS = 0.10
 # The pushed item is somewhat known: growth from nothing would be a division by nothing.
 _TARGET_RATINGS = (10, 100)
@@ -165,7 +165,7 @@ def make_world(options: argparse.Namespace, folder: Path) -> World:
     known = sequences_of(honest, PRODUCT_EVENT_TYPES)
     cases = cases_at(everything, catalogue, everything.offsets[1:] - 1, known)
     settings = Settings(
-        home=folder,
+        home=options.keep or folder,
         pseudonym_key=PSEUDONYM_KEY,
         model=ModelSettings(fine_tuning="frozen", layers=1, max_events=50),
         training=TrainingSettings(
@@ -221,8 +221,8 @@ def measure(world: World, server: PostgresServer, options: argparse.Namespace) -
         "honest_flagged": max(row["honest_flagged"] for row in attacks),
         "accounts_found": {str(s): min(r["found"] for r in fast if r["share"] == s) for s in SHARES},
         "slow": {name: _worst(slow, name) for name in ("exposure_growth", "ndcg_loss")},
-        "undefended": _worst([row for row in fast if "undefended_growth" in row], "undefended_growth"),
-        "undefended_ndcg_loss": _worst([row for row in fast if "undefended_loss" in row], "undefended_loss"),
+        "undefended_growth": {str(max(SHARES)): max(row.get("undefended_growth", 0) for row in fast)},
+        "undefended_ndcg_loss": {str(max(SHARES)): max(row.get("undefended_loss", -1) for row in fast)},
         "label_noise_ndcg_loss": 1 - wrong.ndcg / clean.ndcg,
         "attacks": attacks,
     }
@@ -254,7 +254,7 @@ def _attack(
         "exposure_growth": float((left.exposure[target] + 1) / (clean.exposure[target] + 1)),
         "ndcg_loss": 1 - left.ndcg / clean.ndcg,
     }
-    if (attack.kind, attack.filler_share, attack.days) in UNDEFENDED:
+    if (attack.kind, attack.filler_share, attack.days) in UNDEFENDED and attack.share == max(SHARES):
         without = world.judge(poisoned)
         row["undefended_growth"] = float((without.exposure[target] + 1) / (clean.exposure[target] + 1))
         row["undefended_loss"] = 1 - without.ndcg / clean.ndcg
@@ -287,7 +287,7 @@ def _evaluate(model: Recommender, cases: Cases) -> Judged:
     for start in range(0, len(cases), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(cases)))
         histories = cases.histories(rows)
-        scores = mask_consumed(np.array(model.score(histories), dtype=np.float32), histories)
+        scores = mask_hidden(np.array(model.score(histories), dtype=np.float32), histories, cases.at[rows])
         rank[rows] = ranks(scores, cases.targets[rows])
         lists, _ = top_k(scores, K)
         exposure += np.bincount(lists[lists != NO_ITEM], minlength=len(exposure))
@@ -321,7 +321,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4, help="passes over the ratings, of each model")
     parser.add_argument("--seed", type=int, default=0, help="seed of targets and accounts")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
-    parser.add_argument("--keep", type=Path, help="folder for figures of models, which a later run reads")
+    parser.add_argument("--keep", type=Path, help="folder for what a later run can use again")
     parser.add_argument("--json", type=Path, help="file for the figures")
     return parser.parse_args(arguments)
 
