@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 
 # The rule pushed_by_newcomers reads the latest feedback on a window's items, and what it took out before.
 INDEXES = """
