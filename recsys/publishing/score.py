@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import RegistryError
-from recsys.model.ranking import NO_ITEM, mask_variants, top_k
+from recsys.model.ranking import NO_ITEM, top_k_things
 from recsys.publishing.diversity import POOL_FACTOR, diversify
 from recsys.publishing.exploration import Exploration
 from recsys.publishing.histories import UserBatch
@@ -181,8 +181,6 @@ class BatchScorer:
             scores = self.scorer.score(vectors[block], own, asked)
             scores.index_fill_(1, self._unavailable.to(scores.device), -np.inf)
             scores[hidden_user[hidden] - first, hidden_item[hidden].astype(np.int64)] = -np.inf
-            # Before candidates are chosen, so that propensities are those of a pool without variants.
-            mask_variants(scores, self._catalogue)
             if batch.seeds is None:
                 items[block], best[block] = self._best(scores, k)
             else:
@@ -198,7 +196,9 @@ class BatchScorer:
     def _best(self, scores: "Tensor", count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return ranked items and scores, each [users, count]. A larger count only appends items."""
         diversity = self.settings.diversity
-        items, best = top_k(scores, POOL_FACTOR * self.settings.k if diversity else count)
+        # Candidates are without variants, so that propensities are those of such lists.
+        pool = POOL_FACTOR * self.settings.k if diversity else count
+        items, best = top_k_things(scores, pool, self._catalogue)
         # NaN and positive infinity sort first.
         if np.isnan(best[:, 0]).any() or np.isposinf(best[:, 0]).any():
             raise RegistryError(

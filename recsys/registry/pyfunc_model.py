@@ -22,7 +22,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from recsys.model.checkpoint import load_recommender
-from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, mask_variants, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, top_k_things
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences, microseconds
 
@@ -112,8 +112,7 @@ def recommend(recommender: Recommender, users: pd.DataFrame, params: Mapping[str
     scores = mask_unavailable(scores, recommender.catalogue, microseconds(now))
     if params.get("exclude_consumed", True):
         scores = mask_hidden(scores, histories)
-    mask_variants(scores, recommender.catalogue)
-    index, values = top_k(scores, k)
+    index, values = top_k_things(scores, k, recommender.catalogue)
     lists = [row[row != NO_ITEM] for row in index]
     catalogue = recommender.catalogue
     return pd.DataFrame(

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from recsys.model.ranking import NO_ITEM, mask_hidden, mask_variants, top_k
+from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, mask_variants, top_k, top_k_things
 from recsys.snapshot.catalogue import Catalogue
 from tests.small_models import disliked, histories, liked, theme_catalogue
 
@@ -58,30 +60,65 @@ def test_a_nan_score_comes_first() -> None:
     assert index.tolist() == [[NO_ITEM, 1]]
 
 
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
-def test_of_variants_only_the_best_keeps_its_score(kind) -> None:
+LOW = -np.inf
+
+
+def test_of_variants_only_the_best_keeps_its_score() -> None:
     names = list("abcdef")
     catalogue = Catalogue.build(names, names, variant_of=["film", None, "film", "e", None, "film"])
-    low = -np.inf
-    scores = np.array([[1, 9, 3, 2, 2, 3], [low, 1, low, 5, 6, low], [2, 1, np.nan, 0, 0, 3]], np.float32)
-    mask_variants(kind(scores), catalogue)
-    expected = [[low, 9, 3, 2, low, low], [low, 1, low, low, 6, low], [low, 1, np.nan, 0, low, low]]
-    np.testing.assert_array_equal(scores, expected)
+    scores = np.array([[1, 9, 3, 2, 2, 3], [LOW, 1, LOW, 5, 6, LOW]], np.float32)
+    mask_variants(scores, catalogue)
+    np.testing.assert_array_equal(scores, [[LOW, 9, 3, 2, LOW, LOW], [LOW, 1, LOW, LOW, 6, LOW]])
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_a_list_of_things_is_as_long_as_there_are_things(kind) -> None:
+    names = [str(item) for item in range(40)]
+    # One thing has 37 variants, which take the first places.
+    catalogue = Catalogue.build(names, names, variant_of=["0" if item < 37 else None for item in range(40)])
+    scores = np.stack([np.arange(40, 0, -1), np.full(40, LOW)]).astype(np.float32)
+    index, best = top_k_things(kind(scores), 5, catalogue)
+    assert index.tolist() == [[0, 37, 38, 39, NO_ITEM], [NO_ITEM] * 5]
+    assert best.tolist() == [[40, 3, 2, 1, LOW], [LOW] * 5]
+
+
+def test_a_score_that_is_not_a_number_is_found_in_the_first_place() -> None:
+    catalogue = Catalogue.build(["a", "b"], ["", ""], variant_of=["g", "g"])
+    index, best = top_k_things(np.array([[1, np.nan], [np.inf, 1]], np.float32), 2, catalogue)
+    assert index[:, 0].tolist() == [NO_ITEM, NO_ITEM]
+    assert np.isnan(best[0, 0])
+    assert np.isposinf(best[1, 0])
 
 
 def test_variants_of_a_random_catalogue_agree_with_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(50):
+    for _ in range(100):
         items = int(rng.integers(1, 30))
         names = [f"i{number}" for number in range(items)]
         groups = [None if rng.random() < 0.3 else f"g{rng.integers(0, 6)}" for _ in names]
         catalogue = Catalogue.build(names, names, variant_of=groups)
         scores = rng.integers(0, 5, (7, items)).astype(np.float32)
+        scores[rng.random(scores.shape) < 0.2] = LOW
         expected = scores.copy()
         for row in expected:
             for group in {group for group in groups if group is not None}:
                 members = [item for item in range(items) if groups[item] == group]
                 best = max(members, key=lambda item: (row[item], -item))
-                row[[item for item in members if item != best]] = -np.inf
+                row[[item for item in members if item != best]] = LOW
+        k = int(rng.integers(1, items + 2))
+        for found, wanted in zip(top_k_things(scores, k, catalogue), top_k(expected, k), strict=True):
+            np.testing.assert_array_equal(found, wanted)
         mask_variants(scores, catalogue)
         np.testing.assert_array_equal(scores, expected)
+
+
+def test_an_item_has_a_score_only_while_it_is_available() -> None:
+    names = list("abc")
+    catalogue = replace(
+        Catalogue.build(names, names, available=[True, True, False]),
+        available_from=np.array([5, 0, 0]), available_until=np.array([9, 7, 99]),
+    )  # fmt: skip
+    scores = mask_unavailable(np.zeros((4, 3), dtype=np.float32), catalogue, np.array([4, 5, 7, 9]))
+    assert np.isneginf(scores).tolist() == [
+        [True, False, True], [False, False, True], [False, True, True], [True, True, True],
+    ]  # fmt: skip
