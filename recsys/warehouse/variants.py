@@ -3,6 +3,8 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkstemp
+from typing import IO
 
 import sqlalchemy as sa
 
@@ -29,30 +31,42 @@ def propose_variants(engine: sa.Engine, path: Path) -> Proposal:
     Raises
     ------
     ConfigurationError
-        The file exists: a person may have edited it.
+        The file exists, so that a person may have edited it, or it cannot be written.
     """
     if path.exists():
         raise ConfigurationError(
             f"{path} exists and may hold what somebody decided; load it with `recsys ingest items {path}`, "
             "remove it, or name another file with --output"
         )
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        # With its last name only when it is complete, and with its own name while two people run this.
+        handle, name = mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written ({error.strerror}); name another file with --output"
+        ) from error
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            found = _write(engine, file)
+        if found.items:
+            Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return found
+
+
+def _write(engine: sa.Engine, file: IO[str]) -> Proposal:
     groups: set[str] = set()
     items = 0
-    try:
-        with engine.connect() as connection, unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_HEADER)
-            found = connection.execution_options(stream_results=True).exec_driver_sql(
-                read_statement("warehouse/select_variant_proposals")
-            )
-            for item_id, variant_of, title, attributes in found:
-                # A spreadsheet takes a text that begins with = for a formula.
-                writer.writerow((item_id, variant_of, f"title: {title}; attributes: {attributes}"))
-                groups.add(variant_of)
-                items += 1
-        if items:
-            unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with engine.connect() as connection:
+        writer = csv.writer(file)
+        writer.writerow(_HEADER)
+        found = connection.execution_options(stream_results=True).exec_driver_sql(
+            read_statement("warehouse/select_variant_proposals")
+        )
+        for item_id, variant_of, title, attributes in found:
+            # A spreadsheet takes a text that begins with = for a formula.
+            writer.writerow((item_id, variant_of, f"title: {title}; attributes: {attributes}"))
+            groups.add(variant_of)
+            items += 1
     return Proposal(items, len(groups))

@@ -24,4 +24,6 @@ ON CONFLICT (event_type) DO UPDATE SET
     polarity = CASE WHEN excluded.value_is_amount THEN excluded.polarity ELSE types.polarity END,
     min_value = CASE WHEN excluded.value_is_amount THEN NULL ELSE types.min_value END,
     max_value = CASE WHEN excluded.value_is_amount THEN NULL ELSE types.max_value END,
+    negative_to = CASE WHEN excluded.value_is_amount THEN NULL ELSE types.negative_to END,
+    positive_from = CASE WHEN excluded.value_is_amount THEN NULL ELSE types.positive_from END,
     typical_amount = CASE WHEN excluded.value_is_amount THEN types.typical_amount END

@@ -90,7 +90,19 @@ def test_a_recipe_decides_what_is_a_target_and_what_may_be_had_again(
     )
     assert find_targets(past).weight.tolist() == pytest.approx(weights)
     soon = past.occurred_at[-1] + 2 * HOUR
-    assert (hidden_items(past, soon)[1].tolist() != []) == hidden
+    assert (hidden_items(past.asked(soon))[1].tolist() != []) == hidden
+
+
+def test_a_purchase_that_was_rated_like_stars_becomes_an_amount(warehouse: sa.Engine) -> None:
+    run(
+        warehouse,
+        "UPDATE event_types SET polarity = 0, min_value = 0, max_value = 9, negative_to = 1,"
+        " positive_from = 2 WHERE event_type = 'purchase'",
+    )
+    apply_recipe(warehouse, "shop")
+    purchase = rows(warehouse)["purchase"]
+    scale = ("polarity", "min_value", "max_value", "negative_to", "positive_from")
+    assert [purchase[name] for name in scale] == [1, None, None, None, None]
 
 
 def test_a_skipped_track_comes_back_after_a_week(warehouse: sa.Engine) -> None:

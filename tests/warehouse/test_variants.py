@@ -1,6 +1,7 @@
 """Items that are one thing: proposed from equal titles, accepted by a person through a file."""
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,29 @@ def test_a_file_that_somebody_may_have_edited_is_not_replaced(films: sa.Engine, 
         propose_variants(films, path)
     assert path.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["variants.csv"]
+
+
+def test_a_file_that_cannot_be_written_is_named(films: sa.Engine, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"gone/v.csv cannot be written \(No such file or directory\)"
+    ):
+        propose_variants(films, tmp_path / "gone" / "v.csv")
+
+
+def test_two_people_may_propose_at_once(films: sa.Engine, tmp_path: Path) -> None:
+    path = tmp_path / "variants.csv"
+
+    def propose(_: int) -> Proposal | None:
+        try:
+            return propose_variants(films, path)
+        except ConfigurationError:
+            return None  # the other one was there first
+
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(propose, range(4)))
+    assert found - {None} == {Proposal(4, 2)}
+    assert [file.name for file in tmp_path.iterdir()] == ["variants.csv"]
+    assert len(lines(path)) == 4
 
 
 def test_the_command_says_what_to_do_next(
