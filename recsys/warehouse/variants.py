@@ -1,6 +1,7 @@
 """Propose groups of items that look like one thing, for a person to accept."""
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
@@ -46,7 +47,7 @@ def propose_variants(engine: sa.Engine, path: Path) -> Proposal:
             f"{path} cannot be written ({error.strerror}); name another file with --output"
         ) from error
     try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             found = _write(engine, file)
         if found.items:
             Path(name).replace(path)
