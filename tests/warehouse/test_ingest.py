@@ -69,10 +69,10 @@ JSONL = json.dumps(event(), ensure_ascii=False) + "\n"
     [
         ("f.csv", CSV.encode()),
         ("f.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode()),
-        ("F.CSV.GZ", gzip.compress(CSV.rstrip().encode())),
+        ("F.CSV.GZ", gzip.compress(CSV.rstrip().encode(), mtime=0)),
         ("f.tsv", CSV.replace(",", "\t").encode()),
         ("f.jsonl", JSONL.encode()),
-        ("f.ndjson.gz", gzip.compress(JSONL.encode())),
+        ("f.ndjson.gz", gzip.compress(JSONL.encode(), mtime=0)),
         ("f.jsonl", json.dumps(event(occurred_at=1769884200.0)).encode()),
         ("f.jsonl", json.dumps(event(value="4.5")).encode()),
         ("f.parquet", parquet(pa.Table.from_pylist([event()]))),
