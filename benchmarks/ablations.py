@@ -31,7 +31,7 @@ from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.metrics import user_means
 from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY
 from recsys.model.recommender import Recommender
-from recsys.settings import Settings
+from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Catalogue
 
 AS_IS = "as it is"
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ConfigurationError(f"unknown variants {sorted(unknown)}; there are {', '.join(VARIANTS)}")
     home = Path(tempfile.mkdtemp(prefix="recsys-ablations-"))
     try:
-        settings = Settings(home=home)
+        settings = load_settings(home)
         setting = fit_setting(dataset.name, options.split, settings) | {"low_ratings_are_negative": True}
         # Seed by seed, so that an interrupted run has finished all variants of the first seeds.
         outcomes = Fits.open(options.jobs, options.keep, setting).run(

@@ -54,7 +54,7 @@ from recsys.model.checkpoint import MANIFEST, load_recommender, read_manifest, s
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import mask_hidden
 from recsys.model.recommender import Recommender
-from recsys.settings import Settings
+from recsys.settings import Settings, load_settings
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.targets import find_targets
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     home = Path(tempfile.mkdtemp(prefix="recsys-freshness-"))
     try:
         dataset = _with_keys(load_dataset(options.dataset or options.data.name, options.data, options.cache))
-        settings = Settings(home=home)
+        settings = load_settings(home)
         figures = replay(
             dataset,
             settings,

@@ -35,7 +35,7 @@ from benchmarks.made_warehouse import PSEUDONYM_KEY, kept_warehouse
 from benchmarks.shown_lists import ShownLists, read_shown_lists
 from recsys.commands.ingest import summary_lines
 from recsys.errors import ConfigurationError, IngestError
-from recsys.settings import Settings
+from recsys.settings import Settings, load_settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import read_snapshot
@@ -125,7 +125,7 @@ def read_own_catalogue(
     root = Path(tempfile.mkdtemp(prefix="recsys-catalogue-"))
     try:
         with kept_warehouse(root) as (_, url, _):
-            own = (settings or Settings()).model_dump() | {
+            own = (settings or load_settings(root)).model_dump() | {
                 "home": root, "warehouse_url": url, "pseudonym_key": PSEUDONYM_KEY
             }  # fmt: skip
             engine = connect(url)

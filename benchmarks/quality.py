@@ -31,6 +31,7 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from benchmarks.cases import TargetCases, Task
 from benchmarks.datasets import NAMES, Dataset, load_dataset
@@ -56,7 +57,7 @@ from recsys.errors import ConfigurationError, RecsysError
 from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.collaborative import Popularity
 from recsys.model.recommender import Recommender
-from recsys.settings import Settings
+from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Sequences
 from recsys.training.full import fit_full
 from recsys.warehouse.value_checks import TimeUnit
@@ -102,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )  # fmt: skip
         task = make_task(dataset, options.split, options.targets, options.repeats, stream=options.stream)
         print("\n".join(task.notes))
-        results = compare(dataset, task, options, Settings(home=home), home)
-    except RecsysError as error:
+        results = compare(dataset, task, options, load_settings(home), home)
+    except (RecsysError, ValidationError) as error:
         sys.exit(f"error: {error}")
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -33,7 +33,7 @@ from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import top_k
 from recsys.model.recommender import Recommender
-from recsys.settings import ModelSettings, Settings
+from recsys.settings import ModelSettings, Settings, load_settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import fit_full
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     home = Path(tempfile.mkdtemp(prefix="recsys-requests-"))
     try:
-        figures = measure(options.data, Settings(home=home), home)
+        figures = measure(options.data, load_settings(home), home)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     print(json.dumps(figures, indent=2))

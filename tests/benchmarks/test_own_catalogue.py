@@ -1,6 +1,7 @@
 """The benchmark reads a folder as production does, and says what production would say."""
 
 import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.own_catalogue import OwnCatalogue, read_own_catalogue
+from benchmarks.quality import main
 from recsys.errors import ConfigurationError, IngestError, RecsysError
 
 HEADER = "user_id,item_id,event_type,value,comment,occurred_at\n"
@@ -128,3 +130,32 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "feedback.csv").write_text("user_id,item_id,occurred_at\nu1,i1,1\n")
     with pytest.raises(IngestError, match="no column 'event_type'"):
         read_own_catalogue(tmp_path)
+
+
+def test_settings_come_from_the_environment(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_VALIDATION__MAX_EVENTS_PER_MINUTE", "1")
+    own = read(*(f"u1,i{n},view,,,{1_700_100_000 + n}" for n in range(3)))
+    assert "impossible_rate: 3" in said(own)
+
+
+def test_figures_are_written_by_event_type_and_for_repeats(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    lines = [
+        f"u{user},i{n % 2},purchase,,,{1_700_000_000 + 86_400 * n + user}"
+        for user in range(6)
+        for n in range(5)
+    ]
+    (tmp_path / "feedback.csv").write_text(HEADER + "\n".join(lines) + "\n")
+    options = ["--split", "next-basket", "--models", "p_pop,popularity", "--json", str(tmp_path / "f.json")]
+    main(["--data", str(tmp_path), *options])
+    figures = json.loads((tmp_path / "f.json").read_text())
+    best = figures["models"]["p_pop"]
+    assert best["targets"].keys() == {"purchase"}
+    assert best["slices"]["repeat"]["cases"] == 6
+    assert best["recall_at_10"] == 1
+    assert "items may be recommended again, and are wanted again" in figures["notes"]
+
+
+def test_an_error_of_the_data_ends_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: .* has no items\.csv"):
+        main(["--data", str(tmp_path), "--models", "popularity"])
