@@ -161,11 +161,11 @@ class ValidationSettings(_Section):
         description="days from a user's first event in which the user may be an account made to push items",
     )
     push_evidence: float = Field(
-        12.0,
+        12.5,
         gt=0,
         allow_inf_nan=False,
         description="evidence that new users push an item together, as the negative natural logarithm of a "
-        "chance: 12 is 1 in 160,000; 1e9: never",
+        "chance: 12.5 is 1 in 270,000; 1e9: never",
     )
     min_noisy_weight: float = Field(
         0.1, ge=0, le=1, description="weight of a user's feedback with down_weight when all of it is noise"
