@@ -5,7 +5,7 @@ not in the benchmark. The path runs on a temporary Postgres.
 
 The folder holds, each as CSV, TSV, JSONL or Parquet (text may be compressed with gzip):
 
-- `items`: item_id, title, description, attributes, available; other columns become attributes;
+- `items`: the columns that `recsys ingest items` reads; other columns become attributes;
 - `feedback`: user_id, item_id, event_type, value, comment, occurred_at. If no line has a time, the order of
   the lines counts and the data cannot be split by time;
 - `users` (optional): user_id, consent, attributes; other columns become attributes;
@@ -48,6 +48,7 @@ from recsys.warehouse.ingest import IngestSummary, ingest_file
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.recipes import apply_recipe, check_recipe
 from recsys.warehouse.tables import event_types
+from recsys.warehouse.tables import items as items_table
 from recsys.warehouse.value_checks import Checked, TimeUnit
 from recsys.warehouse.windows import open_window
 
@@ -174,13 +175,16 @@ class _Load:
         assume_timezone: str | None,
         time_unit: TimeUnit,
     ) -> OwnCatalogue:
-        self._note(self._ingest("items", items, other_columns="attributes"))
+        given = {"assume_timezone": assume_timezone, "time_unit": time_unit}
+        self._note(self._ingest("items", items, other_columns="attributes", **given))
         if users is not None:
             self._note(self._ingest("users", users, other_columns="attributes"))
         has_times = _has_times(feedback)
         if not has_times:
             self.notes.append(f"{feedback} has no times: the order of its lines counts, in this copy:")
             feedback, time_unit = _with_order_as_time(feedback, self.root / "feedback.parquet"), "seconds"
+            with self.engine.begin() as connection:  # in made-up times no item would be available
+                connection.execute(items_table.update().values(available_from=None, available_until=None))
         loaded = self._ingest("feedback", feedback, assume_timezone=assume_timezone, time_unit=time_unit)
         self._note(loaded)
         if loaded.inserted == 0:

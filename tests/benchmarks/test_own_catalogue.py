@@ -11,6 +11,7 @@ import pytest
 from benchmarks.own_catalogue import OwnCatalogue, read_own_catalogue
 from benchmarks.quality import main
 from recsys.errors import ConfigurationError, IngestError, RecsysError
+from recsys.snapshot.targets import find_targets
 
 HEADER = "user_id,item_id,event_type,value,comment,occurred_at\n"
 EVENTS = [f"u{n % 5},i{n % 4},rating,{1 + n % 5},,{1_700_000_000 + 60 * n}" for n in range(20)]
@@ -65,6 +66,21 @@ def test_times_in_another_unit_end_with_the_way_to_read_them(read: Read, tmp_pat
     with pytest.raises(ConfigurationError, match="--time-unit milliseconds"):
         read_own_catalogue(tmp_path)
     assert read_own_catalogue(tmp_path, time_unit="milliseconds").sequences.events == 20
+
+
+def test_the_times_of_items_count_unless_the_feedback_has_no_times(read: Read, tmp_path: Path) -> None:
+    items = "item_id,title,available_from,available_until\n" + "".join(
+        f"i{n},Item {n},{1_700_000_000 + 300 * n},\n" for n in range(4)
+    )
+    own = read(items=items)
+    assert find_targets(own.sequences).chosen.any()
+    late = own.sequences.occurred_at < own.catalogue.available_from[own.sequences.item_index]
+    assert late.any()
+    assert not find_targets(own.sequences).chosen[late].any()
+    (tmp_path / "feedback.csv").write_text(
+        HEADER + "".join(f"u{n % 5},i{n % 4},rating,5,,\n" for n in range(20))
+    )
+    assert len(read_own_catalogue(tmp_path).catalogue.timed) == 0
 
 
 def test_the_last_line_of_an_item_counts(read: Read) -> None:
