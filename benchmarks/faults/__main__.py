@@ -1,10 +1,10 @@
 """Run the loop hour by hour while everything breaks that can break, and count what was lost.
 
-Each hour an application writes feedback. Then the stages of the hour's DAG run one after the other, each in a
-process of its own as under Airflow, and each is repeated until it succeeds. Meanwhile chance kills the
-process (`kill -9`), restarts or kills Postgres and MLflow, fills the disk of snapshots and training runs, lets
-the database's clock jump, holds a transaction open, and runs the stage twice at once. A reader looks all the
-time for a publication that is visible by half. A last night without faults must find everything in order.
+Each hour an application writes feedback. Then the stages of the hour's DAG run one after the other, each in
+a process of its own as under Airflow, and each is repeated until it succeeds. Meanwhile chance kills the
+process (`kill -9`), restarts or kills Postgres and MLflow, fills the disk of snapshots and training runs,
+lets the database's clock jump, holds a transaction open, and runs the stage twice at once. A reader looks all
+the time for a publication that is visible by half. A last night without faults must find all in order.
 
     python -m benchmarks.faults --hours 200 --json faults.json
 """

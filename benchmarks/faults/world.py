@@ -1,8 +1,6 @@
 """What the fault run breaks: Postgres, MLflow, a small disk, and the application that writes feedback."""
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -44,8 +42,9 @@ class Postgres:
     def restart(self, *, kill: bool) -> None:
         """Stop the server, or kill its main process as a machine without power would, and start it."""
         if kill:
-            with suppress(ProcessLookupError, FileNotFoundError, ValueError):
-                os.kill(int((self._folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            main = psutil.Process(int((self._folder / "postmaster.pid").read_text().split()[0]))
+            main.kill()
+            main.wait()
         else:
             self._server.stop()
         self._server.start()
