@@ -16,7 +16,13 @@ from recsys.settings import Settings
 
 # Imports take seconds: a server process imports the stages once, and each attempt is its fork.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["benchmarks.faults.stages", "recsys.validation.expectations"])
+_processes.set_forkserver_preload(
+    [
+        "benchmarks.faults.stages", "mlflow", "recsys.evaluation.compare", "recsys.evaluation.report.document",
+        "recsys.model.checkpoint", "recsys.promotion.gate", "recsys.publishing.publish",
+        "recsys.registry.versions", "recsys.upkeep.erasure", "recsys.validation.expectations",
+    ]
+)  # fmt: skip
 STAGES: dict[str, Stage] = {
     stage.__name__: stage
     for stage in (
