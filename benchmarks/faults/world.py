@@ -1,5 +1,6 @@
 """What the fault run breaks: Postgres, MLflow, a small disk, and the application that writes feedback."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -71,8 +72,9 @@ class MLflow:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        )  # fmt: skip
         for _ in range(600):
             with suppress(URLError, OSError), urlopen(f"{self.url}/health", timeout=5):
                 return
