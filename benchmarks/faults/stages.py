@@ -18,8 +18,9 @@ from recsys.settings import Settings
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
     [
-        "benchmarks.faults.stages", "mlflow", "recsys.evaluation.compare", "recsys.evaluation.report.document",
-        "recsys.model.checkpoint", "recsys.promotion.gate", "recsys.publishing.publish",
+        "benchmarks.faults.stages", "mlflow", "recsys.evaluation.compare",
+        "recsys.evaluation.report.document", "recsys.model.checkpoint", "recsys.promotion.gate",
+        "recsys.publishing.publish",
         "recsys.registry.versions", "recsys.upkeep.erasure", "recsys.validation.expectations",
     ]
 )  # fmt: skip
