@@ -46,7 +46,7 @@ _UNREAD = sa.text("""
     )
 """)
 _NAMED = {
-    "users": "user_id", "feedback": "user_id", "quarantine": "feedback ->> 'user_id'",
+    "users": "user_id", "feedback": "user_id", "quarantine": "user_id",
     "impressions": "user_id", "recommendation_lists": "user_id", "user_vectors": "user_id",
 }  # fmt: skip
 
@@ -60,6 +60,11 @@ class FaultRun:
         Everything lies here.
     seed
         Seed of the feedback and of the faults. What a killed process had done by then depends on the machine.
+
+    Attributes
+    ----------
+    application
+        What writes the feedback.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -69,8 +74,8 @@ class FaultRun:
         self._mlflow = MLflow(folder, self._postgres.url("mlflow"))
         self._disk = SmallDisk(folder)
         self._settings = _settings(folder, self._postgres.url(), self._mlflow.url, self._disk.folder)
-        self._application = Application(self._postgres.url(), self._chance)
-        self._application.stock()
+        self.application = Application(self._postgres.url(), self._chance)
+        self.application.stock()
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._hidden_by_half = 0
@@ -86,7 +91,7 @@ class FaultRun:
     ) -> None:
         self._stop.set()
         self._reader.join()
-        self._application.close()
+        self.application.close()
         self._mlflow.stop()
         self._postgres.stop()
         self._disk.release()
@@ -94,12 +99,12 @@ class FaultRun:
     def hour(self, hour: int, *, faults: bool = True) -> None:
         """Write the hour's feedback, learn from it, publish, and once a day keep house."""
         jump = timedelta(days=1) if faults and self._chance.random() < 0.05 else timedelta(0)
-        self._application.set_clock(jump)
+        self.application.set_clock(jump)
         self._counts["clock_jumps"] += bool(jump)
-        self._application.write(datetime.now(UTC))
-        self._application.set_clock(timedelta(0))
+        self.application.write(datetime.now(UTC))
+        self.application.set_clock(timedelta(0))
         if faults and hour % 8 == 5:
-            self._application.ask_for_erasure()
+            self.application.ask_for_erasure()
         ends = [self._learn(NIGHTLY if hour % 24 == 0 else HOURLY, hour, faults)]
         ends.append(self._chain("publish_recommendations", hour, [PUBLISH[0].__name__], faults))
         if hour % 8 == 7 or not faults:
@@ -115,16 +120,20 @@ class FaultRun:
         return ", ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
 
     def close_books(self, hours: int) -> dict[str, Any]:
-        """Run a night without faults and count what is missing, visible by half, or not erased."""
+        """Run a night without faults and return the figures."""
         self.hour(24 * (hours // 24 + 1), faults=False)
+        return self.figures(hours)
+
+    def figures(self, hours: int) -> dict[str, Any]:
+        """Count what is missing, visible by half, or not erased."""
         engine = sa.create_engine(self._postgres.url())
         with engine.connect() as connection:
             kept = [
-                e for e, user in self._application.committed.items() if user not in self._application.erased
+                e for e, user in self.application.committed.items() if user not in self.application.erased
             ]
             missing = connection.execute(_MISSING, {"sent": kept}).scalars().all()
             unread = connection.scalar(_UNREAD)
-            found = [user for user in self._application.erased if self._is_found(connection, user)]
+            found = [user for user in self.application.erased if self._is_found(connection, user)]
             self._hidden_by_half += int(connection.scalar(_HALF) or 0)
             publications = connection.scalar(sa.text("SELECT count(*) FROM publications"))
             champions = connection.scalar(sa.text("SELECT count(*) FROM promotion_ledger"))
@@ -140,7 +149,7 @@ class FaultRun:
             "rows_in": len(kept),
             "rows_accounted": len(kept) - len(missing) - int(unread or 0),
             "half_publications": self._hidden_by_half,
-            "erased_people": len(self._application.erased),
+            "erased_people": len(self.application.erased),
             "erased_people_found": len(found),
             "stuck_hours": self._counts["stuck_hours"],
             "publications": publications,
@@ -153,7 +162,7 @@ class FaultRun:
             named = sa.text(f"SELECT EXISTS (SELECT FROM {table} WHERE {column} = :user)")
             if connection.scalar(named, {"user": user}):
                 return True
-        key = self._application.erased[user]
+        key = self.application.erased[user]
         return bool(key) and any(
             key in pq.read_table(path, columns=["user_key"]).column("user_key").to_pylist()
             for path in Path(self._settings.snapshots).rglob("interactions/*.parquet")
@@ -192,7 +201,7 @@ class FaultRun:
             around = self._disk.full()
             self._counts["full_disks"] += 1
         elif fault == "hold":
-            around = self._application.holding_a_transaction()
+            around = self.application.holding_a_transaction()
             self._counts["held_transactions"] += 1
         with around:
             attempts = [Attempt.start(stage, self._settings, run, received)]

@@ -134,6 +134,7 @@ class Application:
     """Writes feedback and remembers what was committed."""
 
     def __init__(self, url: str, chance: np.random.Generator) -> None:
+        self.url = url
         self._engine = sa.create_engine(url, **_CONNECTIONS)
         self._chance = chance
         self._written = 0
