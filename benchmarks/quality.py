@@ -54,8 +54,10 @@ from benchmarks.quality_figures import Result, render, save_per_user, summarise
 from benchmarks.rivals import RIVALS, Rival, tune
 from benchmarks.shown_cases import ClickRate
 from recsys.errors import ConfigurationError, RecsysError
+from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.collaborative import Popularity
+from recsys.model.recent import EventLog
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Sequences
@@ -225,8 +227,9 @@ def fit_and_judge(
     """Do the same as `judge_ours` and also return the model."""
     seeded = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": seed})})
     model, details, seconds = timed(lambda: _fit_ours(dataset, task, seeded, output))
+    later = None if task.log is None else EventLog.of(task.log)
     outcome = {
-        "ours": judge(model, details, seconds, task.test),
+        "ours": judge(EvaluatedRecommender(model, dataset.event_types, later), details, seconds, task.test),
         "ours_neural": judge(_Neural(model), {}, seconds, task.test),
     }
     return outcome, model
