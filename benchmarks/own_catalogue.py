@@ -16,7 +16,6 @@ The folder holds, each as CSV, TSV, JSONL or Parquet (text may be compressed wit
 """
 
 import json
-import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -121,8 +120,6 @@ def read_own_catalogue(
             f"{folder} has no {missing}.csv (or {', '.join(SUFFIXES[1:])}); "
             "see `python -m benchmarks.quality --help`"
         )
-    for noisy in ("great_expectations", "recsys"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     root = Path(tempfile.mkdtemp(prefix="recsys-catalogue-"))
     try:
         with kept_warehouse(root) as (_, url, _):

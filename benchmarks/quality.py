@@ -20,10 +20,12 @@ paired for differences. `--output` saves per-user results. A GPU is used if ther
 
 import argparse
 import json
+import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,11 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     home = Path(tempfile.mkdtemp(prefix="recsys-quality-"))
     try:
-        dataset = load_dataset(
-            options.dataset or options.data.name, options.data, options.cache,
-            assume_timezone=options.assume_timezone, time_unit=options.time_unit,
-            recipe=options.recipe, definitions=options.event_types,
-        )  # fmt: skip
+        with _quiet("great_expectations", "recsys"):
+            dataset = load_dataset(
+                options.dataset or options.data.name, options.data, options.cache,
+                assume_timezone=options.assume_timezone, time_unit=options.time_unit,
+                recipe=options.recipe, definitions=options.event_types,
+            )  # fmt: skip
         task = make_task(dataset, options.split, options.targets, options.repeats, stream=options.stream)
         print("\n".join(task.notes))
         results = compare(dataset, task, options, load_settings(home), home)
@@ -119,6 +122,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     if options.output:
         save_per_user(results, task.test, options.output)
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Let these loggers show errors only."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def compare(
