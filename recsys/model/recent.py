@@ -91,6 +91,10 @@ class RecentPopularity:
         share = self.counts / total if total > 0 else np.zeros_like(self.counts)
         return np.log1p(share * len(self.counts)).astype(np.float32)
 
+    def freshness(self, moments: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return [moments] the worth of the counts: 1, and half after a half-life without new events."""
+        return self._decay(np.maximum(moments - LAG - self.as_of, 0))
+
     def scores_at(self, later: EventLog, moments: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return [moments, items] what `score` is in lists read at each moment.
 

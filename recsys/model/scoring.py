@@ -131,7 +131,8 @@ class CatalogueScorer:
         if len(self._scores) < len(users):
             self._scores = torch.empty(len(users), len(self.items), device=users.device)
         scores = self._scores[: len(users)]
-        torch.mm(self.fused_queries(users, requests), self.items.T, out=scores)
+        queries = self.fused_queries(users, requests, self._freshness(histories))
+        torch.mm(queries, self.items.T, out=scores)
         if self._later is not None and self.model.recent is not None:
             scores += self._weight(RECENT, users, requests) * self._recent_since(histories)
         self._add_repeats(scores, histories, requests)
@@ -148,7 +149,8 @@ class CatalogueScorer:
         self, users: Tensor, histories: Sequences, requests: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Return the parts of the score by name, [users, items]; `request` only if there is a request."""
-        parts = {name: query @ self.items.T for name, query in self._queries(users).items()}
+        queries = self._queries(users, self._freshness(histories))
+        parts = {name: query @ self.items.T for name, query in queries.items()}
         if self._later is not None and self.model.recent is not None:
             parts[RECENT] = self._recent_since(histories)
         if self.model.collaborative is not None:
@@ -159,14 +161,22 @@ class CatalogueScorer:
         return parts
 
     @torch.no_grad()
-    def fused_queries(self, users: Tensor, requests: Sequence[str] | None = None) -> Tensor:
-        """Return queries [users, dim + 2]; times `items` they give all parts that are products, weighted."""
+    def fused_queries(
+        self, users: Tensor, requests: Sequence[str] | None = None, freshness: Tensor | None = None
+    ) -> Tensor:
+        """Return queries [users, dim + 2]; times `items` they give all parts that are products, weighted.
+
+        Parameters
+        ----------
+        freshness
+            [users, 1] factor of recent popularity; default: 1.
+        """
         fused = torch.zeros(len(users), self.items.shape[1], device=users.device)
-        for name, query in self._queries(users).items():
+        for name, query in self._queries(users, freshness).items():
             fused += self._weight(name, users, requests) * query
         return fused
 
-    def _queries(self, users: Tensor) -> dict[str, Tensor]:
+    def _queries(self, users: Tensor, freshness: Tensor | None) -> dict[str, Tensor]:
         """Return a query [users, dim + 2] for each part; times `items` it gives the standardised part."""
         products = {NEURAL: users, LIKING: self.model.feedback.query(users)}
         queries = {
@@ -175,7 +185,8 @@ class CatalogueScorer:
         nothing = torch.zeros_like(users)
         queries[POPULARITY] = _with_columns(nothing, 1.0, 0.0)
         if self.model.recent is not None and self._later is None:
-            queries[RECENT] = _with_columns(nothing, 0.0, 1.0)
+            query = _with_columns(nothing, 0.0, 1.0)
+            queries[RECENT] = query if freshness is None else query * freshness
         return queries
 
     def _standardised(self, query: Tensor) -> Tensor:
@@ -193,6 +204,12 @@ class CatalogueScorer:
     def _recent(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standardise recent popularity; a cold item has its proxy's until its own is greater."""
         return standardise(np.maximum(scores, scores[:, self._proxies]), self._known)
+
+    def _freshness(self, histories: Sequences) -> Tensor | None:
+        if self.model.recent is None or self._later is not None:
+            return None
+        factor = self.model.recent.freshness(histories.moments).astype(np.float32)
+        return torch.from_numpy(factor).to(self.table)[:, None]
 
     def _recent_since(self, histories: Sequences) -> Tensor:
         assert self.model.recent is not None

@@ -45,3 +45,10 @@ def test_what_a_model_has_counted_is_not_counted_again() -> None:
     known = RecentPopularity.fit(events.before(3 * day), 3, 1.0)
     [score] = known.scores_at(EventLog.of(events), np.array([9 * day]))
     np.testing.assert_allclose(score, RecentPopularity.fit(events, 3, 1.0).score(), rtol=1e-6)
+
+
+def test_counts_that_nobody_adds_to_lose_their_worth() -> None:
+    day = 86_400_000_000
+    known = RecentPopularity.fit(news((0, 1), (1, 2)), 3, half_life_days=2)
+    moments = np.array([0, 2 * day, 2 * day + LAG, 4 * day + LAG, 400 * day])
+    np.testing.assert_allclose(known.freshness(moments), [1, 1, 1, 0.5, 0], atol=1e-6)
