@@ -152,7 +152,10 @@ def _array(random: Random, values: list[Any]) -> pa.Array:
     for shape in [_inferred, *shapes] if random.random() < 0.5 else shapes:
         try:
             return shape(random, values)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError, AttributeError):
+        except (
+            pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError, AttributeError,
+            OSError,  # a time too large for the platform
+        ):  # fmt: skip
             continue
     return _as_text(random, values)
 
