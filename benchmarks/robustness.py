@@ -287,7 +287,7 @@ def _evaluate(model: Recommender, cases: Cases) -> Judged:
     for start in range(0, len(cases), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(cases)))
         histories = cases.histories(rows)
-        scores = mask_hidden(np.array(model.score(histories), dtype=np.float32), histories, cases.at[rows])
+        scores = mask_hidden(np.array(model.score(histories), dtype=np.float32), histories)
         rank[rows] = ranks(scores, cases.targets[rows])
         lists, _ = top_k(scores, K)
         exposure += np.bincount(lists[lists != NO_ITEM], minlength=len(exposure))
