@@ -12,6 +12,8 @@ the time for a publication that is visible by half. A last night without faults 
 import argparse
 import json
 import logging
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +30,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
+    # A run that is stopped stops its servers and releases its disk.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="recsys-faults-", dir=options.folder) as folder:
         Path(folder).chmod(0o755)

@@ -78,7 +78,9 @@ class FaultRun:
         self.application.stock()
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
+        self._nothing: Counter[str] = Counter()
         self._hidden_by_half = 0
+        self._has_champion = False
         self._stop = threading.Event()
         self._reader = threading.Thread(target=self._watch, daemon=True)
 
@@ -105,7 +107,13 @@ class FaultRun:
         self.application.set_clock(timedelta(0))
         if faults and hour % 8 == 5:
             self.application.ask_for_erasure()
-        ends = [self._learn(NIGHTLY if hour % 24 == 0 else HOURLY, hour, faults)]
+        # Without a first champion no hour has anything to do, so the next hour is a night as well.
+        night = hour % 24 == 0 or not self._has_champion
+        learned = self._learn(NIGHTLY if night else HOURLY, hour, faults)
+        if learned is not None and learned.outcome == "done":
+            self._has_champion = True
+            self._counts["learned_hours"] += 1
+        ends = [learned]
         ends.append(self._chain("publish_recommendations", hour, [PUBLISH[0].__name__], faults))
         if hour % 8 == 7 or not faults:
             for dag, stages in (
@@ -117,7 +125,8 @@ class FaultRun:
 
     def describe(self) -> str:
         """Return the counts so far."""
-        return ", ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
+        counts = sorted((self._counts + self._nothing).items())
+        return ", ".join(f"{name} {count}" for name, count in counts)
 
     def close_books(self, hours: int) -> dict[str, Any]:
         """Run a night without faults and return the figures."""
@@ -152,9 +161,11 @@ class FaultRun:
             "erased_people": len(self.application.erased),
             "erased_people_found": len(found),
             "stuck_hours": self._counts["stuck_hours"],
+            "learned_hours": self._counts["learned_hours"],
             "publications": publications,
             "ledger_entries": champions,
             "errors": dict(self._errors.most_common()),
+            "nothing_to_do": dict(self._nothing.most_common()),
         }
 
     def _is_found(self, connection: sa.Connection, user: str) -> bool:
@@ -180,6 +191,8 @@ class FaultRun:
         for stage in stages:
             answer = self._until_done(stage, run, received, faults)
             if answer is None or answer.outcome == "nothing":
+                if answer is not None:
+                    self._nothing[f"{stage}: {answer.value}"] += 1
                 return answer
             received = (answer.value,)
         return answer
