@@ -454,6 +454,11 @@ class PrivacySettings(_Section):
         description="last part of that time, in which the gate accepts any candidate that is not shown to be "
         "worse in place of such a champion, in days",
     )
+    visitor_consent: bool = Field(
+        True,
+        description="consent to training of visitors (sessions without a user) whose consent the application "
+        "has not stated with set_session_consent",
+    )
 
 
 class AlertSettings(_Section):

@@ -19,6 +19,7 @@ from recsys.validation.violations import bounds, judge_window
 from recsys.warehouse.backlog import find_backlog
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import validation_results
+from recsys.warehouse.visitors import settle_visitors
 from recsys.warehouse.windows import Window, load_window
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def validate_window(
         )
     if page.is_file() and _is_settled(engine, window):
         return _stored_report(engine, window, page)
+    _settle_visitors(engine, window, settings)
     # The import takes seconds, and an empty window does not need it.
     from recsys.validation.expectations import WindowExpectations
 
@@ -173,6 +175,14 @@ def _stored_report(engine: sa.Engine, window: Window, page: Path) -> ValidationR
     )
     with engine.connect() as connection:
         return _report(window, _count(connection, window), list(connection.scalars(query)), page)
+
+
+def _settle_visitors(engine: sa.Engine, window: Window, settings: Settings) -> None:
+    """Make visitors users, in this window and in earlier ones whose rows it may quarantine."""
+    with engine.connect() as connection:
+        earlier = _unsettled_windows(connection, window)
+    for each in (*earlier, window):
+        settle_visitors(engine, each, consent=settings.privacy.visitor_consent)
 
 
 def _unsettled_windows(connection: sa.Connection, window: Window) -> list[Window]:

@@ -63,7 +63,8 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     for table, rights in _LATER_TABLES.items():
         if connection.scalar(both, {"table": table, "role": PIPELINE}):
             connection.execute(sa.text(f"GRANT {rights} ON {table} TO {PIPELINE}"))
-    connection.exec_driver_sql(read_statement("warehouse/grant_item_meaning"))
+    for grants in ("grant_item_meaning", "grant_visitors"):
+        connection.exec_driver_sql(read_statement(f"warehouse/{grants}"))
     if missing:
         logger.warning(
             "the roles %s are missing and this user may not create roles; ask an administrator to run %s, "

@@ -135,7 +135,20 @@ users = Table(
     Column("consent", Boolean, nullable=False, server_default=text("true"), comment="false: no training"),
     Column("attributes", JSONB, nullable=False, server_default=EMPTY_JSON),
     _timestamp("created_at", nullable=False, server_default=NOW),
+    Column(
+        "kind",
+        Text,
+        nullable=False,
+        server_default=text("'user'"),
+        comment="user; visitor: a session of somebody who is not registered",
+    ),
+    Column("joined_to", Text, comment="the user to whom the visitor's session belongs since a login"),
+    Column("joined_transaction_id", BigInteger, comment="of the transaction that joined them"),
+    CheckConstraint("kind in ('user', 'visitor')", name="users_kind_check"),
+    CheckConstraint("joined_to is null or kind = 'visitor'", name="users_only_visitors_join"),
     Index("users_without_key", "user_id", postgresql_where=text("user_key IS NULL")),
+    Index("users_joined", "joined_to", postgresql_where=text("joined_to IS NOT NULL")),
+    Index("users_joined_since", "joined_transaction_id", postgresql_where=text("joined_to IS NOT NULL")),
     comment="people who give feedback; applications add them, with their consent",
 )
 
@@ -163,6 +176,7 @@ feedback = Table(
         "transaction_id", BigInteger, nullable=False, server_default=TRANSACTION_ID, comment="of the writer"
     ),
     Column("released_from", BigInteger, comment="quarantine_id: row rules do not apply again"),
+    Column("session_id", Text, comment="of somebody who is not registered; instead of user_id"),
     Index("feedback_event_key", "event_id", "occurred_at", unique=True, postgresql_nulls_not_distinct=True),
     Index("feedback_transaction_id", "transaction_id"),
     Index(
@@ -196,6 +210,7 @@ impressions = Table(
     Column("model_version", Text),
     _timestamp("shown_at", nullable=False),
     _timestamp("received_at", nullable=False, server_default=NOW),
+    Column("session_id", Text, comment="of somebody who is not registered; instead of user_id"),
     CheckConstraint(
         "cardinality(propensities) = cardinality(item_ids)"
         " AND 0 <= ALL (propensities) AND 1 >= ALL (propensities)",
@@ -254,6 +269,7 @@ quarantine = Table(
     Column("settled_by", Text),
     CheckConstraint("status in ('held', 'released', 'discarded')", name="quarantine_status_check"),
     Index("quarantine_transaction_id", "transaction_id"),
+    Index("quarantine_user", "user_id"),
     Index("quarantine_event_id", text("(feedback ->> 'event_id')")),
     Index(
         "quarantine_pushed",

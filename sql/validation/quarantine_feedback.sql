@@ -31,7 +31,8 @@ WITH moved AS (
                     feedback.occurred_at,
                     feedback.received_at,
                     feedback.transaction_id,
-                    feedback.released_from
+                    feedback.released_from,
+                    left(feedback.session_id, 1000000) AS session_id
             ) AS kept
         ) AS feedback
 ),

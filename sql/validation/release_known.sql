@@ -28,7 +28,7 @@ released AS (
     RETURNING quarantine.quarantine_id, quarantine.feedback
 )
 
-INSERT INTO feedback (event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at)
+INSERT INTO feedback (event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at, session_id)
 SELECT
     original.event_id,
     original.user_id,
@@ -37,7 +37,8 @@ SELECT
     original.value,
     original.comment,
     original.impression_id,
-    original.occurred_at
+    original.occurred_at,
+    original.session_id
 FROM released
 CROSS JOIN LATERAL jsonb_populate_record(NULL::feedback, released.feedback) AS original
 ORDER BY released.quarantine_id

@@ -9,7 +9,7 @@ WITH released AS (
 )
 
 INSERT INTO feedback (
-    event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at, released_from
+    event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at, session_id, released_from
 )
 SELECT
     original.event_id,
@@ -20,6 +20,7 @@ SELECT
     original.comment,
     original.impression_id,
     original.occurred_at,
+    original.session_id,
     released.quarantine_id
 FROM released
 CROSS JOIN LATERAL jsonb_populate_record(NULL::feedback, released.feedback) AS original
