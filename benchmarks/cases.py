@@ -64,7 +64,7 @@ class TargetCases:
         wanted[np.arange(len(cases)), cases.sequences.event_type[cases.positions]] = True
         return cls(
             sequences=cases.sequences, ends=cases.positions, users=cases.users,
-            at=cases.at,
+            at=cases.sequences.occurred_at[cases.positions],
             offsets=np.arange(len(cases) + 1), targets=cases.targets.astype(np.int64), types=wanted,
             had=np.zeros(len(cases), dtype=bool), catalogue=cases.catalogue, slices=cases.slices,
         )  # fmt: skip

@@ -106,7 +106,6 @@ def _cold_items(dataset: Dataset, seed: int) -> Protocol:
         positions=histories.offsets[1:] - 1,
         users=first[owner],  # groups a user's cases, under the number of the first one
         targets=sequences.item_index[positions],
-        at=sequences.occurred_at[positions],
         catalogue=dataset.catalogue,
         slices={ALL: np.ones(len(positions), dtype=bool)},
     )

@@ -42,10 +42,8 @@ class Cases:
         [cases] index of the user in `sequences`.
     targets
         [cases] index of the item in the catalogue.
-    at
-        [cases] time of the event in microseconds since 1970.
     catalogue
-        What is ranked: of each case, the items that were available at its time.
+        What is ranked: of each case, the items that were available at the time of its event.
     slices
         By slice name: [cases] whether the case belongs to the slice.
     """
@@ -54,7 +52,6 @@ class Cases:
     positions: NDArray[np.int64]
     users: NDArray[np.int64]
     targets: NDArray[np.int32]
-    at: NDArray[np.int64]
     catalogue: Catalogue
     slices: dict[str, NDArray[np.bool_]]
 
@@ -64,7 +61,8 @@ class Cases:
     @cached_property
     def available(self) -> NDArray[np.bool_]:
         """[items] whether the item was available at some time between the first and the last case."""
-        first, last = self.at.min(initial=WITHOUT_END), self.at.max(initial=ALWAYS)
+        times = self.sequences.occurred_at[self.positions]
+        first, last = times.min(initial=WITHOUT_END), times.max(initial=ALWAYS)
         overlap = (self.catalogue.available_from <= last) & (first < self.catalogue.available_until)
         result: NDArray[np.bool_] = self.catalogue.available & overlap
         return result
@@ -160,7 +158,6 @@ def cases_at(
         positions=positions,
         users=users,
         targets=targets,
-        at=sequences.occurred_at[positions],
         catalogue=catalogue,
         slices={
             ALL: np.ones(len(positions), dtype=bool),
@@ -196,7 +193,6 @@ def guard_cases(
         positions=positions,
         users=owners[positions],
         targets=sequences.item_index[positions],
-        at=sequences.occurred_at[positions],
         catalogue=catalogue,
         slices={GUARD: np.ones(len(positions), dtype=bool)},
     )
