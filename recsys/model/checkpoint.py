@@ -8,7 +8,8 @@
     the weights of the comment reader, but no comment and no vector of one.
 ``items.parquet``
     item_id, title, text digest, whether trained, popularity count, rest days, when the item is
-    available, and the first item that is the same thing; row i belongs to row i of the tables below.
+    available, the hour of its first event, and the first item that is the same thing; row i belongs to
+    row i of the tables below.
 ``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
     text vectors [items, width], id vectors [items, dim] and request vectors [items, width]. Items are matched
     by id, so a new item never breaks a checkpoint.
@@ -39,6 +40,7 @@ from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.collaborative import EASE, CoOccurrences, Popularity
 from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
+from recsys.model.item_age import ItemAges
 from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
@@ -86,7 +88,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         safetensors.torch.save_file(
             {"answers": model.request_vectors.cpu().contiguous()}, folder / "answers.safetensors"
         )
-    recent = model.recent
+    recent, ages = model.recent, model.ages
     pq.write_table(
         pa.table(
             {
@@ -101,6 +103,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
                 "available_until": pa.array(model.catalogue.available_until),
                 "group": pa.array(model.catalogue.group),
                 "recent": pa.array(np.zeros(len(model.catalogue)) if recent is None else recent.counts),
+                **({} if ages is None else {"first_event": pa.array(ages.first_event)}),
             }
         ),
         folder / "items.parquet",
@@ -217,6 +220,8 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
         model.popularity = Popularity(items["count"].to_numpy().astype(np.float32))
         if manifest.get("recent"):
             model.recent = RecentPopularity(items["recent"].to_numpy(), **manifest["recent"])
+        if "first_event" in items.column_names:  # older checkpoints know no ages
+            model.ages = ItemAges(items["first_event"].to_numpy())
         if manifest["collaborative"]:
             model.collaborative = _load_collaborative(folder, len(names), to_update)
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:

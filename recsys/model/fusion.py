@@ -3,7 +3,8 @@
 Each part except the request is standardised per user over the catalogue, so that a weight means the same
 for every user. The weights are fitted on validation cases. The request part is not standardised: how much it
 separates items depends on the request, and its scale is learned. Features of repeats are 0 for all items that
-a user has not had; see `recsys.model.repeats`.
+a user has not had; see `recsys.model.repeats`. Those of an item's age (`recsys.model.item_age`) are 0 for
+items of unknown age.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
+from recsys.model import item_age
 from recsys.model.repeats import FEATURES, Repeats
 
 NEURAL = "neural"
@@ -30,6 +32,8 @@ REQUEST_WEIGHTS = DEFAULT_WEIGHTS | {REQUEST: 0.5}
 _PRIOR_USERS = 10.0
 """Users that the default weights count as, so that a few cases do not outweigh them."""
 _LARGEST = 10.0
+_SIGNED = (*FEATURES, *item_age.FEATURES)
+"""Parts whose weights may be negative."""
 
 
 def standardise(scores: NDArray[np.float32], known: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -104,7 +108,8 @@ def fit_fusion(
     prior
         Weights that the fit is regularised towards.
     repeats
-        Features of the items that the users of the cases have had before. Their weights may be negative.
+        Features of the items that the users of the cases have had before. Their weights and those of the
+        items' ages may be negative.
     k
         Cut-off of the reported metric.
 
@@ -140,8 +145,8 @@ def fit_fusion(
         value = case_weight @ (np.log(total) - target_score) + trust * ((weights - trusted) ** 2).sum()
         return float(value), case_weight @ (expected - own) + 2 * trust * (weights - trusted)
 
-    start = np.where(trusted > 0, trusted, [0.0 if name in FEATURES else 0.1 for name in names])
-    least_of = dict.fromkeys(FEATURES, -_LARGEST) | {NEURAL: 0.01}
+    start = np.where(trusted > 0, trusted, [0.0 if name in _SIGNED else 0.1 for name in names])
+    least_of = dict.fromkeys(_SIGNED, -_LARGEST) | {NEURAL: 0.01}
     bounds = [(least_of.get(name, 0.0), _LARGEST) for name in names]
     fitted = scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     scale = float(fitted[names.index(NEURAL)])

@@ -18,6 +18,7 @@ from recsys.model.comments import CommentReader
 from recsys.model.events import EventBatch, collate, time_gaps
 from recsys.model.fusion import REQUEST_WEIGHTS, Fusion
 from recsys.model.heads import FeedbackHead
+from recsys.model.item_age import ItemAges
 from recsys.model.item_encoder import ItemEncoder
 from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.requests import RequestMatcher
@@ -89,6 +90,7 @@ class Recommender(nn.Module):
         self.collaborative: EASE | None = None
         self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
         self.recent: RecentPopularity | None = None
+        self.ages: ItemAges | None = None
 
     @classmethod
     def build(
@@ -194,6 +196,8 @@ class Recommender(nn.Module):
         moved.popularity = self.popularity.aligned(positions, len(catalogue))
         if self.recent is not None:
             moved.recent = self.recent.aligned(positions, len(catalogue))
+        if self.ages is not None:
+            moved.ages = self.ages.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         moved.update_proxies()

@@ -21,6 +21,8 @@ from recsys.model.fusion import (
     standardise,
 )
 from recsys.model.heads import FeedbackHead
+from recsys.model.item_age import FEATURES as AGE_FEATURES
+from recsys.model.item_age import ItemAges
 from recsys.model.item_encoder import ItemEncoder
 from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.repeats import repeat_features
@@ -40,6 +42,7 @@ class ScoredModel(Protocol):
     proxies: Tensor
     popularity: Popularity
     recent: RecentPopularity | None
+    ages: ItemAges | None
     collaborative: EASE | None
     fusion: Fusion
     request_fusion: Fusion
@@ -67,30 +70,34 @@ class CatalogueScorer:
     The neural part and the liking head are products of a user's query vector q and the item's vector v.
     After standardising over the catalogue they are still products, because the mean of q·v over the items
     is q·mean(v) and its variance is qᵀ·Cov(v)·q. Popularity is the same for every user and is one more
-    column, and so is recent popularity. The weighted sum of these parts is therefore one product of
-    [users, dim + 2] with [items, dim + 2]. Only collaborative filtering (small catalogues have it), repeats
-    and the match with a request are added to it.
+    column, and so is recent popularity, and so are the items' ages at one moment. The weighted sum of these
+    parts is therefore one product of [users, columns] with [items, columns]. Only collaborative filtering
+    (small catalogues have it), repeats and the match with a request are added to it, and ages if users ask at
+    different moments.
 
     Parameters
     ----------
     model
         The recommender.
     later
-        For evaluation in the past: events after the model's training, of which recent popularity counts those
-        before each history's moment. Default: it stays as the model knows it.
+        For evaluation in the past: events after the model's training, of which recent popularity and ages
+        count those before each history's moment. Default: they stay as the model knows them.
 
     Attributes
     ----------
     item_vectors
         [items, dim], as published.
     items
-        [items, dim + 2] item vectors minus their mean, and standardised popularity, of all times and recent.
+        [items, columns] item vectors minus their mean, standardised popularity, of all times and recent, and
+        features of ages at the moment of the latest lists, if the model knows ages.
     """
 
     @torch.no_grad()
     def __init__(self, model: ScoredModel, later: EventLog | None = None) -> None:
         self.model = model
         self._later = later
+        self._ages = model.ages if model.ages is None or later is None else model.ages.with_log(later)
+        self._ages_at: int | None = None
         self.table = model.item_table().float()
         self.item_vectors: NDArray[np.float32] = self.table.cpu().numpy()
         self._proxies = model.proxies.cpu().numpy()
@@ -104,6 +111,8 @@ class CatalogueScorer:
         self._scores = torch.empty(0, len(centred), device=centred.device)
         recent = np.zeros_like(popularity) if model.recent is None else model.recent.score()[None]
         columns = np.concatenate([popularity, self._recent(recent)])
+        if self._ages is not None:
+            columns = np.concatenate([columns, np.zeros((len(AGE_FEATURES), len(centred)), np.float32)])
         self.items = torch.cat([centred, torch.from_numpy(columns).T.to(centred)], 1)
 
     def user_vectors(self, histories: Sequences) -> Tensor:
@@ -132,10 +141,13 @@ class CatalogueScorer:
             self._scores = torch.empty(len(users), len(self.items), device=users.device)
         scores = self._scores[: len(users)]
         queries = self.fused_queries(users, requests, self._freshness(histories))
+        is_aged = self._set_ages(queries, histories, requests)
         torch.mm(queries, self.items.T, out=scores)
         if self._later is not None and self.model.recent is not None:
             scores += self._weight(RECENT, users, requests) * self._recent_since(histories)
         self._add_repeats(scores, histories, requests)
+        if not is_aged:
+            self._add_ages(scores, histories, requests)
         if self.model.collaborative is not None:
             weight = self._weight(COLLABORATIVE, users, requests)
             scores += weight * self._collaborative(self.model.collaborative, histories)
@@ -153,6 +165,9 @@ class CatalogueScorer:
         parts = {name: query @ self.items.T for name, query in queries.items()}
         if self._later is not None and self.model.recent is not None:
             parts[RECENT] = self._recent_since(histories)
+        if self._ages is not None:
+            ages = self._ages.features_at(self.model.catalogue, histories.moments)
+            parts |= zip(AGE_FEATURES, torch.from_numpy(ages).to(self.table), strict=True)
         if self.model.collaborative is not None:
             parts[COLLABORATIVE] = self._collaborative(self.model.collaborative, histories)
         if rows := rows_with_request(requests):
@@ -164,7 +179,9 @@ class CatalogueScorer:
     def fused_queries(
         self, users: Tensor, requests: Sequence[str] | None = None, freshness: Tensor | None = None
     ) -> Tensor:
-        """Return queries [users, dim + 2]; times `items` they give all parts that are products, weighted.
+        """Return queries [users, columns]; times `items` they give all parts that are products, weighted.
+
+        Ages are left out.
 
         Parameters
         ----------
@@ -177,15 +194,15 @@ class CatalogueScorer:
         return fused
 
     def _queries(self, users: Tensor, freshness: Tensor | None) -> dict[str, Tensor]:
-        """Return a query [users, dim + 2] for each part; times `items` it gives the standardised part."""
+        """Return a query [users, columns] for each part; times `items` it gives the standardised part."""
         products = {NEURAL: users, LIKING: self.model.feedback.query(users)}
         queries = {
-            name: _with_columns(self._standardised(query), 0.0, 0.0) for name, query in products.items()
+            name: self._with_columns(self._standardised(query), 0.0, 0.0) for name, query in products.items()
         }
         nothing = torch.zeros_like(users)
-        queries[POPULARITY] = _with_columns(nothing, 1.0, 0.0)
+        queries[POPULARITY] = self._with_columns(nothing, 1.0, 0.0)
         if self.model.recent is not None and self._later is None:
-            query = _with_columns(nothing, 0.0, 1.0)
+            query = self._with_columns(nothing, 0.0, 1.0)
             queries[RECENT] = query if freshness is None else query * freshness
         return queries
 
@@ -228,6 +245,35 @@ class CatalogueScorer:
         pairs = torch.from_numpy(repeats.users), torch.from_numpy(repeats.items)
         scores[pairs] += torch.from_numpy(added).to(scores)
 
+    def _set_ages(self, queries: Tensor, histories: Sequences, requests: Sequence[str] | None) -> bool:
+        """Put ages into the product if all users ask at one moment, as for published lists."""
+        moments = histories.moments
+        if self._ages is None or not len(moments) or (moments != moments[0]).any():
+            return False
+        if self._ages_at != moments[0]:
+            self._ages_at = int(moments[0])
+            features = self._ages.features_at(self.model.catalogue, moments[:1])[:, 0]
+            self.items[:, -len(AGE_FEATURES) :] = torch.from_numpy(features).T.to(self.items)
+        queries[:, -len(AGE_FEATURES) :] = self._age_weights(queries, requests)
+        return True
+
+    def _add_ages(self, scores: Tensor, histories: Sequences, requests: Sequence[str] | None) -> None:
+        weights = self._age_weights(scores, requests)
+        if self._ages is None or not weights.any():
+            return
+        moments, rows = np.unique(histories.moments, return_inverse=True)
+        features = self._ages.features_at(self.model.catalogue, moments)
+        for weight, feature in zip(weights.T, features, strict=True):
+            scores += weight[:, None] * torch.from_numpy(feature[rows]).to(scores)
+
+    def _age_weights(self, users: Tensor, requests: Sequence[str] | None) -> Tensor:
+        return torch.cat([self._weight(name, users, requests) for name in AGE_FEATURES], 1)
+
+    def _with_columns(self, queries: Tensor, *values: float) -> Tensor:
+        rest = self.items.shape[1] - queries.shape[1] - len(values)
+        columns = torch.tensor([*values, *[0.0] * rest], device=queries.device)
+        return torch.cat([queries, columns.expand(len(queries), -1)], 1)
+
     def _matches(self, rows: list[int], requests: Sequence[str] | None) -> Tensor:
         assert requests is not None
         return self.model.match_requests([requests[row] for row in rows])
@@ -243,8 +289,3 @@ class CatalogueScorer:
 def rows_with_request(requests: Sequence[str] | None) -> list[int]:
     """Return the rows whose request is not blank."""
     return [row for row, request in enumerate(requests or []) if request.strip()]
-
-
-def _with_columns(queries: Tensor, *values: float) -> Tensor:
-    columns = torch.tensor(values, device=queries.device).expand(len(queries), -1)
-    return torch.cat([queries, columns], 1)

@@ -26,6 +26,7 @@ from recsys.model.fusion import (
     ndcg_of_ranks,
     target_ranks,
 )
+from recsys.model.item_age import ItemAges
 from recsys.model.recent import HALF_LIVES_DAYS, EventLog, RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.model.repeats import Repeats, repeat_features
@@ -290,9 +291,10 @@ def choose_half_life(
 
 
 def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
-    """Fit popularity, and collaborative filtering if the catalogue is not too large."""
+    """Fit popularity and ages, and collaborative filtering if the catalogue is not too large."""
     n_items = len(model.catalogue)
     model.popularity = Popularity.fit(sequences, n_items)
+    model.ages = ItemAges.fit(sequences, n_items)
     if model.recent is not None:
         model.recent = RecentPopularity.fit(sequences, n_items, model.recent.half_life_days)
     model.update_proxies()
@@ -316,7 +318,7 @@ def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
 
 def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
     """Return as many cases as can be scored on all items within the memory limit."""
-    most = max(50, _FUSION_BYTES // (n_items * 4 * 8))
+    most = max(50, _FUSION_BYTES // (n_items * 4 * 10))
     if len(cases) <= most:
         return cases
     chosen = np.linspace(0, len(cases) - 1, most).astype(np.int64)

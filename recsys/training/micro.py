@@ -171,7 +171,7 @@ def _ndcg(ranks: NDArray[np.int64], k: int) -> float:
 
 
 def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_]) -> None:
-    """Add the fresh events to popularity, of all times and recent, and to collaborative filtering.
+    """Add the fresh events to popularity, of all times and recent, ages and collaborative filtering.
 
     A fresh event co-occurs with the user's earlier events, as far as the snapshot's histories reach back.
     """
@@ -179,6 +179,8 @@ def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.boo
     model.popularity = Popularity(model.popularity.counts + added)
     if model.recent is not None:
         model.recent = model.recent.counted(sequences.where(fresh))
+    if model.ages is not None:
+        model.ages = model.ages.observed(sequences.where(fresh))
     if model.collaborative is not None:
         history = sequences.purpose == PURPOSES.index(Purpose.HISTORY)
         model.collaborative = model.collaborative.updated(

@@ -198,6 +198,18 @@ def test_fresh_events_are_counted_in_collaborative_filtering_too(
     assert result.model.collaborative.weights[companion, new] > 0
 
 
+def test_a_new_item_has_the_age_of_its_first_fresh_event(
+    parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
+) -> None:
+    result = fit_micro(parent, fresh_and_old, LATER, brisk)
+    new = larger.index["new"]
+    assert parent.ages is not None
+    assert result.model.ages is not None
+    assert result.model.ages.first_event[new] < parent.ages.first_event[new]
+    known = np.arange(len(larger)) != new
+    assert (result.model.ages.first_event[known] <= parent.ages.first_event[known]).all()
+
+
 def test_fresh_events_co_occur_with_their_users_earlier_events(
     parent: Recommender, larger: Catalogue, brisk: Settings
 ) -> None:
