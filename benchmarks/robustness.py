@@ -8,11 +8,11 @@ windows, which the row rules judge. A model is trained on what is left, another 
 are compared with one that was trained without the attack. Every honest user's last rating is held out.
 
 `exposure_growth` is the number of honest users with the pushed item in their list of ten, plus one, divided
-by the same without the attack. `ndcg_loss` is the share of NDCG@10 that honest users lose. Both, by share of
-accounts, are the worst of all attacks that happen within a day. `honest_flagged` is the largest share of
-honest users with ratings in quarantine. `slow` is the same for attacks that take weeks, `undefended_growth`
-the growth without the rule. If validation removes exactly what the attack added, the model is the same and is
-not trained again.
+by the same without the attack. `ndcg_loss` is the share of NDCG@10 that honest users lose. Both compare means
+of models with different seeds and, by share of accounts, are the worst of all attacks that happen within a
+day. `honest_flagged` is the largest share of honest users with ratings in quarantine. `slow` is the same for
+attacks that take weeks, `undefended_growth` the growth without the rule. If validation removes exactly what
+the attack added, the model is the same and is not trained again.
 
 Text is frozen and the models train for a few epochs, all alike: the figures compare and are no records.
 """
@@ -76,11 +76,11 @@ class Judged:
     ndcg
         Mean NDCG@10 of honest users.
     exposure
-        [items] number of honest users with the item in their list of ten.
+        [items] number of honest users with the item in their list of ten; the mean of several models.
     """
 
     ndcg: float
-    exposure: NDArray[np.int64]
+    exposure: NDArray[np.float64]
 
 
 @dataclass
@@ -93,12 +93,23 @@ class World:
     settings: Settings
     folder: Path
     keep: Path | None
+    seeds: int
     judged: dict[str, Judged] = field(default_factory=dict)
 
     def judge(self, ratings: Ratings) -> Judged:
-        """Train on ratings and evaluate for honest users; the same ratings are trained on once."""
+        """Train on ratings with each seed and evaluate for honest users; return the mean."""
+        of_seeds = [self._judge(ratings, seed) for seed in range(self.seeds)]
+        return Judged(
+            float(np.mean([judged.ndcg for judged in of_seeds])),
+            np.mean([judged.exposure for judged in of_seeds], axis=0),
+        )
+
+    def _judge(self, ratings: Ratings, seed: int) -> Judged:
+        """Train and evaluate; the same ratings are trained on once."""
+        training = self.settings.training.model_copy(update={"seed": seed})
+        settings = self.settings.model_copy(update={"training": training})
         key = hashlib.sha256(
-            repr((self.settings.model, self.settings.training)).encode()
+            repr((settings.model, settings.training)).encode()
             + b"".join(
                 np.ascontiguousarray(getattr(ratings, c)).tobytes() for c in ("user", "item", "value", "time")
             )
@@ -109,9 +120,7 @@ class World:
             self.judged[key] = Judged(content["ndcg"], np.array(content["exposure"]))
         if key not in self.judged:
             sequences = sequences_of(ratings, PRODUCT_EVENT_TYPES)
-            fitted = fit_full(
-                self.catalogue, PRODUCT_EVENT_TYPES, sequences, self.settings, self.folder / key
-            )
+            fitted = fit_full(self.catalogue, PRODUCT_EVENT_TYPES, sequences, settings, self.folder / key)
             self.judged[key] = _evaluate(fitted.model, self.cases)
             shutil.rmtree(self.folder / key)
             if kept is not None:
@@ -177,7 +186,7 @@ def make_world(options: argparse.Namespace, folder: Path) -> World:
             threads=1,
         ),
     )
-    return World(catalogue, honest, cases, settings, folder / "fits", options.keep)
+    return World(catalogue, honest, cases, settings, folder / "fits", options.keep, options.fits)
 
 
 def sequences_of(ratings: Ratings, event_types: Any) -> Sequences:
@@ -250,7 +259,7 @@ def _attack(
         "target_ratings": int((world.honest.item == target).sum()),
         "found": float((users_flagged >= honest_users).sum() / (poisoned.user.max() + 1 - honest_users)),
         "honest_flagged": float((users_flagged < honest_users).sum() / honest_users),
-        "exposure_before": int(clean.exposure[target]),
+        "exposure_before": float(clean.exposure[target]),
         "exposure_growth": float((left.exposure[target] + 1) / (clean.exposure[target] + 1)),
         "ndcg_loss": 1 - left.ndcg / clean.ndcg,
     }
@@ -283,7 +292,7 @@ def _with_wrong_labels(ratings: Ratings) -> Ratings:
 
 def _evaluate(model: Recommender, cases: Cases) -> Judged:
     rank = np.zeros(len(cases), dtype=np.int64)
-    exposure = np.zeros(len(cases.available), dtype=np.int64)
+    exposure = np.zeros(len(cases.available))
     for start in range(0, len(cases), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(cases)))
         histories = cases.histories(rows)
@@ -319,6 +328,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=4, help="passes over the ratings, of each model")
+    parser.add_argument("--fits", type=int, default=3, help="models of which each figure is the mean")
     parser.add_argument("--seed", type=int, default=0, help="seed of targets and accounts")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
     parser.add_argument("--keep", type=Path, help="folder for what a later run can use again")
