@@ -200,6 +200,9 @@ def _parquet(content: bytes, known: frozenset[str], required: tuple[str, ...]) -
 
 
 def _python(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        # Python cannot show the last hours of the year 9999 in a zone east of Greenwich.
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
     values: list[Any] = []
     for scalar in column:
         try:
