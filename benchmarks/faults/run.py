@@ -206,6 +206,7 @@ class FaultRun:
             if answer.outcome != "failed":
                 return answer
             self._errors[f"{stage}: {answer.value}"] += 1
+        print(f"{run.key}: {stage} never succeeded: {answer.trace or answer.value}", flush=True)
         return None
 
     def _attempt(self, fault: str, stage: str, run: Run, received: tuple[Any, ...]) -> Answer:

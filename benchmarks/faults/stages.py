@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,6 +23,7 @@ _processes.set_forkserver_preload(
         "recsys.evaluation.report.document", "recsys.model.checkpoint", "recsys.promotion.gate",
         "recsys.publishing.publish",
         "recsys.registry.versions", "recsys.upkeep.erasure", "recsys.validation.expectations",
+        "transformers.models.bert.modeling_bert",
     ]
 )  # fmt: skip
 STAGES: dict[str, Stage] = {
@@ -35,10 +37,11 @@ STAGES: dict[str, Stage] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """How an attempt ended: it returned a value, there was nothing to do, or it failed with an error."""
+    """How an attempt ended: it returned a value, there was nothing to do, or it failed with an error's name."""
 
     outcome: Literal["done", "nothing", "failed"]
     value: Any = None
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,4 +87,4 @@ def _work(answers: Connection, name: str, settings: Settings, run: Run, received
     except (NothingToDoError, ValidationFailedError) as nothing:
         answers.send(Answer("nothing", type(nothing).__name__))
     except Exception as error:
-        answers.send(Answer("failed", type(error).__name__))
+        answers.send(Answer("failed", type(error).__name__, traceback.format_exc()))
