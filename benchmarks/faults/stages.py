@@ -37,7 +37,7 @@ STAGES: dict[str, Stage] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """How an attempt ended: it returned a value, there was nothing to do, or it failed with an error's name."""
+    """How an attempt ended: it returned a value, there was nothing to do, or it failed with an error."""
 
     outcome: Literal["done", "nothing", "failed"]
     value: Any = None
