@@ -60,7 +60,7 @@ def take_full_snapshot(engine: sa.Engine, window: Window, settings: Settings) ->
 
     parent, name = Folder(f"{settings.snapshots}/full"), snapshot_name(window, _plan(window))
     discard_damaged(engine, parent.child(name))
-    ref = record_snapshot(engine, write_once(parent, name, write))
+    ref = record_snapshot(engine, write_once(engine, parent, name, write))
     logger.info("full snapshot of window %d: %d rows at %s", ref.window_id, ref.rows, ref.uri)
     return ref
 

@@ -99,7 +99,7 @@ def _take(
                 _write_recent_replay(recent, name, Snapshot(unfinished, manifest), replay)
             return manifest
 
-        write_once(snapshots, name, write)
+        write_once(engine, snapshots, name, write)
     if recent.child(name).exists(MANIFEST_NAME):
         record_snapshot(engine, recent.child(name))
     ref = record_snapshot(engine, snapshots.child(name))
@@ -163,4 +163,4 @@ def _take_reservoir_from_table(
         whole.remove()
         return sampled
 
-    record_snapshot(engine, write_once(Folder(f"{settings.snapshots}/{RESERVOIR}"), name, write))
+    record_snapshot(engine, write_once(engine, Folder(f"{settings.snapshots}/{RESERVOIR}"), name, write))

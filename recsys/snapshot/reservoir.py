@@ -62,7 +62,7 @@ def write_reservoir(engine: sa.Engine, ref: SnapshotRef, settings: Settings) -> 
         return sample_reservoir(engine, snapshot, snapshot.trained_through, unfinished, settings)
 
     discard_damaged(engine, parent.child(name))
-    reservoir = record_snapshot(engine, write_once(parent, name, write))
+    reservoir = record_snapshot(engine, write_once(engine, parent, name, write))
     logger.info("reservoir of window %d: %d events at %s", ref.window_id, reservoir.rows, reservoir.uri)
     return reservoir
 

@@ -10,9 +10,11 @@ from uuid import uuid4
 
 import fsspec
 import pyarrow as pa
+import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError
 from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
+from recsys.warehouse.advisory_locks import confirm_lock, hold_lock
 
 _UNFINISHED_PREFIX = ".unfinished-"
 # Extra of this package that installs an object store's client, by protocol.
@@ -169,7 +171,7 @@ def new_folder(parent: Folder, name: str) -> Iterator[Folder]:
     On a disk the folder has a temporary name until the end and is then renamed, which is atomic. Object
     stores cannot rename, so files are written in place and the manifest completes the snapshot. A killed
     writer leaves a folder without a manifest or with a temporary name. Nobody reads it, and the next writer
-    of the same snapshot or housekeeping removes it.
+    of the same snapshot or housekeeping removes it. The caller keeps other writers of the same snapshot out.
     """
     final = parent.child(name)
     folder = parent.child(f"{_UNFINISHED_PREFIX}{name}-{uuid4().hex[:8]}") if parent.is_local else final
@@ -185,27 +187,33 @@ def new_folder(parent: Folder, name: str) -> Iterator[Folder]:
         folder.remove()
         raise
     if parent.is_local:
-        os.rename(folder.path, final.path)  # noqa: PTH104 -- fails if another writer was faster
+        os.rename(folder.path, final.path)  # noqa: PTH104 -- fails if there is one already
         _sync_names(parent.path)
 
 
-def write_once(parent: Folder, name: str, write: Callable[[Folder], Manifest]) -> Folder:
+def write_once(engine: sa.Engine, parent: Folder, name: str, write: Callable[[Folder], Manifest]) -> Folder:
     """Write the snapshot `parent/name` unless it exists, and return its folder.
+
+    A second attempt of the same run waits for the first and finds its snapshot. Otherwise it would remove
+    what the first has written so far, and the first would complete a snapshot without these files.
 
     Parameters
     ----------
     write
         Writes the files into an empty folder and returns the manifest.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        The connection that keeps other attempts out broke: another one may write by now.
     """
     folder = parent.child(name)
-    if not folder.exists(MANIFEST_NAME):
-        try:
+    with hold_lock(engine, f"snapshot {folder.uri}") as connection:
+        if not folder.exists(MANIFEST_NAME):
             with new_folder(parent, name) as unfinished:
-                unfinished.write_manifest(write(unfinished))
-        except OSError:
-            # Another attempt of the same run may have been faster; its snapshot has the same content.
-            if not folder.exists(MANIFEST_NAME):
-                raise
+                manifest = write(unfinished)
+                confirm_lock(connection)
+                unfinished.write_manifest(manifest)
     return folder
 
 

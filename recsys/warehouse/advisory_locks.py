@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
+from recsys.errors import ServiceUnavailableError
+
 FEEDBACK_MOVES = "moves of feedback"
 """Held while rows leave feedback or come back: quarantine, release, erasure, retirement of a month."""
 MODEL_REGISTRY = "model registry"
@@ -23,12 +25,25 @@ def lock(connection: sa.Connection, name: str) -> None:
 
 
 @contextmanager
-def hold_lock(engine: sa.Engine, name: str) -> Iterator[None]:
-    """Hold an advisory lock for the length of a `with` block; it ends with the process at the latest."""
+def hold_lock(engine: sa.Engine, name: str) -> Iterator[sa.Connection]:
+    """Hold an advisory lock for the length of a `with` block; it ends with the process at the latest.
+
+    Yields the connection that holds it, for `confirm_lock`.
+    """
     with engine.begin() as connection:
         # The transaction writes nothing and so has no id: windows of feedback do not wait for it.
         lock(connection, name)
-        yield
+        yield connection
+
+
+def confirm_lock(connection: sa.Connection) -> None:
+    """Raise ServiceUnavailableError if the connection that holds a lock broke, and with it the lock."""
+    try:
+        connection.exec_driver_sql("SELECT")
+    except sa.exc.DBAPIError as error:
+        raise ServiceUnavailableError(
+            "the connection to Postgres that held a lock broke; run again"
+        ) from error
 
 
 def block_partition_moves(connection: sa.Connection) -> None:
