@@ -8,7 +8,7 @@
     the weights of the comment reader, but no comment and no vector of one.
 ``items.parquet``
     item_id, title, text digest, whether trained, popularity count, rest days, when the item is
-    available, the hour of its first event, and the first item that is the same thing; row i belongs to
+    available, when it was first chosen, and the first item that is the same thing; row i belongs to
     row i of the tables below.
 ``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
     text vectors [items, width], id vectors [items, dim] and request vectors [items, width]. Items are matched

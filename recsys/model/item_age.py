@@ -20,6 +20,7 @@ from recsys.snapshot.sequences import Sequences, parts_of
 FEATURES = ("age", "age_after_a_day")
 """Names in the fusion: the logarithm of the age, and by how much it is above that of a day."""
 _HOUR = 3_600_000_000
+_PRECISION = 900_000_000
 _KNOTS_HOURS = (0.0, 24.0)
 _OLDEST = np.log1p(7 * 24.0)
 _NEVER = np.iinfo(np.int64).max
@@ -32,8 +33,8 @@ class ItemAges:
     Attributes
     ----------
     first_event
-        [items] microseconds since 1970: the end of the hour of the first event, so that no user's exact time
-        is kept; the largest integer for an item without events.
+        [items] microseconds since 1970: when the quarter hour of the first event ends, so that no user's
+        exact time is kept; the largest integer for an item without events.
     """
 
     first_event: NDArray[np.int64]
@@ -81,5 +82,5 @@ class ItemAges:
     def _observed(self, times: NDArray[np.int64], items: NDArray[np.int32]) -> "ItemAges":
         first = self.first_event.copy()
         inside = items >= 0
-        np.minimum.at(first, items[inside], -(-times[inside] // _HOUR) * _HOUR)
+        np.minimum.at(first, items[inside], -(-times[inside] // _PRECISION) * _PRECISION)
         return ItemAges(first)

@@ -72,10 +72,12 @@ def test_a_moment_knows_nothing_of_later_events_nor_of_the_last_hour() -> None:
         )
 
 
-def test_what_is_kept_of_an_event_is_its_hour_which_is_never_known_too_early() -> None:
-    ages = ItemAges.fit(news((0, 1 + 0.5 / 24)), 1)
-    assert ages.first_event.tolist() == [DAY + HOUR]
-    assert not ages.features_at(articles(1, {}), np.array([DAY + HOUR + LAG - 1])).any()
+def test_a_users_exact_time_is_not_kept_and_nothing_is_known_too_early() -> None:
+    ages = ItemAges.fit(news((0, 0), (1, 1 + 0.01 / 24)), 2)
+    assert ages.first_event.tolist() == [0, DAY + HOUR // 4]
+    known_from = DAY + HOUR // 4 + LAG
+    [early, later] = ages.features_at(articles(2), np.array([known_from - 1, known_from]))[0, :, 1]
+    assert early == 0 > later
 
 
 def test_after_a_week_nothing_changes() -> None:
