@@ -22,7 +22,7 @@ from recsys.upkeep.erasure import request_erasure
 
 USERS, ITEMS = 60, 40
 _THEMES = ("garden", "kitchen", "travel", "music")
-_DISK_BYTES = 96 << 20
+_DISK_BYTES = 1 << 30
 _CONNECTIONS = {"pool_pre_ping": True}
 
 
@@ -96,7 +96,9 @@ class MLflow:
 
 
 class SmallDisk:
-    """A file system of its own, 96 MiB in memory, for snapshots and training runs.
+    """A file system of its own, 1 GiB in memory, for snapshots and training runs.
+
+    Retention counts real days, so all runs of the simulated hours must fit.
 
     Attributes
     ----------

@@ -80,26 +80,30 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     partitions_retired = _retire_partitions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings, now)
     _remove_abandoned_shards(settings, now)
-    erased = erase_everywhere(engine, settings, on_damage=partial(send_alert, settings))
+    # MLflow keeps the results of the runs.
+    runs_removed = _remove_old_folders(
+        settings.runs.glob("*/*"), now - timedelta(days=settings.retention.training_runs_days)
+    )
+    data_docs_removed = _remove_old_folders(
+        settings.data_docs.glob("*"), now - timedelta(days=settings.retention.snapshots_days)
+    )
     reconciled, unbalanced = _reconcile(engine, settings)
+    open_transaction_minutes = _check_oldest_transaction(engine, settings)
+    # Erasure rewrites files. On a full disk it fails, so all that makes room comes before it.
+    erased = erase_everywhere(engine, settings, on_damage=partial(send_alert, settings))
     report = HousekeepingReport(
         partitions_made=partitions_made,
         partitions_retired=partitions_retired,
         erasures_done=len(erased),
         erasures_waiting=_open_erasure_requests(engine),
         snapshots_removed=snapshots_removed,
-        # MLflow keeps the results of the runs.
-        runs_removed=_remove_old_folders(
-            settings.runs.glob("*/*"), now - timedelta(days=settings.retention.training_runs_days)
-        ),
-        data_docs_removed=_remove_old_folders(
-            settings.data_docs.glob("*"), now - timedelta(days=settings.retention.snapshots_days)
-        ),
+        runs_removed=runs_removed,
+        data_docs_removed=data_docs_removed,
         windows_reconciled=reconciled,
         windows_unbalanced=unbalanced,
         rows_released=rows_released,
         rows_held=_rows_held(engine),
-        open_transaction_minutes=_check_oldest_transaction(engine, settings),
+        open_transaction_minutes=open_transaction_minutes,
     )
     _vacuum(engine)
     logger.info("housekeeping: %s", report)

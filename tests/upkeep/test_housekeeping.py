@@ -1,3 +1,4 @@
+import errno
 import os
 import time
 from datetime import UTC, datetime
@@ -151,6 +152,24 @@ def test_events_left_on_disk_by_a_killed_fine_tune_are_removed_before_erasure(
     assert not (settings.runs / "full" / "killed" / SHARDS_FOLDER).exists()
     age(settings.runs / "full" / "running", 1.5)
     assert keep_house(warehouse, settings, datetime.now(UTC)).erasures_done == 1
+
+
+def test_a_full_disk_stops_the_erasure_but_not_what_makes_room_for_it(
+    warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = settings.runs / "micro" / "old"
+    docs = settings.data_docs / "old"
+    for folder in (old, docs):
+        folder.mkdir(parents=True)
+        age(folder, days=400)
+    monkeypatch.setattr(housekeeping, "erase_everywhere", fail)
+    with pytest.raises(OSError, match="No space left"):
+        keep_house(warehouse, settings, datetime.now(UTC))
+    assert not old.exists()
+    assert not docs.exists()
 
 
 def test_old_runs_and_unfinished_snapshots_are_removed_and_recent_ones_stay(
