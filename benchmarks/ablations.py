@@ -29,7 +29,7 @@ from benchmarks.splits import SPLITS, make_split
 from recsys.errors import ConfigurationError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.metrics import user_means
-from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY
+from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY, Fusion
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Catalogue
@@ -142,9 +142,10 @@ def _without_text(catalogue: Catalogue) -> Catalogue:
 
 
 def _without(model: Recommender, part: str) -> Recommender:
-    kept = {name: weight for name, weight in model.fusion.weights.items() if name != part}
     copy = model.clone()
-    copy.fusion = replace(model.fusion, weights=kept)
+    for fusion in ("fusion", "returning_fusion"):
+        kept = {name: weight for name, weight in getattr(model, fusion).weights.items() if name != part}
+        setattr(copy, fusion, Fusion(kept))
     return copy
 
 

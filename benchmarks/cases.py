@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from recsys.evaluation.ranking.cases import COLD_USERS, KNOWN_ITEMS, NEW_ITEMS, RARE_ITEMS, Cases
 from recsys.model.ranking import mask_hidden, mask_unavailable
 from recsys.snapshot.sequences import Catalogue, Sequences
-from recsys.training.batching import Split, ValidationCases
+from recsys.snapshot.visits import are_returning
+from recsys.training.split import Split, ValidationCases, VisitCases
 
 MAX_TUNING_CASES = 5_000
 
@@ -179,7 +180,9 @@ def slices_of(cases: TargetCases, known: Sequences) -> dict[str, NDArray[np.bool
 
 
 def split_for_training(train: Sequences, tuning: TargetCases) -> Split:
-    """Return training events and a sample of single targets, as the product's training takes them."""
+    """Return training events and cases, as the product's training takes them: single targets, and visits."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(tuning.targets))[:MAX_TUNING_CASES])
     histories = tuning.histories(tuning.case_of_target[chosen])
-    return Split(train, ValidationCases(histories, tuning.targets[chosen]))
+    visits = VisitCases(tuning.histories(np.arange(len(tuning))), tuning.targets, tuning.case_of_target)
+    returning = visits.take(np.flatnonzero(are_returning(visits.histories)))
+    return Split(train, ValidationCases(histories, tuning.targets[chosen]), returning)

@@ -20,17 +20,16 @@ from benchmarks.splits import Protocol, make_split
 from recsys.errors import ConfigurationError
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.targets import find_targets
+from recsys.snapshot.visits import visits
 
 SPLITS = (*SINGLE_SPLITS, "next-basket", "temporal-next-basket", "shown-lists")
 REPEATS = ("auto", "always", "never")
-VISIT_GAP_MINUTES = 30
 LATE_SHARE = 0.1
 MAX_LATE_TUNING_USERS = 1_000
 MAX_TEST_USERS = 20_000
 MAX_PER_USER = 20
 REPEATING_SHARE = 0.1
 """Share of wanted events from which on `auto` takes items for repeatable."""
-_MINUTE = 60_000_000
 
 
 def make_task(
@@ -153,14 +152,6 @@ def _repeated_share(sequences: Sequences, wanted: NDArray[np.bool_]) -> float:
     if not len(positions):
         return 0.0
     return float(_had_before(sequences, positions, positions, visits(sequences)).mean())
-
-
-def visits(sequences: Sequences) -> NDArray[np.int64]:
-    """Return `[events]` the number of the visit; numbers grow in the order of events."""
-    starts = np.zeros(sequences.events, dtype=bool)
-    starts[sequences.offsets[:-1][sequences.lengths > 0]] = True
-    starts[1:] |= np.diff(sequences.occurred_at) > VISIT_GAP_MINUTES * _MINUTE
-    return np.cumsum(starts) - 1
 
 
 def _had_before(

@@ -16,9 +16,9 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from benchmarks.cases import TargetCases, Task
-from benchmarks.protocols import visits
 from recsys.model.collaborative import interaction_matrix
 from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.visits import visits
 
 DAY = 86_400_000_000
 """A day in microseconds."""

@@ -12,7 +12,7 @@ from recsys.evaluation.ranking.cases import ALL, Cases, cases_at, held_out_cases
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
 from recsys.snapshot.targets import find_targets
-from recsys.training.batching import Split, ValidationCases, split_validation
+from recsys.training.split import Split, ValidationCases, split_validation
 
 SPLITS = ("leave-one-out", "temporal", "cold-items")
 TEMPORAL_SHARE = 0.1

@@ -131,6 +131,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         },
         "event_types": model.event_types.to_records(),
         "fusion": dict(model.fusion.weights),
+        "returning_fusion": dict(model.returning_fusion.weights),
         "request_fusion": dict(model.request_fusion.weights),
         "collaborative": model.collaborative is not None,
         "recent": None
@@ -231,6 +232,8 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
         name.removeprefix(_TEXT): value for name, value in weights.items() if name.startswith(_TEXT)
     }
     model.fusion = Fusion(manifest["fusion"])
+    # An older checkpoint has one set of weights for all users without a request.
+    model.returning_fusion = Fusion(manifest.get("returning_fusion", manifest["fusion"]))
     with_request = manifest["request_fusion"]
     model.request_fusion = Fusion(with_request if REQUEST in with_request else REQUEST_WEIGHTS)
     model.update_proxies()

@@ -101,7 +101,7 @@ class ListExplainer:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the best label that item and event share, and its support, both [users, k]."""
         labels = self._labels_of[wanted]
-        queries = self.scorer.fused_queries(users).cpu().numpy()[:, :, None]
+        queries = self.scorer.fused_queries(users, self.scorer.fusions(past)).cpu().numpy()[:, :, None]
         support = np.full(labels.shape, -np.inf, dtype=np.float32)
         # One label of each item at a time: the vectors of all labels together need much memory.
         for place in range(labels.shape[2]):

@@ -5,6 +5,10 @@ for every user. The weights are fitted on validation cases. The request part is 
 separates items depends on the request, and its scale is learned. Features of repeats are 0 for all items that
 a user has not had; see `recsys.model.repeats`. Those of an item's age (`recsys.model.item_age`) are 0 for
 items of unknown age.
+
+
+A model has three sets of weights: for users in the middle of a visit, for users who come back, and for users
+with a request. `CatalogueScorer.fusions` says which is used when.
 """
 
 from collections.abc import Mapping
@@ -29,11 +33,16 @@ REQUEST = "request"
 DEFAULT_WEIGHTS = {NEURAL: 1.0, LIKING: 0.1, COLLABORATIVE: 0.2, POPULARITY: 0.05}
 REQUEST_WEIGHTS = DEFAULT_WEIGHTS | {REQUEST: 0.5}
 """For users with a request. That part is in logits; two logits are about one unit of the other parts."""
+_TARGETS_AT_A_TIME = 1_000
 _PRIOR_USERS = 10.0
 """Users that the default weights count as, so that a few cases do not outweigh them."""
+_PRIOR_USERS_OF_REPEATS = 0.2
+"""Less, because no default says how much users repeat, and these weights can be large."""
 _LARGEST = 10.0
 _SIGNED = (*FEATURES, *item_age.FEATURES)
 """Parts whose weights may be negative."""
+_LARGEST_OF_REPEATS = 30.0
+"""What most targets have in common needs a large weight."""
 
 
 def standardise(scores: NDArray[np.float32], known: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -67,7 +76,8 @@ class Fusion:
             sum(self.weights.get(name, 0.0) * part for name, part in parts.items()), dtype=np.float32
         )
         if repeats is not None:
-            scores[repeats.users, repeats.items] += self.of_repeats(repeats)
+            had = repeats.with_neural(parts[NEURAL][repeats.users, repeats.items])
+            scores[repeats.users, repeats.items] += self.of_repeats(had)
         return scores
 
     def of_repeats(self, repeats: Repeats) -> NDArray[np.float32]:
@@ -83,12 +93,15 @@ def fit_fusion(
     excluded: NDArray[np.bool_],
     users: NDArray[np.object_],
     *,
+    case: NDArray[np.int64] | None = None,
     least: Mapping[str, float] | None = None,
     prior: Mapping[str, float] = DEFAULT_WEIGHTS,
     repeats: Repeats | None = None,
     k: int = 10,
 ) -> tuple["Fusion", float]:
-    """Fit the weights by maximum likelihood of the targets (a conditional logit); each user counts once.
+    """Fit the weights by maximum likelihood of the targets (a conditional logit).
+
+    Each user counts once, and so do a user's cases and the targets of a case among themselves.
 
     The likelihood depends on the whole ranking, so on a few hundred cases it is far less noisy than a
     search for the best NDCG@k.
@@ -98,11 +111,13 @@ def fit_fusion(
     parts
         Standardised scores [cases, items] by name, including the neural part.
     targets
-        [cases] the item that was consumed next.
+        [targets] items that were consumed next.
     excluded
         [cases, items] items that may not be recommended because they were consumed before.
     users
         [cases] user of each case.
+    case
+        [targets] case of each target, in increasing order. Default: each case has one target.
     least
         Lower bounds of weights, by name.
     prior
@@ -118,44 +133,57 @@ def fit_fusion(
     tuple of Fusion, float
         The weights, and their NDCG@k on the cases, mean over users.
     """
-    had = repeats if repeats is not None and len(repeats.users) else None
+    had = None
+    if repeats is not None and len(repeats.users):
+        had = repeats.with_neural(parts[NEURAL][repeats.users, repeats.items])
     names = [*parts, *(FEATURES if had else ())]
     _, owner = np.unique(users.astype(str), return_inverse=True)
     counts = np.bincount(owner)
     case_weight = 1.0 / (counts[owner] * len(counts))
+    case = np.arange(len(targets)) if case is None else case
+    target_weight = (case_weight / np.maximum(np.bincount(case, minlength=len(users)), 1))[case]
     trusted = np.array([prior.get(name, 0.0) for name in names])
-    trust = _PRIOR_USERS / len(counts)
-    rows = np.arange(len(targets))
-    own = np.stack([parts[name][rows, targets] for name in parts], axis=1)
+    trust = np.array([_PRIOR_USERS_OF_REPEATS if name in FEATURES else _PRIOR_USERS for name in names])
+    trust /= len(counts)
+    own = np.stack([parts[name][case, targets] for name in parts], axis=1)
     if had:
-        own = np.concatenate([own, had.of_items(targets)], axis=1)
+        own = np.concatenate([own, had.of_items(targets, case)], axis=1)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         scores = Fusion(dict(zip(names, weights.tolist(), strict=True))).join(parts, had)
         scores[excluded] = -np.inf
         scores -= scores.max(axis=1, keepdims=True)
-        target_score = scores[rows, targets].astype(np.float64)
+        target_score = scores[case, targets].astype(np.float64)
         chances = np.exp(scores, out=scores)
         total = chances.sum(axis=1)
         expected = np.stack([np.einsum("ci,ci->c", chances, parts[n]) / total for n in parts], axis=1)
         if had:
             of_pairs = had.features * (chances[had.users, had.items] / total[had.users])[:, None]
-            sums = [np.bincount(had.users, weights=column, minlength=len(rows)) for column in of_pairs.T]
+            sums = [np.bincount(had.users, weights=column, minlength=len(users)) for column in of_pairs.T]
             expected = np.concatenate([expected, np.stack(sums, axis=1)], axis=1)
-        value = case_weight @ (np.log(total) - target_score) + trust * ((weights - trusted) ** 2).sum()
-        return float(value), case_weight @ (expected - own) + 2 * trust * (weights - trusted)
+        value = case_weight @ np.log(total) - target_weight @ target_score
+        gradient = case_weight @ expected - target_weight @ own
+        far = weights - trusted
+        return float(value + trust @ far**2), gradient + 2 * trust * far
 
-    start = np.where(trusted > 0, trusted, [0.0 if name in _SIGNED else 0.1 for name in names])
-    least_of = dict.fromkeys(_SIGNED, -_LARGEST) | {NEURAL: 0.01}
-    bounds = [(least_of.get(name, 0.0), _LARGEST) for name in names]
+    start = np.where(trusted != 0, trusted, [0.0 if name in _SIGNED else 0.1 for name in names])
+    largest = {name: _LARGEST_OF_REPEATS if name in FEATURES else _LARGEST for name in names}
+    least_of = {name: -largest[name] for name in names if name in _SIGNED} | {NEURAL: 0.01}
+    bounds = [(least_of.get(name, 0.0), largest[name]) for name in names]
     fitted = scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     scale = float(fitted[names.index(NEURAL)])
     floor = dict(least or {})
     weights = {name: round(float(weight) / scale, 4) for name, weight in zip(names, fitted, strict=True)}
     weights |= {name: max(floor[name], weights[name]) for name in floor if name in weights}
     fusion = Fusion(weights)
-    ndcg = ndcg_of_ranks(target_ranks(fusion.join(parts, had), targets, excluded), k)
-    return fusion, float(case_weight @ ndcg)
+    scores = fusion.join(parts, had)
+    ranks = np.concatenate(
+        [
+            target_ranks(scores[case[rows]], targets[rows], excluded[case[rows]])
+            for rows in np.array_split(np.arange(len(targets)), 1 + len(targets) // _TARGETS_AT_A_TIME)
+        ]
+    )
+    return fusion, float(case_weight @ ndcg_of_cases(ranks, case, len(users), k))
 
 
 def target_ranks(
@@ -176,3 +204,13 @@ def target_ranks(
 def ndcg_of_ranks(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """Return NDCG@k [cases] of single targets with these ranks [cases]."""
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
+
+
+def ndcg_of_cases(
+    ranks: NDArray[np.int64], case: NDArray[np.int64], cases: int, k: int
+) -> NDArray[np.float64]:
+    """Return NDCG@k [cases] of targets [targets] with these ranks, each of a case; 0 without any."""
+    gains = np.bincount(case, ndcg_of_ranks(ranks, k), minlength=cases)
+    ideal = np.concatenate([[1.0], np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))])
+    result: NDArray[np.float64] = gains / ideal[np.minimum(np.bincount(case, minlength=cases), k)]
+    return result

@@ -86,6 +86,7 @@ class Recommender(nn.Module):
         self.text: TextEncoder | None = None
         self.text_state: dict[str, Tensor] = {}
         self.fusion = Fusion()
+        self.returning_fusion = Fusion()
         self.request_fusion = Fusion(REQUEST_WEIGHTS)
         self.collaborative: EASE | None = None
         self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
@@ -200,6 +201,7 @@ class Recommender(nn.Module):
             moved.ages = self.ages.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
+        moved.returning_fusion = self.returning_fusion
         moved.update_proxies()
         return moved.train(self.training)
 

@@ -3,16 +3,19 @@
 Repeats are most of what people buy in a grocery or listen to, and none of what they watch. The features of an
 item follow the literature on repeat consumption: the base-level activation of ACT-R, ln(sum of t^-0.5) over
 the ages t of its events (Anderson and Schooler, 1991; for music Reiter-Haas et al., 2021), its number of
-events, and whether the user's usual pause with it is over. The fusion fits their weights together with those
-of the other parts, so the share of repeats in a list is what users repeat.
+events, the number of visits with it, in which older ones count less (as in TIFU-kNN, Hu et al., 2020), and
+whether the user's usual pause with it is over. The neural score has a weight of its own for items
+that were had: what comes next in general says little about which of them is due. The fusion fits these
+weights together with those of the other parts, so the share of repeats in a list is what users repeat.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.visits import visits
 
 FEATURES = (
     "repeat",
@@ -21,8 +24,12 @@ FEATURES = (
     "repeat_due",
     "seen",
     "seen_activation",
+    "repeat_frequency",
+    "repeat_neural",
 )
-"""Names in the fusion. `repeat` is 1 for an item with an outcome, `seen` for an item with a step."""
+"""Names in the fusion. `repeat` is 1 for an item with an outcome, `seen` for an item with a step;
+`repeat_neural` is the neural score of an item with an outcome."""
+_HALF_LIFE_VISITS = 5.0
 _SHORTEST_AGE = 1 / 1440
 """Days: what happened within the last minute is equally recent."""
 _MICROSECONDS_PER_DAY = 86_400e6
@@ -44,12 +51,19 @@ class Repeats:
     items: NDArray[np.int64]
     features: NDArray[np.float32]
 
-    def of_items(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return [users, features] of one item for each user; 0 where the user has not had it."""
-        found = np.zeros((len(items), len(FEATURES)), dtype=np.float32)
-        wanted = self.items == items[self.users]
-        found[self.users[wanted]] = self.features[wanted]
-        return found
+    def of_items(self, items: NDArray[np.int64], users: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return [wanted, features] of items [wanted] for users [wanted]; 0 where the user has not had it."""
+        width = 1 + max(int(self.items.max(initial=0)), int(items.max(initial=0)))
+        keys, wanted = self.users * width + self.items, users * width + items
+        order = np.argsort(keys)
+        place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+        return np.where((keys[place] == wanted)[:, None], self.features[place], np.float32(0))
+
+    def with_neural(self, scores: NDArray[np.float32]) -> "Repeats":
+        """Return the features with `repeat_neural` for standardised neural scores [pairs]."""
+        features = self.features.copy()
+        features[:, FEATURES.index("repeat_neural")] = scores * features[:, FEATURES.index("repeat")]
+        return replace(self, features=features)
 
     def take(self, users: NDArray[np.int64]) -> "Repeats":
         """Return the features of some users, each at most once."""
@@ -63,7 +77,8 @@ class Repeats:
 def repeat_features(histories: Sequences, n_items: int) -> Repeats:
     """Compute the features of each user's items at the `moments` of the histories.
 
-    Items that are off the user's list, or of which the latest event is negative, have none.
+    Items that are off the user's list, or of which the latest event is negative, have none. `repeat_neural`
+    is 0 until `Repeats.with_neural` is called.
     """
     owners, moments = histories.event_users(), histories.moments
     pairs = owners * n_items + histories.item_index
@@ -86,6 +101,8 @@ def repeat_features(histories: Sequences, n_items: int) -> Repeats:
         _due(place[outcome], ages[outcome], count),
         np.bincount(place[~outcome], minlength=size) > 0,
         activation(~outcome),
+        _frequency(histories, np.flatnonzero(usable)[outcome], place[outcome], size),
+        np.zeros(size),
     )
     features = np.stack(columns, axis=1).astype(np.float32)
     return Repeats(different // n_items, different % n_items, features)
@@ -102,6 +119,25 @@ def _usable(histories: Sequences, pairs: NDArray[np.int64]) -> NDArray[np.bool_]
     out = np.union1d(pairs[hidden], refused)
     usable: NDArray[np.bool_] = (histories.sentiment >= 0) & ~np.isin(pairs, out)
     return usable
+
+
+def _frequency(
+    histories: Sequences, events: NDArray[np.int64], place: NDArray[np.int64], size: int
+) -> NDArray[np.float64]:
+    """Return [pairs] the logarithm of the number of visits with the item; older ones count less.
+
+    Parameters
+    ----------
+    events, place
+        [outcomes] positions in the histories, and the pair.
+    """
+    visit = visits(histories)
+    last = visit[histories.offsets[1:][histories.event_users()[events]] - 1]
+    # Several outcomes with an item in one visit count once.
+    _, first = np.unique(np.stack([place, visit[events]]), axis=1, return_index=True)
+    weights = 0.5 ** ((last - visit[events])[first] / _HALF_LIFE_VISITS)
+    total = np.bincount(place[first], weights=weights, minlength=size)
+    return np.log(total, out=np.zeros(size), where=total > 0)
 
 
 def _due(

@@ -25,10 +25,12 @@ from recsys.model.item_age import FEATURES as AGE_FEATURES
 from recsys.model.item_age import ItemAges
 from recsys.model.item_encoder import ItemEncoder
 from recsys.model.recent import EventLog, RecentPopularity
+from recsys.model.repeats import FEATURES as REPEAT_FEATURES
 from recsys.model.repeats import repeat_features
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.snapshot.visits import are_returning
 
 
 class ScoredModel(Protocol):
@@ -45,6 +47,7 @@ class ScoredModel(Protocol):
     ages: ItemAges | None
     collaborative: EASE | None
     fusion: Fusion
+    returning_fusion: Fusion
     request_fusion: Fusion
 
     def item_table(self) -> Tensor:
@@ -140,17 +143,18 @@ class CatalogueScorer:
         if len(self._scores) < len(users):
             self._scores = torch.empty(len(users), len(self.items), device=users.device)
         scores = self._scores[: len(users)]
-        queries = self.fused_queries(users, requests, self._freshness(histories))
-        is_aged = self._set_ages(queries, histories, requests)
+        fusions = self.fusions(histories, requests)
+        queries = self.fused_queries(users, fusions, self._freshness(histories))
+        is_aged = self._set_ages(queries, histories, fusions)
         torch.mm(queries, self.items.T, out=scores)
         if self._later is not None and self.model.recent is not None:
-            scores += self._weight(RECENT, users, requests) * self._recent_since(histories)
-        self._add_repeats(scores, histories, requests)
+            scores += self._weights(RECENT, fusions) * self._recent_since(histories)
+        self._add_repeats(scores, users, histories, fusions)
         if not is_aged:
-            self._add_ages(scores, histories, requests)
+            self._add_ages(scores, histories, fusions)
         if self.model.collaborative is not None:
-            weight = self._weight(COLLABORATIVE, users, requests)
-            scores += weight * self._collaborative(self.model.collaborative, histories)
+            weights = self._weights(COLLABORATIVE, fusions)
+            scores += weights * self._collaborative(self.model.collaborative, histories)
         if rows := rows_with_request(requests):
             weight_of_match = self.model.request_fusion.weights.get(REQUEST, 0.0)
             scores[rows] += weight_of_match * self._matches(rows, requests)
@@ -175,9 +179,16 @@ class CatalogueScorer:
             parts[REQUEST][rows] = self._matches(rows, requests)
         return parts
 
+    def fusions(self, histories: Sequences, requests: Sequence[str] | None = None) -> list[Fusion]:
+        """Return the weights [users] for each user: of the request, of who comes back, or of a visit."""
+        sets = self.model.fusion, self.model.returning_fusion, self.model.request_fusion
+        number = are_returning(histories).astype(np.int64)
+        number[rows_with_request(requests)] = 2
+        return [sets[one] for one in number]
+
     @torch.no_grad()
     def fused_queries(
-        self, users: Tensor, requests: Sequence[str] | None = None, freshness: Tensor | None = None
+        self, users: Tensor, fusions: Sequence[Fusion], freshness: Tensor | None = None
     ) -> Tensor:
         """Return queries [users, columns]; times `items` they give all parts that are products, weighted.
 
@@ -185,12 +196,14 @@ class CatalogueScorer:
 
         Parameters
         ----------
+        fusions
+            [users] weights.
         freshness
             [users, 1] factor of recent popularity; default: 1.
         """
         fused = torch.zeros(len(users), self.items.shape[1], device=users.device)
         for name, query in self._queries(users, freshness).items():
-            fused += self._weight(name, users, requests) * query
+            fused += self._weights(name, fusions) * query
         return fused
 
     def _queries(self, users: Tensor, freshness: Tensor | None) -> dict[str, Tensor]:
@@ -234,18 +247,20 @@ class CatalogueScorer:
         scores = self.model.recent.scores_at(self._later, histories.moments)
         return torch.from_numpy(self._recent(scores)).to(self.table)
 
-    def _add_repeats(self, scores: Tensor, histories: Sequences, requests: Sequence[str] | None) -> None:
+    def _add_repeats(
+        self, scores: Tensor, users: Tensor, histories: Sequences, fusions: Sequence[Fusion]
+    ) -> None:
         repeats = repeat_features(self.model.read_comments(histories), len(self.items))
         if not len(repeats.users):
             return
-        added = self.model.fusion.of_repeats(repeats)
-        if rows := rows_with_request(requests):
-            asked = np.isin(repeats.users, rows)
-            added[asked] = self.model.request_fusion.of_repeats(repeats)[asked]
         pairs = torch.from_numpy(repeats.users), torch.from_numpy(repeats.items)
-        scores[pairs] += torch.from_numpy(added).to(scores)
+        query, items = self._standardised(users), self.items[:, : users.shape[1]]
+        neural = (query[pairs[0]] * items[pairs[1]]).sum(1)
+        weights = torch.cat([self._weights(name, fusions) for name in REPEAT_FEATURES], 1)
+        features = torch.from_numpy(repeats.with_neural(neural.cpu().numpy()).features).to(scores)
+        scores[pairs] += (features * weights[pairs[0]]).sum(1)
 
-    def _set_ages(self, queries: Tensor, histories: Sequences, requests: Sequence[str] | None) -> bool:
+    def _set_ages(self, queries: Tensor, histories: Sequences, fusions: Sequence[Fusion]) -> bool:
         """Put ages into the product if all users ask at one moment, as for published lists."""
         moments = histories.moments
         if self._ages is None or not len(moments) or (moments != moments[0]).any():
@@ -254,11 +269,11 @@ class CatalogueScorer:
             self._ages_at = int(moments[0])
             features = self._ages.features_at(self.model.catalogue, moments[:1])[:, 0]
             self.items[:, -len(AGE_FEATURES) :] = torch.from_numpy(features).T.to(self.items)
-        queries[:, -len(AGE_FEATURES) :] = self._age_weights(queries, requests)
+        queries[:, -len(AGE_FEATURES) :] = self._age_weights(fusions)
         return True
 
-    def _add_ages(self, scores: Tensor, histories: Sequences, requests: Sequence[str] | None) -> None:
-        weights = self._age_weights(scores, requests)
+    def _add_ages(self, scores: Tensor, histories: Sequences, fusions: Sequence[Fusion]) -> None:
+        weights = self._age_weights(fusions)
         if self._ages is None or not weights.any():
             return
         moments, rows = np.unique(histories.moments, return_inverse=True)
@@ -266,8 +281,8 @@ class CatalogueScorer:
         for weight, feature in zip(weights.T, features, strict=True):
             scores += weight[:, None] * torch.from_numpy(feature[rows]).to(scores)
 
-    def _age_weights(self, users: Tensor, requests: Sequence[str] | None) -> Tensor:
-        return torch.cat([self._weight(name, users, requests) for name in AGE_FEATURES], 1)
+    def _age_weights(self, fusions: Sequence[Fusion]) -> Tensor:
+        return torch.cat([self._weights(name, fusions) for name in AGE_FEATURES], 1)
 
     def _with_columns(self, queries: Tensor, *values: float) -> Tensor:
         rest = self.items.shape[1] - queries.shape[1] - len(values)
@@ -278,12 +293,10 @@ class CatalogueScorer:
         assert requests is not None
         return self.model.match_requests([requests[row] for row in rows])
 
-    def _weight(self, part: str, users: Tensor, requests: Sequence[str] | None) -> Tensor:
-        """Return the part's weight [users, 1]; users with a request have other weights."""
-        plain = self.model.fusion.weights.get(part, 0.0)
-        with_request = self.model.request_fusion.weights.get(part, 0.0)
-        weights = [with_request if request.strip() else plain for request in requests or [""] * len(users)]
-        return torch.tensor(weights, device=users.device, dtype=torch.float32)[:, None]
+    def _weights(self, part: str, fusions: Sequence[Fusion]) -> Tensor:
+        """Return the part's weights [users, 1]."""
+        weights = [fusion.weights.get(part, 0.0) for fusion in fusions]
+        return torch.tensor(weights, device=self.table.device, dtype=torch.float32)[:, None]
 
 
 def rows_with_request(requests: Sequence[str] | None) -> list[int]:

@@ -18,16 +18,17 @@ from recsys.snapshot.read import Snapshot
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.shards import Shards, divide
 from recsys.snapshot.targets import find_targets
-from recsys.training.batching import (
+from recsys.training.parallel import barrier, is_first
+from recsys.training.split import (
     LATE_SHARE,
     MAX_VALIDATION_USERS,
     NO_TARGETS,
     Split,
     ValidationCases,
+    VisitCases,
     split_at,
     split_validation,
 )
-from recsys.training.parallel import barrier, is_first
 
 _SHARDS_IN_MEMORY = 3
 """One is trained on and one is prefetched. The third leaves room for files of different sizes."""
@@ -93,6 +94,8 @@ class TrainingData:
         Training events in parts, each with some of the users. A part is loaded when it is accessed.
     cases
         Validation cases.
+    returning
+        Those of users who come back.
     counts
         [items] training events of each item.
     has_likes_and_dislikes
@@ -101,6 +104,7 @@ class TrainingData:
 
     train: Sequence[Sequences]
     cases: ValidationCases
+    returning: VisitCases
     counts: NDArray[np.float32]
     has_likes_and_dislikes: bool
 
@@ -160,16 +164,16 @@ def _late_from(parts: Sequence[Sequences]) -> int:
 def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) -> TrainingData:
     counts = np.zeros(n_items, dtype=np.int64)
     cases: list[ValidationCases] = []
+    returning: list[VisitCases] = []
     likes = dislikes = targets = False
     for split in splits:
         cases.append(split.cases)
+        returning.append(split.returning or VisitCases.among(split.cases))
         counts += np.bincount(split.train.item_index, minlength=n_items)
         likes |= bool((split.train.sentiment > 0).any())
         dislikes |= bool((split.train.sentiment < 0).any())
         targets |= bool(find_targets(split.train).chosen.any())
     if not targets:
         raise TrainingError(NO_TARGETS)
-    joined = ValidationCases(
-        Sequences.concat([part.histories for part in cases]), np.concatenate([part.targets for part in cases])
-    )
-    return TrainingData(train, joined, counts.astype(np.float32), likes and dislikes)
+    joined, visits = ValidationCases.concat(cases), VisitCases.concat(returning)
+    return TrainingData(train, joined, visits, counts.astype(np.float32), likes and dislikes)

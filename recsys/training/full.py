@@ -4,51 +4,32 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
-from recsys.model.collaborative import DISLIKE_SIGN, EASE, NEIGHBOURS, Popularity
 from recsys.model.device import choose_device
-from recsys.model.fusion import (
-    COLLABORATIVE,
-    LIKING,
-    NEURAL,
-    REQUEST,
-    REQUEST_WEIGHTS,
-    fit_fusion,
-    ndcg_of_ranks,
-    target_ranks,
-)
-from recsys.model.item_age import ItemAges
-from recsys.model.recent import HALF_LIVES_DAYS, EventLog, RecentPopularity
 from recsys.model.recommender import Recommender
-from recsys.model.repeats import Repeats, repeat_features
 from recsys.model.text_cache import text_digest
 from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences, parts_of
-from recsys.training.batching import Batches, PartBatches, Split, UserBatches, ValidationCases
+from recsys.training.batching import Batches, PartBatches, UserBatches
 from recsys.training.checkpoints import RunFolder, RunState, seed_everything
 from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
+from recsys.training.other_parts import fit_other_parts
 from recsys.training.parallel import agree, barrier, is_first
-from recsys.training.requests import PhraseTable, fit_requests
+from recsys.training.split import Split
 from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 
 _log = logging.getLogger(__name__)
-
-MIN_LIKING = 0.05
-MIN_COLLABORATIVE = 0.05
-"""Smallest weights in the fusion, even if validation shows no gain: a dislike must have an effect."""
-_FUSION_BYTES = 1 << 30
 
 
 @dataclass
@@ -133,7 +114,7 @@ def fit_full(
     fingerprint = _fingerprint(settings, parts, catalogue)
     out_of_time = time_limit(training.time_budget_minutes, start)
     state, stopped = _epochs(trainer, validator, folder, report, out_of_time, fingerprint)
-    metrics = comment_metrics | _fit_other_parts(model, parts, data, settings)
+    metrics = comment_metrics | fit_other_parts(model, parts, data, settings)
     metrics["validation_ndcg"] = state.best_score
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
 
@@ -213,116 +194,6 @@ def _epochs(
         barrier()
     folder.restore_best(trainer.model)
     return state, stopped
-
-
-def _fit_other_parts(
-    model: Recommender, everything: Sequence[Sequences], data: TrainingData, settings: Settings
-) -> dict[str, float]:
-    """Fit requests and fusion, using validation cases; then fit the closed-form parts to all events."""
-    n_items = len(model.catalogue)
-    fit_closed_form(model, data.train)
-    metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
-    cases = limited(data.cases, n_items)
-    if len(cases):
-        excluded = cases.excluded(n_items, model.items.trained.cpu().numpy(), model.catalogue)
-        log = EventLog.of(data.train)
-        model.recent = choose_half_life(cases, log, excluded, settings.evaluation.k)
-        parts = model.parts(cases.histories, later=log)
-        repeats = repeat_features(cases.histories, n_items)
-        least = {LIKING: MIN_LIKING, COLLABORATIVE: MIN_COLLABORATIVE}
-        if not data.has_likes_and_dislikes:
-            parts.pop(LIKING)
-            least.pop(LIKING)
-        model.fusion, metrics["validation_ndcg_fused"] = fit_fusion(
-            parts,
-            cases.targets,
-            excluded,
-            cases.histories.user_keys,
-            least=least,
-            repeats=repeats,
-            k=settings.evaluation.k,
-        )
-        metrics |= _fit_request_fusion(model, cases, parts, repeats, excluded, settings)
-    fit_closed_form(model, everything)
-    weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
-    return metrics | weights
-
-
-def _fit_request_fusion(
-    model: Recommender,
-    cases: ValidationCases,
-    parts: Mapping[str, NDArray[np.float32]],
-    repeats: Repeats,
-    excluded: NDArray[np.bool_],
-    settings: Settings,
-) -> dict[str, float]:
-    """Fit the fusion for users with a request.
-
-    Each case requests one of its target's attribute values, matched as if no item had that value.
-    """
-    if model.request_vectors is None or not settings.training.request_steps:
-        return {}
-    table = PhraseTable(model.requests, model.catalogue)
-    phrases = table.sample_phrases(cases.targets, settings.training.seed)
-    rows = np.flatnonzero(phrases >= 0)
-    if not len(rows):
-        return {}
-    matches = table.match(model.requests, phrases[rows], model.request_vectors).cpu().numpy()
-    model.request_fusion, ndcg = fit_fusion(
-        {name: part[rows] for name, part in parts.items()} | {REQUEST: matches},
-        cases.targets[rows], excluded[rows], cases.histories.user_keys[rows],
-        prior=REQUEST_WEIGHTS, least={LIKING: MIN_LIKING} if LIKING in parts else {},
-        repeats=repeats.take(rows), k=settings.evaluation.k,
-    )  # fmt: skip
-    return {"validation_ndcg_with_request": ndcg, "fusion_request": model.request_fusion.weights[REQUEST]}
-
-
-def choose_half_life(
-    cases: ValidationCases, log: EventLog, excluded: NDArray[np.bool_], k: int
-) -> RecentPopularity:
-    """Return recent popularity, still without counts, of the half-life that ranks the targets best."""
-
-    def quality(recent: RecentPopularity) -> float:
-        scores = recent.scores_at(log, cases.histories.moments)
-        return float(ndcg_of_ranks(target_ranks(scores, cases.targets, excluded), k).mean())
-
-    nothing = np.zeros(excluded.shape[1])
-    return max((RecentPopularity(nothing, 0, days) for days in HALF_LIVES_DAYS), key=quality)
-
-
-def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
-    """Fit popularity and ages, and collaborative filtering if the catalogue is not too large."""
-    n_items = len(model.catalogue)
-    model.popularity = Popularity.fit(sequences, n_items)
-    model.ages = ItemAges.fit(sequences, n_items)
-    if model.recent is not None:
-        model.recent = RecentPopularity.fit(sequences, n_items, model.recent.half_life_days)
-    model.update_proxies()
-    if n_items > model.settings.collaborative_max_items:
-        _log.info(
-            "collaborative filtering is left out: %d items, RECSYS_MODEL__COLLABORATIVE_MAX_ITEMS is %d",
-            n_items,
-            model.settings.collaborative_max_items,
-        )
-        model.collaborative = None
-        return
-    model.collaborative = EASE.fit(
-        sequences,
-        n_items,
-        model.settings.collaborative_penalty,
-        neighbours=NEIGHBOURS,
-        negative=DISLIKE_SIGN,
-        keep_counts=True,
-    )
-
-
-def limited(cases: ValidationCases, n_items: int) -> ValidationCases:
-    """Return as many cases as can be scored on all items within the memory limit."""
-    most = max(50, _FUSION_BYTES // (n_items * 4 * 10))
-    if len(cases) <= most:
-        return cases
-    chosen = np.linspace(0, len(cases) - 1, most).astype(np.int64)
-    return cases.take(chosen)
 
 
 def _fingerprint(settings: Settings, parts: Sequence[Sequences], catalogue: Catalogue) -> str:

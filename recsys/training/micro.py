@@ -20,11 +20,12 @@ from recsys.settings import Settings, TrainingSettings
 from recsys.snapshot.guard import has_forgotten
 from recsys.snapshot.sequences import Sequences, microseconds
 from recsys.snapshot.targets import find_targets
-from recsys.training.batching import UserBatches, ValidationCases
+from recsys.training.batching import UserBatches
 from recsys.training.checkpoints import restore_weights, seed_everything, weights_of
 from recsys.training.full import Fitted
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.parallel import agree
+from recsys.training.split import ValidationCases
 from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 
 WARMUP_SHARE = 0.1

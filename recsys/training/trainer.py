@@ -19,9 +19,10 @@ from recsys.model.events import EventBatch
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.recommender import Recommender
 from recsys.settings import TrainingSettings
-from recsys.training.batching import Batches, ValidationCases
+from recsys.training.batching import Batches
 from recsys.training.objective import FreshText, Objective
 from recsys.training.parallel import processes
+from recsys.training.split import ValidationCases
 
 OnStep = Callable[[int, int, int], None]
 """Called with the epoch (from 0), the steps done in it, and its approximate number of steps."""

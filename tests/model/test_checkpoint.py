@@ -16,6 +16,7 @@ from recsys.model.checkpoint import (
     save_recommender,
 )
 from recsys.model.collaborative import EASE
+from recsys.model.fusion import NEURAL, Fusion
 from recsys.model.recommender import Recommender
 from tests.small_models import EVENT_TYPES, small_settings, theme_catalogue, theme_world, write_tiny_encoder
 
@@ -127,6 +128,21 @@ def test_an_older_checkpoint_without_co_occurrences_loads_for_an_update(
     assert loaded is not None
     assert loaded.co_occurrences is None
     np.testing.assert_array_equal(loaded.weights.toarray(), old.collaborative.weights.toarray())
+
+
+def test_an_older_checkpoint_scores_who_comes_back_like_all_others(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    recommender.fusion = Fusion({NEURAL: 1.0, "repeat": 2.0})
+    recommender.returning_fusion = Fusion({NEURAL: 1.0, "repeat": 5.0, "repeat_neural": -0.5})
+    save_recommender(recommender, tmp_path)
+    assert load_recommender(tmp_path).returning_fusion == recommender.returning_fusion
+    moved = load_recommender(tmp_path).with_catalogue(recommender.catalogue)
+    assert moved.returning_fusion == recommender.returning_fusion
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["returning_fusion"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert load_recommender(tmp_path).returning_fusion == recommender.fusion
 
 
 def test_a_folder_without_manifest_is_not_a_checkpoint(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from recsys.model.fusion import (
     NEURAL,
     Fusion,
     fit_fusion,
+    ndcg_of_cases,
     ndcg_of_ranks,
     standardise,
     target_ranks,
@@ -82,3 +83,24 @@ def test_a_nan_score_ranks_last() -> None:
 def test_absent_parts_count_as_zero() -> None:
     fusion = Fusion({NEURAL: 1.0, COLLABORATIVE: 0.5})
     assert (fusion.join({NEURAL: np.ones((1, 2), dtype=np.float32)}) == 1).all()
+
+
+def test_a_case_with_many_targets_counts_as_much_as_one_with_a_single_target() -> None:
+    """Ten cases want what the neural part likes; one wants twenty things that the other part likes."""
+    rng = np.random.default_rng(1)
+    parts = {name: rng.normal(size=(22, ITEMS)).astype(np.float32) for name in (NEURAL, COLLABORATIVE)}
+    best = np.argsort(-parts[COLLABORATIVE][:2], axis=1)[:, :20]
+    targets = np.concatenate([best.ravel(), parts[NEURAL][2:].argmax(axis=1)])
+    case = np.concatenate([np.repeat([0, 1], 20), np.arange(2, 22)])
+    one_user_each = np.array([f"user-{row}" for row in range(22)], dtype=object)
+    nothing = np.zeros((22, ITEMS), dtype=bool)
+    fusion, ndcg = fit_fusion(parts, targets, nothing, one_user_each, case=case, prior={NEURAL: 1.0})
+    assert fusion.weights[COLLABORATIVE] < 0.3
+    assert 0.8 < ndcg <= 1
+
+
+def test_ndcg_of_a_case_counts_all_its_targets() -> None:
+    ranks, case = np.array([1, 3, 2, 11]), np.array([0, 0, 1, 3])
+    ideal = 1 + 1 / np.log2(3)
+    expected = [(1 + 1 / 2) / ideal, 1 / np.log2(3), 0, 0]
+    np.testing.assert_allclose(ndcg_of_cases(ranks, case, 4, 10), expected)

@@ -121,6 +121,7 @@ def aged(recommender: Recommender, catalogue: Catalogue) -> Recommender:
     """A recommender that knows when its items were first chosen, and prefers new ones."""
     recommender.ages = ItemAges.fit(theme_world(catalogue), len(catalogue))
     recommender.fusion = Fusion({NEURAL: 1.0, "age": -0.5, "age_after_a_day": -0.3})
+    recommender.returning_fusion = recommender.fusion
     recommender.request_fusion = Fusion({NEURAL: 1.0, "age": 0.7})
     return recommender
 

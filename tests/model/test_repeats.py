@@ -65,6 +65,15 @@ def test_an_item_is_due_when_its_usual_pause_is_over() -> None:
     assert features(shop([("purchase", 1, 0)], at=3), 0, 1)["repeat_due"] == 0
 
 
+def test_older_visits_with_an_item_count_less_and_each_visit_once() -> None:
+    hour = 1 / 24
+    bought = [("purchase", 1, 0.0), ("purchase", 1, hour / 4), ("purchase", 2, 1.0), ("purchase", 3, 6.0)]
+    histories = shop([*bought, ("purchase", 1, 7.0)], at=9)
+    assert features(histories, 0, 3)["repeat_frequency"] == np.float32(np.log(0.5**0.2))
+    expected = np.log(0.5 ** (3 / 5) + 1)  # the first of four visits, and the last
+    np.testing.assert_allclose(features(histories, 0, 1)["repeat_frequency"], expected, rtol=1e-5)
+
+
 def test_what_is_off_the_list_or_was_refused_last_has_no_features() -> None:
     histories = shop(
         [

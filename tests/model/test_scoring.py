@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,9 @@ from numpy.typing import NDArray
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, REQUEST, Fusion, standardise
 from recsys.model.recommender import Recommender
+from recsys.model.repeats import repeat_features
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.snapshot.visits import VISIT_GAP
 from tests.small_models import disliked, histories, liked, theme_world
 
 
@@ -23,6 +27,7 @@ def fused(recommender: Recommender, catalogue: Catalogue) -> Recommender:
     recommender.collaborative = EASE.fit(world, len(catalogue), 1.0)
     recommender.popularity = Popularity.fit(world, len(catalogue))
     recommender.fusion = Fusion({NEURAL: 1.0, LIKING: 0.7, COLLABORATIVE: 0.4, POPULARITY: 0.3})
+    recommender.returning_fusion = Fusion({NEURAL: 0.2, LIKING: 0.9, COLLABORATIVE: 0.1, POPULARITY: 0.8})
     recommender.request_fusion = Fusion({NEURAL: 2.0, LIKING: 0.3, REQUEST: 0.6})
     recommender.items.trained[5:9] = False
     return recommender
@@ -69,6 +74,32 @@ def test_the_folded_score_is_the_weighted_sum_of_standardised_parts(
         if request:
             total[row] = fused.request_fusion.join(expected)[row]
     np.testing.assert_allclose(fused.score(past, requests), total, atol=5e-5)
+
+
+@pytest.mark.parametrize("requests", [None, ["", "", "rocket"]], ids=["plain", "asked"])
+def test_who_comes_back_is_scored_with_weights_of_their_own(
+    fused: Recommender, past: Sequences, requests: list[str] | None
+) -> None:
+    latest = past.moments
+    returning = past.asked(latest + np.array([VISIT_GAP + 1, VISIT_GAP + 1, VISIT_GAP]))
+    expected = fused.fusion.join(fused.parts(returning, requests))
+    expected[0] = fused.returning_fusion.join(fused.parts(returning, requests))[0]
+    if requests:
+        expected[2] = fused.request_fusion.join(fused.parts(returning, requests))[2]
+    np.testing.assert_allclose(fused.score(returning, requests), expected, atol=5e-5)
+
+
+def test_the_neural_score_has_a_weight_of_its_own_for_what_a_user_had(
+    fused: Recommender, past: Sequences
+) -> None:
+    past = replace(past, hide_days=np.zeros(past.events, dtype=np.float32))
+    fused.fusion = Fusion({**fused.fusion.weights, "repeat": 0.5, "repeat_neural": -0.8, "seen": 0.1})
+    without = Fusion({**fused.fusion.weights, "repeat_neural": 0.0})
+    parts, repeats = fused.parts(past), repeat_features(past, len(fused.catalogue))
+    np.testing.assert_allclose(fused.score(past), fused.fusion.join(parts, repeats), atol=5e-5)
+    had = repeats.users, repeats.items
+    lost = fused.fusion.join(parts, repeats)[had] - without.join(parts, repeats)[had]
+    np.testing.assert_allclose(lost, -0.8 * parts[NEURAL][had], atol=1e-5)
 
 
 def test_a_scorer_gives_the_same_scores_batch_after_batch(fused: Recommender, past: Sequences) -> None:

@@ -177,7 +177,7 @@ def test_a_model_ranks_the_unknown_items_of_another_catalogue_by_their_texts(
 def test_validation_in_blocks_gives_the_same_ranks(
     fitted: Fitted, catalogue: Catalogue, world: Sequences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recsys.training.batching import split_validation
+    from recsys.training.split import split_validation
 
     cases = split_validation(world).cases
     validator = Validator.build(cases, fitted.model, 10)

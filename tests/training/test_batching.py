@@ -6,8 +6,9 @@ import pytest
 from recsys.errors import TrainingError
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.snapshot.targets import find_targets
-from recsys.training.batching import UserBatches, ValidationCases, split_validation
-from tests.small_models import disliked, histories, liked
+from recsys.training.batching import UserBatches
+from recsys.training.split import ValidationCases, VisitCases, split_validation
+from tests.small_models import HOUR, disliked, histories, liked
 
 
 def test_every_event_is_in_exactly_one_window(catalogue: Catalogue) -> None:
@@ -87,3 +88,34 @@ def test_items_that_were_not_available_are_not_ranked_in_validation(catalogue: C
     ended[catalogue.index["space-3"]] = cases.histories.moments[0] + 1
     excluded = cases.excluded(len(catalogue), catalogue=replace(catalogue, available_until=ended))
     assert catalogue.item_ids[excluded[0]].tolist() == ["space-0", "space-2"]
+
+
+def test_who_comes_back_is_a_case_with_all_targets_of_the_visit(
+    catalogue: Catalogue,
+) -> None:
+    day, minute = 24 * HOUR, HOUR // 60
+    times = [0, minute, day, day + minute, day + 2 * minute, 2 * day, 2 * day]
+    past = histories(
+        catalogue, liked("space-0", "space-1", "space-2", "space-3", "space-4", "crime-1", "crime-2")
+    )
+    past = replace(past, occurred_at=np.array(times), hide_days=np.zeros(7, dtype=np.float32))
+    past.item_index[4] = past.item_index[2]  # twice in a visit
+    cases = VisitCases.of(past, np.arange(7), most=20)
+    assert cases.histories.lengths.tolist() == [2, 5]
+    assert cases.histories.moments.tolist() == [day, 2 * day]
+    wanted = [sorted(catalogue.item_ids[cases.targets[cases.visit == visit]]) for visit in range(2)]
+    assert wanted == [["space-2", "space-3"], ["crime-1", "crime-2"]]
+    latest = VisitCases.of(past, np.arange(7), most=1)
+    assert latest.histories.lengths.tolist() == [5]
+    assert sorted(catalogue.item_ids[latest.targets]) == ["crime-1", "crime-2"]
+    assert not cases.excluded(len(catalogue), np.ones(len(catalogue), dtype=bool), catalogue).any()
+    joined = VisitCases.concat([latest, cases])
+    assert joined.histories.lengths.tolist() == [5, 2, 5]
+    assert joined.visit.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_newcomers_do_not_come_back(catalogue: Catalogue) -> None:
+    past = histories(catalogue, liked("space-0"), liked("space-1"))
+    assert len(VisitCases.of(past, np.arange(2), most=20)) == 0
+    among = VisitCases.among(ValidationCases.of(past, np.arange(2)))
+    assert (len(among), len(among.targets)) == (0, 0)

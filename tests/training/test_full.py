@@ -15,7 +15,7 @@ from recsys.training import full as full_module
 from recsys.training.data import training_data
 from recsys.training.full import Fitted, fit_full
 from recsys.training.trainer import Trainer, schedule
-from tests.small_models import EVENT_TYPES, histories, liked, small_settings, theme_of
+from tests.small_models import EVENT_TYPES, HOUR, histories, liked, small_settings, theme_of
 
 
 def test_losses_fall_and_validation_rises(fitted: Fitted) -> None:
@@ -188,3 +188,24 @@ def test_a_checkpoint_of_a_trained_model_gives_the_same_scores(
     assert np.allclose(loaded.score(some), fitted.model.score(some), atol=1e-4)
     asked = ["rocket"] * 5
     assert np.allclose(loaded.score(some, asked), fitted.model.score(some, asked), atol=1e-3)
+
+
+def test_who_comes_back_gets_the_usual_and_who_stays_gets_something_else(
+    catalogue: Catalogue, quick: Settings, tmp_path: Path
+) -> None:
+    """Each visit begins with the user's favourite; the rest of it is new."""
+    rng = np.random.default_rng(0)
+    names = catalogue.item_ids.astype(str)
+    chosen = [names[rng.permutation(36)[:13]].tolist() for _ in range(40)]
+    users = [[own[0] if n % 4 == 0 else own[n - n // 4] for n in range(16)] for own in chosen]
+    past = histories(catalogue, *(liked(*own) for own in users))
+    number = np.arange(past.events) % 16
+    times = number // 4 * 24 * HOUR + number % 4 * HOUR // 60 + past.event_users() * HOUR
+    past = replace(past, occurred_at=times, hide_days=np.zeros(past.events, dtype=np.float32))
+    training = quick.training.model_copy(update={"epochs": 1, "request_steps": 0})
+    fitted = fit_full(catalogue, EVENT_TYPES, past, quick.model_copy(update={"training": training}), tmp_path)
+    assert fitted.metrics["validation_ndcg_returning"] > fitted.metrics["validation_ndcg_fused"]
+    favourites = past.item_index[past.offsets[:-1]]
+    later, now = past.asked(past.moments + 24 * HOUR), past.asked(past.moments + HOUR // 60)
+    assert (fitted.model.score(later).argmax(axis=1) == favourites).mean() > 0.9
+    assert (fitted.model.score(now).argmax(axis=1) == favourites).mean() < 0.5
