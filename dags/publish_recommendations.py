@@ -1,16 +1,22 @@
-"""When the champion changes: score users and swap their recommendations in one transaction."""
+"""When the champion changes, and every morning: swap the recommendations of users in one transaction."""
 
 from datetime import timedelta
 
 from airflow.sdk import Param, dag
 
-from recsys.airflow.defaults import CHAMPION, DEFAULT_ARGS, START_DATE, alert_of_failure, deadline
+from recsys.airflow.defaults import (
+    DEFAULT_ARGS,
+    START_DATE,
+    alert_of_failure,
+    deadline,
+    on_champion_or_schedule,
+)
 from recsys.airflow.tasks import chain
 from recsys.pipeline.order import PUBLISH
 
 
 @dag(
-    schedule=[CHAMPION],
+    schedule=on_champion_or_schedule("0 6 * * *"),
     start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
@@ -23,15 +29,18 @@ from recsys.pipeline.order import PUBLISH
             "auto",
             enum=["auto", "all", "affected"],
             title="Users",
-            description="all; affected: those with feedback since the last publication; auto: as needed.",
+            description="all; affected: those with feedback since the last publication; auto: as needed, "
+            "and all once a day.",
         )
     },
     tags=["recommender", "publishing"],
     doc_md=__doc__
     + """
 Each user's top items, without consumed and unavailable ones, replace the published lists together with the
-user and item vectors. A reader sees the old state or the new one, never half of it. Run it by hand with
-*Users* = `all` to score everybody again.
+user and item vectors. A reader sees the old state or the new one, never half of it. Whatever the gate
+decided, everybody gets a new list once a day, so that new items reach users without new feedback. The lists
+of what is trending and popular are computed first. Run it by hand with *Users* = `all` to score everybody
+again.
 """,
 )
 def publish_recommendations() -> None:

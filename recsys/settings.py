@@ -402,6 +402,13 @@ class PublishingSettings(_Section):
     """Batch scoring."""
 
     k: int = Field(20, ge=1, description="length of a published list, in items")
+    pool: int = Field(
+        200,
+        ge=1,
+        le=1000,
+        description="items stored for each user, from which filters, rules and the latest reactions choose "
+        "when a list is read; at least k are stored",
+    )
     comments_read: int = Field(
         20_000,
         ge=0,
@@ -414,6 +421,22 @@ class PublishingSettings(_Section):
         description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
     )
     exploration: ExplorationSettings = ExplorationSettings()
+
+
+class ServingSettings(_Section):
+    """Lists for everybody, for users without a list of their own."""
+
+    trending_days: float = Field(
+        7.0,
+        gt=0,
+        le=3650,
+        description="days of feedback that say what is trending; an event counts half after a quarter",
+    )
+    segment_attribute: str = Field(
+        "",
+        description="attribute of users by whose value trending and popular lists are made as well, such as "
+        "country; empty: none",
+    )
 
 
 class RetentionSettings(_Section):
@@ -498,6 +521,7 @@ class Settings(_Section):
     gate: GateSettings = GateSettings()
     approval: ApprovalSettings = ApprovalSettings()
     publishing: PublishingSettings = PublishingSettings()
+    serving: ServingSettings = ServingSettings()
     retention: RetentionSettings = RetentionSettings()
     privacy: PrivacySettings = PrivacySettings()
     alerts: AlertSettings = AlertSettings()

@@ -7,6 +7,7 @@ from typing import Any
 # The stub file of airflow.sdk 1.3.2 leaves some of its names out.
 from airflow.sdk import (  # type: ignore[attr-defined]
     Asset,
+    AssetOrTimeSchedule,
     CronDataIntervalTimetable,
     DeadlineAlert,
     DeadlineReference,
@@ -106,3 +107,9 @@ def deadline(after: timedelta) -> DeadlineAlert | None:
         callback=SyncCallback("recsys.airflow.defaults.alert_of_missed_deadline"),
         name=f"done within {after}",
     )
+
+
+def on_champion_or_schedule(cron: str) -> AssetOrTimeSchedule | list[Asset]:
+    """Return the timetable of new champions and of a cron expression in UTC, or only of new champions."""
+    timetable = on_schedule(cron)
+    return [CHAMPION] if timetable is None else AssetOrTimeSchedule(timetable=timetable, assets=[CHAMPION])

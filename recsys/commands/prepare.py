@@ -17,7 +17,8 @@ _READ_COMMENT = """
 
 
 def migrate_warehouse() -> None:
-    """Migrate the warehouse and its analytics views to the newest version."""
+    """Migrate the warehouse, its analytics views and reading functions to the newest version."""
+    from recsys.serving.install import install_serving
     from recsys.warehouse.analytics import install_analytics
     from recsys.warehouse.engine import connect
     from recsys.warehouse.migrate import upgrade_warehouse
@@ -25,7 +26,9 @@ def migrate_warehouse() -> None:
 
     url = load_settings().require_warehouse_url()
     upgrade_warehouse(url)
-    install_analytics(connect(url))
+    engine = connect(url)
+    install_analytics(engine)
+    install_serving(engine)
     warn_of_values_in_log(url)
 
 

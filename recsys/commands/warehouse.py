@@ -24,7 +24,8 @@ def migrate(
         ),
     ] = None,
 ) -> None:
-    """Migrate the warehouse's tables and analytics views to the newest revision."""
+    """Migrate the warehouse's tables, analytics views and reading functions to the newest revision."""
+    from recsys.serving.install import install_serving
     from recsys.warehouse.analytics import install_analytics
     from recsys.warehouse.migrate import explained_refusals, upgrade_warehouse
     from recsys.warehouse.recipes import apply_recipe, check_recipe
@@ -42,6 +43,7 @@ def migrate(
         if revision == "head":
             with explained_refusals():
                 install_analytics(engine)
+                install_serving(engine)
         if recipe is not None:
             apply_recipe(engine, recipe)
     warn_of_values_in_log(settings.require_warehouse_url())

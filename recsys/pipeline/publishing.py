@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from recsys.errors import NothingToDoError
@@ -11,23 +12,36 @@ from recsys.pipeline.references import NewChampion
 if TYPE_CHECKING:
     from recsys.publishing.publish import PublishSummary
 
+_EVERYONE_AFTER = timedelta(hours=20)
+"""Age of the last publication for everybody at which a night publishes for everybody again."""
+
 
 def publish(context: Context) -> PublishSummary:
-    """Score users with the champion and swap their recommendations in one transaction."""
-    from recsys.publishing.publish import publish as publish_champion
+    """Score users with the champion and swap their recommendations in one transaction.
 
-    run = context.run
+    Lists for everybody are renewed first: they need no champion.
+    """
+    return _publish(context, everyone_after=_EVERYONE_AFTER)
+
+
+def _publish(context: Context, everyone_after: timedelta | None) -> PublishSummary:
+    from recsys.publishing.publish import publish as publish_champion
+    from recsys.serving.shared_lists import refresh_shared_lists
+
+    run, now = context.run, context.clock()
+    refresh_shared_lists(context.engine, context.settings.serving, at=now)
     return publish_champion(
         context.engine,
         context.settings,
         scope=run.params.get("scope", "auto"),
         run_key=run.key,
-        now=context.clock(),
+        now=now,
+        everyone_after=everyone_after,
     )
 
 
 def refresh_users(context: Context, promoted: NewChampion | None = None) -> PublishSummary:
-    """Publish for users with fresh feedback, from the champion as it is.
+    """Publish for users with fresh feedback, from the champion as it is, and renew the lists for everybody.
 
     Parameters
     ----------
@@ -43,7 +57,7 @@ def refresh_users(context: Context, promoted: NewChampion | None = None) -> Publ
         raise NothingToDoError(
             f"version {promoted.version} is champion now: publish_recommendations publishes it"
         )
-    return publish(context)
+    return _publish(context, everyone_after=None)
 
 
 def refresh_analytics(context: Context) -> None:

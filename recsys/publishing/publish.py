@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ from recsys.publishing.histories import (
     read_histories,
     read_horizon,
 )
+from recsys.publishing.pools import PoolWriter
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import (
@@ -80,6 +81,7 @@ def publish(
     run_key: str,
     load: Callable[[Settings, str], Servable] = load_servable,
     now: datetime | None = None,
+    everyone_after: timedelta | None = None,
 ) -> PublishSummary:
     """Score users with the champion and replace what they see.
 
@@ -92,14 +94,19 @@ def publish(
         `all`: every user; lists of deleted users are removed. `affected`: users with feedback newer than
         the last publication, new users, and users whose list shows an unavailable item or may name an item by
         a title that has changed; other users keep their lists. `auto`: `affected` if the champion is the
-        published version or a micro-update of it, otherwise `all`. Whatever the scope, vectors of new and
-        changed items are published, and those of withdrawn items are removed.
+        published version or a micro-update of it and `everyone_after` has not passed, otherwise `all`.
+        Whatever the scope, vectors of new and changed items are published, and those of withdrawn items are
+        removed.
     run_key
         Identifies the run. If a publication with this key exists, it is returned.
     load
         Loads a model version; by default from MLflow.
     now
         Time for which it is decided what is off a user's list and what is available; default: the clock's.
+
+    everyone_after
+        Age of the last publication for everybody at which `auto` publishes for everybody again, so that new
+        items reach users without new feedback; None: never for its age.
 
     Raises
     ------
@@ -130,6 +137,11 @@ def publish(
                 or scope == "all"
                 or changed.titles > _MOST_CHANGED_TITLES
                 or (scope == "auto" and not _continues(champion, servable, last))
+                or (
+                    scope == "auto"
+                    and everyone_after is not None
+                    and not _everyone_since(connection, moment - everyone_after)
+                )
             )
             through = _stage(
                 connection, settings, servable, champion, last, changed, everyone, run_key, moment
@@ -147,6 +159,14 @@ def publish(
 def _last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
     newest_first = publications.c.publication_id.desc()
     return connection.execute(sa.select(publications).order_by(newest_first).limit(1)).first()
+
+
+def _everyone_since(connection: sa.Connection, moment: datetime) -> bool:
+    """Return whether a publication since then was for everybody."""
+    found = sa.select(publications.c.publication_id).where(
+        publications.c.scope == "all", publications.c.published_at > moment
+    )
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def _continues(champion: Champion, servable: Servable, last: sa.Row[Any]) -> bool:
@@ -209,8 +229,10 @@ def _stage(
         publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
         at=moment,
     )
+    pools = PoolWriter(connection, catalogue)
     for batch in score_batches(scorer, batches, users=users):
         stage_lists(connection, batch, catalogue)
+        pools.stage(batch)
         stage_vectors(connection, "staged_user_vectors", batch.first, batch.user_vectors)
     return through
 

@@ -107,7 +107,7 @@ def requested_recommendations(
             max_events=max(HISTORY_EVENTS, model.settings.max_events),
             through_transaction_id=read_horizon(connection),
         )
-    publishing = settings.publishing.model_copy(update={"k": k})
+    publishing = settings.publishing.model_copy(update={"k": k, "pool": k})
     scored = BatchScorer(model, publishing, servable.explain).score(batch, [request])
     ranked = zip(scored.items[0].tolist(), scored.scores[0].tolist(), strict=True)
     reasons = scored.reasons[0] or [""] * k

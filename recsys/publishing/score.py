@@ -91,6 +91,8 @@ class ScoredBatch:
     items, scores, propensities
         [users, k] in display order; `NO_ITEM` where a user has fewer items. A propensity is the probability
         that the policy shows the item at this position: 1 unless lists are drawn.
+    pool_items, pool_scores
+        [users, pool] in ranked order, without chance; `NO_ITEM` where a user has fewer items.
     reasons
         [users] lists of sentences, one per item.
     user_vectors
@@ -101,6 +103,8 @@ class ScoredBatch:
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
     propensities: NDArray[np.float32]
+    pool_items: NDArray[np.int32]
+    pool_scores: NDArray[np.float32]
     reasons: list[list[str]]
     user_vectors: NDArray[np.float32]
 
@@ -131,7 +135,7 @@ class BatchScorer:
     model
         Must have the warehouse's catalogue, and must not change afterwards.
     settings
-        Length, diversity and exploration of the lists.
+        Length, diversity and exploration of the lists, and size of the pools.
     explain
         None leaves reasons empty.
     at
@@ -154,6 +158,9 @@ class BatchScorer:
         self._catalogue = model.catalogue
         available = model.catalogue.available_at(microseconds(at or datetime.now(UTC)))
         self._unavailable = torch.from_numpy(np.flatnonzero(~available))
+        # A list is drawn from as many candidates whatever the pool.
+        self._candidates = POOL_FACTOR * settings.k
+        self._pool = max(settings.pool, settings.k)
         self._block_users = max(1, min(BLOCK_USERS, SCORES_IN_MEMORY // len(model.catalogue)))
 
     def score(self, batch: UserBatch, requests: list[str] | None = None) -> ScoredBatch:
@@ -172,6 +179,8 @@ class BatchScorer:
         items = np.full((users, k), NO_ITEM, dtype=np.int32)
         best = np.full((users, k), -np.inf, dtype=np.float32)
         propensities = np.ones((users, k), dtype=np.float32)
+        pool_items = np.full((users, self._pool), NO_ITEM, dtype=np.int32)
+        pool_scores = np.full((users, self._pool), -np.inf, dtype=np.float32)
         reasons: list[list[str]] = []
         for first in range(0, users, self._block_users):
             rows = np.arange(first, min(first + self._block_users, users))
@@ -181,33 +190,49 @@ class BatchScorer:
             scores = self.scorer.score(vectors[block], own, asked)
             scores.index_fill_(1, self._unavailable.to(scores.device), -np.inf)
             scores[hidden_user[hidden] - first, hidden_item[hidden].astype(np.int64)] = -np.inf
+            ranked, ranked_scores = self._ranked(scores)
+            pool_items[block], pool_scores[block] = ranked[:, : self._pool], ranked_scores[:, : self._pool]
             if batch.seeds is None:
-                items[block], best[block] = self._best(scores, k)
+                items[block], best[block] = ranked[:, :k], ranked_scores[:, :k]
             else:
                 items[block], best[block], propensities[block] = self._exploration.draw(
-                    *self._best(scores, POOL_FACTOR * k), batch.seeds[block]
+                    ranked[:, : self._candidates], ranked_scores[:, : self._candidates], batch.seeds[block]
                 )
             if self._explain is None:
                 reasons += [[]] * len(rows)
             else:
                 reasons += self._explain(own, vectors[block], items[block])
-        return ScoredBatch(batch.first, items, best, propensities, reasons, vectors.cpu().numpy())
+        return ScoredBatch(
+            first=batch.first,
+            items=items,
+            scores=best,
+            propensities=propensities,
+            pool_items=pool_items,
+            pool_scores=pool_scores,
+            reasons=reasons,
+            user_vectors=vectors.cpu().numpy(),
+        )
 
-    def _best(self, scores: "Tensor", count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return ranked items and scores, each [users, count]. A larger count only appends items."""
-        diversity = self.settings.diversity
+    def _ranked(self, scores: "Tensor") -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return items and scores for pool and list, each [users, at least pool]."""
         # Candidates are without variants, so that propensities are those of such lists.
-        pool = POOL_FACTOR * self.settings.k if diversity else count
-        items, best = top_k_things(scores, pool, self._catalogue)
+        items, best = top_k_things(scores, max(self._pool, self._candidates), self._catalogue)
         # NaN and positive infinity sort first.
         if np.isnan(best[:, 0]).any() or np.isposinf(best[:, 0]).any():
             raise RegistryError(
                 "the champion returns scores that are not finite numbers; roll back to an earlier version "
                 "with `recsys rollback` or the DAG roll_back_model"
             )
-        if not diversity:
-            return items, best
-        return diversify(items, best, self.scorer.item_vectors, count, diversity)
+        if self.settings.diversity:
+            head = slice(None, self._candidates)
+            items[:, head], best[:, head] = diversify(
+                items[:, head],
+                best[:, head],
+                self.scorer.item_vectors,
+                self._candidates,
+                self.settings.diversity,
+            )
+        return items, best
 
 
 def score_batches(scorer: BatchScorer, batches: Iterable[UserBatch], *, users: int) -> Iterator[ScoredBatch]:

@@ -92,8 +92,8 @@ def staging_session(engine: sa.Engine) -> Iterator[sa.Connection]:
 def empty_staging(connection: sa.Connection) -> None:
     """Empty the staging tables for another attempt in the same session."""
     connection.exec_driver_sql(
-        "truncate staged_users, staged_lists, staged_user_vectors, staged_item_vectors, staged_items,"
-        " staged_comment_sentiment, staged_catalogue, staged_changed_titles"
+        "truncate staged_users, staged_lists, staged_pools, staged_user_vectors, staged_item_vectors,"
+        " staged_items, staged_comment_sentiment, staged_catalogue, staged_changed_titles"
     )
     connection.commit()
 

@@ -13,8 +13,7 @@ logger = logging.getLogger(__name__)
 def run_nightly(system: System, key: str, on_stage: OnStage) -> Outcome:
     """Learn from all feedback and promote the new model if the gate says so; publish for everybody.
 
-    The DAGs publish for everybody only when the champion changes. Here they always do, so that all policies
-    show lists of the same age in the morning.
+    The DAGs publish for everybody every morning too.
     """
     outcome = _learn(system, NIGHTLY, key, on_stage)
     _publish(system, key, on_stage, "all")

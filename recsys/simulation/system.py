@@ -145,6 +145,7 @@ class Systems:
 
     def make(self, name: str) -> System:
         """Return a new system with an empty, migrated warehouse."""
+        from recsys.serving.install import install_serving
         from recsys.warehouse.analytics import install_analytics
         from recsys.warehouse.migrate import upgrade_warehouse
 
@@ -152,6 +153,7 @@ class Systems:
         upgrade_warehouse(system.url)
         with system.engine() as engine:
             install_analytics(engine)
+            install_serving(engine)
         return system
 
     def copy(self, original: System, name: str) -> System:

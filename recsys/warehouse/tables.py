@@ -109,6 +109,13 @@ items = Table(
     ),
     _timestamp("created_at", nullable=False, server_default=NOW),
     _timestamp("updated_at", nullable=False, server_default=NOW),
+    Index(
+        "items_attributes",
+        "attributes",
+        postgresql_using="gin",
+        postgresql_ops={"attributes": "jsonb_path_ops"},
+    ),
+    Index("items_created_at", "created_at", "item_id"),
     comment="what can be recommended; titles and descriptions are what the model reads",
 )
 
@@ -436,7 +443,99 @@ recommendation_lists = Table(
     Column("propensities", ARRAY(REAL), nullable=False),
     Column("reasons", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     _timestamp("published_at", nullable=False, server_default=NOW),
+    Column(
+        "pool_item_ids",
+        ARRAY(Text),
+        nullable=False,
+        server_default=text("'{}'::text[]"),
+        comment="what serving.recommend chooses from, in ranked order; "
+        "the list is drawn from its first items",
+    ),
+    Column("pool_scores", ARRAY(REAL), nullable=False, server_default=text("'{}'::real[]")),
+    CheckConstraint(
+        "cardinality(pool_item_ids) = cardinality(pool_scores)", name="recommendation_lists_pool_check"
+    ),
     comment="current recommendations, one row a user; read the view recommendations",
+)
+
+placements = Table(
+    "placements",
+    metadata,
+    Column("placement", Text, primary_key=True),
+    Column(
+        "length",
+        Integer,
+        nullable=False,
+        server_default=text("10"),
+        comment="items of a list, unless the application asks for another number",
+    ),
+    Column(
+        "logic",
+        Text,
+        nullable=False,
+        server_default=text("'personal'"),
+        comment="personal, trending, popular or new: what the list is made of before the fallback",
+    ),
+    Column(
+        "pool",
+        Integer,
+        nullable=False,
+        server_default=text("200"),
+        comment="first items of a user's pool that the list is chosen from",
+    ),
+    Column(
+        "filter",
+        JSONB,
+        nullable=False,
+        server_default=EMPTY_JSON,
+        comment="attributes that an item needs, as in serving.recommend",
+    ),
+    Column(
+        "explores",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="shows lists as publishing drew them; false: in ranked order",
+    ),
+    Column(
+        "live",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="what the user did since the publication changes the order",
+    ),
+    Column(
+        "fallback",
+        ARRAY(Text),
+        nullable=False,
+        server_default=text("'{segment,trending,popular}'::text[]"),
+        comment="what fills a list that the logic leaves short, in this order",
+    ),
+    comment="places where an application shows a list, and what each list is made of",
+)
+
+shared_lists = Table(
+    "shared_lists",
+    metadata,
+    Column("kind", Text, primary_key=True, comment="trending: lately; popular: of all time"),
+    Column(
+        "attribute",
+        Text,
+        primary_key=True,
+        server_default=text("''"),
+        comment="attribute of users that makes the segments; empty: all users",
+    ),
+    Column("segment", Text, primary_key=True, server_default=text("''"), comment="its value"),
+    Column("item_ids", ARRAY(Text), nullable=False, comment="best first"),
+    Column(
+        "scores",
+        ARRAY(REAL),
+        nullable=False,
+        comment="users who wanted the item; for trending, recent ones count more",
+    ),
+    _timestamp("computed_at", nullable=False, server_default=NOW),
+    comment="what is popular and what is trending, for all users and by segment: "
+    "for users without a list of their own",
 )
 
 user_vectors = Table(

@@ -12,6 +12,11 @@ create temporary table staged_lists (
     propensities real[] not null,
     reasons jsonb not null
 );
+create temporary table staged_pools (
+    position integer primary key,
+    item_ids text[] not null,
+    scores real[] not null
+);
 create temporary table staged_user_vectors (position integer not null, vector vector not null);
 create temporary table staged_item_vectors (position integer not null, vector vector not null);
 create temporary table staged_comment_sentiment (

@@ -1,7 +1,8 @@
--- Insert or update the staged lists. The lock on the user's row prevents a list of a user who is being erased now.
+-- Insert or update the staged lists and pools. The lock on the user's row prevents a list of a user who is being erased now.
 -- Parameters :publication_id, :model_version.
 insert into recommendation_lists as lists (
-    user_id, publication_id, model_version, item_ids, scores, propensities, reasons, published_at
+    user_id, publication_id, model_version, item_ids, scores, propensities, reasons, pool_item_ids, pool_scores,
+    published_at
 )
 select
     users.user_id,
@@ -11,8 +12,11 @@ select
     staged_lists.scores,
     staged_lists.propensities,
     staged_lists.reasons,
+    staged_pools.item_ids,
+    staged_pools.scores,
     now()
 from staged_lists
+join staged_pools using (position)
 join staged_users using (position)
 join users using (user_id)
 order by users.user_id
@@ -24,4 +28,6 @@ on conflict (user_id) do update set
     scores = excluded.scores,
     propensities = excluded.propensities,
     reasons = excluded.reasons,
+    pool_item_ids = excluded.pool_item_ids,
+    pool_scores = excluded.pool_scores,
     published_at = excluded.published_at

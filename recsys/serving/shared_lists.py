@@ -1,0 +1,64 @@
+"""Lists for everybody: what is trending, what is popular, and both by segment."""
+
+import logging
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from recsys.publishing.histories import read_horizon
+from recsys.settings import ServingSettings
+from recsys.warehouse.advisory_locks import lock
+from recsys.warehouse.analytics import MIN_PEOPLE
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import shared_lists
+
+logger = logging.getLogger(__name__)
+
+LENGTH = 500
+"""Items of a shared list: filters and what somebody has had leave enough of them."""
+_POPULAR_FOR = timedelta(hours=20)
+"""What is popular of all time is counted over the whole log, once a day."""
+
+
+def refresh_shared_lists(engine: sa.Engine, settings: ServingSettings, *, at: datetime) -> list[str]:
+    """Compute the lists that depend on time again; return the kinds that are new.
+
+    Readers see the old lists or the new ones. A killed refresh changes nothing, and of two at once the second
+    waits.
+
+    Parameters
+    ----------
+    at
+        Later feedback is not counted.
+    """
+    with engine.connect() as connection:
+        through = read_horizon(connection)
+    renewed = []
+    for kind, days in (("trending", settings.trending_days), ("popular", None)):
+        with engine.begin() as connection:
+            lock(connection, "refresh_shared_lists")
+            if days is None and _computed_since(connection, kind, at - _POPULAR_FOR):
+                continue
+            connection.execute(shared_lists.delete().where(shared_lists.c.kind == kind))
+            made = connection.execute(
+                sa.text(read_statement("serving/compute_shared_lists")),
+                {
+                    "kind": kind,
+                    "at": at,
+                    "days": days,
+                    "through_transaction_id": through,
+                    "attribute": settings.segment_attribute,
+                    "least_people": MIN_PEOPLE,
+                    "length": LENGTH,
+                },
+            ).rowcount
+        renewed.append(kind)
+        logger.info("computed %d lists of what is %s", made, kind)
+    return renewed
+
+
+def _computed_since(connection: sa.Connection, kind: str, moment: datetime) -> bool:
+    found = sa.select(shared_lists.c.kind).where(
+        shared_lists.c.kind == kind, shared_lists.c.computed_at > moment
+    )
+    return connection.execute(found.limit(1)).first() is not None

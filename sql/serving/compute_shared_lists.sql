@@ -1,0 +1,68 @@
+-- Replace the lists of one kind: what most people wanted, for all and for the segments that an attribute of users makes.
+-- A person counts once for an item, with the weight of the strongest event. Lately means before the newest event, so
+-- that a log that ended long ago has trends too; an event that lies in the future does not count. An item is in a
+-- segment's list only if enough of its people wanted it: the list must not say what one of them did.
+-- Parameters :kind, :at, :days (null: all time), :through_transaction_id (exclusive), :attribute (empty: no segments),
+-- :least_people, :length.
+with newest as (
+    select max(feedback.occurred_at) as at
+    from feedback
+    where feedback.occurred_at <= :at
+),
+votes as (
+    select
+        feedback.item_id,
+        feedback.user_id,
+        max(
+            event_types.weight
+            * case
+                when cast(:days as double precision) is null then 1
+                -- Half as much after a quarter of the time.
+                else power(0.5, extract(epoch from newest.at - feedback.occurred_at) / (:days * 86400) * 4)
+            end
+        ) as weight
+    from newest
+    join feedback on feedback.occurred_at <= newest.at
+        and feedback.occurred_at > coalesce(
+            newest.at - cast(:days as double precision) * interval '1 day', cast('-infinity' as timestamptz)
+        )
+    join event_types on event_types.event_type = feedback.event_type
+    join user_eligibility on user_eligibility.user_id = feedback.user_id
+    where user_eligibility.may_train
+        and feedback.transaction_id < :through_transaction_id
+        and event_types.weight > 0
+        and event_types.polarity >= 0
+        and not coalesce(nullif(feedback.value, 'NaN') <= event_types.negative_to, false)
+        and not (event_types.value_is_amount and coalesce(feedback.value < 0, false))
+    group by feedback.item_id, feedback.user_id
+),
+counted as (
+    select '' as attribute, '' as segment, votes.item_id, sum(votes.weight) as score
+    from votes
+    group by votes.item_id
+    union all
+    select :attribute, users.attributes ->> :attribute, votes.item_id, sum(votes.weight)
+    from votes
+    join users on users.user_id = votes.user_id
+    where :attribute <> '' and users.attributes ->> :attribute <> ''
+    group by users.attributes ->> :attribute, votes.item_id
+    having count(*) >= :least_people
+),
+ranked as (
+    select
+        counted.*,
+        row_number() over (partition by attribute, segment order by score desc, item_id) as place
+    from counted
+    join items using (item_id)
+    where items.available and coalesce(items.available_until > :at, true)
+)
+insert into shared_lists (kind, attribute, segment, item_ids, scores)
+select
+    :kind,
+    attribute,
+    segment,
+    array_agg(item_id order by place),
+    array_agg(cast(score as real) order by place)
+from ranked
+where place <= :length
+group by attribute, segment

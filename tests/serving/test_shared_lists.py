@@ -1,0 +1,126 @@
+"""What is trending and popular, for all and by segment."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from recsys.serving.shared_lists import refresh_shared_lists
+from recsys.settings import ServingSettings
+from tests.serving.conftest import Shop
+
+NOW = datetime.now(UTC)
+HOUR_AGO = NOW - timedelta(hours=1)
+BY_COUNTRY = ServingSettings(trending_days=4, segment_attribute="country")
+
+
+def lists(shop: Shop, kind: str, segment: str = "") -> list[str]:
+    found = shop.rows(
+        "select item_ids from shared_lists where kind = :kind and segment = :segment",
+        kind=kind,
+        segment=segment,
+    )
+    return found[0]["item_ids"] if found else []
+
+
+def refresh(shop: Shop, settings: ServingSettings = BY_COUNTRY, at: datetime = NOW) -> list[str]:
+    return refresh_shared_lists(shop.engine, settings, at=at)
+
+
+@pytest.fixture
+def market(shop: Shop) -> Shop:
+    """Forty people: an old favourite, a new one, and one that only Norwegians like."""
+    shop.add_items("old", "new", "norse", "lone")
+    for number in range(40):
+        shop.add_user(f"u{number}", f'{{"country": "{"NO" if number < 8 else "SE"}"}}')
+    for number in range(30):
+        shop.react(f"u{number}", "like", "old", occurred_at=NOW - timedelta(days=100))
+    for number in range(20):
+        shop.react(f"u{number}", "like", "new", occurred_at=NOW - timedelta(hours=2))
+    for number in range(8):
+        shop.react(f"u{number}", "like", "norse", occurred_at=NOW - timedelta(hours=1))
+    shop.react("u0", "purchase", "lone", occurred_at=NOW - timedelta(hours=1))
+    return shop
+
+
+def test_lately_and_of_all_time_differ(market: Shop) -> None:
+    assert refresh(market) == ["trending", "popular"]
+    assert lists(market, "popular") == ["old", "new", "norse", "lone"]
+    assert lists(market, "trending") == ["new", "norse", "lone"]
+
+
+def test_a_segment_has_what_five_of_its_people_wanted(market: Shop) -> None:
+    refresh(market)
+    assert lists(market, "trending", "NO") == ["norse", "new"]
+    assert lists(market, "trending", "SE") == ["new"]
+    assert market.recommend("u39", k=1)[0]["source"] == "segment"
+    assert [row["item_id"] for row in market.rows("select * from serving.trending('NO', 9)")] == [
+        "norse", "new", "lone", "old",
+    ]  # fmt: skip
+
+
+def test_without_the_setting_there_are_no_segments(market: Shop) -> None:
+    refresh(market)
+    refresh(market, ServingSettings(), NOW)
+    assert market.rows("select * from shared_lists where kind = 'trending' and attribute <> ''") == []
+
+
+def test_a_person_counts_once_and_dislikes_and_returns_do_not(shop: Shop) -> None:
+    shop.add_items("pushed", "liked", "disliked", "returned")
+    shop.execute("update event_types set value_is_amount = true where event_type = 'purchase'")
+    for user in ("a", "b"):
+        shop.add_user(user)
+        shop.react(user, "like", "liked", occurred_at=HOUR_AGO)
+        shop.react(user, "dislike", "disliked", occurred_at=HOUR_AGO)
+        shop.react(user, "rating", "disliked", value=1, occurred_at=HOUR_AGO)
+        shop.react(user, "purchase", "returned", value=-1, occurred_at=HOUR_AGO)
+    shop.react("a", "like", *["pushed"] * 100, occurred_at=HOUR_AGO)
+    refresh(shop)
+    assert lists(shop, "popular") == lists(shop, "trending") == ["liked", "pushed"]
+
+
+def test_who_may_not_be_trained_on_does_not_count(shop: Shop) -> None:
+    shop.add_items("secret")
+    shop.add_user("shy", consent=False)
+    shop.react("shy", "like", "secret", occurred_at=HOUR_AGO)
+    refresh(shop)
+    assert shop.rows("select * from shared_lists") == []
+    shop.execute("update users set consent = true")
+    refresh(shop)
+    assert lists(shop, "trending") == ["secret"]
+
+
+def test_a_log_that_ended_long_ago_has_trends_and_a_future_event_does_not_count(shop: Shop) -> None:
+    shop.add_items("a", "b", "future")
+    shop.add_user("u")
+    shop.react("u", "like", "a", occurred_at=NOW - timedelta(days=3000))
+    shop.react("u", "like", "b", occurred_at=NOW - timedelta(days=3001))
+    shop.react("u", "like", "future", occurred_at=NOW + timedelta(days=300))
+    refresh(shop)
+    assert lists(shop, "trending") == ["a", "b"]
+
+
+def test_withdrawn_and_unknown_items_are_not_listed(market: Shop) -> None:
+    market.execute("update items set available = false where item_id = 'new'")
+    market.react("u1", "like", "not in the catalogue")
+    refresh(market)
+    assert lists(market, "trending") == ["norse", "lone"]
+
+
+def test_what_is_popular_is_counted_once_a_day_and_what_is_trending_each_time(market: Shop) -> None:
+    refresh(market)
+    market.react("u30", "like", "lone")
+    assert refresh(market) == ["trending"]
+    assert refresh(market, at=NOW + timedelta(hours=21)) == ["trending", "popular"]
+
+
+def test_two_refreshes_at_once_leave_one_set_of_lists(market: Shop) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: refresh(market), range(4)))
+    assert len(market.rows("select * from shared_lists where kind = 'trending' and attribute = ''")) == 1
+
+
+def test_an_empty_warehouse_has_no_lists(shop: Shop) -> None:
+    refresh(shop)
+    assert shop.rows("select * from shared_lists") == []
+    assert shop.rows("select * from serving.trending()") == []
