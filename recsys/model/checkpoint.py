@@ -54,6 +54,7 @@ CO_OCCURRENCES = "co_occurrences.safetensors"
 _TEXT = "text."
 _COMMENTS = "comments."
 _REQUESTS = "requests."
+_DECAY = ".decay.power"
 _OLD_REQUESTS = "request."
 """Weights of a request head in earlier versions, which `RequestMatcher` has replaced."""
 _RETIRED_SETTINGS = ("max_comment_tokens", "collaborative_neighbours")
@@ -213,7 +214,11 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
         model = Recommender(settings, catalogue, event_types, encoder, vectors)
         own = {n: v for n, v in weights.items() if not n.startswith((_TEXT, _OLD_REQUESTS))}
         # Parts that an older checkpoint does not have stay untrained.
-        untrained = {n: v for n, v in model.state_dict().items() if n.startswith((_COMMENTS, _REQUESTS))}
+        untrained = {
+            name: value
+            for name, value in model.state_dict().items()
+            if name.startswith((_COMMENTS, _REQUESTS)) or name.endswith(_DECAY)
+        }
         model.load_state_dict(untrained | own | {"items.ids": ids})
         if (folder / "answers.safetensors").is_file():
             model.request_vectors = safetensors.torch.load_file(folder / "answers.safetensors")["answers"]

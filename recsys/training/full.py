@@ -111,7 +111,7 @@ def fit_full(
     trainer.on_step = on_step or trainer.on_step
     validator = Validator.build(data.cases, model, settings.evaluation.k)
     folder = RunFolder(output / "state")
-    fingerprint = _fingerprint(settings, parts, catalogue)
+    fingerprint = _fingerprint(settings, parts, model)
     out_of_time = time_limit(training.time_budget_minutes, start)
     state, stopped = _epochs(trainer, validator, folder, report, out_of_time, fingerprint)
     metrics = comment_metrics | fit_other_parts(model, parts, data, settings)
@@ -196,11 +196,13 @@ def _epochs(
     return state, stopped
 
 
-def _fingerprint(settings: Settings, parts: Sequence[Sequences], catalogue: Catalogue) -> str:
+def _fingerprint(settings: Settings, parts: Sequence[Sequences], model: Recommender) -> str:
     digest = hashlib.sha256()
+    # An interrupted run does not resume in a release whose model has other weights.
+    digest.update(json.dumps({name: list(w.shape) for name, w in model.named_parameters()}).encode())
     digest.update(json.dumps(settings.model.model_dump(mode="json"), sort_keys=True).encode())
     digest.update(json.dumps(settings.training.model_dump(mode="json"), sort_keys=True).encode())
-    digest.update("".join(map(text_digest, catalogue.texts)).encode())
+    digest.update("".join(map(text_digest, model.catalogue.texts)).encode())
     for part in parts:
         for column in (part.offsets, part.item_index, part.occurred_at, part.value):
             digest.update(np.ascontiguousarray(column).data)
