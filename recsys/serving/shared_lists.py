@@ -1,4 +1,4 @@
-"""Lists for everybody: what is trending, what is popular, and both by segment."""
+"""Lists for everybody: what is trending, what is popular, both by segment, and what goes together."""
 
 import logging
 from datetime import datetime, timedelta
@@ -10,14 +10,16 @@ from recsys.settings import ServingSettings
 from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.analytics import MIN_PEOPLE
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.tables import shared_lists
+from recsys.warehouse.tables import item_lists, shared_lists
 
 logger = logging.getLogger(__name__)
 
 LENGTH = 500
 """Items of a shared list: filters and what somebody has had leave enough of them."""
 _POPULAR_FOR = timedelta(hours=20)
-"""What is popular of all time is counted over the whole log, once a day."""
+"""What is popular of all time, and what goes together, is counted over the whole log, once a day."""
+_EVENTS_PER_PERSON = 50
+_NEIGHBOURS = 100
 
 
 def refresh_shared_lists(engine: sa.Engine, settings: ServingSettings, *, at: datetime) -> list[str]:
@@ -52,6 +54,8 @@ def refresh_shared_lists(engine: sa.Engine, settings: ServingSettings, *, at: da
                     "length": LENGTH,
                 },
             ).rowcount
+            if days is None:
+                _compute_item_lists(connection, at, through)
         renewed.append(kind)
         logger.info("computed %d lists of what is %s", made, kind)
     return renewed
@@ -62,3 +66,17 @@ def _computed_since(connection: sa.Connection, kind: str, moment: datetime) -> b
         shared_lists.c.kind == kind, shared_lists.c.computed_at > moment
     )
     return connection.execute(found.limit(1)).first() is not None
+
+
+def _compute_item_lists(connection: sa.Connection, at: datetime, through: int) -> None:
+    connection.execute(item_lists.delete())
+    connection.execute(
+        sa.text(read_statement("serving/compute_item_lists")),
+        {
+            "at": at,
+            "through_transaction_id": through,
+            "least_people": MIN_PEOPLE,
+            "events": _EVENTS_PER_PERSON,
+            "length": _NEIGHBOURS,
+        },
+    )

@@ -20,10 +20,12 @@ PAGE = "recsys_page"
 _LATER_TABLES = {
     "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
     "erased_users": "SELECT, INSERT, DELETE",
+    "item_lists": "SELECT, INSERT, DELETE",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",
     "model_versions": "SELECT, INSERT, UPDATE",
     "noisy_feedback": "SELECT, INSERT, UPDATE, DELETE",
     "published_items": "SELECT, INSERT, UPDATE, DELETE",
+    "shared_lists": "SELECT, INSERT, DELETE",
     "row_violations": "SELECT, INSERT, UPDATE, DELETE",
     "user_eligibility": "SELECT",
 }

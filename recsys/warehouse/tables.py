@@ -474,7 +474,9 @@ placements = Table(
         Text,
         nullable=False,
         server_default=text("'personal'"),
-        comment="personal, trending, popular or new: what the list is made of before the fallback",
+        comment="what the list is made of before the fallback: personal, trending, popular, new, similar "
+        "(to the item in the context), because_you_watched (similar to what the user wanted last) "
+        "or buy_again",
     ),
     Column(
         "pool",
@@ -512,6 +514,16 @@ placements = Table(
         comment="what fills a list that the logic leaves short, in this order",
     ),
     comment="places where an application shows a list, and what each list is made of",
+)
+
+item_lists = Table(
+    "item_lists",
+    metadata,
+    Column("kind", Text, primary_key=True, comment="together: within a day of it; next: right after it"),
+    Column("item_id", Text, primary_key=True),
+    Column("item_ids", ARRAY(Text), nullable=False, comment="best first"),
+    Column("scores", ARRAY(REAL), nullable=False, comment="cosine of the two items over people"),
+    comment="items that people had with an item, at least five of them for each pair",
 )
 
 shared_lists = Table(

@@ -197,6 +197,7 @@ def test_100_000_exclusions_are_honoured_in_every_source(stocked: Shop) -> None:
     excluded = [f"x-{number}" for number in range(100_000)] + POOL[:28] + TREND
     assert stocked.shown("ada", k=4, exclude=excluded) == ["p-28", "p-29", "b-0", "b-1"]
     assert stocked.shown("ada", k=1, exclude=[*POOL, *TREND, *BEST]) == []
+    assert stocked.shown("ada", k=1, exclude=[None, "p-00"]) == ["p-01"]
 
 
 def test_a_list_ends_where_nothing_more_qualifies(stocked: Shop) -> None:

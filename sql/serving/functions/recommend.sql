@@ -24,12 +24,14 @@ declare
     path jsonpath;
     wanted integer;
     shown integer := 0;
-    gone text[] := coalesce(exclude, '{}');
+    gone text[] := coalesce(array_remove(exclude, null), '{}');
     things text[] := '{}';
     source text;
     ids text[];
     scores real[];
     raised boolean[];
+    origin text;
+    reason text;
     fixed boolean;  -- nothing was drawn by chance
     as_drawn boolean;  -- what is shown is the list as it was drawn
     more record;
@@ -96,11 +98,12 @@ begin
     foreach source in array own.logic || own.fallback || '{new}'::text[] loop
         ids := null;
         raised := null;
-        if source <> 'personal' and before is null and person is not null then
+        if source not in ('personal', 'buy_again') and before is null and person is not null then
             -- A user's own pool has nothing that they have had; other lists may.
             before := serving.reactions(person, 0, '-infinity', 10000);
             gone := gone || before.gone;
         end if;
+        reason := serving.shared_reason(source);
         if source = 'personal' then
             ids := own.pool_item_ids[:own.pool];
             scores := own.pool_scores[:own.pool];
@@ -127,6 +130,25 @@ begin
         elsif source = 'new' then
             select array_agg(newest.item_id), array_agg(0) into ids, scores
             from serving.newest(gone, path, wanted - shown + cardinality(things)) as newest;
+        elsif source in ('similar', 'because_you_watched') then
+            if source = 'similar' then
+                origin := context ->> 'item_id';
+            else
+                select items.item_id into origin
+                from unnest(before.items, before.weights) with ordinality as had (item_id, weight, number)
+                join items on items.item_id = had.item_id
+                where had.weight > 0
+                order by had.number
+                limit 1;
+            end if;
+            select near.ids, near.scores into ids, scores
+            from serving.neighbours(origin, 'similar', own.pool) as near;
+            gone := gone || coalesce(origin, '');
+            select format('Similar to "%s"', coalesce(nullif(items.title, ''), items.item_id)) into reason
+            from items where items.item_id = origin;
+        elsif source = 'buy_again' then
+            select array_agg(again.item_id), array_agg(again.times) into ids, scores
+            from serving.had_before(person, own.pool) as again;
         else
             select lists.item_ids, lists.scores into ids, scores
             from serving.shared_list(source, coalesce(own.attributes, '{}') || coalesce(context, '{}')) as lists;
@@ -145,7 +167,7 @@ begin
                 case when source = 'personal' then
                     own.reasons ->> (array_position(own.item_ids, item.item_id) - 1)
                 end,
-                case when own_place.raised then 'Similar to what you just chose' else serving.shared_reason(source) end
+                case when own_place.raised then 'Similar to what you just chose' else reason end
             ),
             case when own_place.raised then 'live' else source end,
             case
