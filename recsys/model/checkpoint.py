@@ -11,8 +11,8 @@
     available, when it was first chosen, and the first item that is the same thing; row i belongs to
     row i of the tables below.
 ``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
-    text vectors [items, width], id vectors [items, dim] and request vectors [items, width]. Items are matched
-    by id, so a new item never breaks a checkpoint.
+    text vectors [items, width] and features of numbers [items, numbers width], id vectors [items, dim], and
+    request vectors [items, width]. Items are matched by id, so a new item never breaks a checkpoint.
 ``collaborative.safetensors``
     the item-to-item weights (sparse, by row), if the model has them.
 ``co_occurrences.safetensors``
@@ -41,6 +41,7 @@ from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_
 from recsys.model.collaborative import EASE, CoOccurrences, Popularity
 from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
 from recsys.model.item_age import ItemAges
+from recsys.model.item_numbers import ItemNumbers
 from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
@@ -79,9 +80,10 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
     text_state = model.text.trained_state() if model.text is not None else model.text_state
     weights |= {_TEXT + name: value.detach().cpu().contiguous() for name, value in text_state.items()}
     safetensors.torch.save_file(weights, folder / "weights.safetensors")
-    safetensors.torch.save_file(
-        {"text_vectors": model.text_vectors.cpu().contiguous()}, folder / "text_vectors.safetensors"
-    )
+    vectors = {"text_vectors": model.text_vectors.cpu().contiguous()}
+    if model.numbers.width:
+        vectors["numbers"] = model.items.numbers.cpu().contiguous()
+    safetensors.torch.save_file(vectors, folder / "text_vectors.safetensors")
     safetensors.torch.save_file(
         {"ids": model.items.ids.detach().cpu().contiguous()}, folder / "item_ids.safetensors"
     )
@@ -135,6 +137,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         "returning_fusion": dict(model.returning_fusion.weights),
         "request_fusion": dict(model.request_fusion.weights),
         "collaborative": model.collaborative is not None,
+        "numbers": {name: quantiles.tolist() for name, quantiles in model.numbers.edges.items()},
         "recent": None
         if recent is None
         else {"as_of": recent.as_of, "half_life_days": recent.half_life_days},
@@ -192,7 +195,7 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
     try:
         items = pq.read_table(folder / "items.parquet")
         weights = safetensors.torch.load_file(folder / "weights.safetensors")
-        vectors = safetensors.torch.load_file(folder / "text_vectors.safetensors")["text_vectors"]
+        vectors = safetensors.torch.load_file(folder / "text_vectors.safetensors")
         ids = safetensors.torch.load_file(folder / "item_ids.safetensors")["ids"]
         names = np.empty(items.num_rows, dtype=object)
         names[:] = items["item_id"].to_pylist()
@@ -211,7 +214,10 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
         settings = ModelSettings(
             **{name: value for name, value in manifest["model"].items() if name not in _RETIRED_SETTINGS}
         )
-        model = Recommender(settings, catalogue, event_types, encoder, vectors)
+        numbers = ItemNumbers({name: np.array(row) for name, row in manifest.get("numbers", {}).items()})
+        model = Recommender(settings, catalogue, event_types, encoder, vectors["text_vectors"], numbers)
+        if numbers.width:  # this catalogue has no attributes
+            model.items.numbers.copy_(vectors["numbers"])
         own = {n: v for n, v in weights.items() if not n.startswith((_TEXT, _OLD_REQUESTS))}
         # Parts that an older checkpoint does not have stay untrained.
         untrained = {

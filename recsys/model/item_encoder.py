@@ -1,7 +1,8 @@
-"""Item vectors: projected text plus a gated id embedding."""
+"""Item vectors: projected text and numbers plus a gated id embedding."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recsys.settings import ModelSettings
 
@@ -18,11 +19,19 @@ class ItemEncoder(nn.Module):
         [items, dim] id vectors.
     trained
         [items] whether the item was in the training data; only then its id vector is used.
+    numbers
+        [items, numbers width] features of the attributes that are numbers (`recsys.model.item_numbers`).
+    number_weight
+        [dim, numbers width] their projection; None if the width is 0.
     """
 
     trained: Tensor
+    numbers: Tensor
+    number_weight: nn.Parameter | None
 
-    def __init__(self, settings: ModelSettings, text_width: int, n_items: int) -> None:
+    def __init__(
+        self, settings: ModelSettings, text_width: int, n_items: int, numbers_width: int = 0
+    ) -> None:
         super().__init__()
         self.id_dropout = settings.id_dropout
         self.text_norm = nn.LayerNorm(text_width, elementwise_affine=False)
@@ -33,6 +42,9 @@ class ItemEncoder(nn.Module):
         self.gate = nn.Parameter(torch.zeros(settings.dim))
         self.ids = nn.Parameter(torch.randn(n_items, settings.dim) * 0.02)
         self.register_buffer("trained", torch.zeros(n_items, dtype=torch.bool), persistent=False)
+        self.register_buffer("numbers", torch.zeros(n_items, numbers_width), persistent=False)
+        weight = nn.Parameter(torch.zeros(settings.dim, numbers_width)) if numbers_width else None
+        self.register_parameter("number_weight", weight)
 
     def forward(
         self, text_vectors: Tensor, items: Tensor | None = None, proxies: Tensor | None = None
@@ -48,12 +60,13 @@ class ItemEncoder(nn.Module):
         proxies
             [items] proxy of each item. An untrained item uses the id vector of its proxy.
         """
+        from_text = self.from_text(text_vectors, items)
         if proxies is not None:
             items = torch.where(self.trained, torch.arange(len(proxies), device=proxies.device), proxies)
         ids, use = (self.ids, self.trained) if items is None else (self.ids[items], self.trained[items])
         if self.training and self.id_dropout > 0:
             use = use & (torch.rand(use.shape, device=use.device) >= self.id_dropout)
-        return self.from_text(text_vectors) + 2 * torch.sigmoid(self.gate) * ids * use.unsqueeze(-1)
+        return from_text + 2 * torch.sigmoid(self.gate) * ids * use.unsqueeze(-1)
 
     @torch.no_grad()
     def start_training(self, items: Tensor, proxies: Tensor) -> None:
@@ -62,7 +75,11 @@ class ItemEncoder(nn.Module):
         self.ids[new] = self.ids[proxies[new]]
         self.trained[items] = True
 
-    def from_text(self, text_vectors: Tensor) -> Tensor:
-        """Return item vectors [items, dim] from the text alone."""
-        result: Tensor = self.norm(self.projection(self.text_norm(text_vectors)))
+    def from_text(self, text_vectors: Tensor, items: Tensor | None = None) -> Tensor:
+        """Return item vectors [items, dim] from the text and the numbers alone; see `forward`."""
+        projected = self.projection(self.text_norm(text_vectors))
+        if self.number_weight is not None:
+            numbers = self.numbers if items is None else self.numbers[items]
+            projected = projected + functional.linear(numbers, self.number_weight)
+        result: Tensor = self.norm(projected)
         return result

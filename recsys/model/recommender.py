@@ -20,6 +20,7 @@ from recsys.model.fusion import REQUEST_WEIGHTS, Fusion
 from recsys.model.heads import FeedbackHead
 from recsys.model.item_age import ItemAges
 from recsys.model.item_encoder import ItemEncoder
+from recsys.model.item_numbers import ItemNumbers
 from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.requests import RequestMatcher
 from recsys.model.scoring import CatalogueScorer
@@ -64,6 +65,7 @@ class Recommender(nn.Module):
         event_types: EventTypes,
         encoder: EncoderIdentity,
         text_vectors: Tensor,
+        numbers: ItemNumbers | None = None,
     ) -> None:
         super().__init__()
         if len(catalogue) == 0:
@@ -76,7 +78,9 @@ class Recommender(nn.Module):
         self.catalogue = catalogue
         self.event_types = event_types
         self.encoder = encoder
-        self.items = ItemEncoder(settings, encoder.width, len(catalogue))
+        self.numbers = numbers or ItemNumbers({})
+        self.items = ItemEncoder(settings, encoder.width, len(catalogue), self.numbers.width)
+        self.items.numbers.copy_(torch.from_numpy(self.numbers.features(catalogue.attributes)))
         self.users = UserEncoder(settings, len(event_types))
         self.feedback = FeedbackHead(settings)
         self.requests = RequestMatcher(encoder, settings)
@@ -125,16 +129,17 @@ class Recommender(nn.Module):
             The base encoder cannot be found, or the catalogue is empty or does not fit in memory.
         """
         text = TextEncoder(find_base_encoder(settings.base_encoder), settings)
+        numbers = ItemNumbers.find(catalogue.attributes)
         identity = EncoderIdentity(settings.base_encoder, text.base.sha256, text.width)
         require_memory(
             f"training on {len(catalogue)} items",
-            training_bytes(len(catalogue), settings.dim, text.width),
+            training_bytes(len(catalogue), settings.dim, text.width + numbers.width),
             "choose a smaller RECSYS_MODEL__DIM, a base encoder with narrower vectors or fewer items",
         )
         text.to(device)
         with text.cached_in(cache_folder, catalogue.texts):
             vectors = text.encode(catalogue.texts, progress)
-        model = cls(settings, catalogue, event_types, identity, vectors).to(device)
+        model = cls(settings, catalogue, event_types, identity, vectors, numbers).to(device)
         model.text = text
         model.requests.centre_on(catalogue, cache_folder / "phrases" if cache_folder else None)
         model.request_vectors = model.requests.item_vectors(catalogue)
@@ -179,7 +184,7 @@ class Recommender(nn.Module):
         if changed:
             fresh = self.text_encoder().encode([catalogue.texts[row] for row in changed])
             vectors[changed] = fresh.to(vectors)
-        moved = Recommender(self.settings, catalogue, self.event_types, self.encoder, vectors)
+        moved = Recommender(self.settings, catalogue, self.event_types, self.encoder, vectors, self.numbers)
         moved.to(self.device)
         moved.load_state_dict(
             {n: v for n, v in self.state_dict().items() if n != "items.ids" and not n.startswith("text.")},
@@ -333,7 +338,7 @@ class Recommender(nn.Module):
 
     def serving_bytes(self, items: int) -> dict[str, int]:
         """Return the memory in bytes that this model needs for a catalogue of `items`, by purpose."""
-        return serving_bytes(items, self.settings.dim, self.encoder.width)
+        return serving_bytes(items, self.settings.dim, self.encoder.width + self.numbers.width)
 
     def scorer(self, later: EventLog | None = None) -> CatalogueScorer:
         """Return a scorer of the current weights for many batches of users; see `CatalogueScorer`."""
