@@ -8,6 +8,8 @@ class Columns:
     """Log order: assigned on arrival, increases within a transaction."""
     EVENT_ID = "event_id"
     USER_ID = "user_id"
+    SESSION_ID = "session_id"
+    """Session of somebody who is not registered."""
     USER_KEY = "user_key"
     """Keyed hash of the user id, which never leaves the warehouse itself."""
     ITEM_ID = "item_id"

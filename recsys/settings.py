@@ -398,6 +398,13 @@ class ExplorationSettings(_Section):
     )
 
 
+class VisitorListSettings(_Section):
+    """Which visitors (sessions without a user) get published lists."""
+
+    days: int = Field(7, ge=1, le=_CENTURY_DAYS, description="age of the events that count, in days")
+    min_events: int = Field(2, ge=1, description="events of that age without which a visitor gets no list")
+
+
 class PublishingSettings(_Section):
     """Batch scoring."""
 
@@ -421,6 +428,7 @@ class PublishingSettings(_Section):
         description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
     )
     exploration: ExplorationSettings = ExplorationSettings()
+    visitors: VisitorListSettings = VisitorListSettings()
 
 
 class ServingSettings(_Section):
@@ -453,6 +461,13 @@ class RetentionSettings(_Section):
     )
     champions: int = Field(
         20, ge=1, description="number of former champions kept at any age, so that a rollback is possible"
+    )
+    visitors_days: int = Field(
+        90,
+        ge=1,
+        le=_CENTURY_DAYS,
+        description="time after the last feedback of a visitor (a session without a user) at which it is all "
+        "deleted, in days",
     )
     feedback_months: int | None = Field(
         None,

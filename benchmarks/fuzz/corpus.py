@@ -41,7 +41,7 @@ def _feedback(random: Random, number: int) -> Row:
     values: dict[str, Any] = {"rating": random.choice((0.5, 1, 3.5, 4, 5)), "dwell": random.randint(0, 900)}
     return {
         "event_id": f"e{number}" if random.random() < 0.8 else None,
-        "user_id": f"u{random.randint(1, 5)}",
+        **_person(random),
         "item_id": _item_id(random),
         "event_type": kind,
         "value": values.get(kind),
@@ -75,13 +75,20 @@ def _impressions(random: Random, number: int) -> Row:
     length = random.randint(1, 4)
     return {
         "impression_id": f"s{number}",
-        "user_id": f"u{random.randint(1, 5)}",
+        **_person(random),
         "query": random.choice((None, "something warm", 'news from "Köln"')),
         "item_ids": [_item_id(random) for _ in range(length)],
         "propensities": [round(random.random(), 3) for _ in range(length)] if random.random() < 0.6 else None,
         "model_version": random.choice((None, "7")),
         "shown_at": random.choice(_TIMES),
     }
+
+
+def _person(random: Random) -> Row:
+    name = f"{random.randint(1, 5)}"
+    if random.random() < 0.8:
+        return {"user_id": f"u{name}", "visitor_id": f"v{name}" if random.random() < 0.1 else None}
+    return {"user_id": None, "visitor_id": f"v{name}"}
 
 
 def _item_id(random: Random) -> str:

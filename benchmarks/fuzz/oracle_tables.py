@@ -13,16 +13,18 @@ from benchmarks.fuzz.inputs import Input
 from benchmarks.fuzz.oracle_files import Unreadable, read
 from benchmarks.fuzz.oracle_values import Refused
 
+SESSIONS = ("visitor_id", "anonymous_id", "session_id")
+"""Columns that name somebody who is not registered, the most lasting first."""
 COLUMNS = {
     "feedback": (
-        ("user_id", "item_id", "event_type", "occurred_at"),
-        ("event_id", "value", "comment", "impression_id"),
+        ("item_id", "event_type", "occurred_at"),
+        ("user_id", *SESSIONS, "event_id", "value", "comment", "impression_id"),
     ),
     "items": (("item_id",), ("title", "description", "attributes", "available", "rest_days")),
     "users": (("user_id",), ("consent", "attributes")),
     "impressions": (
-        ("impression_id", "user_id", "item_ids", "shown_at"),
-        ("query", "propensities", "model_version"),
+        ("impression_id", "item_ids", "shown_at"),
+        ("user_id", *SESSIONS, "query", "propensities", "model_version"),
     ),
 }
 """Required and optional columns."""
@@ -86,7 +88,7 @@ class _Converter:
         kind = _required(values.identifier, record, "event_type")
         return {
             "event_id": _optional_id(record, "event_id"),
-            "user_id": _required(values.identifier, record, "user_id"),
+            **_person(record),
             "item_id": _required(values.identifier, record, "item_id"),
             "event_type": kind,
             "value": values.number(record.get("value"), ranged=kind in TYPES_WITH_RANGE),
@@ -116,7 +118,7 @@ class _Converter:
         slate = _required(values.slate, record, "item_ids")
         return {
             "impression_id": _required(values.identifier, record, "impression_id"),
-            "user_id": _required(values.identifier, record, "user_id"),
+            **_person(record),
             "query": values.text(record.get("query")),
             "item_ids": slate,
             "propensities": values.propensities(_given(record, "propensities"), len(slate)),
@@ -143,6 +145,14 @@ def _required(convert: Callable[[Any], Any], record: Row, name: str) -> Any:
     if not values.present(value) or (found := convert(value)) is None:
         raise Refused(f"{name} is empty")
     return found
+
+
+def _person(record: Row) -> Row:
+    user = _optional_id(record, "user_id")
+    session = next(filter(None, [_optional_id(record, name) for name in SESSIONS]), None)
+    if user is None and session is None:
+        raise Refused("nobody is named")
+    return {"user_id": user or f"visitor:{session}", "session_id": session}
 
 
 def _optional_id(record: Row, name: str) -> str | None:

@@ -108,7 +108,8 @@ def feedback(
     """Add feedback events.
 
     Required columns: user_id, item_id, event_type, occurred_at. Optional columns: event_id, value,
-    comment, impression_id.
+    comment, impression_id. Rows of people who are not registered have a session_id, visitor_id or
+    anonymous_id instead of a user_id.
     """
     _ingest(
         "feedback",
@@ -130,7 +131,8 @@ def impressions(
     """Add impressions: the slates that were shown to users.
 
     Required columns: impression_id, user_id, item_ids, shown_at. Optional columns: query, propensities,
-    model_version.
+    model_version. Slates of people who are not registered have a session_id, visitor_id or anonymous_id
+    instead of a user_id.
     """
     _ingest("impressions", file, reject_file, assume_timezone=assume_timezone, time_unit=time_unit.value)
 

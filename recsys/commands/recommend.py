@@ -8,11 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys.commands.engine import warehouse_engine
+from recsys.errors import ConfigurationError
 from recsys.settings import load_settings
 
 
 def recommend(
-    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)],
+    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)] = "",
     k: Annotated[int, typer.Option(min=1, help="Number of items to show.")] = 10,
     request: Annotated[
         str,
@@ -21,15 +22,31 @@ def recommend(
             "Default: show the published list."
         ),
     ] = "",
+    session: Annotated[
+        str,
+        typer.Option(
+            help="Id of a session, in place of a user id: of the user who has joined it, or of its visitor. "
+            "The champion ranks items for visitors without a published list."
+        ),
+    ] = "",
 ) -> None:
-    """Show a user's recommendations with titles, scores and reasons."""
-    from recsys.publishing.read import published_recommendations, requested_recommendations
+    """Show a user's or a session's recommendations with titles, scores and reasons."""
+    from recsys.publishing.read import has_list, published_recommendations, requested_recommendations
+    from recsys.warehouse.visitors import user_of
 
+    if bool(user) == bool(session):
+        raise ConfigurationError("name whose recommendations to show: either USER or --session ID")
     settings = load_settings()
     with warehouse_engine(settings) as engine:
+        if session:
+            with engine.connect() as connection:
+                user = user_of(connection, session)
         if request.strip():
             found = requested_recommendations(engine, settings, user, request, k)
             origin = f'for the request "{request}"'
+        elif session and not has_list(engine, user):
+            found = requested_recommendations(engine, settings, user, "", k)
+            origin = "ranked now"
         else:
             found = published_recommendations(engine, user, k)
             origin = f"published {found.published_at:%Y-%m-%d %H:%M:%S %Z}"

@@ -5,21 +5,31 @@ from typing import Annotated
 import typer
 
 from recsys.commands.engine import warehouse_engine
+from recsys.errors import ConfigurationError
 from recsys.settings import load_settings
 
 
 def forget(
-    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)],
+    user: Annotated[str, typer.Argument(metavar="USER", help="User id.", show_default=False)] = "",
+    session: Annotated[
+        str, typer.Option(help="Id of a session that nobody has joined, in place of a user id.")
+    ] = "",
 ) -> None:
     """Erase a user from tables, recommendations, vectors, snapshots and evaluations; print a receipt.
 
     This cannot be undone. From now on no training uses the user's data. Models already trained on it are
-    replaced by the next full fine-tune. The receipt counts the removed rows and does not name the user.
+    replaced by the next full fine-tune. The receipt counts the removed rows and does not name the user. The
+    sessions that the user has joined are erased too.
     """
     from recsys.upkeep.erasure import erase_everywhere, find_receipt, request_erasure
+    from recsys.warehouse.visitors import unjoined_visitor
 
     settings = load_settings()
     with warehouse_engine(settings) as engine:
+        if bool(user) == bool(session):
+            raise ConfigurationError("name whom to forget: either USER or --session ID")
+        if session:
+            user = unjoined_visitor(engine, session)
         request_id = request_erasure(engine, user)
         erase_everywhere(engine, settings)
         # Another process may have carried out the request.

@@ -200,7 +200,13 @@ def _stage(
     )
     catalogue = read_catalogue(connection)
     since = 0 if last is None else last.through_transaction_id
-    users = stage_users(connection, everyone=everyone, since_transaction_id=since, at=moment)
+    users = stage_users(
+        connection,
+        everyone=everyone,
+        since_transaction_id=since,
+        at=moment,
+        visitors=settings.publishing.visitors,
+    )
     nothing_new = users == 0 and not everyone and not changed.vectors
     if nothing_new and last is not None and last.model_version == champion.model_version:
         raise NothingToDoError(

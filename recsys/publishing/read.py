@@ -38,6 +38,13 @@ class RecommendationList:
     recommendations: list[Recommendation]
 
 
+def has_list(engine: sa.Engine, user_id: str) -> bool:
+    """Return whether a list is published for a user."""
+    query = sa.select(recommendation_lists.c.user_id).where(recommendation_lists.c.user_id == user_id)
+    with engine.connect() as connection:
+        return connection.execute(query).first() is not None
+
+
 def published_recommendations(engine: sa.Engine, user_id: str, k: int) -> RecommendationList:
     """Return the first k items of a user's published list; none if the user has had all available items.
 
@@ -80,7 +87,9 @@ def requested_recommendations(
     k: int,
     load: Callable[[Settings, str], Servable] = load_servable,
 ) -> RecommendationList:
-    """Let the champion rank k items for a user and a natural-language request; publish nothing.
+    """Let the champion rank k items for a user and, unless it is empty, a request; publish nothing.
+
+    The request is in natural language.
 
     Raises
     ------

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from recsys.publishing.score import ScoredBatch
+from recsys.settings import VisitorListSettings
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
@@ -116,7 +117,14 @@ def stage_catalogue(connection: sa.Connection, *, at: datetime) -> ChangedItems:
     return ChangedItems(titles, vectors)
 
 
-def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_id: int, at: datetime) -> int:
+def stage_users(
+    connection: sa.Connection,
+    *,
+    everyone: bool,
+    since_transaction_id: int,
+    at: datetime,
+    visitors: VisitorListSettings | None = None,
+) -> int:
     """Stage and number the users to score; return how many there are.
 
     Parameters
@@ -127,10 +135,19 @@ def stage_users(connection: sa.Connection, *, everyone: bool, since_transaction_
         Feedback from it on is new.
     at
         Time for which it is decided what is available.
+    visitors
+        Which visitors get lists.
     """
+    visitors = visitors or VisitorListSettings()
     result = connection.execute(
         sa.text(read_statement("publishing/stage_users")),
-        {"everyone": everyone, "since_transaction_id": since_transaction_id, "at": at},
+        {
+            "everyone": everyone,
+            "since_transaction_id": since_transaction_id,
+            "at": at,
+            "visitor_days": visitors.days,
+            "visitor_min_events": visitors.min_events,
+        },
     )
     connection.exec_driver_sql("analyze staged_users")
     connection.commit()

@@ -33,7 +33,7 @@ from recsys.snapshot.reservoir import RESERVOIR, trainable_keys, write_events
 from recsys.snapshot.snapshots_table import newest_trained_on
 from recsys.snapshot.store import Folder
 from recsys.snapshot.user_events import LatestEvents, events_of_users
-from recsys.snapshot.user_sampling import priorities, user_numbers
+from recsys.snapshot.user_sampling import priorities, user_numbers, without_lone_visits
 
 RECENT: Final = "learned"
 """Kind of the recent replay, as it is stored."""
@@ -98,6 +98,7 @@ class Replay:
         )
         taught = distinct(events.filter(is_learned).column(Columns.USER_KEY))
         known = events.filter(pc.or_(is_learned, pc.equal(purposes, Purpose.HISTORY)))
+        taught = without_lone_visits(taught, known.column(Columns.USER_KEY))
         before = self._trainable_recent
         keys = pa.concat_arrays([taught, distinct(before.column(Columns.USER_KEY))]).unique()
         order = np.argsort(priorities(user_numbers(keys), _RECENT_SEED))

@@ -29,8 +29,9 @@ from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.snapshots_table import record_snapshot
 from recsys.snapshot.store import Folder, write_once
 from recsys.snapshot.user_events import LatestEvents, events_of_users
-from recsys.snapshot.user_sampling import ALL, priorities, stratified_sample, user_numbers
+from recsys.snapshot.user_sampling import ALL, FIRST_VISITOR, priorities, stratified_sample, user_numbers
 from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import users as users_table
 
 RESERVOIR: Final = "reservoir"
 # Users who compete for each place. Strata are formed of these only, so memory does not grow with all users.
@@ -83,14 +84,19 @@ def sample_reservoir(
         The models that replay the reservoir have trained on at least this.
     """
     update = settings.micro_update
-    users = max(snapshot.manifest.users, 1)
+    visitors = _count_visitors(engine)
+    users = max(snapshot.manifest.users - visitors, 1)
     sample = _Sample(snapshot, microseconds(known.occurred_before))
     guards_end = min(guard_bound(update.guard_share) << 32, _bound(2 * update.max_guard_users, users))
-    others_end = _bound(_CANDIDATES_PER_PLACE * update.max_replay_users, users)
+    candidates = _CANDIDATES_PER_PLACE * update.max_replay_users
+    others_end, visitors_end = _bound(candidates, users), _bound(candidates, max(visitors, 1))
     seed = snapshot.manifest.window_id
     first_other = guard_bound(update.guard_share) << 32
 
-    item_counts, numbers, events = sample.count(guards_end, first_other, others_end, seed)
+    item_counts, numbers, events = sample.count(guards_end, first_other, others_end, visitors_end, seed)
+    # One event of a visitor is no history, and the places of people with one are worth more.
+    worth_replaying = (events > 1) | _below(numbers, FIRST_VISITOR)
+    numbers, events = numbers[worth_replaying], events[worth_replaying]
     is_guard = _below(numbers, first_other)
     guards = np.sort(numbers[is_guard])[: update.max_guard_users]
     numbers, events = numbers[~is_guard], events[~is_guard]
@@ -154,7 +160,7 @@ class _Sample:
         self._items = pa.array(snapshot.catalogue().item_ids.tolist(), pa.string())
 
     def count(
-        self, guards_end: int, first_other: int, others_end: int, seed: int
+        self, guards_end: int, first_other: int, others_end: int, visitors_end: int, seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
         """Count the events of each item and of each user who may be sampled.
 
@@ -166,6 +172,8 @@ class _Sample:
             Users with this number or a higher one are not guard users.
         others_end
             Other users with priorities below this may be sampled.
+        visitors_end
+            Visitors with priorities below this may be sampled.
 
         Returns
         -------
@@ -179,9 +187,11 @@ class _Sample:
             names, owners = encode(events.column(Columns.USER_KEY))
             numbers = user_numbers(names)
             is_guard = _below(numbers, first_other)
+            priority = priorities(numbers, seed)
             may = np.where(
-                is_guard, _below(numbers, guards_end), _below(priorities(numbers, seed), others_end)
+                _below(numbers, FIRST_VISITOR), _below(priority, others_end), _below(priority, visitors_end)
             )
+            may = np.where(is_guard, _below(numbers, guards_end), may)
             own = np.bincount(owners, minlength=len(names))
             users.add(numbers[may], own[may])
         return counts, users.numbers, users.sums
@@ -240,6 +250,15 @@ def _with_purposes(events: pa.Table, first_other: int) -> pa.Table:
     is_guard = _below(user_numbers(names), first_other)[owners]
     purposes = pa.array(np.where(is_guard, Purpose.GUARD, Purpose.REPLAY), pa.string())
     return events.set_column(events.schema.get_field_index(Columns.PURPOSE), Columns.PURPOSE, purposes)
+
+
+def _count_visitors(engine: sa.Engine) -> int:
+    """Return the number of visitors who may be trained on; hardly fewer are in the snapshot."""
+    visitors = sa.select(sa.func.count()).where(
+        users_table.c.kind == "visitor", users_table.c.consent, users_table.c.joined_to.is_(None)
+    )
+    with engine.connect() as connection:
+        return int(connection.scalar(visitors) or 0)
 
 
 def _bound(wanted: int, users: int) -> int:

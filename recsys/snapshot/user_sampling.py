@@ -6,6 +6,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _DIGITS = 16
+FIRST_VISITOR = 0xFFFFF << 44
+"""Lowest number of a visitor, see `recsys.warehouse.pseudonyms`."""
 ALL = 1 << 64
 """Upper bound (exclusive) of user numbers and priorities."""
 _ACTIVITY_QUANTILES = (0.25, 0.5, 0.75)
@@ -34,6 +36,23 @@ def priorities(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
+
+
+def without_lone_visits(user_keys: pa.Array, owners: pa.ChunkedArray) -> pa.Array:
+    """Return the keys without those of visitors who have one event: nothing comes before it to learn from.
+
+    Parameters
+    ----------
+    owners
+        `[events]` key of each event's user.
+    """
+    counted = owners.value_counts()
+    keys, counts = counted.field("values"), counted.field("counts")
+    if pa.types.is_dictionary(keys.type):
+        keys = keys.dictionary_decode()
+    lone = keys.filter(pc.equal(counts, 1))
+    visits = pa.array(user_numbers(lone) >= np.uint64(FIRST_VISITOR))
+    return user_keys.filter(pc.invert(pc.is_in(user_keys, value_set=lone.filter(visits))))
 
 
 def stratified_sample(

@@ -220,10 +220,10 @@ def _erase_rows(
     columns = (erasure_requests.c.request_id, erasure_requests.c.user_id, erasure_requests.c.user_key)
     query = sa.select(*columns).where(erasure_requests.c.status == "requested")
     with engine.connect() as connection:
-        request_ids = connection.scalars(query.order_by(erasure_requests.c.request_id)).all()
+        request_ids = list(connection.scalars(query.order_by(erasure_requests.c.request_id)))
     key_of_tombstones = tombstone_key() if tombstone_key is not None and request_ids else None
     done = []
-    for request_id in request_ids:
+    for request_id in request_ids:  # the sessions of a user are added on the way
         with engine.begin() as connection:
             # Without these locks, rows moving to or from quarantine or to a partition would be missed.
             lock(connection, FEEDBACK_MOVES)
@@ -242,6 +242,13 @@ def _erase_rows(
             ).one_or_none()
             if request is None:  # another process has already done it
                 continue
+            # A login that joins a session to this user now waits, and then finds no user.
+            connection.execute(
+                sa.select(users.c.user_id).where(users.c.user_id == request.user_id).with_for_update()
+            )
+            request_ids += connection.scalars(
+                sa.text(read_statement("upkeep/request_erasure_of_sessions")), {"request_id": request_id}
+            )
             if key_of_tombstones is not None:
                 remember_erased(connection, request.user_id, key_of_tombstones)
             removed = connection.execute(

@@ -16,6 +16,7 @@ from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.upkeep.erasure import erase_everywhere
+from recsys.upkeep.visitors import delete_silent_visitors, give_slates_to_users
 from recsys.validation.quarantine import release_known
 from recsys.warehouse.advisory_locks import SNAPSHOT_FILES, hold_lock
 from recsys.warehouse.backlog import find_horizon_holder
@@ -40,6 +41,8 @@ class HousekeepingReport:
     ----------
     erasures_waiting
         Erasure requests that are still open, see `erase_requested`.
+    visitors_deleted
+        Visitors who had been silent for longer than their retention.
     snapshots_removed, runs_removed, data_docs_removed
         Number of folders past their retention period.
     windows_unbalanced
@@ -56,6 +59,7 @@ class HousekeepingReport:
     partitions_retired: int
     erasures_done: int
     erasures_waiting: int
+    visitors_deleted: int
     snapshots_removed: int
     runs_removed: int
     data_docs_removed: int
@@ -87,6 +91,8 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     data_docs_removed = _remove_old_folders(
         settings.data_docs.glob("*"), now - timedelta(days=settings.retention.snapshots_days)
     )
+    give_slates_to_users(engine)
+    visitors_deleted = delete_silent_visitors(engine, settings)
     reconciled, unbalanced = _reconcile(engine, settings)
     open_transaction_minutes = _check_oldest_transaction(engine, settings)
     # Erasure rewrites files. On a full disk it fails, so all that makes room comes before it.
@@ -96,6 +102,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
         partitions_retired=partitions_retired,
         erasures_done=len(erased),
         erasures_waiting=_open_erasure_requests(engine),
+        visitors_deleted=visitors_deleted,
         snapshots_removed=snapshots_removed,
         runs_removed=runs_removed,
         data_docs_removed=data_docs_removed,

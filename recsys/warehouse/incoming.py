@@ -4,8 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from recsys.columns import Columns
 from recsys.warehouse.value_checks import Checked
+from recsys.warehouse.visitors import visitor_ids
+
+SESSIONS = ("visitor_id", "anonymous_id", "session_id")
+"""Columns that may name the session of somebody who is not registered; the first that a row has counts."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +27,31 @@ class Layout:
     """Columns that may be numbers in JSON."""
     time: str | None = None
     """Column that the table is partitioned by."""
+    people: tuple[str, ...] = ()
+    """Columns of which a file needs one, because a row names its person in one of them."""
 
     @property
     def known(self) -> frozenset[str]:
         """Names of all columns that are read."""
-        return frozenset(self.required + self.optional)
+        return frozenset(self.required + self.people + self.optional)
+
+
+def _person(rows: Checked) -> dict[str, pa.Array]:
+    """Return the columns of who reacted or saw a slate; a visitor's user id follows from the session's."""
+    named = [name for name in SESSIONS if name in rows.columns and rows.columns[name].null_count < rows.rows]
+    if not named:
+        return {Columns.USER_ID: rows.identifier(Columns.USER_ID)}
+    users = rows.identifier(Columns.USER_ID, required=False)
+    sessions = pc.coalesce(*(rows.identifier(name, required=False) for name in named))
+    rows.require_one(Columns.USER_ID, users, named[-1], sessions)
+    return {Columns.USER_ID: pc.coalesce(users, visitor_ids(sessions)), Columns.SESSION_ID: sessions}
 
 
 def _feedback(rows: Checked) -> dict[str, pa.Array]:
     event_types = rows.identifier("event_type")
     return {
         "event_id": rows.identifier("event_id", required=False),
-        "user_id": rows.identifier("user_id"),
+        **_person(rows),
         "item_id": rows.identifier("item_id"),
         "event_type": event_types,
         "value": rows.value("value", event_types),
@@ -68,7 +87,7 @@ def _users(rows: Checked) -> dict[str, pa.Array]:
 def _impressions(rows: Checked) -> dict[str, pa.Array]:
     return {
         "impression_id": rows.identifier("impression_id"),
-        "user_id": rows.identifier("user_id"),
+        **_person(rows),
         "query": rows.text("query"),
         "item_ids": rows.text_list("item_ids", required=True),
         "propensities": rows.probability_list("propensities", as_long_as="item_ids"),
@@ -82,7 +101,8 @@ LAYOUTS = {
     for layout in (
         Layout(
             "feedback",
-            required=("user_id", "item_id", "event_type", "occurred_at"),
+            required=("item_id", "event_type", "occurred_at"),
+            people=(Columns.USER_ID, *SESSIONS),
             optional=("event_id", "value", "comment", "impression_id"),
             check=_feedback,
             numbers=frozenset({"value", "occurred_at"}),
@@ -107,7 +127,8 @@ LAYOUTS = {
         Layout("users", required=("user_id",), optional=("consent", "attributes"), check=_users),
         Layout(
             "impressions",
-            required=("impression_id", "user_id", "item_ids", "shown_at"),
+            required=("impression_id", "item_ids", "shown_at"),
+            people=(Columns.USER_ID, *SESSIONS),
             optional=("query", "propensities", "model_version"),
             check=_impressions,
             numbers=frozenset({"shown_at"}),

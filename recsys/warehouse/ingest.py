@@ -211,16 +211,18 @@ def _at(chunk: Chunk, row: int, reason: str) -> tuple[int, str, str]:
 
 def _check_columns(path: Path, layout: Layout, source: Source, attributes: Sequence[str]) -> tuple[str, ...]:
     missing = [name for name in layout.required if name not in source.columns]
+    if layout.people and not set(layout.people) & set(source.columns):
+        missing.insert(0, layout.people[0])
     if missing and _may_be_a_row(layout, source):
         raise IngestError(
             f"{path} names no column of {layout.table}; if it has no header, add one. A file of "
-            f"{layout.table} needs {', '.join(layout.required)} and may have {', '.join(layout.optional)}"
+            f"{layout.table} needs {_needs(layout)} and may have {', '.join(layout.optional)}"
         )
     if missing:
         raise IngestError(
             f"{path} has no column {', '.join(map(repr, missing))}; its columns are "
             f"{', '.join(source.columns) or 'none'}. A file of {layout.table} needs "
-            f"{', '.join(layout.required)} and may have {', '.join(layout.optional)}"
+            f"{_needs(layout)} and may have {', '.join(layout.optional)}"
         )
     unknown = tuple(name for name in source.columns if name not in layout.known.union(attributes))
     if unknown:
@@ -231,6 +233,14 @@ def _check_columns(path: Path, layout: Layout, source: Source, attributes: Seque
             ", ".join(unknown),
         )
     return unknown
+
+
+def _needs(layout: Layout) -> str:
+    needed = ", ".join(layout.required)
+    if not layout.people:
+        return needed
+    first, *others = layout.people
+    return f"{first} (for people who are not registered: {' or '.join(others)}), {needed}"
 
 
 def _may_be_a_row(layout: Layout, source: Source) -> bool:

@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
+from recsys.columns import Columns
 from recsys.warehouse.erased_users import ErasedUsers
 from recsys.warehouse.incoming import Layout
 from recsys.warehouse.partitions import ensure_months
 from recsys.warehouse.statements import read_statement
+from recsys.warehouse.visitors import session_ids, visitor_ids
 
 _DEADLOCK_TRIES = 5
 # Errors caused by a value in a row, not by the server.
@@ -149,7 +151,7 @@ class Merger:
     def _erased_meanwhile(self) -> bool:
         """Whether somebody was erased since the last call. Nobody is until the transaction ends."""
         assert self._connection is not None
-        return "user_id" in self._layout.required and self._erased.refresh(self._connection)
+        return Columns.USER_ID in self._layout.known and self._erased.refresh(self._connection)
 
     def _load(self, rows: pa.Table) -> list[tuple[int, str]]:
         if rows.num_rows == 0:
@@ -191,23 +193,32 @@ class Merger:
     def _copy_into_table(self, rows: pa.Table) -> bool:
         assert self._connection is not None
         new_users = 0
-        users = pc.unique(rows["user_id"]) if self._register_users else self._registered[:0]
-        users = users.filter(pc.invert(pc.is_in(users, value_set=self._registered)))
+        rows, visitors = _without_visitors(rows)
+        users = self._unregistered(rows["user_id"].drop_null())
+        visitors = self._unregistered(visitors)
         with self._connection.begin() as transaction:
             if self._erased_meanwhile():
                 raise _ErasedMeanwhile
             if len(users):
                 new_users = self._execute("register_users", {"user_ids": users.to_pylist()}).rowcount
+            if len(visitors):
+                named = {"session_ids": session_ids(visitors.to_pylist())}
+                new_users += self._execute("register_sessions", named).rowcount
             self._copy(rows, "feedback")
             # Only a merge can tell an unchanged event that is in quarantine from a corrected one.
             if self._execute("count_copied_in_quarantine").scalar():
                 transaction.rollback()
                 return False
         remembered = self._registered if len(self._registered) < _REMEMBERED_USERS else users[:0]
-        self._registered = pa.concat_arrays([remembered, users])
+        self._registered = pa.concat_arrays([remembered, users, visitors])
         self.counts.inserted += rows.num_rows
         self.counts.new_users += new_users
         return True
+
+    def _unregistered(self, people: pa.ChunkedArray) -> pa.Array:
+        """Return those of some user ids that this load has not registered yet, each once."""
+        users = pc.unique(people) if self._register_users else self._registered[:0]
+        return users.filter(pc.invert(pc.is_in(users, value_set=self._registered)))
 
     def _merge_in_parts(self, rows: pa.Table, first: int) -> list[tuple[int, str]]:
         """Merge rows; halve them after an error until only the rejected rows are left."""
@@ -267,3 +278,16 @@ class Merger:
         months = {month for month in times.to_pylist() if month is not None} - self._months
         ensure_months(self._engine, sorted(months))
         self._months |= months
+
+
+def _without_visitors(rows: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Return the rows without the user ids of visitors, which a trigger knows better, and these ids.
+
+    Somebody may have joined the session.
+    """
+    if Columns.SESSION_ID not in rows.column_names:
+        return rows, rows[Columns.USER_ID][:0]
+    of_visitors = pc.fill_null(pc.equal(rows[Columns.USER_ID], visitor_ids(rows[Columns.SESSION_ID])), False)
+    users = pc.if_else(of_visitors, pa.scalar(None, pa.string()), rows[Columns.USER_ID])
+    position = rows.column_names.index(Columns.USER_ID)
+    return rows.set_column(position, Columns.USER_ID, users), rows[Columns.USER_ID].filter(of_visitors)

@@ -616,6 +616,7 @@ erasure_requests = Table(
         "requested_at",
         postgresql_include=["first_transaction_id"],
     ),
+    Index("erasure_requests_open", "user_id", postgresql_where=text("status = 'requested'")),
     CheckConstraint("status in ('requested', 'done')", name="erasure_requests_status_check"),
     comment="requests to forget a user and the receipts, which do not name the person",
 )

@@ -32,7 +32,14 @@ from recsys.warehouse.number_values import (
 )
 from recsys.warehouse.wrong_value import WrongValue, shown
 
-_PERSONAL_IDS = (Columns.USER_ID, Columns.EVENT_ID, Columns.IMPRESSION_ID)
+_PERSONAL_IDS = (
+    Columns.USER_ID,
+    Columns.EVENT_ID,
+    Columns.IMPRESSION_ID,
+    Columns.SESSION_ID,
+    "visitor_id",
+    "anonymous_id",
+)
 
 
 @dataclass
@@ -201,6 +208,11 @@ class Checked:
     def wrong_rows(self) -> list[tuple[int, str]]:
         """Return the number of each rejected row with all reasons."""
         return [(row, "; ".join(reasons)) for row, reasons in sorted(self.reasons.items())]
+
+    def require_one(self, name: str, values: pa.Array, other: str, others: pa.Array) -> None:
+        """Reject rows in which both columns are empty."""
+        if values.null_count and others.null_count:
+            self._add(pc.and_(pc.is_null(values), pc.is_null(others)), f"{name} and {other} are empty")
 
     def _column(self, name: str) -> pa.Array:
         return self.columns.get(name, pa.nulls(self.rows, pa.binary()))

@@ -6,9 +6,13 @@ So everything that follows knows only users.
 """
 
 import logging
+from collections.abc import Iterable
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from recsys.errors import WarehouseError
 from recsys.warehouse.advisory_locks import block_partition_moves
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.windows import Window
@@ -23,12 +27,33 @@ def visitor_id(session_id: str) -> str:
     return _PREFIX + session_id
 
 
+def visitor_ids(session_ids: pa.Array) -> pa.Array:
+    """Return the user ids of the visitors of some sessions `[rows]`; null where the session is null."""
+    return pc.binary_join_element_wise(_PREFIX, session_ids, "")
+
+
+def session_ids(visitors: Iterable[str]) -> list[str]:
+    """Return the session ids of some visitors, given by their user ids."""
+    return [visitor.removeprefix(_PREFIX) for visitor in visitors]
+
+
 def user_of(connection: sa.Connection, session_id: str) -> str:
     """Return the user id of a session: the user who has joined it, or its visitor."""
     user_id: str = connection.execute(
         sa.text("SELECT user_of(:session)"), {"session": session_id}
     ).scalar_one()
     return user_id
+
+
+def unjoined_visitor(engine: sa.Engine, session_id: str) -> str:
+    """Return the user id of a session's visitor; raise WarehouseError if the session belongs to a user."""
+    with engine.connect() as connection:
+        owner = user_of(connection, session_id)
+    if owner != visitor_id(session_id):
+        raise WarehouseError(
+            "this session belongs to a user since a login, and so does what was done in it; name the user"
+        )
+    return owner
 
 
 def settle_visitors(engine: sa.Engine, window: Window, *, consent: bool) -> int:

@@ -3,6 +3,9 @@ with active as (
     select distinct user_id, date_trunc('week', occurred_at at time zone 'UTC')::date as week
     from public.feedback
     where isfinite(occurred_at)
+        and not exists (
+            select from public.users where users.user_id = feedback.user_id and users.kind = 'visitor'
+        )
 ),
 joined as (
     select user_id, week, min(week) over (partition by user_id) as cohort_week from active
@@ -27,7 +30,7 @@ where counted.active_users >= 5;
 create unique index cohort_retention_key on analytics.cohort_retention (cohort_week, weeks_after);
 
 comment on materialized view analytics.cohort_retention is
-    'Users by the week of their first feedback, and how many of them gave feedback in each later week. '
+    'Users, without visitors, by the week of their first feedback, and how many of them gave feedback in each later week. '
     'A week with feedback of fewer than five of these users has no row. As of the last refresh.';
 comment on column analytics.cohort_retention.cohort_week is 'Monday (UTC) of the week of their first feedback';
 comment on column analytics.cohort_retention.weeks_after is '0 is the week of the first feedback';

@@ -9,6 +9,7 @@ with counted as (
     from public.users
     left join public.feedback using (user_id)
     left join public.event_types using (event_type)
+    where users.kind = 'user'
     group by users.user_id
 ),
 grouped as (
@@ -39,7 +40,7 @@ having count(*) >= 5;
 create unique index user_activity_key on analytics.user_activity (consent, events_from);
 
 comment on materialized view analytics.user_activity is
-    'Users by how many events they have, in steps of two. Groups of fewer than five users are left out. '
+    'Users, without visitors, by how many events they have, in steps of two. Groups of fewer than five users are left out. '
     'As of the last refresh.';
 comment on column analytics.user_activity.consent is 'whether models may be trained on these users'' feedback';
 comment on column analytics.user_activity.events_from is 'fewest events of a user in the group: 0, 1, 2, 4, 8, ...';

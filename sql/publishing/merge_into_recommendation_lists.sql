@@ -1,4 +1,5 @@
--- Insert or update the staged lists and pools. The lock on the user's row prevents a list of a user who is being erased now.
+-- Insert or update the staged lists and pools. The lock on the user's row prevents a list of a user who is being erased
+-- now. A visitor who has become a user meanwhile gets none.
 -- Parameters :publication_id, :model_version.
 insert into recommendation_lists as lists (
     user_id, publication_id, model_version, item_ids, scores, propensities, reasons, pool_item_ids, pool_scores,
@@ -19,6 +20,7 @@ from staged_lists
 join staged_pools using (position)
 join staged_users using (position)
 join users using (user_id)
+where users.joined_to is null
 order by users.user_id
 for key share of users
 on conflict (user_id) do update set

@@ -5,5 +5,6 @@ select users.user_id, :model_version, staged_user_vectors.vector
 from staged_user_vectors
 join staged_users using (position)
 join users using (user_id)
+where users.joined_to is null
 order by users.user_id
 on conflict (user_id) do update set model_version = excluded.model_version, vector = excluded.vector

@@ -1,18 +1,35 @@
 -- Stage and number the users to score. If :everyone is false, these are users with feedback that the last publication
--- did not read, users without a list, and users whose list has an item that is not available :at this time or a reason
--- that may name an item by an old title. Users who have asked to be erased are left out.
+-- did not read or a session joined since, users without a list, and users whose list has an item that is not available
+-- :at this time or a reason that may name an item by an old title. Users who have asked to be erased are left out, and
+-- so are visitors without :visitor_min_events events in the last :visitor_days days.
 -- Parameters :since_transaction_id (inclusive), :at.
 insert into staged_users (position, user_id, user_key, consent)
 with affected as (
-    select users.user_id from users where :everyone
+    select users.user_id from users where :everyone and users.kind = 'user'
+    union
+    select feedback.user_id
+    from feedback
+    where :everyone
+        and feedback.session_id is not null
+        and feedback.occurred_at >= :at - make_interval(days => :visitor_days)
+        and feedback.occurred_at < 'infinity'
+    group by feedback.user_id
+    having count(*) >= :visitor_min_events
     union
     select feedback.user_id
     from feedback
     where not :everyone and feedback.transaction_id >= :since_transaction_id
     union
+    select visitors.joined_to
+    from users as visitors
+    where not :everyone
+        and visitors.joined_to is not null
+        and visitors.joined_transaction_id >= :since_transaction_id
+    union
     select users.user_id
     from users
     where not :everyone
+        and users.kind = 'user'
         and not exists (select from recommendation_lists as lists where lists.user_id = users.user_id)
     union
     select lists.user_id
@@ -32,7 +49,22 @@ with affected as (
 select row_number() over (order by users.user_id) - 1, users.user_id, users.user_key, users.consent
 from affected
 join users on users.user_id = affected.user_id
-where not exists (
-    select from erasure_requests as requests
-    where requests.user_id = users.user_id and requests.status = 'requested'
-)
+where users.joined_to is null
+    and not exists (
+        select from erasure_requests as requests
+        where requests.user_id = users.user_id and requests.status = 'requested'
+    )
+    and (
+        users.kind = 'user'
+        or :everyone
+        or :visitor_min_events <= (
+            select count(*)
+            from (
+                select from feedback
+                where feedback.user_id = users.user_id
+                    and feedback.occurred_at >= :at - make_interval(days => :visitor_days)
+                    and feedback.occurred_at < 'infinity'
+                limit :visitor_min_events
+            ) as recent
+        )
+    )

@@ -2,6 +2,7 @@
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_feedback (
     event_id text,
     user_id text,
+    session_id text,
     item_id text,
     event_type text,
     value double precision,

@@ -2,6 +2,7 @@
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_impressions (
     impression_id text,
     user_id text,
+    session_id text,
     query text,
     item_ids text[],
     propensities real[],

@@ -1,5 +1,6 @@
 -- Insert events, except those whose id exists and those that are in quarantine unchanged: a corrected event may come
--- again under its id. An event without an id gets one from its content, so that the same line counts only once.
+-- again under its id. An event without an id gets one from its content, so that the same line counts only once, also after
+-- somebody has joined its session.
 -- It returns the numbers of inserted, updated (none) and held rows; held ones wait in quarantine unchanged.
 WITH incoming AS MATERIALIZED (
     SELECT
@@ -12,15 +13,22 @@ WITH incoming AS MATERIALIZED (
                 )
             )
         ) AS event_id,
-        user_id, item_id, event_type, value, comment, impression_id, occurred_at,
+        coalesce(
+            (
+                SELECT visitors.joined_to FROM users AS visitors
+                WHERE incoming_feedback.session_id IS NOT NULL AND visitors.user_id = incoming_feedback.user_id
+            ),
+            user_id
+        ) AS user_id,
+        session_id, item_id, event_type, value, comment, impression_id, occurred_at,
         ctid AS position
     FROM incoming_feedback
 ),
 inserted AS (
     INSERT INTO feedback (
-        event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at
+        event_id, user_id, session_id, item_id, event_type, value, comment, impression_id, occurred_at
     )
-    SELECT event_id, user_id, item_id, event_type, value, comment, impression_id, occurred_at
+    SELECT event_id, user_id, session_id, item_id, event_type, value, comment, impression_id, occurred_at
     FROM incoming
     WHERE NOT EXISTS (
         SELECT FROM quarantine

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recsys.commands.main import app
-from recsys.errors import NothingToDoError, WarehouseError
+from recsys.errors import ConfigurationError, NothingToDoError, WarehouseError
 from recsys.publishing.publish import publish
 from recsys.publishing.read import published_recommendations, requested_recommendations
 from tests.publishing.shop import USERS, Shop
@@ -89,3 +89,23 @@ def test_a_request_does_not_wait_for_a_publication(shop: Shop) -> None:
 def test_a_request_without_a_champion_says_so(empty_shop: Shop) -> None:
     with pytest.raises(NothingToDoError, match="no champion"):
         requested_recommendations(empty_shop.engine, empty_shop.settings, "u", "x", 3, empty_shop.load)
+
+
+def test_a_session_shows_the_list_of_its_user_or_ranks_for_its_visitor(
+    published: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published.execute("insert into users (user_id, user_key, kind) values ('visitor:s1', 'k', 'visitor')")
+    monkeypatch.setattr(
+        "recsys.publishing.read.requested_recommendations.__defaults__", (published.load,), raising=True
+    )
+    visiting = CliRunner().invoke(app, ["recommend", "--session", "s1"], catch_exceptions=False)
+    assert "visitor:s1: version 1, ranked now" in visiting.output
+    published.execute(f"select join_session('s1', '{USERS[1]}')")
+    joined = CliRunner().invoke(app, ["recommend", "--session", "s1"], catch_exceptions=False)
+    assert joined.output == CliRunner().invoke(app, ["recommend", USERS[1]]).output
+
+
+@pytest.mark.parametrize("arguments", [[], ["ada", "--session", "s1"]])
+def test_either_a_user_or_a_session_is_named(published: Shop, arguments: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="either USER or --session"):
+        CliRunner().invoke(app, ["recommend", *arguments], catch_exceptions=False)

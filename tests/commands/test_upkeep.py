@@ -32,6 +32,23 @@ def test_forgetting_a_user_prints_a_receipt_without_the_user(warehouse: sa.Engin
     assert "anna" not in printed
 
 
+def test_forgetting_a_session_that_nobody_has_joined(warehouse: sa.Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO users (user_id) VALUES ('anna');"
+            "INSERT INTO feedback (session_id, item_id, event_type)"
+            " VALUES ('s1', 'i', 'like'), ('s2', 'i', 'like');"
+            "SELECT join_session('s2', 'anna')"
+        )
+    assert json.loads(run("forget", "--session", "s1"))["rows_removed"]["feedback"] == 1
+    joined = CliRunner().invoke(app, ["forget", "--session", "s2"])
+    assert "belongs to a user since a login" in str(joined.exception)
+    neither = CliRunner().invoke(app, ["forget"])
+    assert "either USER or --session" in str(neither.exception)
+    with warehouse.connect() as connection:
+        assert connection.exec_driver_sql("SELECT user_id FROM feedback").scalars().all() == ["anna"]
+
+
 def test_forgetting_during_a_snapshot_says_that_the_request_stays_open(tmp_path: Path) -> None:
     (tmp_path / "home" / "snapshots" / "full" / ".unfinished-1-a-b").mkdir(parents=True)
     assert "the request is still open" in run("forget", "anna")

@@ -156,6 +156,31 @@ def test_accounts_without_ratings_are_found_in_a_shop_or_a_news_site(
     assert len(found - fakes(30)) <= 1
 
 
+@pytest.mark.parametrize("filler", [0, 3])
+def test_a_flood_of_made_up_sessions_is_found(warehouse: sa.Engine, settings: Settings, filler: int) -> None:
+    history = shoppers(300, TODAY + 1)
+    before = [row for row in history if row["occurred_at"] < START + timedelta(days=TODAY)]
+    add(warehouse, before)
+    assert judge(warehouse, settings)[0] == set()
+    add(warehouse, [row for row in history if row["occurred_at"] >= START + timedelta(days=TODAY)])
+    attack = accounts("thing-95", 30, TODAY, 1, "view", None, filler=filler)
+    with warehouse.begin() as connection:
+        sessions = [
+            {"session_id" if name == "user_id" else name: value for name, value in row.items()}
+            for row in sorted(attack, key=lambda row: row["occurred_at"])
+        ]
+        connection.execute(
+            sa.text(
+                "INSERT INTO feedback (session_id, item_id, event_type, value, occurred_at)"
+                " VALUES (:session_id, :item_id, :event_type, :value, :occurred_at)"
+            ),
+            sessions,
+        )
+    found = judge(warehouse, settings)[0]
+    assert {f"visitor:{fake}" for fake in fakes(30)} <= found
+    assert len(found) <= 31
+
+
 def test_what_the_accounts_did_the_night_before_goes_too(warehouse: sa.Engine, settings: Settings) -> None:
     add(warehouse, film_fans(0, 200, 0, TODAY))
     judge(warehouse, settings)

@@ -19,9 +19,11 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.guard import are_guard_users
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
 from recsys.snapshot.targets import find_targets
+from recsys.warehouse.pseudonyms import are_visitors
 
 ALL = "all"
 COLD_USERS = "cold_users"
+VISITORS = "visitors"
 NEW_ITEMS = "items_without_events"
 RARE_ITEMS = "items_with_1_to_4_events"
 KNOWN_ITEMS = "items_with_5_or_more_events"
@@ -104,7 +106,8 @@ def held_out_cases(
 
     `find_targets` says which events are targets; here their items must be available too. A user contributes
     the first `max_cases_per_user` targets after the split, which are closest to the
-    training data. More than `max_users` users are sampled with the seed.
+    training data. More than `max_users` users are sampled with the seed; at most half of them are visitors
+    if there are enough others. The first event of a visitor is no case: nobody gets a list before it.
 
     Parameters
     ----------
@@ -127,6 +130,9 @@ def held_out_cases(
         held_out |= splittable & guarded & (sequences.occurred_at >= microseconds(guard.held_out_from))
     held_out |= sequences.purpose == PURPOSES.index(Purpose.FRESH_GUARD)
     positions = np.flatnonzero(held_out & _targets(sequences, catalogue, settings, event_types))
+    visitors = are_visitors(sequences.user_keys)
+    is_first = positions == sequences.offsets[:-1][owners[positions]]
+    positions = positions[~(is_first & visitors[owners[positions]])]
     if len(positions) == 0:
         raise EvaluationError(
             f"no held-out feedback since {held_out_from.isoformat()} can be predicted: a target needs a "
@@ -134,7 +140,7 @@ def held_out_cases(
             "RECSYS_EVALUATION__HOLDOUT_SHARE"
         )
     positions = _first_of_users(positions, owners, settings.max_cases_per_user)
-    positions = _sample_users(positions, owners, settings.max_users, seed)
+    positions = _sample_users(positions, owners, settings.max_users, seed, visitors)
 
     return cases_at(sequences, catalogue, positions, sequences.before(held_out_from))
 
@@ -153,19 +159,23 @@ def cases_at(
     """
     users, targets = sequences.event_users()[positions], sequences.item_index[positions]
     seen = np.bincount(trained.item_index, minlength=len(catalogue))[targets]
+    visitors = are_visitors(sequences.user_keys)[users]
+    slices = {
+        ALL: np.ones(len(positions), dtype=bool),
+        COLD_USERS: (trained.lengths == 0)[users] & ~visitors,
+        NEW_ITEMS: seen == 0,
+        RARE_ITEMS: (seen >= 1) & (seen < 5),
+        KNOWN_ITEMS: seen >= 5,
+    }
+    if visitors.any():
+        slices[VISITORS] = visitors
     return Cases(
         sequences=sequences,
         positions=positions,
         users=users,
         targets=targets,
         catalogue=catalogue,
-        slices={
-            ALL: np.ones(len(positions), dtype=bool),
-            COLD_USERS: (trained.lengths == 0)[users],
-            NEW_ITEMS: seen == 0,
-            RARE_ITEMS: (seen >= 1) & (seen < 5),
-            KNOWN_ITEMS: seen >= 5,
-        },
+        slices=slices,
     )
 
 
@@ -227,10 +237,26 @@ def _first_of_users(positions: NDArray[np.int64], owners: NDArray[np.int64], cou
 
 
 def _sample_users(
-    positions: NDArray[np.int64], owners: NDArray[np.int64], count: int, seed: int
+    positions: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    count: int,
+    seed: int,
+    visitors: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
+    """Keep the positions of `count` users; half of the places are for those who are no `visitors` [users]."""
     users = np.unique(owners[positions])
     if len(users) <= count:
         return positions
-    chosen = np.random.default_rng(seed).choice(users, size=count, replace=False)
+    random = np.random.default_rng(seed)
+    if visitors is None or not visitors[users].any():
+        chosen = random.choice(users, size=count, replace=False)
+    else:
+        others, visiting = users[~visitors[users]], users[visitors[users]]
+        places = min(len(others), max(count - count // 2, count - len(visiting)))
+        chosen = np.concatenate(
+            [
+                random.choice(others, size=places, replace=False),
+                random.choice(visiting, size=count - places, replace=False),
+            ]
+        )
     return positions[np.isin(owners[positions], chosen)]

@@ -139,6 +139,7 @@ COMMENT ON FUNCTION join_session(text, text) IS
     'that moved';
 REVOKE ALL ON FUNCTION join_session(text, text) FROM PUBLIC;
 CREATE INDEX quarantine_user ON quarantine (user_id);
+CREATE INDEX erasure_requests_open ON erasure_requests (user_id) WHERE status = 'requested';
 """
 
 CONSENT = """

@@ -156,3 +156,45 @@ def test_probe_events_are_cases_whatever_their_time(make_sequences, catalogue, m
     )
     cases = held_out_cases(sequences, catalogue, minute(10), evaluation_settings)
     assert _described(cases, catalogue) == [("ann", "", "a")]
+
+
+def test_the_first_event_of_a_visitor_is_no_case_and_visitors_are_no_cold_users(
+    make_sequences, catalogue, minute, evaluation_settings
+):
+    rows = [
+        (f"fffff{n}", item, minute_of_event, "like", "full")
+        for n in range(3)
+        for minute_of_event, item in enumerate("ab", 10)
+    ]
+    rows += [
+        ("new", "c", 10, "like", "full"),
+        ("old", "a", 0, "like", "full"),
+        ("old", "b", 10, "like", "full"),
+    ]
+    sequences = make_sequences(rows, catalogue)
+    cases = held_out_cases(sequences, catalogue, minute(10), evaluation_settings)
+    keys = sequences.user_keys[cases.users]
+    described = sorted(zip(keys.tolist(), catalogue.item_ids[cases.targets].tolist(), strict=True))
+    assert described == [("fffff0", "b"), ("fffff1", "b"), ("fffff2", "b"), ("new", "c"), ("old", "b")]
+    assert set(keys[cases.slices["cold_users"]]) == {"new"}
+    assert set(keys[cases.slices["visitors"]]) == {"fffff0", "fffff1", "fffff2"}
+
+
+def test_visitors_take_half_of_the_places_when_users_are_sampled(make_sequences, catalogue, minute):
+    rows = [
+        (f"{kind}{n:02}", item, at, "like", "full")
+        for kind, people in (("fffff", 40), ("user", 8))
+        for n in range(people)
+        for at, item in ((0, "a"), (10, "b"))
+    ]
+    sequences = make_sequences(rows, catalogue)
+
+    def sampled(places: int) -> tuple[int, int]:
+        settings = EvaluationSettings(max_users=places)
+        cases = held_out_cases(sequences, catalogue, minute(5), settings)
+        visitors = [key.startswith("fffff") for key in sequences.user_keys[np.unique(cases.users)]]
+        return visitors.count(False), visitors.count(True)
+
+    assert sampled(12) == (6, 6)
+    assert sampled(30) == (8, 22)
+    assert sampled(100) == (8, 40)
