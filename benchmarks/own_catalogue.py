@@ -6,8 +6,9 @@ not in the benchmark. The path runs on a temporary Postgres.
 The folder holds, each as CSV, TSV, JSONL or Parquet (text may be compressed with gzip):
 
 - `items`: the columns that `recsys ingest items` reads; other columns become attributes;
-- `feedback`: user_id, item_id, event_type, value, comment, occurred_at. If no line has a time, the order of
-  the lines counts and the data cannot be split by time;
+- `feedback`: user_id (or visitor_id, anonymous_id or session_id of people who are not registered), item_id,
+  event_type, value, comment, occurred_at. If no line has a time, the order of the lines counts and the data
+  cannot be split by time;
 - `users` (optional): user_id, consent, attributes; other columns become attributes;
 - `impressions` (optional): impression_id, user_id, item_id, position, clicked; one line for each item of a
   list that was shown, in the order in which a user saw the lists;

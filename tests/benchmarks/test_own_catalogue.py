@@ -59,6 +59,17 @@ def test_a_line_that_production_would_not_learn_from_is_left_out_and_named(
     assert reason in said(own)
 
 
+def test_people_may_be_sessions(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    lines = [f"s{n % 5},i{n % 4},view,{1_700_000_000 + 60 * n}" for n in range(20)]
+    (tmp_path / "feedback.csv").write_text(
+        "\n".join(["visitor_id,item_id,event_type,occurred_at", *lines, "None,i1,view,1700009999"]) + "\n"
+    )
+    own = read_own_catalogue(tmp_path)
+    assert (own.sequences.users, own.sequences.events) == (5, 20)
+    assert "unknown_user: 1" in said(own)
+
+
 def test_times_in_another_unit_end_with_the_way_to_read_them(read: Read, tmp_path: Path) -> None:
     read()
     lines = [line + "000" for line in EVENTS]
