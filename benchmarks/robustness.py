@@ -8,11 +8,12 @@ windows, which the row rules judge. A model is trained on what is left, another 
 are compared with one that was trained without the attack. Every honest user's last rating is held out.
 
 `exposure_growth` is the number of honest users with the pushed item in their list of ten, plus one, divided
-by the same without the attack. `ndcg_loss` is the share of NDCG@10 that honest users lose. Both compare means
-of models with different seeds and, by share of accounts, are the worst of all attacks that happen within a
-day. `honest_flagged` is the largest share of honest users with ratings in quarantine. `slow` is the same for
-attacks that take weeks, `undefended_growth` the growth without the rule. If validation removes exactly what
-the attack added, the model is the same and is not trained again.
+by the same without the attack. `ndcg_loss` is the share of NDCG@10 that honest users lose, and
+`ndcg_loss_error` its standard error. All compare means of models with the same seeds. By share of accounts
+they are the worst of all attacks that happen within a day. `honest_flagged` is the largest share of honest
+users with ratings in quarantine. `slow` is the same for attacks that take weeks, `undefended_growth` the
+growth without the rule. If validation removes exactly what the attack added, the model is the same and is not
+trained again.
 
 Text is frozen and the models train for a few epochs, all alike: the figures compare and are no records.
 """
@@ -73,14 +74,19 @@ class Judged:
 
     Attributes
     ----------
-    ndcg
-        Mean NDCG@10 of honest users.
+    ndcg_of_seeds
+        Mean NDCG@10 of honest users, by model.
     exposure
         [items] number of honest users with the item in their list of ten; the mean of several models.
     """
 
-    ndcg: float
+    ndcg_of_seeds: tuple[float, ...]
     exposure: NDArray[np.float64]
+
+    @property
+    def ndcg(self) -> float:
+        """Mean NDCG@10 of honest users and models."""
+        return float(np.mean(self.ndcg_of_seeds))
 
 
 @dataclass
@@ -100,7 +106,7 @@ class World:
         """Train on ratings with each seed and evaluate for honest users; return the mean."""
         of_seeds = [self._judge(ratings, seed) for seed in range(self.seeds)]
         return Judged(
-            float(np.mean([judged.ndcg for judged in of_seeds])),
+            tuple(judged.ndcg for judged in of_seeds),
             np.mean([judged.exposure for judged in of_seeds], axis=0),
         )
 
@@ -117,7 +123,7 @@ class World:
         kept = None if self.keep is None else self.keep / f"{key}.json"
         if key not in self.judged and kept is not None and kept.is_file():
             content = json.loads(kept.read_text(encoding="utf-8"))
-            self.judged[key] = Judged(content["ndcg"], np.array(content["exposure"]))
+            self.judged[key] = Judged((content["ndcg"],), np.array(content["exposure"]))
         if key not in self.judged:
             sequences = sequences_of(ratings, PRODUCT_EVENT_TYPES)
             fitted = fit_full(self.catalogue, PRODUCT_EVENT_TYPES, sequences, settings, self.folder / key)
@@ -262,12 +268,21 @@ def _attack(
         "exposure_before": float(clean.exposure[target]),
         "exposure_growth": float((left.exposure[target] + 1) / (clean.exposure[target] + 1)),
         "ndcg_loss": 1 - left.ndcg / clean.ndcg,
+        "ndcg_loss_error": _standard_error(left, clean),
     }
     if (attack.kind, attack.filler_share, attack.days) in UNDEFENDED and attack.share == max(SHARES):
         without = world.judge(poisoned)
         row["undefended_growth"] = float((without.exposure[target] + 1) / (clean.exposure[target] + 1))
         row["undefended_loss"] = 1 - without.ndcg / clean.ndcg
     return row
+
+
+def _standard_error(left: Judged, clean: Judged) -> float:
+    """Return the standard error of the share of NDCG@10 lost, from models with the same seeds."""
+    differences = np.subtract(left.ndcg_of_seeds, clean.ndcg_of_seeds)
+    if len(differences) < 2:
+        return float("nan")
+    return float(differences.std(ddof=1) / np.sqrt(len(differences)) / clean.ndcg)
 
 
 def _choose_target(world: World, clean: Judged, rng: np.random.Generator) -> int:
@@ -300,7 +315,7 @@ def _evaluate(model: Recommender, cases: Cases) -> Judged:
         rank[rows] = ranks(scores, cases.targets[rows])
         lists, _ = top_k(scores, K)
         exposure += np.bincount(lists[lists != NO_ITEM], minlength=len(exposure))
-    return Judged(float(ndcg_of_ranks(rank, K).mean()), exposure)
+    return Judged((float(ndcg_of_ranks(rank, K).mean()),), exposure)
 
 
 def render(figures: dict[str, Any]) -> str:
@@ -317,7 +332,8 @@ def render(figures: dict[str, Any]) -> str:
         without = f"{row['undefended_growth']:.1f}" if "undefended_growth" in row else ""
         lines.append(
             f"| {row['attack']} | {row['share']:.0%} | {row['found']:.0%} | {row['exposure_growth']:.2f} | "
-            f"{without} | {row['ndcg_loss']:.1%} | {row['honest_flagged']:.2%} |"
+            f"{without} | {row['ndcg_loss']:.1%} ± {row['ndcg_loss_error']:.1%} | "
+            f"{row['honest_flagged']:.2%} |"
         )
     return "\n".join(lines)
 
