@@ -161,11 +161,12 @@ class ValidationSettings(_Section):
         description="days from a user's first event in which the user may be an account made to push items",
     )
     push_evidence: float = Field(
-        12.5,
+        30.0,
         gt=0,
         allow_inf_nan=False,
-        description="evidence that new users push an item together, as the negative natural logarithm of a "
-        "chance: 12.5 is 1 in 270,000; 1e9: never",
+        description="evidence that new users push an item together: how unlikely it is that so many react "
+        "alike and that they come so fast, as the sum of two negative natural logarithms; each must be at "
+        "least a third of it; 1e9: never",
     )
     min_noisy_weight: float = Field(
         0.1, ge=0, le=1, description="weight of a user's feedback with down_weight when all of it is noise"

@@ -7,7 +7,7 @@
 -- A stretch is some people who reacted to an item one after another, nearly all of them newcomers with the same reaction.
 -- It is a push if that is unlikely by the share of such newcomers in the window's other feedback and in what came before
 -- on the item, and if it is also unlikely that so many came so fast. Both are Chernoff bounds of a binomial tail, as
--- negative logarithms.
+-- negative logarithms, and their sum is the evidence.
 WITH taken_out AS MATERIALIZED (
     -- Rows that this rule moved to quarantine still count: a campaign does not begin anew with each window.
     SELECT original.*
@@ -324,8 +324,9 @@ pushes AS MATERIALIZED (
     ) AS evidences
     WHERE alike > people * expected_share
         AND alike > alike_ever * share_of_time
-        AND by_share >= :push_evidence
-        AND by_speed >= :push_evidence
+        AND by_share + by_speed >= :push_evidence
+        -- Neither says enough alone: fans come fast, and a good film gets many of the highest ratings.
+        AND least(by_share, by_speed) >= :push_evidence / 3
 ),
 
 -- The accounts also meet on items that they only use as cover, together with honest newcomers. Most of those who meet

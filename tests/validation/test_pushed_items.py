@@ -184,11 +184,11 @@ def test_a_flood_of_made_up_sessions_is_found(warehouse: sa.Engine, settings: Se
 def test_what_the_accounts_did_the_night_before_goes_too(warehouse: sa.Engine, settings: Settings) -> None:
     add(warehouse, film_fans(0, 200, 0, TODAY))
     judge(warehouse, settings)
-    first = accounts("film-195", 6, TODAY, 0.5)
+    first = accounts("film-195", 4, TODAY, 0.5)
     add(warehouse, first + film_fans(200, 5, TODAY, TODAY + 0.5, 1))
     found, before = judge(warehouse, settings)
     assert found == set()
-    second = accounts("film-195", 12, TODAY + 0.5, 0.5)[6 * 21 :]
+    second = accounts("film-195", 12, TODAY + 0.5, 0.5)[4 * 21 :]
     add(warehouse, second + film_fans(205, 5, TODAY + 0.5, TODAY + 1, 2))
     found, after = judge(warehouse, settings)
     assert found == fakes(12)
