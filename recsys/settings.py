@@ -10,7 +10,7 @@ import math
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -445,6 +445,9 @@ class ServingSettings(_Section):
         "",
         description="attribute of users by whose value trending and popular lists are made as well, such as "
         "country; empty: none",
+    )
+    api_keys: tuple[Annotated[SecretStr, Field(min_length=16)], ...] = Field(
+        (), description="keys that applications present to `recsys serve`, as a JSON list"
     )
 
 

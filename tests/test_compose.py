@@ -15,10 +15,12 @@ from typing import Any
 import jsonschema
 import pytest
 import sqlalchemy as sa
+import typer
 import yaml
 from pydantic import BaseModel
 
 from recsys.commands.prepare import MODEL_WRITER_POOL
+from recsys.serving.install import READER
 from recsys.settings import Settings
 from recsys.warehouse.roles import ANALYST, PAGE, PIPELINE, WRITER
 from tests.compose_file import (
@@ -104,6 +106,7 @@ def test_all_services_of_the_deployment_are_defined() -> None:
         "airflow-triggerer",
         "airflow-worker",
         "airflow-worker-gpu",
+        "serving",
     }
 
 
@@ -133,7 +136,7 @@ def test_dockerfile_installs_extras_that_exist() -> None:
     named = re.findall(
         r"""['"]\.\[([\w,]+)(?:\$\{OBJECT_STORE:\+,\$OBJECT_STORE\})?\]['"]""", DOCKERFILE.read_text()
     )
-    assert len(named) == DOCKERFILE.read_text().count(".[") == 2
+    assert len(named) == DOCKERFILE.read_text().count(".[") == 3
     stores = ["s3", "gcs", "azure"]
     assert "s3, gcs or azure" in COMPOSE_FILE.read_text()
     for extra in {extra for names in named for extra in names.split(",")}.union(stores):
@@ -152,7 +155,7 @@ def test_wheel_is_built_with_the_build_backend_of_the_project() -> None:
     assert backend.startswith(installed[1])
 
 
-@pytest.mark.parametrize("target", ["orchestration", "worker"])
+@pytest.mark.parametrize("target", ["serving", "orchestration", "worker"])
 def test_images_install_the_wheel_and_contain_no_source_code(target: str) -> None:
     text = _stage_text(target)
 
@@ -276,12 +279,25 @@ def test_all_other_programs_are_known_and_python_code_compiles() -> None:
         "pg_isready",
         "postgres",
         "python",
+        "recsys",
         "REDISCLI_AUTH=$REDIS_PASSWORD",
     }
     for service, words in _commands():
         assert words[0] in known, (service, words)
         if words[0] == "python":
             compile(words[2], service, "exec")
+
+
+def test_http_service_starts_with_its_key_and_its_command_exists() -> None:
+    from recsys.commands.main import app
+
+    definition = _SERVICES["serving"]
+    words = definition["command"]
+    command: Any = typer.main.get_command(app)
+    options = command.commands[words[1]].make_context(words[1], words[2:])
+    assert [f"{options.params['port']}"] == re.findall(r":(\d+)$", definition["ports"][0])
+    keys = interpolate(definition["environment"]["RECSYS_SERVING__API_KEYS"], {"SERVING_API_KEY": "k" * 32})
+    assert Settings.model_validate({"serving": {"api_keys": json.loads(keys)}}).serving.api_keys
 
 
 def test_health_check_of_the_workers_names_an_existing_celery_app() -> None:
@@ -324,7 +340,13 @@ def test_shell_scripts_have_no_syntax_errors(script: str) -> None:
 def test_superuser_creates_the_roles_to_which_the_warehouse_grants_rights() -> None:
     script = (REPOSITORY / "docker" / "postgres" / "create-databases.sh").read_text()
 
-    assert set(re.findall(r"create role (\w+) nologin", script)) == {WRITER, PIPELINE, ANALYST, PAGE}
+    assert set(re.findall(r"create role (\w+) nologin", script)) == {
+        WRITER,
+        PIPELINE,
+        ANALYST,
+        PAGE,
+        READER,
+    }
 
 
 def test_only_the_initialisation_owns_the_warehouse() -> None:
@@ -340,6 +362,7 @@ def test_only_the_initialisation_owns_the_warehouse() -> None:
         "airflow-api-server": PAGE,
         "airflow-worker": PIPELINE,
         "airflow-worker-gpu": PIPELINE,
+        "serving": WRITER,
     }
 
 
@@ -438,7 +461,7 @@ def test_each_port_is_published_on_this_host_only_unless_its_own_variable_says_o
         if "ports" in definition
     }
     addresses = [found for ports in published.values() for found in ports]
-    assert set(published) == {"mlflow", "airflow-api-server"}
+    assert set(published) == {"mlflow", "airflow-api-server", "serving"}
     assert all(found is not None and found["rest"] == "127.0.0.1" for found in addresses)
     assert len({found["name"] for found in addresses if found}) == len(addresses)
 

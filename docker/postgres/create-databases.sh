@@ -12,7 +12,7 @@ revoke all on database :"name" from public;
 SQL
 }
 
-# The pipeline and the page log in with no more rights than they need; `recsys migrate` runs as the owner.
+# The pipeline, the page and the HTTP service log in with no more rights than they need; `recsys migrate` runs as the owner.
 create_login() {
     local name=$1 role=$2 password=$3
     psql --set ON_ERROR_STOP=1 --set name="$name" --set role="$role" --set password="$password" \
@@ -33,6 +33,7 @@ create role recsys_writer nologin;
 create role recsys_pipeline nologin;
 create role recsys_analyst nologin;
 create role recsys_page nologin;
+create role recsys_reader nologin;
 -- Advisory locks exclude the pipeline's processes from each other, so nobody else may hold one in this database.
 do $$
 declare
@@ -51,3 +52,4 @@ end $$;
 SQL
 create_login pipeline recsys_pipeline "$PIPELINE_DATABASE_PASSWORD"
 create_login page recsys_page "$PAGE_DATABASE_PASSWORD"
+create_login serving recsys_writer "$SERVING_DATABASE_PASSWORD"

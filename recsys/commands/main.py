@@ -19,6 +19,7 @@ from recsys.commands import (
     models,
     quarantine,
     recommend,
+    serve,
     settings,
     simulate,
     stack,
@@ -61,6 +62,9 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "rollback": models.rollback,
         "recommend": recommend.recommend,
         "simulate": simulate.simulate,
+    },
+    "Applications": {
+        "serve": serve.serve,
     },
     "Upkeep": {
         "forget": upkeep.forget,

@@ -42,13 +42,15 @@ def create_engine(
     return sa.create_engine(url, connect_args=arguments, hide_parameters=True, **options)
 
 
-def connect(url: str) -> sa.Engine:
+def connect(url: str, **options: Any) -> sa.Engine:
     """Return an engine for the warehouse after one successful connection.
 
     Parameters
     ----------
     url
         SQLAlchemy URL; `postgres://` and `postgresql://` mean `postgresql+psycopg2://`.
+    options
+        Options of `sqlalchemy.create_engine`, such as the size of the pool.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def connect(url: str) -> sa.Engine:
     """
     parsed = warehouse_url(url)
     engine = create_engine(
-        parsed, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS}
+        parsed, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS}, **options
     )
     sa.event.listen(engine, "connect", _exempt_from_idle_limit)
     try:

@@ -1,14 +1,18 @@
 """A warehouse with the reading functions, and helpers to fill and ask it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
 from recsys.local.postgres import PostgresServer
+from recsys.serving.http.application import create_application
 from recsys.serving.install import install_serving
+from recsys.warehouse.engine import create_engine
+from recsys.warehouse.roles import grant_roles
 
 
 class Shop:
@@ -136,3 +140,47 @@ def shop(postgres: PostgresServer, serving_template: str, request: pytest.Fixtur
         yield Shop(engine)
     finally:
         engine.dispose()
+
+
+Login = Callable[[str], sa.Engine]
+
+
+@pytest.fixture(scope="module")
+def http_shop(
+    postgres: PostgresServer, serving_template: str, request: pytest.FixtureRequest
+) -> Iterator[Shop]:
+    """A shop that the tests of a module share."""
+    name = f"shop_{abs(hash(request.node.nodeid))}"
+    postgres.create_database(name, template=serving_template)
+    engine = sa.create_engine(postgres.url(name))
+    with engine.begin() as connection:
+        grant_roles(connection)
+    try:
+        yield Shop(engine)
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def login(http_shop: Shop) -> Iterator[Login]:
+    """Make an engine of a login that is a member of a role."""
+    engines: dict[str, sa.Engine] = {}
+
+    def make(role: str) -> sa.Engine:
+        if role not in engines:
+            name = f"{role}_of_{http_shop.engine.url.database}"
+            http_shop.execute(f"create role {name} login in role {role}")
+            engines[role] = create_engine(http_shop.engine.url.set(username=name))
+        return engines[role]
+
+    yield make
+    for engine in engines.values():
+        engine.dispose()
+        http_shop.execute(f"drop role {engine.url.username}")
+
+
+@pytest.fixture(scope="module")
+def http(login: Login) -> TestClient:
+    """A client of the HTTP service, whose login is an application's."""
+    application = create_application(login("recsys_writer"))
+    return TestClient(application, base_url="http://localhost", raise_server_exceptions=False)

@@ -1,0 +1,1 @@
+"""`recsys serve`: the reading functions and the intake of feedback over HTTP."""

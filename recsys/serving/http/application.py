@@ -1,0 +1,208 @@
+"""The HTTP service: routes over the SQL functions, and what errors mean to an application."""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from psycopg2 import errorcodes
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from recsys.serving.http.feedback import Batch, Id, Taken, explain, take_feedback
+from recsys.serving.http.guard import Guard
+from recsys.serving.http.lists import Answer, call
+from recsys.serving.http.metrics import CONTENT_TYPE, Metrics
+
+RETRY_AFTER_SECONDS = 5
+_READ_ONLY = (errorcodes.INSUFFICIENT_PRIVILEGE, errorcodes.READ_ONLY_SQL_TRANSACTION)
+
+logger = logging.getLogger(__name__)
+
+
+def _json_object(text: str) -> str:
+    """Return JSON that is an object; raise ValueError for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError('is not JSON, such as {"kind": "lamp"}') from error
+    if not isinstance(value, dict):
+        raise ValueError('is not a JSON object, such as {"kind": "lamp"}')
+    return text
+
+
+JsonObject = Annotated[str, AfterValidator(_json_object)]
+Placement = Annotated[Id, Query(description="a row of the table `placements`")]
+Length = Annotated[int | None, Query(description="number of items")]
+Filter = Annotated[
+    JsonObject | None, Query(description='attributes that an item needs, as JSON: `{"kind": "lamp"}`')
+]
+Context = Annotated[JsonObject | None, Query(description="what is known of this moment, as JSON")]
+Exclude = Annotated[list[Id], Query(description="item that is not shown; may be repeated")]
+Session = Annotated[Id | None, Query(description="session of a visitor, or of a user")]
+
+
+class Wanted(BaseModel):
+    """Body of `POST /recommendations`: the arguments of `serving.recommend`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: Id | None = None
+    session: Id | None = None
+    placement: Id = "home"
+    k: int | None = None
+    filter: dict[str, Any] = {}
+    exclude: list[Id] = []
+    context: dict[str, Any] = {}
+
+
+class Ranked(BaseModel):
+    """Body of `POST /rerank`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: Id
+    item_ids: list[Id] = Field(max_length=1_000, description="what to order, each item once")
+
+
+class Health(BaseModel):
+    """What the service can do now."""
+
+    status: str
+
+
+def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Parameters
+    ----------
+    engine
+        Connections of a login that may call the reading functions and add feedback, see `recsys_writer`.
+    keys
+        Keys that applications present. None: only this machine is served, see `Guard`.
+    """
+    metrics = Metrics()
+    application = FastAPI(
+        title="recsys",
+        description="Lists at the moment of use, and feedback on them.",
+        # Their pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
+        # The guard checks the key. This only says so in the OpenAPI document.
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if keys else [],
+        responses={
+            422: {"description": "an argument is wrong; `detail` says which and what to do"},
+            503: {"description": "the database does not answer; try again after `Retry-After` seconds"},
+        },
+    )
+    application.add_middleware(Guard, keys=keys, metrics=metrics)
+
+    def answer(function: str, **arguments: Any) -> Answer:
+        found = call(engine, function, **arguments)
+        metrics.listed([item.source for item in found.items])
+        return found
+
+    @application.get("/recommendations")
+    def recommend_to_visitor(
+        session: Annotated[Id | None, Query(description="session; none: somebody unknown")] = None,
+        placement: Placement = "home",
+        k: Length = None,
+        filter: Filter = None,  # noqa: A002 - the name of the parameter
+        exclude: Exclude = [],  # noqa: B006 - FastAPI copies it
+        context: Context = None,
+    ) -> Answer:
+        """What to show the visitor of a session."""
+        return answer(
+            "recommend", user_id=None, placement=placement, k=k, filter=filter, exclude=exclude,
+            context=context, session=session,
+        )  # fmt: skip
+
+    @application.post("/recommendations")
+    def recommend_by_body(wanted: Wanted) -> Answer:
+        """The same with arguments in a body, where no log of a proxy keeps them, and of any length."""
+        return answer("recommend", **wanted.model_dump())
+
+    @application.get("/recommendations/{user:path}")
+    def recommend(
+        user: Id,
+        placement: Placement = "home",
+        k: Length = None,
+        filter: Filter = None,  # noqa: A002
+        exclude: Exclude = [],  # noqa: B006
+        context: Context = None,
+        session: Session = None,
+    ) -> Answer:
+        """What to show a user."""
+        return answer(
+            "recommend", user_id=user, placement=placement, k=k, filter=filter, exclude=exclude,
+            context=context, session=session,
+        )  # fmt: skip
+
+    @application.get("/trending")
+    def trending(
+        segment: Annotated[Id | None, Query(description="value of the segment attribute")] = None,
+        k: Length = None,
+    ) -> Answer:
+        """What many want now."""
+        return answer("trending", segment=segment, k=k)
+
+    @application.post("/feedback", responses={403: {"description": "this service only reads"}})
+    def feedback(batch: Batch) -> Taken:
+        """Take events. A request that is sent again changes nothing: known events count once."""
+        taken = take_feedback(engine, batch.events)
+        for outcome in ("new", "known", "refused"):
+            metrics.took(outcome, getattr(taken, outcome))
+        return taken
+
+    @application.get("/health")
+    def health() -> Health:
+        """Whether lists can be read now; needs no key."""
+        call(engine, "trending", k=1)
+        return Health(status="ok")
+
+    @application.get("/metrics")
+    def counters() -> Response:
+        """Counters of this process in Prometheus' text format."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    _handle_errors(application)
+    return application
+
+
+def _handle_errors(application: FastAPI) -> None:
+    @application.exception_handler(RequestValidationError)
+    async def wrong_argument(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return _problem(422, explain(error.errors()))
+
+    @application.exception_handler(sa.exc.TimeoutError)
+    async def too_many_at_once(_request: Request, _error: sa.exc.TimeoutError) -> JSONResponse:
+        return _unavailable("all connections to the database are busy")
+
+    @application.exception_handler(sa.exc.DBAPIError)
+    async def database_error(_request: Request, error: sa.exc.DBAPIError) -> JSONResponse:
+        original: Any = error.orig
+        code: str | None = getattr(original, "pgcode", None)
+        if code is not None and code.startswith(errorcodes.CLASS_DATA_EXCEPTION):
+            return _problem(422, " ".join(filter(None, [
+                f"{original.diag.message_primary}.", original.diag.message_hint,
+            ])))  # fmt: skip
+        if code in _READ_ONLY:
+            logger.error("the login of this service may not do what was asked: %s", original)
+            return _problem(403, "this service may not do that: its login in the database only reads")
+        if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated:
+            # The first line names neither a statement nor a value.
+            logger.warning("the database does not answer: %s", str(original).partition("\n")[0])
+            return _unavailable("the database does not answer")
+        raise error
+
+
+def _problem(status: int, detail: str, **headers: str) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers=headers or None)
+
+
+def _unavailable(detail: str) -> JSONResponse:
+    return _problem(503, f"{detail}; try again", **{"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -1,0 +1,55 @@
+"""Ask the SQL functions of the schema `serving` for lists."""
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import BaseModel, Field
+
+_SQL_TYPES = {
+    "k": "integer", "filter": "jsonb", "context": "jsonb", "exclude": "text[]", "item_ids": "text[]"
+}  # fmt: skip
+
+
+class Item(BaseModel):
+    """An item of a list, as the SQL functions return it."""
+
+    rank: int
+    item_id: str
+    title: str
+    score: float | None = Field(description="comparable within one source of one list")
+    reason: str | None
+    source: str = Field(description="personal, live, segment, trending, popular, new, ...")
+    propensity: float | None = Field(
+        description="probability of the item at this rank, for the impression that you log; null: not known"
+    )
+    model_version: str | None
+    placement: str | None
+
+
+class Answer(BaseModel):
+    """A list, the best item first."""
+
+    items: list[Item] = Field(description="empty only if no item qualifies")
+
+
+def call(engine: sa.Engine, function: str, **arguments: Any) -> Answer:
+    """Call `serving.FUNCTION` with the arguments that are not None; the others keep their SQL defaults.
+
+    Raises
+    ------
+    sqlalchemy.exc.DBAPIError
+        The function refuses an argument, or the database does not answer.
+    """
+    given = {
+        name: json.dumps(value) if isinstance(value, dict) else value
+        for name, value in arguments.items()
+        # Only the user, who may be nobody, has no default.
+        if value is not None or name == "user_id"
+    }
+    named = ", ".join(f"{name} => CAST(:{name} AS {_SQL_TYPES.get(name, 'text')})" for name in given)
+    statement = sa.text(f"SELECT * FROM serving.{function}({named}) ORDER BY rank")  # noqa: S608
+    # One statement is a transaction by itself: no BEGIN and ROLLBACK travel beside it.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        rows = connection.execute(statement, given).mappings().all()
+    return Answer(items=[Item(**row) for row in rows])
