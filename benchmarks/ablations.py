@@ -12,10 +12,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -30,7 +32,10 @@ from recsys.errors import ConfigurationError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.metrics import user_means
 from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY, Fusion
+from recsys.model.item_age import FEATURES as AGES
+from recsys.model.item_numbers import is_number
 from recsys.model.recommender import Recommender
+from recsys.model.user_encoder import UserEncoder
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Catalogue
 
@@ -44,6 +49,8 @@ class Variant:
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     without_text: bool = False
+    without_numbers: bool = False
+    without_decay: bool = False
 
 
 VARIANTS = {
@@ -55,12 +62,15 @@ VARIANTS = {
     "fine_tuning=full": Variant(model={"fine_tuning": "full"}),
     "without liking": Variant(training={"feedback_weight": 0.0}),
     "without ratings": Variant(training={"rating_weight": 0.0}),
+    "without numbers of items": Variant(without_numbers=True),
+    "without decay of attention": Variant(without_decay=True),
     "without averaged weights": Variant(training={"weight_averaging": 0.0}),
 }
 WITHOUT_PARTS = {
-    "without EASE in the fusion": COLLABORATIVE,
-    "without popularity in the fusion": POPULARITY,
-    "without liking in the fusion": LIKING,
+    "without EASE in the fusion": (COLLABORATIVE,),
+    "without popularity in the fusion": (POPULARITY,),
+    "without liking in the fusion": (LIKING,),
+    "without ages in the fusion": AGES,
 }
 
 
@@ -97,19 +107,22 @@ def _run(name: str, dataset: Dataset, split: Task, settings: Settings, seed: int
     variant = VARIANTS[name]
     if variant.without_text:
         dataset = replace(dataset, catalogue=_without_text(dataset.catalogue))
+    if variant.without_numbers:
+        dataset = replace(dataset, catalogue=_without_numbers(dataset.catalogue))
     settings = settings.model_copy(
         update={
             "model": settings.model.model_copy(update=variant.model),
             "training": settings.training.model_copy(update=variant.training),
         }
     )
-    with tempfile.TemporaryDirectory(dir=folder) as run:
+    off = patch.object(UserEncoder, "decays", return_value=False)
+    with off if variant.without_decay else nullcontext(), tempfile.TemporaryDirectory(dir=folder) as run:
         fitted, model = fit_and_judge(dataset, split, settings, seed, Path(run))
     outcome = {name: fitted["ours"], f"{name}, neural part alone": fitted["ours_neural"]}
     if name == AS_IS:
         seconds = fitted["ours"].seconds
-        for label, part in WITHOUT_PARTS.items():
-            outcome[label] = judge(_without(model, part), {}, seconds, split.test)
+        for label, parts in WITHOUT_PARTS.items():
+            outcome[label] = judge(_without(model, parts), {}, seconds, split.test)
     return outcome
 
 
@@ -141,10 +154,18 @@ def _without_text(catalogue: Catalogue) -> Catalogue:
     return Catalogue.build(catalogue.item_ids.tolist(), [""] * len(catalogue))
 
 
-def _without(model: Recommender, part: str) -> Recommender:
+def _without_numbers(catalogue: Catalogue) -> Catalogue:
+    """Return the catalogue with the same texts, in which no attribute is a number."""
+    rows = [
+        {name: value for name, value in row.items() if not is_number(value)} for row in catalogue.attributes
+    ]
+    return replace(catalogue, attributes=rows)
+
+
+def _without(model: Recommender, parts: Sequence[str]) -> Recommender:
     copy = model.clone()
     for fusion in ("fusion", "returning_fusion"):
-        kept = {name: weight for name, weight in getattr(model, fusion).weights.items() if name != part}
+        kept = {name: weight for name, weight in getattr(model, fusion).weights.items() if name not in parts}
         setattr(copy, fusion, Fusion(kept))
     return copy
 

@@ -120,14 +120,14 @@ class UserEncoder(nn.Module):
         hidden = torch.cat([start, hidden], 1) + self.position.weight[: hidden.shape[1] + 1]
         hidden = functional.dropout(hidden, self.dropout, self.training)
         logs = None
-        if events.time.shape[1] and self._decays():
+        if events.time.shape[1] and self.decays():
             logs = log_times(torch.cat([events.time[:, :1], events.time], 1))
         for block in self.blocks:
             hidden = block(hidden, logs)
         result: Tensor = self.norm(hidden)
         return result
 
-    def _decays(self) -> bool:
-        """Whether attention depends on time: not in a model from before it did, which needs no bias."""
+    def decays(self) -> bool:
+        """Return whether attention depends on time; in a model from before it did, it does not."""
         decays = (module for module in self.modules() if isinstance(module, TimeDecay))
         return self.training or any(bool(decay.power.any()) for decay in decays)
