@@ -44,10 +44,14 @@ COMMENT ON FUNCTION user_of(text) IS
     'user id that feedback of a session has: the user who joined it, or its visitor';
 REVOKE ALL ON FUNCTION user_of(text) FROM PUBLIC;
 
+-- The query of user_of once more, because a call of that function would cost as much as the row.
 CREATE FUNCTION name_user_of_session() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-    NEW.user_id := user_of(NEW.session_id);
+    NEW.user_id := visitor_id(NEW.session_id);
+    NEW.user_id := coalesce(
+        (SELECT users.joined_to FROM users WHERE users.user_id = NEW.user_id), NEW.user_id
+    );
     RETURN NEW;
 END $$;
 REVOKE ALL ON FUNCTION name_user_of_session() FROM PUBLIC;
