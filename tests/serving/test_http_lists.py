@@ -22,6 +22,7 @@ def stocked(http_shop: Shop) -> Shop:
     shop.add_user("ada")
     shop.publish("ada", *POOL, "lamp")
     shop.share("trending", *POOL[5:10])
+    shop.share("popular", *POOL[6:10])
     shop.share("trending", "p-20", attribute="country", segment="NO")
     return shop
 
@@ -58,6 +59,33 @@ def test_a_body_takes_the_same_arguments_and_a_hundred_thousand_exclusions(
     assert ids(http.post("/recommendations", json=wanted)) == ["lamp"]
     many = [*POOL[:29], *(f"other-{number}" for number in range(100_000))]
     assert ids(http.post("/recommendations", json={"user_id": "ada", "exclude": many, "k": 1})) == ["p-29"]
+
+
+def test_what_goes_with_an_item_and_the_order_of_what_was_found(stocked: Shop, http: TestClient) -> None:
+    for path, arguments in (
+        ("/items/p-00/similar?k=3", "'p-00', k => 3"),
+        ("/items/a/b/similar?k=3&kind=together", "'a/b', 'together', 3"),
+        ('/items/p-00/similar?filter={"kind":"lamp"}', "'p-00', filter => '{\"kind\": \"lamp\"}'"),
+    ):
+        expected = stocked.rows(f"select * from serving.similar_items({arguments}) order by rank")
+        assert http.get(path).json()["items"] == expected
+    assert ids(http.get("/items/p-05/similar?k=2")) == POOL[6:8]  # popular instead: it has no neighbours
+    assert http.get("/items/p-00/similar?kind=cheap").json()["detail"].startswith("kind is 'cheap'. Ask for")
+
+    found = {"user_id": "ada", "item_ids": ["p-09", "lamp", "p-03", "p-03", "gone"]}
+    assert ids(http.post("/rerank", json=found)) == ["p-03", "p-09", "lamp"]
+    assert ids(http.post("/rerank", json={"session": "s-1", "item_ids": ["p-09", "p-03"]})) == [
+        "p-09",
+        "p-03",
+    ]
+    assert ids(http.post("/rerank", json={"item_ids": []})) == []
+    for items, message in (
+        (["x"] * 1001, "item_ids has 1001 items"),
+        (["a\0"], "item_ids.0: contains a NUL"),
+    ):
+        refused = http.post("/rerank", json={"user_id": "ada", "item_ids": items})
+        assert refused.status_code == 422
+        assert refused.json()["detail"].startswith(message)
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b", "ä?&#", "' or 1=1 --", "x" * 1000])
@@ -126,9 +154,10 @@ def test_a_reader_reads_and_may_not_add_feedback(stocked: Shop, login: Login) ->
 
 def test_the_openapi_document_describes_events_and_the_key(http_shop: Shop, http: TestClient) -> None:
     document = http.get("/openapi.json").json()
-    assert {"/recommendations/{user}", "/trending", "/feedback", "/health", "/metrics"} <= set(
-        document["paths"]
-    )
+    assert {
+        *("/recommendations", "/recommendations/{user}", "/items/{item}/similar", "/trending", "/rerank"),
+        *("/feedback", "/health", "/metrics"),
+    } == set(document["paths"])
     event = document["components"]["schemas"]["Batch"]["properties"]["events"]["items"]
     assert set(event["required"]) == {"item_id", "event_type", "occurred_at"}
     assert "securitySchemes" not in document["components"]

@@ -60,13 +60,14 @@ class Wanted(BaseModel):
     context: dict[str, Any] = {}
 
 
-class Ranked(BaseModel):
+class Found(BaseModel):
     """Body of `POST /rerank`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    user_id: Id
-    item_ids: list[Id] = Field(max_length=1_000, description="what to order, each item once")
+    user_id: Id | None = None
+    session: Id | None = None
+    item_ids: list[Id] = Field(description="what to order, such as the hits of a search")
 
 
 class Health(BaseModel):
@@ -149,6 +150,21 @@ def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAP
     ) -> Answer:
         """What many want now."""
         return answer("trending", segment=segment, k=k)
+
+    @application.get("/items/{item:path}/similar")
+    def similar_items(
+        item: Id,
+        kind: Annotated[Id, Query(description="similar, together or next")] = "similar",
+        k: Length = None,
+        filter: Filter = None,  # noqa: A002
+    ) -> Answer:
+        """What goes with an item, for a page about it."""
+        return answer("similar_items", item_id=item, kind=kind, k=k, filter=filter)
+
+    @application.post("/rerank")
+    def rerank(found: Found) -> Answer:
+        """The same items in the order of a user's taste, without those that are not available."""
+        return answer("rerank", **found.model_dump())
 
     @application.post("/feedback", responses={403: {"description": "this service only reads"}})
     def feedback(batch: Batch) -> Taken:
