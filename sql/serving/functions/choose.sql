@@ -10,28 +10,19 @@ declare
     first integer := 1;
     step integer := wanted + wanted / 4 + 2;
     missing integer := wanted;
-    more record;
+    candidate record;
+    given constant integer := cardinality(things);
 begin
     if path is not null then
         step := 3 * step;
     end if;
-    -- With many items, one hash costs less than a search for each candidate.
+    -- With many items, they are hashed once and not for each step.
     if cardinality(gone) > 100 then
         gone := array(select unnest(ids) intersect select unnest(gone));
     end if;
     while missing > 0 and first <= size loop
-        select
-            array_agg(best.item_id order by best.place) as chosen,
-            array_agg(case best.title when '' then best.item_id else best.title end order by best.place) as titles,
-            array_agg(best.score order by best.place) as scores,
-            array_agg(best.thing order by best.place) as things
-        into more
-        from (
-            select
-                found.*,
-                listed.score,
-                listed.place,
-                row_number() over (partition by found.thing order by listed.place) as variant
+        for candidate in
+            select item.item_id, item.title, item.thing, listed.score
             from unnest(ids[first:first + step - 1], scores[first:first + step - 1])
                 with ordinality as listed (item_id, score, place)
             cross join lateral (
@@ -41,21 +32,22 @@ begin
                     and serving.is_available(items.available, items.available_from, items.available_until)
                     and (path is null or items.attributes @@ path)
                 offset 0
-            ) as found
-            where listed.item_id <> all (gone) and found.thing <> all (things)
-        ) as best
-        where best.variant = 1;
-        if more.chosen is not null then
-            chosen := chosen || more.chosen[:missing];
-            titles := titles || more.titles[:missing];
-            chosen_scores := chosen_scores || more.scores[:missing];
-            chosen_things := chosen_things || more.things[:missing];
-            things := things || more.things;
-            missing := wanted - cardinality(chosen);
-        end if;
+            ) as item
+            where listed.item_id not in (select unnest(gone))
+            order by listed.place
+        loop
+            continue when candidate.thing = any (things);
+            chosen := chosen || candidate.item_id;
+            titles := titles || case candidate.title when '' then candidate.item_id else candidate.title end;
+            chosen_scores := chosen_scores || candidate.score;
+            things := things || candidate.thing;
+            missing := missing - 1;
+            exit when missing = 0;
+        end loop;
         first := first + step;
         step := 2 * step;
     end loop;
+    chosen_things := things[given + 1:];
 end $$;
 
 comment on function serving.choose(text[], real[], text[], text[], jsonpath, integer) is

@@ -15,8 +15,11 @@ language sql stable as $$
             listed.item_id,
             listed.score,
             listed.place,
-            case when listed.item_id <> all (reacted) then nullif(-(known.vector <=> interest.direction), 'NaN') end
-                as similarity
+            -- What somebody reacted to is nearest to itself, which says nothing. The subquery is hashed once; with ALL,
+            -- Postgres would unpack the array for each item.
+            case when listed.item_id not in (select unnest(reacted))
+                then nullif(-(known.vector <=> interest.direction), 'NaN')
+            end as similarity
         from interest
         cross join unnest(pool[1:100], scores[1:100]) with ordinality as listed (item_id, score, place)
         left join lateral (

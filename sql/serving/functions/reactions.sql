@@ -60,7 +60,8 @@ language sql stable as $$
                     )
                 ) as rest_days
             from public.items
-            where items.item_id = judged.item_id
+            -- Only outcomes have a rest; of other events the item is not looked up.
+            where items.item_id = judged.item_id and judged.role = 'outcome' and judged.sentiment >= 0
             offset 0
         ) as item on true
     ),
