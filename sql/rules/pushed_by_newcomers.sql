@@ -341,17 +341,21 @@ meetings AS MATERIALIZED (
     GROUP BY pushes.item_id, pushes.reaction, newcomers.user_id
 ),
 
+-- An honest newcomer who reacted to one such item as they did was there by chance: they meet on many.
 who_pushed AS (
     SELECT
         item_id,
         reaction,
         user_id,
         2 * sum(is_strongest::int) OVER (PARTITION BY item_id, reaction)
-        >= count(*) OVER (PARTITION BY item_id, reaction) AS is_pushed
+        >= count(*) OVER (PARTITION BY item_id, reaction)
+        AND 4 * times >= avg(times) OVER (PARTITION BY item_id, reaction)
+            AS is_pushed
     FROM (
         SELECT
             *,
-            row_number() OVER (PARTITION BY user_id ORDER BY evidence DESC, item_id, reaction) = 1 AS is_strongest
+            row_number() OVER (PARTITION BY user_id ORDER BY evidence DESC, item_id, reaction) = 1 AS is_strongest,
+            count(*) OVER (PARTITION BY user_id) AS times
         FROM meetings
     ) AS ranked
 ),

@@ -137,6 +137,21 @@ def test_accounts_that_rate_one_film_alike_in_a_day_are_found_and_nobody_else(
     assert counted.quarantined == len(attack)
 
 
+def test_new_fans_of_what_a_ring_of_accounts_uses_as_cover_are_left_alone(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    ring = [
+        event(f"fake-{number}", f"film-{film}", TODAY + (number + film / 100) / 30, value=5.0)
+        for number in range(28)
+        for film in (195, *range(100, 160))
+    ]
+    fans = [
+        event(f"new-{film}", f"film-{film}", TODAY + (14.5 + film / 100) / 30, value=5.0)
+        for film in range(100, 108)
+    ]
+    assert days_of(warehouse, settings, film_fans(0, 200, 0, TODAY), ring + fans) == fakes(28)
+
+
 def test_accounts_in_a_bulk_load_of_old_feedback_are_found(warehouse: sa.Engine, settings: Settings) -> None:
     add(warehouse, film_fans(0, 300, 0, 90) + accounts("film-195", 12, TODAY, 1))
     assert judge(warehouse, settings)[0] == fakes(12)
