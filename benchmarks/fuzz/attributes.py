@@ -143,7 +143,6 @@ def _check_slices(catalogue: Any) -> list[Finding]:
         positions=everyone,
         users=everyone,
         targets=items.astype(np.int32),
-        at=everyone,
         catalogue=catalogue,
         slices={},
     )
