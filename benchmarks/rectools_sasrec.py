@@ -22,12 +22,30 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
+from rectools.models.nn.transformers.lightning import TransformerLightningModule
 from rectools.models.nn.transformers.ligr import LiGRLayers
 from rectools.models.nn.transformers.sasrec import SASRecTransformerLayers
 
 LAYERS = {"sasrec": SASRecTransformerLayers, "ligr": LiGRLayers}
 ABSENT = -1e9
 """Score of an item without training events, which this model cannot rank."""
+
+
+class SoftmaxWithoutPadding(TransformerLightningModule):
+    """The same softmax loss, computed only where there is a target.
+
+    Most users have far fewer events than the longest, so with the padding it is several times as much work.
+    Attention reads the padding in RecTools, so there it stays.
+    """
+
+    def training_step(self, batch: dict[str, torch.Tensor], _batch_index: int) -> torch.Tensor:
+        """Return the mean loss over the targets of a batch."""
+        network, targets = self.torch_model, batch["y"]
+        table = network.item_model.get_all_embeddings()
+        users = network.encode_sessions(batch, table)[targets != 0]
+        loss = torch.nn.functional.cross_entropy(users @ table.T / self.logits_t, targets[targets != 0])
+        self.log(self.train_loss_name, loss, on_step=False, on_epoch=True)
+        return loss
 
 
 _callbacks: list[Callback] = []
@@ -64,7 +82,7 @@ def main() -> None:
         session_max_len=options.length, dropout_rate=options.dropout, lr=options.learning_rate,
         batch_size=options.batch, loss="softmax", get_trainer_func=make_trainer,
         get_trainer_func_kwargs={"epochs": options.epochs, "accelerator": options.accelerator},
-        transformer_layers_type=LAYERS[options.layers],
+        transformer_layers_type=LAYERS[options.layers], lightning_module_type=SoftmaxWithoutPadding,
     )  # fmt: skip
     started = time.monotonic()
     model.fit(Dataset.construct(frame))
