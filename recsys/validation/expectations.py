@@ -8,7 +8,7 @@ its limits. The Data Docs show both.
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,12 +163,24 @@ class WindowExpectations:
                 run_id=RunIdentifier(run_name=f"window-{self._window.window_id}"),
             )
         for result in outcome.results:
-            if result.exception_info and result.exception_info.get("raised_exception"):
+            if failure := _failure(result.exception_info or {}):
                 raise ServiceUnavailableError(
                     f"Great Expectations could not evaluate {result.expectation_config.description!r}: "
-                    f"{result.exception_info.get('exception_message')}; run the task again"
+                    f"{failure}; run the task again"
                 )
         return outcome
+
+
+def _failure(exception_info: Mapping[str, Any]) -> str | None:
+    """Return the message of an expectation that could not be evaluated.
+
+    The library reports the error of a query by metric, and any other error directly.
+    """
+    direct = "raised_exception" in exception_info
+    for info in [exception_info] if direct else exception_info.values():
+        if info["raised_exception"]:
+            return str(info["exception_message"])
+    return None
 
 
 def _limits(measure: Measure) -> list[Any]:
