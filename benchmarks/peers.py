@@ -29,6 +29,8 @@ from recsys.snapshot.targets import hidden_items
 PEER_PYTHON = Path(__file__).parents[1] / ".bench-peers/bin/python"
 SASREC_GRID = "64:0.2,64:0.4,128:0.2,128:0.4"
 """Widths and dropouts to try."""
+SASREC_PATIENCE = 15
+"""Epochs without a better validation after which training stops."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,13 @@ def fit_sasrec(
     return Precomputed(np.load(output.with_suffix(".npy"))), report | {"options": dict(options)}
 
 
-def parse_grid(text: str) -> list[dict[str, float]]:
-    """Return the settings in a text such as `64:0.2,128:0.4`."""
+def parse_grid(text: str, patience: int) -> list[dict[str, float]]:
+    """Return the settings in a text such as `64:0.2,128:0.4`, each with this patience in epochs."""
     pairs = (entry.split(":") for entry in text.split(","))
-    return [{"factors": int(factors), "dropout": float(dropout)} for factors, dropout in pairs]
+    return [
+        {"factors": int(factors), "dropout": float(dropout), "patience": patience}
+        for factors, dropout in pairs
+    ]
 
 
 class PopularityByAttribute:

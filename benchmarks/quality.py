@@ -42,6 +42,7 @@ from benchmarks.judging import judge, validation_ndcg
 from benchmarks.peers import (
     PEER_PYTHON,
     SASREC_GRID,
+    SASREC_PATIENCE,
     PopularityByAttribute,
     Precomputed,
     TextNeighbours,
@@ -158,7 +159,7 @@ def compare(
                 run = folder / f"ours-{seed}"
                 tasks[f"ours-{seed}"] = partial(judge_ours, dataset, task, settings, seed, run)
         elif name in TRANSFORMERS:
-            for choice in parse_grid(options.sasrec_grid):
+            for choice in parse_grid(options.sasrec_grid, options.sasrec_patience):
                 tasks[_run_name(name, choice, 0)] = partial(judge_transformer, name, choice, 0)
     outcomes = fits.run(tasks)
     for name in TRANSFORMERS:
@@ -311,6 +312,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sasrec-grid", default=SASREC_GRID, help="width:dropout, ... of both; tuned with seed 0"
     )
+    parser.add_argument(
+        "--sasrec-patience", type=int, default=SASREC_PATIENCE,
+        help="epochs without a better validation after which training of both stops",
+    )  # fmt: skip
     parser.add_argument("--sasrec-seeds", type=int, help="number of seeds of SASRec; default: --seeds")
     parser.add_argument("--models", help=f"models to run, separated by commas: {','.join(MODELS)}")
     parser.add_argument("--jobs", type=int, default=1, help="number of parallel fits, which share the cores")
