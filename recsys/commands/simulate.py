@@ -32,6 +32,13 @@ def simulate(
         float | None,
         typer.Option(min=0, max=1, help="Share of lists that explore. Default: the setting for publishing."),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="What clicks and ratings mean: shop, newsroom, video or music. Default: as in a new "
+            "warehouse, where nobody meets an item twice."
+        ),
+    ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,11 +80,14 @@ def simulate(
     from recsys.local.stack import interrupted_once
     from recsys.simulation.loop import POLICIES, SimulationSettings
     from recsys.simulation.world import WorldSettings
+    from recsys.warehouse.recipes import check_recipe
 
     names = list(dict.fromkeys(policy or ["frozen", "nightly", "nightly+hourly"]))
     for name in names:
         if name not in POLICIES:
             raise SimulationError(f"unknown policy {name!r}; choose from {', '.join(POLICIES)}")
+    if recipe is not None:
+        check_recipe(recipe)
     if home is not None and home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise SimulationError(f"{home} is not an empty folder; choose another one with --home")
     settings = SimulationSettings(days, hours, users, items, visits, history, positions, seed)
@@ -85,12 +95,12 @@ def simulate(
     with interrupted_once():
         if home is not None:
             create_reachable(home.resolve())
-            _simulate(names, settings, behaviour, home, out, data, postgres, explore)
+            _simulate(names, settings, behaviour, home, out, data, postgres, explore, recipe)
             return
         with tempfile.TemporaryDirectory(prefix="recsys-simulation-", ignore_cleanup_errors=True) as folder:
             # When root runs this, Postgres runs under another account and must be able to enter the folder.
             Path(folder).chmod(0o711)
-            _simulate(names, settings, behaviour, Path(folder), out, data, postgres, explore)
+            _simulate(names, settings, behaviour, Path(folder), out, data, postgres, explore, recipe)
 
 
 def _simulate(
@@ -102,6 +112,7 @@ def _simulate(
     data: Path | None,
     postgres: str | None,
     explore: float | None,
+    recipe: str | None,
 ) -> None:
     import json
     import time
@@ -125,14 +136,14 @@ def _simulate(
         person = load_settings()
         # The demo's folder, so that demo and simulation download the data set once.
         source = load_movielens(person.home.resolve() / "demo-data", data)
-        with simulated_systems(folder, simulation_settings(person, explore), postgres) as systems:
+        with simulated_systems(folder, simulation_settings(person, explore), postgres, recipe) as systems:
             simulation = Simulation(source, settings, behaviour, systems, folder / "files", log, show)
             simulated = simulation.run([POLICIES[name] for name in names])
     reports = report(simulated)
     out.mkdir(parents=True, exist_ok=True)
     picture, figures = out / "simulation.png", out / "simulation.json"
     plot(reports).savefig(picture, dpi=120)
-    used = {**asdict(settings), "world": asdict(behaviour), "explore": explore}
+    used = {**asdict(settings), "world": asdict(behaviour), "explore": explore, "recipe": recipe}
     figures.write_text(json.dumps(to_json(reports, used), indent=2, allow_nan=False) + "\n")
     _print(console, reports, settings.days)
     minutes = (time.monotonic() - started) / 60

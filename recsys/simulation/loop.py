@@ -25,7 +25,9 @@ from recsys.simulation.dag_runs import (
     run_hourly,
     run_nightly,
 )
-from recsys.simulation.slates import Luck, SlateLog, simulate_reactions
+from recsys.simulation.off_lists import OffLists, read_event_types
+from recsys.simulation.reactions import Luck, simulate_reactions
+from recsys.simulation.slates import SlateLog
 from recsys.simulation.system import System, Systems
 from recsys.simulation.world import World, WorldSettings, fit_world
 
@@ -96,8 +98,8 @@ class Branch:
 
     Attributes
     ----------
-    consumed
-        [users, items]
+    off_lists
+        What the policy's users have reacted to.
     rewards
         [days, users] expected clicks, which follow from the known tastes.
     clicks
@@ -108,7 +110,7 @@ class Branch:
 
     policy: Policy
     system: System
-    consumed: NDArray[np.bool_]
+    off_lists: OffLists
     rewards: NDArray[np.float64]
     clicks: NDArray[np.int64]
     nights: list[Outcome] = field(default_factory=list)
@@ -175,12 +177,12 @@ class Simulation:
             The world is too small to train a first model.
         """
         days, world = self.settings.days, self.world
-        start, consumed = self._before_the_first_day()
+        start, off_lists = self._before_the_first_day()
         branches = {
             policy.name: Branch(
                 policy,
                 self._systems.copy(start, policy.name),
-                consumed.copy(),
+                off_lists.copy(),
                 np.zeros((days, world.users)),
                 np.zeros(days, dtype=np.int64),
             )
@@ -199,11 +201,11 @@ class Simulation:
                 self._tell(f"day {day}, {branch.policy.name}: {mean:.3f} clicks per slate")
         return Simulated(branches, slates)
 
-    def _before_the_first_day(self) -> tuple[System, NDArray[np.bool_]]:
+    def _before_the_first_day(self) -> tuple[System, OffLists]:
         """Show everybody random slates, then train and publish the first champion on the reactions."""
         world, settings = self.world, self.settings
         system = self._systems.make("start")
-        consumed = np.zeros((world.users, world.items), dtype=bool)
+        clicks = 0
         generator = self._generator("history", 0)
         users = generator.permutation(np.repeat(np.arange(world.users), settings.history_slates))
         there = np.flatnonzero(world.available(0))
@@ -211,7 +213,8 @@ class Simulation:
         with system.engine() as engine:
             self._application.register_users(engine)
             self._application.add_items(engine, 0)
-            # In parts, so that no user clicks an item twice.
+            off_lists = OffLists.of_nobody(read_event_types(engine), world.users, world.items)
+            # In parts, to bound memory.
             parts = np.array_split(users, settings.history_slates)
             for number, part in enumerate(parts):
                 order = generator.random((len(part), len(there))).argsort(axis=1)[:, :positions]
@@ -225,11 +228,11 @@ class Simulation:
                     start=self._end - settings.days * _DAY - _HISTORY * (1 - number / len(parts)),
                     prefix=f"history-{number}",
                     every=_HISTORY / len(parts) / (len(part) + 1),
-                    consumed=consumed,
+                    off_lists=off_lists,
                 )
                 log.load(engine, self._folder)
-                _consume(consumed, log)
-            self._tell(f"{len(users):,} slates of random items shown, {consumed.sum():,} clicks")
+                clicks += int(log.clicks.sum())
+            self._tell(f"{len(users):,} slates of random items shown, {clicks:,} clicks")
         outcome = run_nightly(system, "before the first day", self._on_stage("before the first day"))
         if outcome.action != "promote":
             raise SimulationError(
@@ -237,7 +240,7 @@ class Simulation:
                 "--users or --history"
             )
         self._tell(f"first model: {outcome.explanation}")
-        return system, consumed
+        return system, off_lists
 
     def _live(self, branch: Branch, world: World, day: int) -> None:
         """Simulate a night and a day with one policy."""
@@ -257,7 +260,6 @@ class Simulation:
                 log = self._show(branch, world, engine, day, hour)
                 np.add.at(branch.rewards[day - 1], log.users, log.click_probabilities.sum(axis=1))
                 branch.clicks[day - 1] += log.clicks.sum()
-                _consume(branch.consumed, log)
                 key = f"day {day} hour {hour + 1}"
                 if branch.policy.hourly == "update":
                     branch.hours.append(run_hourly(system, key, on_stage))
@@ -284,7 +286,7 @@ class Simulation:
             start=self._end - (self.settings.days - day + 1) * _DAY + _DAY / hours * hour,
             prefix=f"{day}-{hour}",
             every=_DAY / hours / (len(visitors) + 1),
-            consumed=branch.consumed,
+            off_lists=branch.off_lists,
         )
         folder = self._folder / branch.policy.name
         log.load(engine, folder)
@@ -333,8 +335,3 @@ def make_world(source: MovieLens, settings: SimulationSettings, behaviour: World
             )
     chosen = np.random.default_rng(settings.seed).choice(world.users, settings.users, replace=False)
     return world.of_users(np.sort(chosen))
-
-
-def _consume(consumed: NDArray[np.bool_], log: SlateLog) -> None:
-    slate, position = np.nonzero(log.clicks)
-    consumed[log.users[slate], log.slates[slate, position]] = True

@@ -1,7 +1,6 @@
 """Slates shown to simulated users and their reactions, as rows that an application would insert."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,29 @@ from recsys.simulation.world import World
 
 CLICK, RATING = "click", "rating"
 _SECONDS_TO_CLICK, _SECONDS_TO_RATE = 5, 600
+
+
+@dataclass(frozen=True, eq=False)
+class Reactions:
+    """Events of one type that users had with shown items.
+
+    Attributes
+    ----------
+    event_type
+        Name of the type.
+    slate, position
+        [events] the shown item.
+    value
+        [events] value of the event; NaN for none.
+    occurred_at
+        [events] microseconds since 1970 UTC.
+    """
+
+    event_type: str
+    slate: NDArray[np.int64]
+    position: NDArray[np.int64]
+    value: NDArray[np.float64]
+    occurred_at: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +106,8 @@ class SlateLog:
     def feedback(self) -> pa.Table:
         """Return rows for the table `feedback`: clicks, and ratings where given."""
         parts = []
-        for kind, given, delay in (
-            (CLICK, self.clicks, _SECONDS_TO_CLICK),
-            (RATING, np.isfinite(self.ratings), _SECONDS_TO_RATE),
-        ):
-            slate, position = np.nonzero(given)
-            value = self.ratings[slate, position] if kind == RATING else np.full(len(slate), np.nan)
-            time = self.shown_at[slate] + delay * 1_000_000 + position
+        for reaction in reactions_to(self.clicks, self.ratings, self.shown_at):
+            kind, slate, position = reaction.event_type, reaction.slate, reaction.position
             parts.append(
                 pa.table(
                     {
@@ -105,9 +122,9 @@ class SlateLog:
                             self.world.item_ids[self.slates[slate, position]].tolist(), pa.string()
                         ),
                         Columns.EVENT_TYPE: pa.array([kind] * len(slate), pa.string()),
-                        Columns.VALUE: pa.array(value, from_pandas=True),
+                        Columns.VALUE: pa.array(reaction.value, from_pandas=True),
                         Columns.IMPRESSION_ID: self._impression_ids(slate),
-                        Columns.OCCURRED_AT: pa.array(time, pa.timestamp("us", tz="UTC")),
+                        Columns.OCCURRED_AT: pa.array(reaction.occurred_at, pa.timestamp("us", tz="UTC")),
                     }
                 )
             )
@@ -127,92 +144,26 @@ class SlateLog:
         return pa.array([f"{self.prefix}-{number}" for number in slates.tolist()], pa.string())
 
 
-@dataclass(frozen=True, eq=False)
-class Luck:
-    """Random numbers behind the users' reactions, each [slates, positions].
-
-    Attributes
-    ----------
-    click, rate
-        Uniform numbers. A position is clicked, and a click is rated, if the number is below the probability.
-    noise
-        Standard normal numbers: the noise of a rating.
-    """
-
-    click: NDArray[np.float64]
-    rate: NDArray[np.float64]
-    noise: NDArray[np.float64]
-
-    @classmethod
-    def draw(cls, shape: tuple[int, int], generator: np.random.Generator) -> "Luck":
-        """Draw random numbers of a shape: [slates, positions] or [slates, items]."""
-        return cls(generator.random(shape), generator.random(shape), generator.standard_normal(shape))
-
-    def at(self, slates: NDArray[np.int32]) -> "Luck":
-        """Select the numbers [slates, positions] of shown items from those of all [slates, items].
-
-        An item then has the same luck at any position.
-        """
-        items = np.where(slates == NO_ITEM, 0, slates)
-        return Luck(
-            *(np.take_along_axis(part, items, axis=1) for part in (self.click, self.rate, self.noise))
-        )
-
-
-def simulate_reactions(
-    world: World,
-    users: NDArray[np.int64],
-    slates: NDArray[np.int32],
-    propensities: NDArray[np.float64],
-    luck: Luck,
-    *,
-    model_version: str | NDArray[np.object_],
-    start: datetime,
-    prefix: str,
-    every: timedelta = timedelta(seconds=1),
-    consumed: NDArray[np.bool_] | None = None,
-) -> SlateLog:
-    """Let users click and rate the slates they are shown, by the position-based model.
-
-    A user examines a position with a probability that depends on the position alone, and clicks an examined
-    item with a probability that depends on the preference alone (Craswell et al., 2008).
+def reactions_to(
+    clicks: NDArray[np.bool_], ratings: NDArray[np.float64], shown_at: NDArray[np.int64]
+) -> list[Reactions]:
+    """Return the clicks, and the ratings of clicked items, as events.
 
     Parameters
     ----------
-    users
-        [slates]; a user may occur several times.
-    slates, propensities
+    clicks
         [slates, positions]
-    luck
-        The same luck and slates give the same reactions.
-    start, every
-        When the first slate is shown, and the time between slates.
-    prefix
-        Prefix of impression and event ids.
-    consumed
-        [users, items] items that a user has consumed and does not click again; None: no items.
+    ratings
+        [slates, positions] stars; NaN for none.
+    shown_at
+        [slates] microseconds since 1970 UTC.
     """
-    shown = slates != NO_ITEM
-    items = np.where(shown, slates, 0)
-    if consumed is not None:
-        shown = shown & ~consumed[users[:, None], items]
-    preference = (world.interests[users][:, None, :] * world.traits[items]).sum(axis=2) + world.appeal[items]
-    probabilities = world.click_probability(preference) * world.examination(slates.shape[1])
-    probabilities = np.where(shown, probabilities, 0.0)
-    clicks = luck.click < probabilities
-    rated = clicks & (luck.rate < world.settings.rating_share)
-    stars = 3.2 + preference + world.settings.rating_noise * luck.noise
-    microseconds = int(start.timestamp()) * 1_000_000 + start.microsecond
-    step = int(every / timedelta(microseconds=1))
-    return SlateLog(
-        world=world,
-        users=users,
-        slates=slates,
-        propensities=propensities,
-        clicks=clicks,
-        ratings=np.where(rated, np.clip(np.round(stars * 2) / 2, 0.5, 5.0), np.nan),
-        shown_at=microseconds + step * np.arange(len(users), dtype=np.int64),
-        click_probabilities=probabilities,
-        model_version=model_version,
-        prefix=prefix,
-    )
+    parts = []
+    for kind, given, delay in (
+        (CLICK, clicks, _SECONDS_TO_CLICK),
+        (RATING, clicks & np.isfinite(ratings), _SECONDS_TO_RATE),
+    ):
+        slate, position = np.nonzero(given)
+        value = ratings[slate, position] if kind == RATING else np.full(len(slate), np.nan)
+        parts.append(Reactions(kind, slate, position, value, shown_at[slate] + delay * 1_000_000 + position))
+    return parts

@@ -132,11 +132,14 @@ class Systems:
         URL of a Postgres on which databases may be made.
     settings
         Settings of each system, from `simulation_settings`.
+    recipe
+        What events mean; None: as in a new warehouse, where every event takes its item off the lists.
     """
 
-    def __init__(self, folder: Path, postgres: str, settings: Settings) -> None:
+    def __init__(self, folder: Path, postgres: str, settings: Settings, recipe: str | None = None) -> None:
         self._folder = folder
         self._settings = settings
+        self._recipe = recipe
         self._url = warehouse_url(postgres)
         self._maintenance = connect(postgres).execution_options(isolation_level="AUTOCOMMIT")
         # Several simulations may share a server.
@@ -148,12 +151,15 @@ class Systems:
         from recsys.serving.install import install_serving
         from recsys.warehouse.analytics import install_analytics
         from recsys.warehouse.migrate import upgrade_warehouse
+        from recsys.warehouse.recipes import apply_recipe
 
         system = self._make(name, template=None)
         upgrade_warehouse(system.url)
         with system.engine() as engine:
             install_analytics(engine)
             install_serving(engine)
+            if self._recipe is not None:
+                apply_recipe(engine, self._recipe)
         return system
 
     def copy(self, original: System, name: str) -> System:
@@ -201,11 +207,13 @@ class Systems:
 
 
 @contextmanager
-def simulated_systems(folder: Path, settings: Settings, postgres: str | None = None) -> Iterator[Systems]:
+def simulated_systems(
+    folder: Path, settings: Settings, postgres: str | None = None, recipe: str | None = None
+) -> Iterator[Systems]:
     """Yield a maker of systems, on the named Postgres or on an embedded one that stops at the end."""
     if postgres is not None:
         try:
-            systems = Systems(folder, postgres, settings)
+            systems = Systems(folder, postgres, settings, recipe)
         except (ConfigurationError, ServiceUnavailableError) as error:
             raise SimulationError(f"--postgres cannot be used: {error}") from error
         try:
@@ -216,6 +224,6 @@ def simulated_systems(folder: Path, settings: Settings, postgres: str | None = N
     server = PostgresServer(folder / "postgres", _POSTGRES_SETTINGS)
     server.start()
     try:
-        yield Systems(folder, server.url(_MAINTENANCE_DATABASE), settings)
+        yield Systems(folder, server.url(_MAINTENANCE_DATABASE), settings, recipe)
     finally:
         server.stop()

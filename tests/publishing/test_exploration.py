@@ -20,7 +20,7 @@ from recsys.publishing.histories import UserBatch
 from recsys.publishing.publish import publish
 from recsys.publishing.score import BatchScorer
 from recsys.settings import ExplorationSettings, ModelSettings, PublishingSettings
-from recsys.simulation.slates import Luck, simulate_reactions
+from recsys.simulation.reactions import Luck, simulate_reactions
 from recsys.simulation.world import WorldSettings, fit_world
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import Sequences

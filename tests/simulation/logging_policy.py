@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from recsys.evaluation.off_policy.slates import SlateDistribution, position_probabilities
 from recsys.model.ranking import NO_ITEM, top_k
-from recsys.simulation.slates import Luck, SlateLog, simulate_reactions
+from recsys.simulation.reactions import Luck, simulate_reactions
+from recsys.simulation.slates import SlateLog
 from recsys.simulation.world import World
 
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from recsys.evaluation.off_policy.slates import Greedy
 from recsys.model.ranking import NO_ITEM
-from recsys.simulation.slates import Luck, simulate_reactions
+from recsys.simulation.reactions import Luck, simulate_reactions
 from tests.simulation.logging_policy import PlackettLuce, show_slates
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,17 +77,6 @@ def _react(world, users, slates, luck, **options):
         world, users, np.asarray(slates, dtype=np.int32), np.ones(np.shape(slates)), luck,
         start=START, prefix="day1", **{"model_version": "7", **options},
     )  # fmt: skip
-
-
-def test_consumed_items_are_not_clicked_again(world):
-    users, slates = np.arange(world.users), np.tile([3, 5], (world.users, 1))
-    luck = Luck(np.zeros((world.users, 2)), np.zeros((world.users, 2)), np.zeros((world.users, 2)))
-    consumed = np.zeros((world.users, world.items), dtype=bool)
-    consumed[::2, 3] = True
-    log = _react(world, users, slates, luck, consumed=consumed)
-    assert log.clicks[:, 0].tolist() == (~consumed[:, 3]).tolist()
-    assert log.clicks[:, 1].all()
-    assert (log.click_probabilities[::2, 0] == 0).all()
 
 
 def test_click_probabilities_sum_to_the_policys_expected_clicks(world):
