@@ -80,6 +80,7 @@ def _impressions(random: Random, number: int) -> Row:
         "item_ids": [_item_id(random) for _ in range(length)],
         "propensities": [round(random.random(), 3) for _ in range(length)] if random.random() < 0.6 else None,
         "model_version": random.choice((None, "7")),
+        "placement": random.choice((None, "home")),
         "shown_at": random.choice(_TIMES),
     }
 

@@ -24,7 +24,7 @@ COLUMNS = {
     "users": (("user_id",), ("consent", "attributes")),
     "impressions": (
         ("impression_id", "item_ids", "shown_at"),
-        ("user_id", *SESSIONS, "query", "propensities", "model_version"),
+        ("user_id", *SESSIONS, "query", "propensities", "model_version", "placement"),
     ),
 }
 """Required and optional columns."""
@@ -123,6 +123,7 @@ class _Converter:
             "item_ids": slate,
             "propensities": values.propensities(_given(record, "propensities"), len(slate)),
             "model_version": values.text(record.get("model_version")),
+            "placement": _optional_id(record, "placement"),
             "shown_at": self._moment(record, "shown_at"),
         }
 

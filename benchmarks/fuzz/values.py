@@ -76,7 +76,7 @@ _WORDS: tuple[Any, ...] = (
     "purchase",
 )  # fmt: skip
 POOLS: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("event_id", "user_id", "visitor_id", "item_id", "impression_id"), _IDS),
+    **dict.fromkeys(("event_id", "user_id", "visitor_id", "item_id", "impression_id", "placement"), _IDS),
     **dict.fromkeys(("comment", "title", "description", "query", "model_version"), _TEXTS),
     **dict.fromkeys(("available", "consent"), _FLAGS),
     **dict.fromkeys(("occurred_at", "shown_at"), _TIMES),

@@ -7,12 +7,10 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, WarehouseError
-from recsys.model.ranking import NO_ITEM
 from recsys.promotion import ledger
-from recsys.publishing.histories import HISTORY_EVENTS, read_catalogue, read_histories, read_horizon
-from recsys.publishing.score import BatchScorer
+from recsys.publishing.histories import read_catalogue
+from recsys.publishing.requests import RequestRanker
 from recsys.publishing.servable import Servable, load_servable
-from recsys.publishing.staging import stage_user, staging_session
 from recsys.settings import Settings
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import recommendation_lists, users
@@ -101,38 +99,21 @@ def requested_recommendations(
     champion = ledger.champion(engine)
     if champion is None:
         raise NothingToDoError("there is no champion yet; run nightly_training first")
-    with staging_session(engine) as connection:
-        if not stage_user(connection, user_id):
-            raise _unknown(user_id)
-        servable = load(settings, champion.model_version)
+    servable = load(settings, champion.model_version)
+    with engine.connect() as connection:
         catalogue = read_catalogue(connection)
-        model = servable.model.with_catalogue(catalogue)
-        [batch] = read_histories(
-            connection,
-            catalogue,
-            model.event_types,
-            users=1,
-            batch_users=1,
-            max_events=max(HISTORY_EVENTS, model.settings.max_events),
-            through_transaction_id=read_horizon(connection),
-        )
-    publishing = settings.publishing.model_copy(update={"k": k, "pool": k})
-    scored = BatchScorer(model, publishing, servable.explain).score(batch, [request])
-    ranked = zip(scored.items[0].tolist(), scored.scores[0].tolist(), strict=True)
-    reasons = scored.reasons[0] or [""] * k
+    ranker = RequestRanker(servable, catalogue, settings.publishing.model_copy(update={"k": k, "pool": k}))
+    history = ranker.read_history(engine, user_id)
+    if history is None:
+        raise _unknown(user_id)
+    ranked = ranker.rank(history, request)
+    reasons = ranker.reasons(history, ranked)
     return RecommendationList(
         champion.model_version,
         None,
         [
-            Recommendation(
-                position + 1,
-                catalogue.item_ids[item],
-                catalogue.titles[item] or catalogue.item_ids[item],
-                score,
-                reasons[position],
-            )
-            for position, (item, score) in enumerate(ranked)
-            if item != NO_ITEM
+            Recommendation(rank, item.item_id, item.title, item.score, reason)
+            for rank, (item, reason) in enumerate(zip(ranked, reasons, strict=True), start=1)
         ],
     )
 

@@ -92,6 +92,7 @@ def _impressions(rows: Checked) -> dict[str, pa.Array]:
         "item_ids": rows.text_list("item_ids", required=True),
         "propensities": rows.probability_list("propensities", as_long_as="item_ids"),
         "model_version": rows.text("model_version"),
+        "placement": rows.identifier("placement", required=False),
         "shown_at": rows.time("shown_at"),
     }
 
@@ -129,7 +130,7 @@ LAYOUTS = {
             "impressions",
             required=("impression_id", "item_ids", "shown_at"),
             people=(Columns.USER_ID, *SESSIONS),
-            optional=("query", "propensities", "model_version"),
+            optional=("query", "propensities", "model_version", "placement"),
             check=_impressions,
             numbers=frozenset({"shown_at"}),
         ),

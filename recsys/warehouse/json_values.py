@@ -11,7 +11,7 @@ from recsys.warehouse.wrong_value import WrongValue, shown
 MAX_ID_BYTES = 1_000
 MAX_NESTING = 100
 # Postgres keeps probabilities in 32 bits.
-_LEAST_PROBABILITY = 1e-37
+LEAST_PROBABILITY = 1e-37
 
 
 def _json(value: Any) -> Any:
@@ -94,6 +94,6 @@ def probability_list(value: Any) -> str:
         for entry in entries
     ):
         raise WrongValue(f"{shown(value)} is not a list of probabilities between 0 and 1")
-    if any(0 < entry < _LEAST_PROBABILITY for entry in entries):
-        raise WrongValue(f"{shown(value)} has a probability below {_LEAST_PROBABILITY:.0e}")
+    if any(0 < entry < LEAST_PROBABILITY for entry in entries):
+        raise WrongValue(f"{shown(value)} has a probability below {LEAST_PROBABILITY:.0e}")
     return "{" + ",".join(str(float(entry)) for entry in entries) + "}"

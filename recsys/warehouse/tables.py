@@ -218,6 +218,7 @@ impressions = Table(
     _timestamp("shown_at", nullable=False),
     _timestamp("received_at", nullable=False, server_default=NOW),
     Column("session_id", Text, comment="of somebody who is not registered; instead of user_id"),
+    Column("placement", Text, comment="where it was shown, such as home; null: not stated"),
     CheckConstraint(
         "cardinality(propensities) = cardinality(item_ids)"
         " AND 0 <= ALL (propensities) AND 1 >= ALL (propensities)",

@@ -16,7 +16,7 @@ SELECT
     ),
     user_id, session_id, item_id, event_type, value, comment, impression_id, occurred_at
 FROM ROWS FROM (
-    json_to_recordset(CAST(:events AS json)) AS (
+    json_to_recordset(CAST(:rows AS json)) AS (
         event_id text, user_id text, session_id text, item_id text, event_type text, value double precision,
         comment text, impression_id text, occurred_at timestamptz
     )

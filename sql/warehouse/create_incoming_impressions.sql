@@ -7,5 +7,6 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_impressions (
     item_ids text[],
     propensities real[],
     model_version text,
+    placement text,
     shown_at timestamptz
 ) ON COMMIT DELETE ROWS

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recsys.serving.http.application import create_application
-from recsys.serving.http.feedback import MAX_EVENTS
+from recsys.serving.http.intake import MAX_ROWS
 from tests.serving.conftest import Login, Shop
 
 TIME = "2026-05-04T12:30:00Z"
@@ -158,10 +158,10 @@ def test_a_body_of_another_form_is_refused(http_shop: Shop, http: TestClient, bo
 
 
 def test_a_batch_has_a_largest_size(http_shop: Shop, http: TestClient) -> None:
-    assert send(http, *(event(f"e-{number}") for number in range(MAX_EVENTS)))["new"] == MAX_EVENTS
-    too_many = [event(f"f-{number}") for number in range(MAX_EVENTS + 1)]
+    assert send(http, *(event(f"e-{number}") for number in range(MAX_ROWS)))["new"] == MAX_ROWS
+    too_many = [event(f"f-{number}") for number in range(MAX_ROWS + 1)]
     assert http.post("/feedback", json={"events": too_many}).status_code == 422
-    assert len(stored(http_shop)) == MAX_EVENTS
+    assert len(stored(http_shop)) == MAX_ROWS
 
 
 def test_a_form_of_another_web_page_is_no_feedback(http_shop: Shop, http: TestClient) -> None:

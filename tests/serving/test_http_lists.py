@@ -156,10 +156,12 @@ def test_the_openapi_document_describes_events_and_the_key(http_shop: Shop, http
     document = http.get("/openapi.json").json()
     assert {
         *("/recommendations", "/recommendations/{user}", "/items/{item}/similar", "/trending", "/rerank"),
-        *("/feedback", "/health", "/metrics"),
+        *("/feedback", "/impressions", "/health", "/metrics"),
     } == set(document["paths"])
-    event = document["components"]["schemas"]["Batch"]["properties"]["events"]["items"]
+    event = document["components"]["schemas"]["Events"]["properties"]["events"]["items"]
     assert set(event["required"]) == {"item_id", "event_type", "occurred_at"}
+    slates = document["components"]["schemas"]["Impressions"]["properties"]["impressions"]
+    assert set(slates["items"]["required"]) == {"impression_id", "item_ids", "shown_at"}
     assert "securitySchemes" not in document["components"]
     closed = TestClient(create_application(http_shop.engine, keys=["k" * 16]), base_url="http://localhost")
     assert "HTTPBearer" in closed.get("/openapi.json").json()["components"]["securitySchemes"]

@@ -9,7 +9,7 @@ from recsys.serving.install import READER, install_serving
 from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
 from tests.serving.conftest import Shop
 
-READING = {"recommend", "rerank", "similar_items", "trending"}
+READING = {"answer_request", "recommend", "rerank", "similar_items", "trending"}
 
 
 @pytest.fixture

@@ -13,12 +13,18 @@ from fastapi.security import HTTPBearer
 from psycopg2 import errorcodes
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from recsys.serving.http.feedback import Batch, Id, Taken, explain, take_feedback
+from recsys.serving.champion import Champion, ChampionUnavailableError
+from recsys.serving.http.feedback import Events, TakenEvents, take_feedback
 from recsys.serving.http.guard import Guard
-from recsys.serving.http.lists import Answer, call
+from recsys.serving.http.impressions import Impressions, TakenImpressions, take_impressions
+from recsys.serving.http.intake import Counts
+from recsys.serving.http.lists import Answer, answer_request, call
 from recsys.serving.http.metrics import CONTENT_TYPE, Metrics
+from recsys.serving.http.values import Id, Text, explain
 
 RETRY_AFTER_SECONDS = 5
+MAX_REQUEST = 1_000
+"""Characters of a request in words; a model reads fewer."""
 _READ_ONLY = (errorcodes.INSUFFICIENT_PRIVILEGE, errorcodes.READ_ONLY_SQL_TRANSACTION)
 
 logger = logging.getLogger(__name__)
@@ -43,6 +49,9 @@ Filter = Annotated[
 ]
 Context = Annotated[JsonObject | None, Query(description="what is known of this moment, as JSON")]
 Exclude = Annotated[list[Id], Query(description="item that is not shown; may be repeated")]
+Words = Annotated[
+    Text, Query(max_length=MAX_REQUEST, description="what is wanted, in words; the champion answers it")
+]
 Session = Annotated[Id | None, Query(description="session of a visitor, or of a user")]
 
 
@@ -58,6 +67,7 @@ class Wanted(BaseModel):
     filter: dict[str, Any] = {}
     exclude: list[Id] = []
     context: dict[str, Any] = {}
+    request: Annotated[Text, Field(max_length=MAX_REQUEST)] = ""
 
 
 class Found(BaseModel):
@@ -76,7 +86,9 @@ class Health(BaseModel):
     status: str
 
 
-def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAPI:
+def create_application(
+    engine: sa.Engine, *, keys: Sequence[str] = (), champion: Champion | None = None
+) -> FastAPI:
     """Return the service as an ASGI application.
 
     Parameters
@@ -85,6 +97,8 @@ def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAP
         Connections of a login that may call the reading functions and add feedback, see `recsys_writer`.
     keys
         Keys that applications present. None: only this machine is served, see `Guard`.
+    champion
+        Answers requests in words; None: they are refused.
     """
     metrics = Metrics()
     application = FastAPI(
@@ -103,7 +117,16 @@ def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAP
     application.add_middleware(Guard, keys=keys, metrics=metrics)
 
     def answer(function: str, **arguments: Any) -> Answer:
-        found = call(engine, function, **arguments)
+        return listed(call(engine, function, **arguments))
+
+    def recommended(request: str, **arguments: Any) -> Answer:
+        if not request.strip():
+            return answer("recommend", **arguments)
+        if champion is None:
+            raise ChampionUnavailableError("this service answers no requests in words")
+        return listed(answer_request(engine, champion, request, **arguments))
+
+    def listed(found: Answer) -> Answer:
         metrics.listed([item.source for item in found.items])
         return found
 
@@ -115,17 +138,18 @@ def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAP
         filter: Filter = None,  # noqa: A002 - the name of the parameter
         exclude: Exclude = [],  # noqa: B006 - FastAPI copies it
         context: Context = None,
+        request: Words = "",
     ) -> Answer:
         """What to show the visitor of a session."""
-        return answer(
-            "recommend", user_id=None, placement=placement, k=k, filter=filter, exclude=exclude,
+        return recommended(
+            request, user_id=None, placement=placement, k=k, filter=filter, exclude=exclude,
             context=context, session=session,
         )  # fmt: skip
 
     @application.post("/recommendations")
     def recommend_by_body(wanted: Wanted) -> Answer:
         """The same with arguments in a body, where no log of a proxy keeps them, and of any length."""
-        return answer("recommend", **wanted.model_dump())
+        return recommended(**wanted.model_dump())
 
     @application.get("/recommendations/{user:path}")
     def recommend(
@@ -136,10 +160,11 @@ def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAP
         exclude: Exclude = [],  # noqa: B006
         context: Context = None,
         session: Session = None,
+        request: Words = "",
     ) -> Answer:
         """What to show a user."""
-        return answer(
-            "recommend", user_id=user, placement=placement, k=k, filter=filter, exclude=exclude,
+        return recommended(
+            request, user_id=user, placement=placement, k=k, filter=filter, exclude=exclude,
             context=context, session=session,
         )  # fmt: skip
 
@@ -167,11 +192,17 @@ def create_application(engine: sa.Engine, *, keys: Sequence[str] = ()) -> FastAP
         return answer("rerank", **found.model_dump())
 
     @application.post("/feedback", responses={403: {"description": "this service only reads"}})
-    def feedback(batch: Batch) -> Taken:
+    def feedback(batch: Events) -> TakenEvents:
         """Take events. A request that is sent again changes nothing: known events count once."""
         taken = take_feedback(engine, batch.events)
-        for outcome in ("new", "known", "refused"):
-            metrics.took(outcome, getattr(taken, outcome))
+        metrics.took("event", taken.model_dump(include=set(Counts.model_fields)))
+        return taken
+
+    @application.post("/impressions", responses={403: {"description": "this service only reads"}})
+    def impressions(batch: Impressions) -> TakenImpressions:
+        """Take slates that were shown. One that is sent again, by its `impression_id`, changes nothing."""
+        taken = take_impressions(engine, batch.impressions)
+        metrics.took("impression", taken.model_dump(include=set(Counts.model_fields)))
         return taken
 
     @application.get("/health")
@@ -193,6 +224,10 @@ def _handle_errors(application: FastAPI) -> None:
     @application.exception_handler(RequestValidationError)
     async def wrong_argument(_request: Request, error: RequestValidationError) -> JSONResponse:
         return _problem(422, explain(error.errors()))
+
+    @application.exception_handler(ChampionUnavailableError)
+    async def no_champion(_request: Request, error: ChampionUnavailableError) -> JSONResponse:
+        return _problem(503, str(error), **{"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     @application.exception_handler(sa.exc.TimeoutError)
     async def too_many_at_once(_request: Request, _error: sa.exc.TimeoutError) -> JSONResponse:

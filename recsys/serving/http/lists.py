@@ -6,8 +6,11 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel, Field
 
+from recsys.serving.champion import Champion
+
 _SQL_TYPES = {
-    "k": "integer", "filter": "jsonb", "context": "jsonb", "exclude": "text[]", "item_ids": "text[]"
+    "k": "integer", "filter": "jsonb", "context": "jsonb", "exclude": "text[]", "item_ids": "text[]",
+    "scores": "real[]",
 }  # fmt: skip
 
 
@@ -19,7 +22,7 @@ class Item(BaseModel):
     title: str
     score: float | None = Field(description="comparable within one source of one list")
     reason: str | None
-    source: str = Field(description="personal, live, segment, trending, popular, new, ...")
+    source: str = Field(description="personal, live, segment, trending, popular, new, request, ...")
     propensity: float | None = Field(
         description="probability of the item at this rank, for the impression that you log; null: not known"
     )
@@ -53,3 +56,32 @@ def call(engine: sa.Engine, function: str, **arguments: Any) -> Answer:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         rows = connection.execute(statement, given).mappings().all()
     return Answer(items=[Item(**row) for row in rows])
+
+
+def answer_request(engine: sa.Engine, champion: Champion, request: str, **arguments: Any) -> Answer:
+    """Let the champion answer a request in words; the arguments are those of `serving.recommend`.
+
+    Raises
+    ------
+    ChampionUnavailableError
+        There is no champion, or it cannot be loaded.
+    sqlalchemy.exc.DBAPIError
+        An argument is refused, or the database does not answer.
+    """
+    del arguments["context"]  # the request says what is wanted at this moment
+    found = champion.find(arguments["user_id"], arguments["session"], request)
+    answer = call(
+        engine,
+        "answer_request",
+        item_ids=[item.item_id for item in found.items],
+        scores=[item.score for item in found.items],
+        **arguments,
+    )
+    by_id = {item.item_id: item for item in found.items}
+    reasons = found.explain([by_id[item.item_id] for item in answer.items])
+    return Answer(
+        items=[
+            item.model_copy(update={"reason": reason, "model_version": found.model_version})
+            for item, reason in zip(answer.items, reasons, strict=True)
+        ]
+    )

@@ -1,5 +1,7 @@
 """Counters of the HTTP service in the text format of Prometheus. No label holds an id."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,10 +30,10 @@ class Metrics:
             "recsys_http_items", "items in lists, by the source that they come from", ("source",),
             registry=self._registry,
         )  # fmt: skip
-        self._events = Counter(
-            "recsys_http_feedback_events",
-            "events received, by outcome",
-            ("outcome",),
+        self._received = Counter(
+            "recsys_http_received",
+            "events and impressions received, by outcome",
+            ("kind", "outcome"),
             registry=self._registry,
         )
 
@@ -45,9 +47,10 @@ class Metrics:
         for source in sources:
             self._items.labels(source).inc()
 
-    def took(self, outcome: str, events: int) -> None:
-        """Count events of feedback."""
-        self._events.labels(outcome).inc(events)
+    def took(self, kind: str, counts: Mapping[str, int]) -> None:
+        """Count events or impressions by outcome."""
+        for outcome, count in counts.items():
+            self._received.labels(kind, outcome).inc(count)
 
     def text(self) -> bytes:
         """Return all counters."""

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 import uvicorn
 
 from recsys.errors import ConfigurationError
+from recsys.serving.champion import Champion
 from recsys.serving.http.application import create_application
 from recsys.serving.http.guard import is_loopback
 from recsys.settings import Settings
@@ -42,13 +43,15 @@ def run(settings: Settings, *, host: str, port: int, announce: Callable[[str], N
             "a JSON list of keys (make one with `openssl rand -hex 32`), or listen on 127.0.0.1"
         )
     engine = open_engine(settings.require_warehouse_url())
+    # Not limited: reading a large catalogue takes longer than a list may.
+    own = connect(settings.require_warehouse_url(), pool_size=1, max_overflow=1)
     try:
         listener = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         announce(f"listening on http://{shown}:{listener.getsockname()[1]}")
         # No access log: paths hold user ids.
         configuration = uvicorn.Config(
-            create_application(engine, keys=keys),
+            create_application(engine, keys=keys, champion=Champion(settings, own)),
             access_log=False,
             log_level="warning",
             server_header=False,
@@ -57,6 +60,7 @@ def run(settings: Settings, *, host: str, port: int, announce: Callable[[str], N
         )
         uvicorn.Server(configuration).run(sockets=[listener])
     finally:
+        own.dispose()
         engine.dispose()
 
 

@@ -1,0 +1,63 @@
+-- What the champion found for a request in words, as a list: the champion knows texts and tastes, and this what may be
+-- shown now.
+create or replace function serving.answer_request(
+    user_id text,
+    item_ids text[],
+    scores real[],
+    placement text default 'home',
+    k integer default null,
+    filter jsonb default '{}',
+    exclude text[] default '{}',
+    session text default null
+) returns setof serving.recommendation
+language plpgsql stable security definer rows 10
+set search_path = pg_catalog, public, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    person constant text := case when user_id is null then user_of(session) else user_id end;
+    place record;
+    wanted integer;
+begin
+    select placements.length, placements.filter into place
+    from placements where placements.placement = answer_request.placement;
+    if not found then
+        raise exception 'there is no placement %', coalesce(quote_literal(placement), 'NULL')
+            using errcode = 'invalid_parameter_value',
+                hint = 'Add it to the table placements, or ask for one of: '
+                || (select string_agg(placements.placement, ', ' order by placements.placement) from placements);
+    end if;
+    wanted := coalesce(k, place.length);
+    if wanted not between 1 and 1000 then
+        raise exception 'k is %', wanted
+            using errcode = 'invalid_parameter_value', hint = 'Ask for 1 to 1000 items.';
+    end if;
+    return query
+    select
+        item.number::integer,
+        item.item_id,
+        item.title,
+        item.score,
+        ''::text,
+        'request',
+        1::real,
+        null::text,
+        answer_request.placement
+    from serving.choose(
+        item_ids,
+        scores,
+        coalesce(array_remove(exclude, null), '{}')
+        || (select before.gone from serving.reactions(person, 0, '-infinity', 10000) as before),
+        '{}',
+        serving.filter_path(filter, place.filter),
+        wanted
+    ) as found
+    cross join unnest(found.chosen, found.titles, found.chosen_scores) with ordinality
+        as item (item_id, title, score, number)
+    order by item.number;
+end $$;
+
+comment on function serving.answer_request(text, text[], real[], text, integer, jsonb, text[], text) is
+    'the first of these items, best first, that may be shown to a user now: available, not had, matching the filter; '
+    'the HTTP service calls it with what the champion found for a request in words';
