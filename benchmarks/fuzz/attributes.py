@@ -4,7 +4,6 @@ import json
 import math
 import re
 import traceback
-from collections import Counter
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -30,7 +29,6 @@ _WHOLE: tuple[str, ...] = (
 _MOST_NESTED = 100
 _USERS_PER_ITEM = 6
 _SLICED = ("genre", "brand", "a:b", "")
-_METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
 _MAX_VALUES = 10
 
 
@@ -121,10 +119,9 @@ def _words(value: Any) -> list[str]:
 
 
 def _check_slices(catalogue: Any) -> list[Finding]:
-    """Compare the slices by attribute with the items' attributes, and their names with what MLflow takes."""
+    """Compare the slices by attribute with the items' attributes."""
     from recsys.evaluation.ranking.cases import Cases
     from recsys.evaluation.ranking.slices import with_slices
-    from recsys.registry.tracking import metric_name
     from recsys.settings import EvaluationSettings
     from recsys.snapshot.event_types import EventTypes
     from recsys.snapshot.sequences import Sequences
@@ -160,9 +157,6 @@ def _check_slices(catalogue: Any) -> list[Finding]:
             findings.append(Finding("silent_change", f"slices by {name!r} are {found}, not {allowed}"))
         elif len(found) < min(_MAX_VALUES, len(allowed)) and len(wanted) <= _MAX_VALUES:
             findings.append(Finding("lost_row", f"slices by {name!r} lack {allowed.keys() - found.keys()}"))
-    names = Counter(metric_name("candidate", each, "ndcg_at_10") for each in sliced)
-    if names and (max(names.values()) > 1 or not all(_METRIC_NAME.fullmatch(each) for each in names)):
-        findings.append(Finding("silent_change", f"names of metrics are refused or shared: {list(names)}"))
     return findings
 
 

@@ -23,7 +23,8 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     from recsys.promotion.replacement import heed_erasure
     from recsys.promotion.report import track_gate, write_gate_report
     from recsys.promotion.serving_term import serving_terms
-    from recsys.registry.versions import describe_version, tag_version
+    from recsys.registry.description import describe_decision
+    from recsys.registry.versions import tag_version
 
     settings, version = context.settings, challenger.version
     folder = Path(challenger.evaluation)
@@ -46,7 +47,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     track_gate(settings, challenger.mlflow_run, folder)
     logger.info("version %s: %s", version, decision.explanation)
     if decision.action == ASK:
-        describe_version(settings, version, decision.explanation)
+        describe_decision(settings, version, decision.explanation)
         tag_version(settings, version, {"recsys.decision": ASK, "recsys.decision_reason": decision.reason})
     return Decided(version=version, decision=decision, links=challenger.links)
 

@@ -4,7 +4,6 @@ The ledger is the truth. A crash between the two leaves an outdated alias; the n
 `reconcile_alias` repairs it.
 """
 
-import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +19,10 @@ from recsys.promotion.ledger import LedgerEntry
 from recsys.promotion.outcome import OUTCOMES, change_outcome, state
 from recsys.promotion.serving_term import REASON, refuse_if_over
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors
+from recsys.registry.description import describe_decision
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
     CHAMPION_ALIAS,
-    describe_version,
     load_version,
     tag_version,
 )
@@ -154,15 +153,13 @@ def carry_out(
             actor=actor,
             run_key=run_key,
         )
-    describe_version(settings, version, decision.explanation)
+    describe_decision(settings, version, decision.explanation)
     tag_version(
         settings,
         version,
         {
             "recsys.decision": decision.action,
             "recsys.decision_reason": decision.reason,
-            "recsys.decision_explanation": decision.explanation,
-            "recsys.gate": json.dumps(checks, allow_nan=False),
         },
     )
     return entry

@@ -17,11 +17,12 @@ from pydantic_core import to_jsonable_python
 
 from recsys.digests import file_digests, folder_digest
 from recsys.errors import RegistryError
-from recsys.evaluation.result import CANDIDATE, Evaluation
+from recsys.evaluation.result import Evaluation
 from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
+from recsys.registry.description import describe
 from recsys.registry.lineage import Lineage
 from recsys.registry.model_files import is_recorded, name_version, record_files
-from recsys.registry.tracking import RUN_KEY, experiment
+from recsys.registry.tracking import RUN_KEY, experiment, web_addresses
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
     CHECKPOINT,
@@ -40,6 +41,7 @@ from recsys.training.result import TrainingResult
 
 logger = logging.getLogger(__name__)
 
+BASE_ENCODER = "recsys.base_encoder"
 _MODEL_NAME = "recommender"
 # Packages that a process needs to load and score a version, in addition to this one.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy", "torch", "transformers")
@@ -68,7 +70,7 @@ def register_version(
     run_key
         Key of the training run; it gets one version.
     training, lineage, evaluation
-        Become tags of the version.
+        Become tags of the version and its description.
     """
     client = mlflow_client(settings)
     name = settings.registered_model
@@ -86,6 +88,14 @@ def register_version(
             _ensure_registered_model(client, name)
             version = client.create_model_version(
                 name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
+            )
+        if not version.description:
+            links = web_addresses(settings, str(version.version), run_id)
+            if lineage.data_docs_url:
+                links["Data Docs"] = lineage.data_docs_url
+            encoder = dict(version.tags).get(BASE_ENCODER)
+            client.update_model_version(
+                name, version.version, describe(training, lineage, evaluation, encoder, links)
             )
         name_version(settings, model_of(version), str(version.version))
         challenger = _alias_version(client, name, CHALLENGER_ALIAS)
@@ -183,15 +193,6 @@ def _tags(
     checkpoint: Path,
 ) -> dict[str, str]:
     encoder = _base_encoder(checkpoint)
-    figures = {}
-    if evaluation is not None:
-        figures = {
-            figure.metric: round(figure.value, 6)
-            for figure in evaluation.figures
-            if figure.scorer == CANDIDATE
-            and figure.slice == evaluation.main_slice
-            and figure.value == figure.value
-        }
     tags = {
         RUN_KEY: run_key,
         "recsys.kind": training.kind,
@@ -202,9 +203,8 @@ def _tags(
         "recsys.snapshot_uri": lineage.snapshot.uri,
         "recsys.snapshot_digest": lineage.snapshot.digest,
         TRAINED_THROUGH: json.dumps(to_jsonable_python(training.trained_through), sort_keys=True),
-        "recsys.metrics": json.dumps(figures, sort_keys=True),
         "recsys.code_version": code_version(),
-        "recsys.base_encoder": encoder.get("name"),
+        BASE_ENCODER: encoder.get("name"),
         "recsys.base_encoder_sha256": encoder.get("sha256"),
         "recsys.base_encoder_licence": _LICENCES.get(str(encoder.get("sha256"))),
         "recsys.training_seconds": training.seconds,

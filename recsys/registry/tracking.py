@@ -6,10 +6,8 @@ paths, so it changes nothing.
 
 import json
 import logging
-import re
 import warnings
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +20,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from recsys.evaluation.result import Evaluation
+from recsys.evaluation.report.plots import NOT_CURVES
+from recsys.evaluation.result import CANDIDATE, Evaluation
 from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
 from recsys.registry.lineage import Lineage
 from recsys.settings import Settings
@@ -34,8 +33,6 @@ logger = logging.getLogger(__name__)
 RUN_KEY = "recsys.run_key"
 # Without it the MLflow UI shows the experiment as generative AI, with empty pages.
 _SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-_REFUSED = re.compile(r"[^\w .:-]|(?<![\w :-])\.|\.(?![\w :-])")  # also a part of dots alone, which is a path
-_MAX_SLICE_NAME = 150  # MLflow takes names of up to 250 characters
 EVALUATION_ARTIFACTS = "evaluation"
 _METRICS_PER_CALL = 900  # MLflow takes at most 1,000
 _DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
@@ -77,8 +74,7 @@ def track_training(settings: Settings, run_key: str, training: TrainingResult, l
             params=[Param(name, value) for name, value in parameters(settings, kind).items()],
             tags=[RunTag(name, str(value)) for name, value in tags.items() if value is not None],
         )
-        figures = {name: getattr(training, name) for name in ("seconds", "epochs", "best_epoch")}
-        _log_metrics(client, run_id, _points({f"training/{n}": v for n, v in figures.items()}, started))
+        _log_metrics(client, run_id, _points({"training_seconds": training.seconds}, started))
         _log_metrics(client, run_id, _curves(Path(training.history), started))
         _log_dataset(client, run_id, snapshot)
         client.set_terminated(run_id, "FINISHED")
@@ -86,25 +82,17 @@ def track_training(settings: Settings, run_key: str, training: TrainingResult, l
 
 
 def track_evaluation(settings: Settings, run_id: str, evaluation: Evaluation, folder: Path) -> None:
-    """Log the figures of an evaluation as metrics, and its folder (report, plots) as artifacts."""
+    """Log the candidate's main figures as metrics, and the folder with all figures, report and plots."""
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"log the evaluation to run {run_id}"):
         started = client.get_run(run_id).info.start_time
-        values = {metric_name(f.scorer, f.slice, f.metric): f.value for f in evaluation.figures}
+        values = {
+            figure.metric: figure.value
+            for figure in evaluation.figures
+            if figure.scorer == CANDIDATE and figure.slice == evaluation.main_slice
+        }
         _log_metrics(client, run_id, _points(values, started))
         client.log_artifacts(run_id, str(folder), EVALUATION_ARTIFACTS)
-
-
-def metric_name(scorer: str, slice_name: str, metric: str) -> str:
-    """Return the name of a figure in MLflow, which refuses most characters and long names.
-
-    Slices carry values of attributes. What MLflow refuses becomes `_`, and a part of the value's hash keeps
-    two values apart that would look the same.
-    """
-    written = _REFUSED.sub("_", slice_name)[:_MAX_SLICE_NAME]
-    if written != slice_name:
-        written += "-" + sha256(slice_name.encode(errors="surrogatepass")).hexdigest()[:8]
-    return f"{scorer}/{written}/{metric}"
 
 
 def web_addresses(settings: Settings, version: str, run_id: str) -> dict[str, str]:
@@ -184,8 +172,9 @@ def _curves(path: Path, started: int) -> list[Metric]:
             row = json.loads(line)
         except ValueError:  # the training was killed while it wrote its last line
             continue
-        step = int(row.pop("epoch", number))
-        points += _points({f"curve/{name}": value for name, value in row.items()}, started, step)
+        step = int(row.get("epoch", number))
+        curves = {f"curve/{name}": value for name, value in row.items() if name not in NOT_CURVES}
+        points += _points(curves, started, step)
     return points
 
 

@@ -222,13 +222,6 @@ def tag_version(settings: Settings, version: str, tags: Mapping[str, str]) -> No
             client.set_model_version_tag(settings.registered_model, version, name, value)
 
 
-def describe_version(settings: Settings, version: str, description: str) -> None:
-    """Set the description that the MLflow UI shows for a version."""
-    client = mlflow_client(settings)
-    with mlflow_errors(settings, f"describe version {version}"):
-        client.update_model_version(settings.registered_model, version, description)
-
-
 def registered_version(version: ModelVersion) -> RegisteredVersion:
     """Convert a version of MLflow that this system registered."""
     tags = dict(version.tags)

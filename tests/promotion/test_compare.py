@@ -102,4 +102,3 @@ def test_a_version_has_tags_of_its_windows_its_opponent_and_its_training_cost(qu
     assert tags["recsys.parent_version"] == tags["recsys.compared_with"] == "1"
     assert tags["recsys.training_epochs"] == "3"
     assert tags["recsys.training_rows"] == "100"
-    assert '"ndcg_at_10"' in tags["recsys.metrics"]

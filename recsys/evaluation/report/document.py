@@ -1,6 +1,7 @@
 """Write the report of an evaluation as Markdown and HTML, with plots."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.evaluation.bootstrap import POWER, holm
@@ -60,7 +61,7 @@ def write_report(
             "from all earlier events of its user. The whole catalogue is ranked, except items that the user "
             f"has consumed. Figures are means over users with {settings.confidence:.0%} bootstrap intervals.",
             "",
-            *_table(evaluation),
+            *figures_table(evaluation),
             "",
             f"![Metrics]({_METRICS_PLOT})",
             "",
@@ -75,7 +76,7 @@ def write_report(
             f"{guard.cases:,} events of {guard.users:,} guard users. A candidate below the champion has "
             "forgotten.",
             "",
-            *_table(guard),
+            *figures_table(guard),
             "",
         ]
     if comparison.off_policy is not None:
@@ -91,25 +92,26 @@ def write_report(
     return path
 
 
-def _label(name: str) -> str:
-    """Return the label of a metric, scorer or slice as Markdown that shows it literally."""
-    return _MARKDOWN.sub(r"\\\g<0>", " ".join(label(name).split()))
-
-
-def _table(evaluation: Evaluation) -> list[str]:
-    figures = {(f.scorer, f.metric): f for f in evaluation.figures if f.slice == evaluation.main_slice}
+def figures_table(evaluation: Evaluation, scorers: Sequence[str] | None = None) -> list[str]:
+    """Return the lines of a Markdown table: a row for each scorer, a column for each metric."""
+    scorers = evaluation.scorers if scorers is None else scorers
+    figures = {
+        (f.scorer, f.metric): f
+        for f in evaluation.figures
+        if f.slice == evaluation.main_slice and f.value == f.value
+    }
     catalogue = (coverage_name(evaluation.k), gini_name(evaluation.k))
     names = [
         name
         for name in (*evaluation.metrics, *catalogue)
-        if any(figures[scorer, name].value == figures[scorer, name].value for scorer in evaluation.scorers)
+        if any((scorer, name) in figures for scorer in scorers)
     ]
     lines = ["| | " + " | ".join(_label(name) for name in names) + " |", "| --- |" + " --- |" * len(names)]
-    for scorer in evaluation.scorers:
+    for scorer in scorers:
         cells = []
         for name in names:
-            figure = figures[scorer, name]
-            if figure.value != figure.value:
+            figure = figures.get((scorer, name))
+            if figure is None:
                 cells.append("-")
             elif figure.low != figure.low:
                 cells.append(f"{figure.value:.3f}")
@@ -117,6 +119,11 @@ def _table(evaluation: Evaluation) -> list[str]:
                 cells.append(f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})")
         lines.append(f"| {_label(scorer)} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _label(name: str) -> str:
+    """Return the label of a metric, scorer or slice as Markdown that shows it literally."""
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(label(name).split()))
 
 
 def _differences(evaluation: Evaluation, settings: EvaluationSettings) -> list[str]:

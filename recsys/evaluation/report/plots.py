@@ -12,7 +12,8 @@ from recsys.evaluation.result import CANDIDATE, Evaluation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
-_NOT_CURVES = ("epoch", "seconds", "training_seconds", "learning_rate")
+NOT_CURVES = ("epoch", "seconds", "training_seconds", "learning_rate")
+"""Figures of an epoch that no curve shows."""
 _PLOTS_A_ROW = 3
 
 
@@ -50,7 +51,7 @@ def curves_plot(history: list[Mapping[str, Any]]) -> "Plot":
     """Return losses and validation metrics by epoch."""
     from matplotlib.figure import Figure
 
-    names = [name for name in history[0] if name not in _NOT_CURVES]
+    names = [name for name in history[0] if name not in NOT_CURVES]
     metrics = [name for name in names if "ndcg" in name]
     losses = [name for name in names if name not in metrics]
     panels = [(title, group) for title, group in (("loss", losses), ("validation", metrics)) if group]
