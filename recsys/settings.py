@@ -428,6 +428,10 @@ class PublishingSettings(_Section):
         lt=1,
         description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
     )
+    refresh_minutes: Literal[2, 5, 10, 15, 20, 30] | None = Field(
+        10,
+        description="minutes between runs of refresh_active_users; null: only by hand",
+    )
     exploration: ExplorationSettings = ExplorationSettings()
     visitors: VisitorListSettings = VisitorListSettings()
 

@@ -81,6 +81,12 @@ def on_schedule(cron: str) -> CronDataIntervalTimetable | None:
     return CronDataIntervalTimetable(cron, timezone="UTC") if load_settings().schedules else None
 
 
+def every_few_minutes() -> CronDataIntervalTimetable | None:
+    """Return the timetable of `refresh_active_users`, or None when it runs only by hand."""
+    minutes = load_settings().publishing.refresh_minutes
+    return None if minutes is None else on_schedule(f"*/{minutes} * * * *")
+
+
 def alert_of_missed_deadline(**details: Any) -> None:
     """Alert people that a DAG run has missed its deadline."""
     run = details.get("context", {}).get("dag_run", {})

@@ -67,6 +67,7 @@ HOURLY = Learning(
 )
 
 PUBLISH = (publishing.publish, publishing.refresh_analytics)
+REFRESH = (publishing.refresh_active_users,)
 ROLL_BACK = (deciding.roll_back,)
 WAREHOUSE_UPKEEP = (housekeeping.keep_house, publishing.refresh_analytics)
 REGISTRY_UPKEEP = (housekeeping.reconcile_registry, housekeeping.prune_registry)

@@ -60,6 +60,31 @@ def refresh_users(context: Context, promoted: NewChampion | None = None) -> Publ
     return _publish(context, everyone_after=None)
 
 
+def refresh_active_users(context: Context) -> PublishSummary:
+    """Publish for users who have reacted since the last publication, with the champion as it is.
+
+    Without any, it loads no model. Their feedback passes the row rules first.
+
+    Raises
+    ------
+    NothingToDoError
+        Nobody has reacted, another publication is running, or the champion is not published yet.
+    """
+    from recsys.publishing.active import NOBODY, count_active_users, publish_active_users
+    from recsys.validation.validate import validate_rows
+    from recsys.warehouse.windows import open_window
+
+    run, settings, engine, now = context.run, context.settings, context.engine, context.clock()
+    active = count_active_users(engine, settings.publishing.visitors, now=now)
+    if active.users == 0:
+        raise NothingToDoError(NOBODY)
+    window = open_window(engine, run.dag_id, run.key, first_lower=active.since_transaction_id)
+    # Empty after a run that was killed between validation and publication.
+    if window.arrived:
+        validate_rows(engine, window, settings)
+    return publish_active_users(engine, settings, run_key=run.key, now=now)
+
+
 def refresh_analytics(context: Context) -> None:
     """Refresh the stored analytics views."""
     from recsys.warehouse.analytics import refresh_analytics as refresh

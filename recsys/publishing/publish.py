@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -119,18 +119,15 @@ def publish(
     """
     started, moment = time.monotonic(), now or datetime.now(UTC)
     with publishing_session(engine) as connection:
-        recorded = connection.execute(
-            sa.select(publications).where(publications.c.run_key == run_key)
-        ).first()
+        recorded = published_by(connection, run_key)
         if recorded is not None:
-            logger.info("run %s is already published", run_key)
-            return _summary(recorded, started)
+            return summarise(recorded, started)
         for _ in range(_ATTEMPTS):
             champion = ledger.champion(engine)
             if champion is None:
                 raise NothingToDoError("there is no champion to publish yet; run nightly_training first")
             servable = load(settings, champion.model_version)
-            last = _last_publication(connection)
+            last = last_publication(connection)
             changed = stage_catalogue(connection, at=moment)
             everyone = (
                 last is None
@@ -146,9 +143,9 @@ def publish(
             through = _stage(
                 connection, settings, servable, champion, last, changed, everyone, run_key, moment
             )
-            publication = _swap(engine, connection, champion, run_key, everyone, through)
+            publication = swap(engine, connection, champion, run_key, _SWAP, through, everyone)
             if publication is not None:
-                summary = _summary(publication, started)
+                summary = summarise(publication, started)
                 logger.info("published %s", summary)
                 return summary
             logger.warning("version %s was replaced as champion during scoring", champion.model_version)
@@ -156,9 +153,18 @@ def publish(
     raise PublicationConflictError("the champion changed twice during scoring; publish again")
 
 
-def _last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
+def last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
+    """Return the newest row of `publications`."""
     newest_first = publications.c.publication_id.desc()
     return connection.execute(sa.select(publications).order_by(newest_first).limit(1)).first()
+
+
+def published_by(connection: sa.Connection, run_key: str) -> sa.Row[Any] | None:
+    """Return the publication of a run that has published already."""
+    recorded = connection.execute(sa.select(publications).where(publications.c.run_key == run_key)).first()
+    if recorded is not None:
+        logger.info("run %s is already published", run_key)
+    return recorded
 
 
 def _everyone_since(connection: sa.Connection, moment: datetime) -> bool:
@@ -224,9 +230,35 @@ def _stage(
     stage_items(connection, catalogue, scorer.scorer.item_vectors, at=moment)
     if everyone:
         stage_comment_sentiment(connection, model, settings.publishing, through_transaction_id=through)
+    stage_scores(connection, settings, scorer, users=users, through=through, run_key=run_key, moment=moment)
+    return through
+
+
+def stage_scores(
+    connection: sa.Connection,
+    settings: Settings,
+    scorer: BatchScorer,
+    *,
+    users: int,
+    through: int,
+    run_key: str,
+    moment: datetime,
+) -> None:
+    """Score the staged users and stage their lists, pools and vectors.
+
+    Parameters
+    ----------
+    users
+        Number of staged users.
+    through
+        The model reads feedback with lower transaction ids.
+    run_key, moment
+        As in `publish`.
+    """
+    model = scorer.model
     batches = read_histories(
         connection,
-        catalogue,
+        model.catalogue,
         model.event_types,
         users=users,
         batch_users=BATCH_USERS,
@@ -235,23 +267,31 @@ def _stage(
         publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
         at=moment,
     )
-    pools = PoolWriter(connection, catalogue)
+    pools = PoolWriter(connection, model.catalogue)
     for batch in score_batches(scorer, batches, users=users):
-        stage_lists(connection, batch, catalogue)
+        stage_lists(connection, batch, model.catalogue)
         pools.stage(batch)
         stage_vectors(connection, "staged_user_vectors", batch.first, batch.user_vectors)
-    return through
 
 
-def _swap(
+def swap(
     engine: sa.Engine,
     connection: sa.Connection,
     champion: Champion,
     run_key: str,
-    everyone: bool,
+    statements: Sequence[str],
     through: int,
+    everyone: bool,
 ) -> sa.Row[Any] | None:
-    """Replace published lists and vectors with the staged ones, unless the champion has changed."""
+    """Replace what is published with what is staged, unless the champion has changed; return the publication.
+
+    Parameters
+    ----------
+    statements
+        Names of the statements that replace it, in order.
+    through
+        Feedback with lower transaction ids was read.
+    """
     with connection.begin() as transaction:
         if ledger.champion(engine) != champion:
             transaction.rollback()
@@ -267,7 +307,7 @@ def _swap(
             sa.text(read_statement("publishing/insert_publication")), parameters
         ).one()
         parameters["publication_id"] = publication.publication_id
-        for name in _SWAP:
+        for name in statements:
             connection.execute(sa.text(read_statement(name)), parameters)
         # The swap takes a while, so check again. A later change triggers its own publication.
         if ledger.champion(engine) != champion:
@@ -276,7 +316,8 @@ def _swap(
     return publication
 
 
-def _summary(publication: sa.Row[Any], started: float) -> PublishSummary:
+def summarise(publication: sa.Row[Any], started: float) -> PublishSummary:
+    """Return what a row of `publications` says."""
     return PublishSummary(
         publication_id=publication.publication_id,
         model_version=publication.model_version,

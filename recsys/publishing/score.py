@@ -152,6 +152,7 @@ class BatchScorer:
         import torch  # imported here because reading published lists must not load torch
 
         self.settings = settings
+        self.model = model
         self.scorer = model.scorer()
         self._exploration = Exploration(settings.exploration, settings.k)
         self._explain = explain(self.scorer) if explain else None

@@ -18,6 +18,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from recsys.errors import NothingToDoError
 from recsys.publishing.score import ScoredBatch
 from recsys.settings import VisitorListSettings
 from recsys.snapshot.catalogue import Catalogue
@@ -54,12 +55,20 @@ class ChangedItems:
 
 
 @contextmanager
-def publishing_session(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Wait until no other publisher runs, then yield a session with empty staging tables."""
+def publishing_session(engine: sa.Engine, *, wait: bool = True) -> Iterator[sa.Connection]:
+    """Wait until no other publisher runs, then yield a session with empty staging tables.
+
+    Raises
+    ------
+    NothingToDoError
+        Another publisher runs, and `wait` is false.
+    """
     with staging_session(engine) as connection:
         waiting = False
         while not connection.scalar(sa.text(_LOCK)):
             connection.rollback()
+            if not wait:
+                raise NothingToDoError("another publication is running; the next run publishes what is left")
             if not waiting:
                 holder = connection.scalar(sa.text(_HOLDER))
                 connection.rollback()
@@ -124,6 +133,7 @@ def stage_users(
     since_transaction_id: int,
     at: datetime,
     visitors: VisitorListSettings | None = None,
+    only_active: bool = False,
 ) -> int:
     """Stage and number the users to score; return how many there are.
 
@@ -137,6 +147,8 @@ def stage_users(
         Time for which it is decided what is available.
     visitors
         Which visitors get lists.
+    only_active
+        Only users with new feedback, whatever else has changed.
     """
     visitors = visitors or VisitorListSettings()
     result = connection.execute(
@@ -147,6 +159,7 @@ def stage_users(
             "at": at,
             "visitor_days": visitors.days,
             "visitor_min_events": visitors.min_events,
+            "only_active": only_active,
         },
     )
     connection.exec_driver_sql("analyze staged_users")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -67,6 +67,16 @@ class _Counts:
     erased: int
     down_weighted: int
     reasons: dict[str, int]
+
+
+class _Rows(NamedTuple):
+    """A result without Great Expectations, see `recsys.validation.expectations.Result`."""
+
+    name: str
+    success: bool
+    severity: str
+    observed: dict[str, Any]
+    expected: dict[str, Any]
 
 
 def validate_window(
@@ -136,6 +146,39 @@ def validate_window(
         counts.duplicates,
     )
     return _report(window, counts, sorted(result.name for result in failed), page)
+
+
+def validate_rows(engine: sa.Engine, window: Window, settings: Settings) -> None:
+    """Move the rows of a window that break a row rule to quarantine, and let models read the others.
+
+    Expectations about the whole window do not apply: a few minutes hold too few rows for them. The windows of
+    the DAGs that train contain the same rows, and their expectations count those in quarantine.
+
+    Raises
+    ------
+    NothingToDoError
+        No row arrived in the window.
+    """
+    if window.arrived == 0:
+        raise NothingToDoError(f"no feedback arrived in window {window.window_id} of {window.consumer}")
+    if _is_settled(engine, window):
+        return
+    _settle_visitors(engine, window, settings)
+    rules = row_rules()
+    with engine.begin() as connection:
+        for each in (*_unsettled_windows(connection, window), window):
+            quarantine_window(connection, each, rules, settings.validation)
+        counts = _count(connection, window)
+        rows = max(counts.arrived - counts.erased, 1)
+        observed = {"valid_share": counts.valid / rows}
+        _store(connection, window, [_Rows("valid_share", True, "warning", observed, {})])
+    logger.info(
+        "window %d: %d rows arrived, %d valid, %d quarantined",
+        window.window_id,
+        counts.arrived,
+        counts.valid,
+        counts.quarantined + counts.duplicates,
+    )
 
 
 def _is_feedback_missing(engine: sa.Engine, window: Window, limits: ValidationSettings) -> bool:
@@ -219,7 +262,7 @@ def _count(connection: sa.Connection, window: Window) -> _Counts:
     )
 
 
-def _store(connection: sa.Connection, window: Window, results: Sequence["Result"]) -> None:
+def _store(connection: sa.Connection, window: Window, results: Sequence["Result | _Rows"]) -> None:
     statement = insert(validation_results).values(
         [
             {

@@ -1,7 +1,8 @@
 -- Stage and number the users to score. If :everyone is false, these are users with feedback that the last publication
 -- did not read or a session joined since, users without a list, and users whose list has an item that is not available
 -- :at this time or a reason that may name an item by an old title. Users who have asked to be erased are left out, and
--- so are visitors without :visitor_min_events events in the last :visitor_days days.
+-- so are visitors without :visitor_min_events events in the last :visitor_days days. If :only_active is true, feedback is
+-- the only reason: no list is read, so that the cost is that of the feedback.
 -- Parameters :since_transaction_id (inclusive), :at.
 insert into staged_users (position, user_id, user_key, consent)
 with affected as (
@@ -29,6 +30,7 @@ with affected as (
     select users.user_id
     from users
     where not :everyone
+        and not :only_active
         and users.kind = 'user'
         and not exists (select from recommendation_lists as lists where lists.user_id = users.user_id)
     union
@@ -37,11 +39,13 @@ with affected as (
     cross join lateral unnest(lists.item_ids) as listed (item_id)
     join items on items.item_id = listed.item_id
     where not :everyone
+        and not :only_active
         and (not items.available or items.available_from > :at or items.available_until <= :at)
     union
     select lists.user_id
     from recommendation_lists as lists
     where not :everyone
+        and not :only_active
         and exists (
             select from staged_changed_titles as changed where strpos(lists.reasons::text, changed.named) > 0
         )

@@ -18,6 +18,7 @@ from recsys.pipeline.order import (
     HOURLY,
     NIGHTLY,
     PUBLISH,
+    REFRESH,
     REGISTRY_UPKEEP,
     ROLL_BACK,
     WAREHOUSE_UPKEEP,
@@ -43,6 +44,7 @@ EXPECTED_TASKS = {
     NIGHTLY.dag_id: _learning(NIGHTLY),
     HOURLY.dag_id: _learning(HOURLY),
     "publish_recommendations": _names(PUBLISH),
+    "refresh_active_users": _names(REFRESH),
     "warehouse_housekeeping": [*_names(WAREHOUSE_UPKEEP), *_names(REGISTRY_UPKEEP)],
     "roll_back_model": _names(ROLL_BACK),
 }
@@ -114,6 +116,7 @@ def test_every_task_retries_with_back_off_but_not_on_bad_data(dag: DAG) -> None:
     [
         ("nightly_training", "0 3 * * *"),
         ("hourly_micro_update", "0 * * * *"),
+        ("refresh_active_users", "*/10 * * * *"),
         ("warehouse_housekeeping", "30 1 * * *"),
     ],
 )

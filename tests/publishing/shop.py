@@ -1,5 +1,6 @@
 """A small shop with a champion: a fake recommender whose scores a test can recompute."""
 
+import os
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,12 @@ import sqlalchemy as sa
 import torch
 from numpy.typing import NDArray
 
+from recsys.pipeline.context import Context, Run
+from recsys.pipeline.publishing import refresh_active_users
 from recsys.promotion import ledger
+from recsys.publishing import active
 from recsys.publishing import publish as publish_module
+from recsys.publishing.publish import PublishSummary
 from recsys.publishing.score import Explain
 from recsys.publishing.servable import Servable
 from recsys.settings import ModelSettings, Settings
@@ -178,5 +183,19 @@ def publish_and_hang_before_the_swap(settings: Settings, reached: Any) -> None:
         reached.set()
         time.sleep(600)
 
-    publish_module._swap = hang
+    publish_module.swap = hang
     publish_module.publish(engine, settings, run_key="killed", load=shop.load)
+
+
+def refresh(shop: Shop, key: str = "refresh/1") -> PublishSummary:
+    """Run the stage of `refresh_active_users`."""
+    run = Run("refresh_active_users", key)
+    now = START + timedelta(days=1)
+    return refresh_active_users(Context(run, shop.settings, shop.engine, clock=lambda: now))
+
+
+def refresh_and_die_before_the_swap(settings: Settings, kinds: dict[str, tuple[str, str | None]]) -> None:
+    """Score everybody who has reacted and die; runs in its own process."""
+    shop = Shop(sa.create_engine(settings.require_warehouse_url()), settings, kinds)
+    vars(active).update(load_servable=shop.load, swap=lambda *_: os._exit(9))
+    refresh(shop)

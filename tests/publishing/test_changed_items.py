@@ -111,7 +111,7 @@ def test_a_publication_that_is_killed_leaves_the_change_to_the_next_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(publish_module, "_swap", killed)
+        patch.setattr(publish_module, "swap", killed)
         with pytest.raises(KeyboardInterrupt):
             run(shop, "killed")
     run(shop, "hour")

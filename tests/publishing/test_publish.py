@@ -263,8 +263,8 @@ def test_a_user_erased_while_scoring_does_not_come_back(shop: Shop, monkeypatch:
         shop.execute("delete from users where user_id = :u", {"u": USERS[4]})
         return swap(*arguments)
 
-    swap = publish_module._swap
-    monkeypatch.setattr(publish_module, "_swap", erase)
+    swap = publish_module.swap
+    monkeypatch.setattr(publish_module, "swap", erase)
     assert run(shop).users == len(USERS) - 1
     assert USERS[4] not in shop.lists()
     assert USERS[4] not in vectors(shop, "user_vectors", "user_id")

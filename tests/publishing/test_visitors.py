@@ -104,13 +104,13 @@ def test_a_visitor_who_logs_in_while_lists_are_scored_gets_none(
 ) -> None:
     from recsys.publishing import publish as publish_module
 
-    swap = publish_module._swap
+    swap = publish_module.swap
 
     def log_in_first(*arguments: object) -> sa.Row[object] | None:
         visited.execute("select join_session('two', 'user 10')")
         return swap(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(publish_module, "_swap", log_in_first)
+    monkeypatch.setattr(publish_module, "swap", log_in_first)
     run(visited, "all", everyone=True)
     assert visitors_with_lists(visited) == []
     assert visited.rows("select from user_vectors where user_id = 'visitor:two'") == []
