@@ -1,5 +1,6 @@
 """Defaults of all DAG files: schedules, retries, alerts, the champion asset."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from airflow.sdk import (  # type: ignore[attr-defined]
     Asset,
     AssetOrTimeSchedule,
+    AsyncCallback,
     CronDataIntervalTimetable,
     DeadlineAlert,
     DeadlineReference,
@@ -15,7 +17,6 @@ from airflow.sdk import (  # type: ignore[attr-defined]
     Param,
     RetryAction,
     RetryRule,
-    SyncCallback,
 )
 
 from recsys import errors
@@ -32,7 +33,14 @@ MODEL_WRITER_POOL = "model_writer"
 """A pool of one slot: one writer of models at a time."""
 
 WITH_DATA_DOCS: Mapping[str, Any] = {"links": [DataDocsLink()]}
-ON_GPU: Mapping[str, Any] = {"queue": GPU_QUEUE, "pool": MODEL_WRITER_POOL}
+POD_TEMPLATES = "/opt/airflow/pod-templates"
+"""Folder in the scheduler's container that holds the pod template of each queue."""
+ON_GPU: Mapping[str, Any] = {
+    "queue": GPU_QUEUE,
+    "pool": MODEL_WRITER_POOL,
+    # KubernetesExecutor does not look at queues; the other executors do not look at this.
+    "executor_config": {"pod_template_file": f"{POD_TEMPLATES}/{GPU_QUEUE}.yaml"},
+}
 
 _FINAL = [
     f"{error.__module__}.{error.__qualname__}"
@@ -87,10 +95,15 @@ def every_few_minutes() -> CronDataIntervalTimetable | None:
     return None if minutes is None else on_schedule(f"*/{minutes} * * * *")
 
 
-def alert_of_missed_deadline(**details: Any) -> None:
-    """Alert people that a DAG run has missed its deadline."""
+async def alert_of_missed_deadline(**details: Any) -> None:
+    """Alert people that a DAG run has missed its deadline.
+
+    It runs in the triggerer. A synchronous callback would run in the executor, and KubernetesExecutor refuses
+    it in a way that ends the scheduler.
+    """
     run = details.get("context", {}).get("dag_run", {})
-    send_alert(load_settings(), f"{run.get('dag_id')}: run {run.get('dag_run_id')} missed its deadline")
+    text = f"{run.get('dag_id')}: run {run.get('dag_run_id')} missed its deadline"
+    await asyncio.to_thread(send_alert, load_settings(), text)
 
 
 def alert_of_failure(context: dict[str, Any]) -> None:
@@ -110,7 +123,7 @@ def deadline(after: timedelta) -> DeadlineAlert | None:
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=after,
-        callback=SyncCallback("recsys.airflow.defaults.alert_of_missed_deadline"),
+        callback=AsyncCallback("recsys.airflow.defaults.alert_of_missed_deadline"),
         name=f"done within {after}",
     )
 
