@@ -1,5 +1,6 @@
 """The demo's report, read from the warehouse: as JSON and as text for a terminal."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,7 +197,24 @@ def show_report(console: Console, report: dict[str, Any], taste: Taste, where_ne
     for name, title in (("nightly", "Full fine-tune"), ("hourly", "Micro-update")):
         console.print(Panel(_model_text(report[name]), title=title, title_align="left"))
     if taste.before or taste.after:
-        console.print(Panel(_taste_table(taste), title="One user", title_align="left"))
+        table = _side_by_side(
+            {
+                "rated highly before": taste.liked,
+                "recommended before": taste.before,
+                "rated just now": taste.fresh,
+                "recommended after": taste.after,
+            }
+        )
+        if taste.reason:
+            table.caption = f"Why the first one: {escape(taste.reason)}."
+        console.print(Panel(table, title="One user", title_align="left"))
+    if any(report["visit"].values()):
+        visit = {
+            "shown first": report["visit"]["before"],
+            "clicked": report["visit"]["clicked"],
+            "shown a moment later": report["visit"]["after"],
+        }
+        console.print(Panel(_side_by_side(visit), title="A new visitor", title_align="left"))
     champion = report["champion_version"]
     text = Text()
     text.append(f"Champion: version {champion}. " if champion else "No champion yet. ", style="bold")
@@ -245,18 +263,10 @@ def _figure(value: float | None, bounds: list[float] | None) -> str:
     return f"{value:.3f}" if bounds is None else f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
-def _taste_table(taste: Taste) -> Table:
+def _side_by_side(columns: dict[str, list[str]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    for title in ("rated highly before", "recommended before", "rated just now", "recommended after"):
+    for title in columns:
         table.add_column(title, ratio=1)
-    rows = max(map(len, (taste.liked, taste.before, taste.fresh, taste.after)))
-    for row in range(rows):
-        table.add_row(
-            *(
-                escape(column[row]) if row < len(column) else ""
-                for column in (taste.liked, taste.before, taste.fresh, taste.after)
-            )
-        )
-    if taste.reason:
-        table.caption = f"Why the first one: {escape(taste.reason)}."
+    for row in itertools.zip_longest(*columns.values(), fillvalue=""):
+        table.add_row(*map(escape, row))
     return table

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from recsys.commands.demo_report import (
     recommended_titles,
     show_report,
 )
+from recsys.commands.demo_visit import try_visit
 from recsys.commands.engine import warehouse_engine
+from recsys.commands.serve import DEFAULT_PORT
 from recsys.commands.stack import StackProgress, print_addresses
 from recsys.errors import StackError
 from recsys.local.airflow_client import AirflowClient, DagRun
@@ -104,7 +106,7 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
             )
         fresh = _ingest(console, engine, settings, "feedback", files.fresh_feedback)
         hourly = _learn(console, engine, airflow, "hourly_micro_update", [fresh])
-        report = build_report(engine, nightly, hourly)
+        report = build_report(engine, nightly, hourly) | {"visit": asdict(try_visit(engine))}
         if user is None or fresh.inserted == 0:
             return report, Taste()
         return report, replace(
@@ -197,6 +199,7 @@ def _step(console: Console, number: int, title: str) -> None:
 def _where_next(report_file: Path) -> list[str]:
     return [
         "recsys up                      start Airflow and MLflow to look around; recsys down stops them",
+        f"recsys serve                   then a page to try the lists: http://127.0.0.1:{DEFAULT_PORT}/",
         "recsys recommend USER          a user's recommendations with reasons (users are numbered 1 to 943)",
         "recsys history                 which version became champion when, and why",
         "recsys quarantine list         rejected events, with reasons",

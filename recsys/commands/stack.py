@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from recsys.commands.serve import DEFAULT_PORT
 from recsys.local.state import ComponentPhase, ComponentState, StackPhase, StackState
 from recsys.settings import load_settings
 
@@ -149,6 +150,7 @@ def print_addresses(state: StackState, console: Console) -> None:
         f"  Airflow    {state.airflow_url}  user {secret.airflow_user}, password {secret.airflow_password}",
         f"  MLflow     {state.mlflow_url}  user {secret.mlflow_user}, password {secret.mlflow_password}",
         f"  Warehouse  {state.warehouse_dsn}",
+        f"  Try it     run `recsys serve`, then open http://127.0.0.1:{DEFAULT_PORT}/",
         f"  Settings   {home.env_file}",
         f"  Logs       {home.logs}",
     ]

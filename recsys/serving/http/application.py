@@ -20,6 +20,7 @@ from recsys.serving.http.impressions import Impressions, TakenImpressions, take_
 from recsys.serving.http.intake import Counts
 from recsys.serving.http.lists import Answer, answer_request, call
 from recsys.serving.http.metrics import CONTENT_TYPE, Metrics
+from recsys.serving.http.shop_window import add_shop_window
 from recsys.serving.http.values import Id, Text, explain
 
 RETRY_AFTER_SECONDS = 5
@@ -216,6 +217,8 @@ def create_application(
         """Counters of this process in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
+    if not keys:
+        add_shop_window(application, engine)
     _handle_errors(application)
     return application
 
