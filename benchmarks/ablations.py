@@ -2,7 +2,8 @@
 
     python -m benchmarks.ablations --dataset ml-100k --split temporal --seeds 3 --json F
 
-Low ratings are negative feedback here, as in production, and are not targets. Each row is a variant's NDCG@10
+`--data FOLDER` takes own files, with the options and protocols of `benchmarks.quality`. In the MovieLens sets
+low ratings are negative feedback here, as in production, and are not targets. Each row is a variant's NDCG@10
 and its paired difference to the unchanged model, as means over seeds with 95 % intervals over users.
 `--keep FOLDER` saves each fit, so that the same command resumes where it stopped.
 """
@@ -22,19 +23,27 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.cases import TargetCases, Task
-from benchmarks.datasets import NAMES, Dataset, load_dataset
+from benchmarks.datasets import Dataset
 from benchmarks.fits import Fits, Judged, Outcome
 from benchmarks.judging import METRICS, judge
 from benchmarks.protocols import task_of
 from benchmarks.quality import fit_and_judge, fit_setting
-from benchmarks.splits import SPLITS, make_split
+from benchmarks.splits import make_split
+from benchmarks.task_options import (
+    add_task_options,
+    load_task,
+    parse_task_options,
+    read_dataset,
+    task_setting,
+)
 from recsys.errors import ConfigurationError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.metrics import user_means
-from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY, Fusion
+from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY, RECENT, Fusion
 from recsys.model.item_age import FEATURES as AGES
 from recsys.model.item_numbers import is_number
 from recsys.model.recommender import Recommender
+from recsys.model.repeats import FEATURES as REPEATS
 from recsys.model.user_encoder import UserEncoder
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Catalogue
@@ -71,21 +80,27 @@ WITHOUT_PARTS = {
     "without popularity in the fusion": (POPULARITY,),
     "without liking in the fusion": (LIKING,),
     "without ages in the fusion": AGES,
+    "without repeats in the fusion": REPEATS,
+    "without recent popularity in the fusion": (RECENT,),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and print its figures."""
     options = _options(arguments)
-    dataset = load_dataset(options.dataset, options.data, options.cache, low_ratings_are_negative=True)
-    split = task_of(make_split(dataset, options.split), dataset)
+    if options.dataset:
+        dataset = read_dataset(options, low_ratings_are_negative=True)
+        split = task_of(make_split(dataset, options.split), dataset)
+    else:
+        dataset, split = load_task(options)
     chosen = options.variants.split(",") if options.variants else list(VARIANTS)
     if unknown := set(chosen) - set(VARIANTS):
         raise ConfigurationError(f"unknown variants {sorted(unknown)}; there are {', '.join(VARIANTS)}")
     home = Path(tempfile.mkdtemp(prefix="recsys-ablations-"))
     try:
         settings = load_settings(home)
-        setting = fit_setting(dataset.name, options.split, settings) | {"low_ratings_are_negative": True}
+        setting = fit_setting(dataset.name, options.split, settings)
+        setting |= task_setting(options) | {"low_ratings_are_negative": True}
         # Seed by seed, so that an interrupted run has finished all variants of the first seeds.
         outcomes = Fits.open(options.jobs, options.keep, setting).run(
             {
@@ -151,7 +166,8 @@ def summarise(outcomes: Iterable[Outcome], cases: TargetCases) -> dict[str, dict
 
 def _without_text(catalogue: Catalogue) -> Catalogue:
     """Return the catalogue without texts and attributes."""
-    return Catalogue.build(catalogue.item_ids.tolist(), [""] * len(catalogue))
+    empty = [""] * len(catalogue)
+    return replace(catalogue, titles=empty, texts=empty, attributes=[{}] * len(catalogue))
 
 
 def _without_numbers(catalogue: Catalogue) -> Catalogue:
@@ -189,16 +205,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.ablations", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--dataset", choices=NAMES, default="ml-100k")
-    parser.add_argument("--data", type=Path, help="folder of the data set")
-    parser.add_argument("--split", choices=SPLITS, default="temporal")
+    add_task_options(parser, split="temporal")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--variants", help="variants to run, separated by commas; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="number of parallel fits, which share the cores")
     parser.add_argument("--keep", type=Path, help="folder for finished fits, from which a later run resumes")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
-    return parser.parse_args(arguments)
+    return parse_task_options(parser, arguments)
 
 
 if __name__ == "__main__":

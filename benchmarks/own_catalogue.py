@@ -10,8 +10,8 @@ The folder holds, each as CSV, TSV, JSONL or Parquet (text may be compressed wit
   event_type, value, comment, occurred_at. If no line has a time, the order of the lines counts and the data
   cannot be split by time;
 - `users` (optional): user_id, consent, attributes; other columns become attributes;
-- `impressions` (optional): impression_id, user_id, item_id, position, clicked; one line for each item of a
-  list that was shown, in the order in which a user saw the lists;
+- `impressions` (optional): impression_id, user_id (or a session), item_id, position, clicked;
+  one line for each item of a list that was shown, in the order in which people saw the lists;
 - `event_types` (optional): event_type and any other columns of the table `event_types`. It adds types, and
   changes those of a new warehouse.
 """
@@ -45,10 +45,10 @@ from recsys.warehouse.engine import connect
 from recsys.warehouse.files.open import open_source
 from recsys.warehouse.incoming import LAYOUTS
 from recsys.warehouse.ingest import IngestSummary, ingest_file
-from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.recipes import apply_recipe, check_recipe
 from recsys.warehouse.tables import event_types
 from recsys.warehouse.tables import items as items_table
+from recsys.warehouse.tables import users as users_table
 from recsys.warehouse.value_checks import Checked, TimeUnit
 from recsys.warehouse.windows import open_window
 
@@ -195,13 +195,14 @@ class _Load:
         )
 
     def shown_lists(self, path: Path, own: OwnCatalogue) -> ShownLists:
-        key = self.settings.require_pseudonym_key()
-        lists, unknown = read_shown_lists(
-            path, own.sequences, own.catalogue, lambda name: user_key(name, key)
-        )
+        with self.engine.connect() as connection:
+            keys = dict(
+                connection.execute(sa.select(users_table.c.user_id, users_table.c.user_key)).tuples().all()
+            )
+        lists, unknown = read_shown_lists(path, own.sequences, own.catalogue, keys)
         self.notes.append(f"{path}: {len(lists.users):,} lists of {len(lists.items):,} items")
         if unknown:
-            self.notes.append(f"  left out     {unknown:>10,}  of unknown users or items")
+            self.notes.append(f"  left out     {unknown:>10,}  of unknown people or items")
         return lists
 
     def _ingest(self, table: Any, path: Path, **options: Any) -> IngestSummary:

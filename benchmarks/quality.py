@@ -29,14 +29,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmarks.cases import TargetCases, Task
-from benchmarks.datasets import NAMES, Dataset, load_dataset
+from benchmarks.datasets import Dataset
 from benchmarks.fits import Fits, Outcome
 from benchmarks.judging import judge, validation_ndcg
 from benchmarks.peers import (
@@ -52,10 +52,10 @@ from benchmarks.peers import (
     timed,
     write_split,
 )
-from benchmarks.protocols import REPEATS, SPLITS, make_task
 from benchmarks.quality_figures import Result, render, save_per_user, summarise
 from benchmarks.rivals import RIVALS, Rival, tune
 from benchmarks.shown_cases import ClickRate
+from benchmarks.task_options import add_task_options, load_task, parse_task_options, task_setting
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.ranking.scorer import Scorer
@@ -65,7 +65,6 @@ from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Sequences
 from recsys.training.full import fit_full
-from recsys.warehouse.value_checks import TimeUnit
 
 OURS = ("ours", "ours_neural")
 TRANSFORMERS = ("sasrec", "ligr")
@@ -102,12 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     home = Path(tempfile.mkdtemp(prefix="recsys-quality-"))
     try:
         with _quiet("great_expectations", "recsys"):
-            dataset = load_dataset(
-                options.dataset or options.data.name, options.data, options.cache,
-                assume_timezone=options.assume_timezone, time_unit=options.time_unit,
-                recipe=options.recipe, definitions=options.event_types,
-            )  # fmt: skip
-        task = make_task(dataset, options.split, options.targets, options.repeats, stream=options.stream)
+            dataset, task = load_task(options)
         print("\n".join(task.notes))
         results = compare(dataset, task, options, load_settings(home), home)
     except (RecsysError, ValidationError) as error:
@@ -142,9 +136,7 @@ def compare(
     dataset: Dataset, task: Task, options: argparse.Namespace, settings: Settings, folder: Path
 ) -> dict[str, Result]:
     """Fit and evaluate every model, those with randomness once per seed."""
-    setting = fit_setting(dataset.name, options.split, settings) | {
-        "targets": options.targets, "repeats": options.repeats, "stream": options.stream,
-    }  # fmt: skip
+    setting = fit_setting(dataset.name, options.split, settings) | task_setting(options)
     fits = Fits.open(options.jobs, options.keep, setting)
     judge_transformer = partial(_judge_transformer, task.test, folder, settings.model.max_events)
     tasks: dict[str, Callable[[], Outcome]] = {}
@@ -288,26 +280,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.quality", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--dataset", choices=NAMES)
-    parser.add_argument("--data", type=Path, help="folder of the data set, or of own files")
-    parser.add_argument("--recipe", help="what event types mean: shop, newsroom, video or music")
-    parser.add_argument("--event-types", type=Path, help="file of event types, instead of the one in --data")
-    parser.add_argument("--assume-timezone", help="time zone of times that have none, such as Europe/Paris")
-    parser.add_argument("--time-unit", choices=get_args(TimeUnit), default="seconds", help="of numeric times")
-    parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
-    parser.add_argument(
-        "--targets", type=lambda text: tuple(text.split(",")),
-        help="event types to predict, such as like,bookmark; the others are steps. Default: the outcomes",
-    )  # fmt: skip
-    parser.add_argument(
-        "--repeats", choices=REPEATS, default="auto",
-        help="whether what a user had may be recommended again; auto: as event types say, if they are "
-        "defined, and otherwise if a tenth of the wanted events are repeats",
-    )  # fmt: skip
-    parser.add_argument(
-        "--stream", action="store_true",
-        help="let simple rivals see all feedback before each case, not only before the test period",
-    )  # fmt: skip
+    add_task_options(parser)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument(
         "--sasrec-grid", default=SASREC_GRID, help="width:dropout, ... of both; tuned with seed 0"
@@ -322,10 +295,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="folder for finished fits, from which a later run resumes")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--output", type=Path, help="folder for per-user results")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
-    options = parser.parse_args(arguments)
-    if not options.dataset and not options.data:
-        parser.error("give --dataset or --data")
+    options = parse_task_options(parser, arguments)
     known = {"cold-items": COLD_MODELS, "shown-lists": SHOWN_MODELS}.get(options.split, MODELS)
     if not options.models and not PEER_PYTHON.is_file():
         print("RecTools is not installed (`make bench-peers`): SASRec and LiGR are left out")

@@ -1,6 +1,6 @@
 """Lists that users were shown, one line for each item, and what they clicked in them."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.columns import Columns
 from recsys.errors import IngestError
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.warehouse.files.open import open_source
+from recsys.warehouse.incoming import SESSIONS, person
 from recsys.warehouse.value_checks import Checked
 
-COLUMNS = ("impression_id", "user_id", "item_id", "position", "clicked")
+COLUMNS = ("impression_id", "item_id", "position", "clicked")
+PEOPLE = (Columns.USER_ID, *SESSIONS)
+"""A line names its person in one of these, as feedback does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +51,16 @@ class ShownLists:
 
 
 def read_shown_lists(
-    path: Path, sequences: Sequences, catalogue: Catalogue, key_of: Callable[[str], str]
+    path: Path, sequences: Sequences, catalogue: Catalogue, keys: Mapping[str, str]
 ) -> tuple[ShownLists, int]:
-    """Read a file with the columns `COLUMNS`; also return how many lines name an unknown user or item.
+    """Read a file of shown items; also return how many lines name an unknown person or item.
+
+    Parameters
+    ----------
+    path
+        File with the columns `COLUMNS` and at least one of `PEOPLE`.
+    keys
+        Keyed hash of each user id and visitor id.
 
     Raises
     ------
@@ -58,8 +69,8 @@ def read_shown_lists(
     """
     rows = _rows(path)
     place = {key: number for number, key in enumerate(sequences.user_keys)}
-    of_name = {name: place.get(key_of(name), -1) for name in set(rows["user_id"].to_pylist())}
-    users = np.array([of_name[name] for name in rows["user_id"].to_pylist()], dtype=np.int64)
+    of_name = {name: place.get(key, -1) for name, key in keys.items()}
+    users = np.array([of_name.get(name, -1) for name in rows[Columns.USER_ID].to_pylist()], dtype=np.int64)
     items = catalogue.lookup(rows["item_id"].to_pylist()).astype(np.int64)
     known = np.flatnonzero((users >= 0) & (items >= 0))
     names = np.asarray(rows["impression_id"].to_pylist(), dtype=str)[known]
@@ -79,17 +90,21 @@ def _numbers(rows: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def _rows(path: Path) -> pa.Table:
-    source = open_source(path, frozenset(COLUMNS), frozenset(COLUMNS[3:]))
-    if missing := [name for name in COLUMNS if name not in source.columns]:
+    source = open_source(path, frozenset((*COLUMNS, *PEOPLE)), frozenset(COLUMNS[2:]))
+    missing = [repr(name) for name in COLUMNS if name not in source.columns]
+    if not set(PEOPLE) & set(source.columns):
+        missing.insert(1, "'user_id' or 'session_id'")
+    if missing:
         raise IngestError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it needs one line for each shown item, "
-            f"with {', '.join(COLUMNS)}"
+            f"{path} has no column {', '.join(missing)}; it needs one line for each shown item, "
+            f"with {', '.join(COLUMNS)}, and who saw it"
         )
     parts = []
     for chunk in source.chunks:
         checked = Checked(dict(chunk.columns), chunk.rows)
-        columns = {name: checked.identifier(name) for name in COLUMNS[:3]}
-        columns |= {name: checked.number(name) for name in COLUMNS[3:]}
+        columns = {name: checked.identifier(name) for name in COLUMNS[:2]}
+        columns |= {name: checked.number(name) for name in COLUMNS[2:]}
+        columns[Columns.USER_ID] = person(checked)[Columns.USER_ID]
         wrong = [(chunk.locate(row)[0], reason) for row, reason in checked.wrong_rows()]
         wrong += [(bad.line, bad.reason) for bad in chunk.bad]
         if wrong:

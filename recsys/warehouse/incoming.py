@@ -36,7 +36,7 @@ class Layout:
         return frozenset(self.required + self.people + self.optional)
 
 
-def _person(rows: Checked) -> dict[str, pa.Array]:
+def person(rows: Checked) -> dict[str, pa.Array]:
     """Return the columns of who reacted or saw a slate; a visitor's user id follows from the session's."""
     named = [name for name in SESSIONS if name in rows.columns and rows.columns[name].null_count < rows.rows]
     if not named:
@@ -51,7 +51,7 @@ def _feedback(rows: Checked) -> dict[str, pa.Array]:
     event_types = rows.identifier("event_type")
     return {
         "event_id": rows.identifier("event_id", required=False),
-        **_person(rows),
+        **person(rows),
         "item_id": rows.identifier("item_id"),
         "event_type": event_types,
         "value": rows.value("value", event_types),
@@ -87,7 +87,7 @@ def _users(rows: Checked) -> dict[str, pa.Array]:
 def _impressions(rows: Checked) -> dict[str, pa.Array]:
     return {
         "impression_id": rows.identifier("impression_id"),
-        **_person(rows),
+        **person(rows),
         "query": rows.text("query"),
         "item_ids": rows.text_list("item_ids", required=True),
         "propensities": rows.probability_list("propensities", as_long_as="item_ids"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ablations import main as measure_parts
 from benchmarks.own_catalogue import OwnCatalogue, read_own_catalogue
 from benchmarks.quality import main
 from recsys.errors import ConfigurationError, IngestError, RecsysError
@@ -68,6 +69,28 @@ def test_people_may_be_sessions(tmp_path: Path) -> None:
     own = read_own_catalogue(tmp_path)
     assert (own.sequences.users, own.sequences.events) == (5, 20)
     assert "unknown_user: 1" in said(own)
+
+
+def test_shown_lists_name_people_as_feedback_does(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    lines = [
+        *(f"s{n % 5},,i{n % 4},view,{1_700_000_000 + 60 * n}" for n in range(10)),
+        *(f",u{n % 5},i{n % 4},view,{1_700_000_000 + 60 * n}" for n in range(10)),
+    ]
+    (tmp_path / "feedback.csv").write_text(
+        "\n".join(["session_id,user_id,item_id,event_type,occurred_at", *lines]) + "\n"
+    )
+    shown = ["p1,s1,,i0,0,1", "p1,s1,,i1,1,0", "p2,,u1,i2,0,0", "p2,,u1,i3,1,1", "p3,zzz,,i3,0,1"]
+    path = tmp_path / "impressions.csv"
+    path.write_text("\n".join(["impression_id,session_id,user_id,item_id,position,clicked", *shown]) + "\n")
+    own = read_own_catalogue(tmp_path)
+    assert own.shown is not None
+    assert [own.shown.of(number)[1].tolist() for number in range(2)] == [[0], [3]]
+    assert len(set(own.shown.users.tolist())) == 2
+    assert "left out              1  of unknown people or items" in said(own)
+    path.write_text("impression_id,item_id,position,clicked\np1,i0,0,1\n")
+    with pytest.raises(IngestError, match="has no column 'user_id' or 'session_id'"):
+        read_own_catalogue(tmp_path)
 
 
 def test_times_in_another_unit_end_with_the_way_to_read_them(read: Read, tmp_path: Path) -> None:
@@ -186,3 +209,17 @@ def test_figures_are_written_by_event_type_and_for_repeats(tmp_path: Path) -> No
 def test_an_error_of_the_data_ends_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .* has no items\.csv"):
         main(["--data", str(tmp_path), "--models", "popularity"])
+
+
+def test_parts_are_measured_on_own_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_MODEL__FINE_TUNING", "frozen")
+    monkeypatch.setenv("RECSYS_TRAINING__EPOCHS", "1")
+    (tmp_path / "items.csv").write_text(ITEMS)
+    lines = [f"u{n % 5},i{n * n % 4},listen,1,,{1_700_000_000 + 9_000 * n}" for n in range(60)]
+    (tmp_path / "feedback.csv").write_text(HEADER + "\n".join(lines) + "\n")
+    figures = tmp_path / "figures.json"
+    task = ["--data", str(tmp_path), "--recipe", "music", "--split", "next-basket"]
+    measure_parts([*task, "--variants", "as it is,id only", "--json", str(figures)])
+    rows = json.loads(figures.read_text())
+    assert {"as it is", "id only", "without repeats in the fusion"} <= set(rows)
+    assert len(rows["id only"]["minus_as_it_is"]) == 3
