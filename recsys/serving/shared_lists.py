@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 LENGTH = 500
 """Items of a shared list: filters and what somebody has had leave enough of them."""
+MOST_SEGMENTS = 1_000
 _POPULAR_FOR = timedelta(hours=20)
 """What is popular of all time, and what goes together, is counted over the whole log, once a day."""
 _EVENTS_PER_PERSON = 50
@@ -52,8 +53,16 @@ def refresh_shared_lists(engine: sa.Engine, settings: ServingSettings, *, at: da
                     "attribute": settings.segment_attribute,
                     "least_people": MIN_PEOPLE,
                     "length": LENGTH,
+                    "most_segments": MOST_SEGMENTS,
                 },
             ).rowcount
+            if made > MOST_SEGMENTS:  # the list of all users is one more
+                logger.warning(
+                    "the attribute %r of users has very many values; the %d that most people share have "
+                    "lists of their own. RECSYS_SERVING__SEGMENT_ATTRIBUTE should name one with fewer values",
+                    settings.segment_attribute,
+                    MOST_SEGMENTS,
+                )
             if days is None:
                 _compute_item_lists(connection, at, through)
         renewed.append(kind)

@@ -1,9 +1,10 @@
 -- Replace the lists of one kind: what most people wanted, for all and for the segments that an attribute of users makes.
 -- A person counts once for an item, with the weight of the strongest event. Lately means before the newest event, so
 -- that a log that ended long ago has trends too; an event that lies in the future does not count. An item is in a
--- segment's list only if enough of its people wanted it: the list must not say what one of them did.
+-- segment's list only if enough of its people wanted it: the list must not say what one of them did. An attribute of
+-- many values, such as a postcode, has lists for those that most people share, and none for values that are whole texts.
 -- Parameters :kind, :at, :days (null: all time), :through_transaction_id (exclusive), :attribute (empty: no segments),
--- :least_people, :length.
+-- :least_people, :length, :most_segments.
 with newest as (
     select max(feedback.occurred_at) as at
     from feedback
@@ -36,16 +37,26 @@ votes as (
         and not (event_types.value_is_amount and coalesce(feedback.value < 0, false))
     group by feedback.item_id, feedback.user_id
 ),
+segments as (
+    select users.attributes ->> :attribute as segment
+    from (select distinct votes.user_id from votes) as voters
+    join users on users.user_id = voters.user_id
+    where :attribute <> '' and users.attributes ->> :attribute <> '' and length(users.attributes ->> :attribute) <= 200
+    group by users.attributes ->> :attribute
+    having count(*) >= :least_people
+    order by count(*) desc, users.attributes ->> :attribute
+    limit :most_segments
+),
 counted as (
     select '' as attribute, '' as segment, votes.item_id, sum(votes.weight) as score
     from votes
     group by votes.item_id
     union all
-    select :attribute, users.attributes ->> :attribute, votes.item_id, sum(votes.weight)
+    select :attribute, segments.segment, votes.item_id, sum(votes.weight)
     from votes
     join users on users.user_id = votes.user_id
-    where :attribute <> '' and users.attributes ->> :attribute <> ''
-    group by users.attributes ->> :attribute, votes.item_id
+    join segments on segments.segment = users.attributes ->> :attribute
+    group by segments.segment, votes.item_id
     having count(*) >= :least_people
 ),
 ranked as (

@@ -59,6 +59,32 @@ def test_a_segment_has_what_five_of_its_people_wanted(market: Shop) -> None:
     ]  # fmt: skip
 
 
+def test_an_attribute_of_ten_thousand_values_has_lists_for_the_most_common_ones(
+    market: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("recsys.serving.shared_lists.MOST_SEGMENTS", 2)
+    long = "x" * 10_000
+    market.execute(
+        "insert into users (user_id, attributes)"
+        " select 'p' || number, jsonb_build_object('country', 'place ' || number % 10000)"
+        " from generate_series(0, 29999) as number"
+    )
+    market.execute(
+        "insert into users (user_id, attributes)"
+        " select left(place, 2) || number, jsonb_build_object('country', place)"
+        f" from unnest(array['FI', 'IS', '{long}']) as place, generate_series(1, 9) as number"
+    )
+    market.execute(
+        "insert into feedback (user_id, item_id, event_type)"
+        " select user_id, 'norse', 'like' from users where user_id !~ '^u'"
+    )
+    refresh(market, at=datetime.now(UTC))
+    found = market.rows("select segment from shared_lists where kind = 'trending' order by 1")
+    assert [row["segment"] for row in found] == ["", "FI", "SE"]
+    assert "has very many values; the 2 that most people share have lists" in caplog.text
+    assert market.recommend("p7", k=1)  # from the list of all
+
+
 def test_without_the_setting_there_are_no_segments(market: Shop) -> None:
     refresh(market)
     refresh(market, ServingSettings(), NOW)
