@@ -196,10 +196,8 @@ class _Load:
 
     def shown_lists(self, path: Path, own: OwnCatalogue) -> ShownLists:
         with self.engine.connect() as connection:
-            keys = dict(
-                connection.execute(sa.select(users_table.c.user_id, users_table.c.user_key)).tuples().all()
-            )
-        lists, unknown = read_shown_lists(path, own.sequences, own.catalogue, keys)
+            rows = connection.execute(sa.select(users_table.c.user_id, users_table.c.user_key)).all()
+        lists, unknown = read_shown_lists(path, own.sequences, own.catalogue, dict(map(tuple, rows)))
         self.notes.append(f"{path}: {len(lists.users):,} lists of {len(lists.items):,} items")
         if unknown:
             self.notes.append(f"  left out     {unknown:>10,}  of unknown people or items")

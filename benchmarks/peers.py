@@ -98,13 +98,10 @@ def fit_sasrec(
     return Precomputed(np.load(output.with_suffix(".npy"))), report | {"options": dict(options)}
 
 
-def parse_grid(text: str, patience: int) -> list[dict[str, float]]:
-    """Return the settings in a text such as `64:0.2,128:0.4`, each with this patience in epochs."""
+def parse_grid(text: str, **limits: float) -> list[dict[str, float]]:
+    """Return the settings in a text such as `64:0.2,128:0.4`, each with the same limits of training."""
     pairs = (entry.split(":") for entry in text.split(","))
-    return [
-        {"factors": int(factors), "dropout": float(dropout), "patience": patience}
-        for factors, dropout in pairs
-    ]
+    return [{"factors": int(factors), "dropout": float(dropout), **limits} for factors, dropout in pairs]
 
 
 class PopularityByAttribute:

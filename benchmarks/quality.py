@@ -151,7 +151,8 @@ def compare(
                 run = folder / f"ours-{seed}"
                 tasks[f"ours-{seed}"] = partial(judge_ours, dataset, task, settings, seed, run)
         elif name in TRANSFORMERS:
-            for choice in parse_grid(options.sasrec_grid, options.sasrec_patience):
+            limits = {"patience": options.sasrec_patience, "minutes": options.sasrec_minutes}
+            for choice in parse_grid(options.sasrec_grid, **limits):
                 tasks[_run_name(name, choice, 0)] = partial(judge_transformer, name, choice, 0)
     outcomes = fits.run(tasks)
     for name in TRANSFORMERS:
@@ -289,6 +290,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--sasrec-patience", type=int, default=SASREC_PATIENCE,
         help="epochs without a better validation after which training of both stops",
     )  # fmt: skip
+    parser.add_argument(
+        "--sasrec-minutes", type=float, default=1_440, help="minutes after which no epoch of both starts"
+    )
     parser.add_argument("--sasrec-seeds", type=int, help="number of seeds of SASRec; default: --seeds")
     parser.add_argument("--models", help=f"models to run, separated by commas: {','.join(MODELS)}")
     parser.add_argument("--jobs", type=int, default=1, help="number of parallel fits, which share the cores")

@@ -74,7 +74,7 @@ def main() -> None:
             "datetime": pd.to_datetime(np.arange(len(split["users"])), unit="s"),
         }
     )
-    watch = _Watch(split, options.patience)
+    watch = _Watch(split, options.patience, options.minutes)
     _callbacks.append(watch)
 
     model = SASRecModel(
@@ -95,10 +95,11 @@ def main() -> None:
 
 
 class _Watch(Callback):
-    """Validates after each epoch, keeps the best weights and stops early."""
+    """Validates after each epoch, keeps the best weights, and stops early or when its time is over."""
 
-    def __init__(self, split: dict, patience: int) -> None:
+    def __init__(self, split: dict, patience: int, minutes: float) -> None:
         self.split, self.patience = split, patience
+        self.ends = time.monotonic() + 60 * minutes
         self.rows: list[dict] = []
         self.best, self.best_epoch, self.state = -1.0, 0, None
         self.began = 0.0
@@ -117,6 +118,8 @@ class _Watch(Callback):
             self.best, self.best_epoch = ndcg, len(self.rows)
             self.state = copy.deepcopy(module.torch_model.state_dict())
         elif len(self.rows) - self.best_epoch >= self.patience:
+            trainer.should_stop = True
+        if time.monotonic() > self.ends:
             trainer.should_stop = True
 
     def on_train_end(self, _trainer: Trainer, module: torch.nn.Module) -> None:
@@ -176,6 +179,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--patience", type=int, default=15)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no epoch starts after these")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--seed", type=int, default=0)
