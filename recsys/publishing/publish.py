@@ -53,6 +53,7 @@ _SWAP = (
     "publishing/delete_stale_item_vectors",
     "publishing/delete_stale_comment_sentiment",
     "publishing/delete_stale_published_items",
+    "publishing/delete_old_item_changes",
     "publishing/merge_into_recommendation_lists",
     "publishing/merge_into_user_vectors",
     "publishing/merge_into_item_vectors",

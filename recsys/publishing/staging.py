@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from recsys.errors import NothingToDoError
+from recsys.model.ranking import NO_ITEM
+from recsys.publishing.diversity import POOL_FACTOR
 from recsys.publishing.score import ScoredBatch
 from recsys.settings import VisitorListSettings
-from recsys.snapshot.catalogue import Catalogue
+from recsys.snapshot.catalogue import WITHOUT_END, Catalogue
 from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 from recsys.warehouse.statements import read_statement
@@ -36,6 +38,7 @@ where locktype = 'advisory' and granted
     and (classid::bigint << 32) + objid::bigint = hashtextextended('publish recommendations', 0)
 """
 _LOCK_POLL_SECONDS = 0.2
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -215,8 +218,10 @@ def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: ND
 
 
 def stage_lists(connection: sa.Connection, batch: ScoredBatch, catalogue: Catalogue) -> None:
-    """Write the recommendations of a batch to the staging tables."""
+    """Write the recommendations of a batch, with what is shown of them, to the staging tables."""
     text = io.StringIO()
+    candidates = batch.pool_items[:, : POOL_FACTOR * batch.items.shape[1]]
+    until = np.where(candidates == NO_ITEM, WITHOUT_END, catalogue.available_until[candidates]).min(axis=1)
     csv.writer(text).writerows(
         (
             batch.first + row,
@@ -224,12 +229,15 @@ def stage_lists(connection: sa.Connection, batch: ScoredBatch, catalogue: Catalo
             _array(map(repr, scores)),
             _array(map(repr, propensities)),
             reasons,
+            _array([_quoted(catalogue.titles[item] or catalogue.item_ids[item]) for item in items]),
+            "" if until[row] == WITHOUT_END else _EPOCH + timedelta(microseconds=int(until[row])),
         )
         for row, (items, scores, propensities, reasons) in enumerate(batch.lists())
     )
     _copy_from(
         connection,
-        "staged_lists (position, item_ids, scores, propensities, reasons) from stdin (format csv)",
+        "staged_lists (position, item_ids, scores, propensities, reasons, titles, available_until)"
+        " from stdin (format csv)",
         text,
     )
 

@@ -13,6 +13,10 @@ SCHEMA = "serving"
 READER = "recsys_reader"
 """Role of applications that show lists: call the reading functions and nothing else."""
 _UNCHANGED = {"no_parameters": True}
+_FUNCTIONS_OF_EARLIER_RELEASES = """
+SELECT oid::regprocedure::text FROM pg_proc
+WHERE pronamespace = 'serving'::regnamespace AND xmin <> pg_current_xact_id()::xid
+"""
 
 
 def install_serving(engine: sa.Engine) -> None:
@@ -37,4 +41,6 @@ def install_serving(engine: sa.Engine) -> None:
         connection.exec_driver_sql("SET LOCAL check_function_bodies = off")
         for script in scripts:
             connection.exec_driver_sql(script, execution_options=_UNCHANGED)
+        for function in connection.scalars(sa.text(_FUNCTIONS_OF_EARLIER_RELEASES)).all():
+            connection.exec_driver_sql(f"DROP FUNCTION {function}")
         connection.exec_driver_sql(read_statement("serving/grant_reading"), execution_options=_UNCHANGED)

@@ -453,8 +453,23 @@ recommendation_lists = Table(
         "the list is drawn from its first items",
     ),
     Column("pool_scores", ARRAY(REAL), nullable=False, server_default=text("'{}'::real[]")),
+    Column(
+        "titles",
+        ARRAY(Text),
+        nullable=False,
+        server_default=text("'{}'::text[]"),
+        comment="of the items of the list; empty: a release that stored none has published it",
+    ),
+    _timestamp(
+        "available_until",
+        comment="when the first of the items from which the list is drawn ceases to be available; "
+        "null: none does",
+    ),
     CheckConstraint(
         "cardinality(pool_item_ids) = cardinality(pool_scores)", name="recommendation_lists_pool_check"
+    ),
+    CheckConstraint(
+        "cardinality(titles) IN (0, cardinality(item_ids))", name="recommendation_lists_titles_check"
     ),
     comment="current recommendations, one row a user; read the view recommendations",
 )
@@ -515,6 +530,22 @@ placements = Table(
         comment="what fills a list that the logic leaves short, in this order",
     ),
     comment="places where an application shows a list, and what each list is made of",
+)
+
+item_changes = Table(
+    "item_changes",
+    metadata,
+    Column("item_id", Text, nullable=False),
+    Column(
+        "transaction_id",
+        BigInteger,
+        nullable=False,
+        server_default=TRANSACTION_ID,
+        comment="of the change",
+    ),
+    Index("item_changes_item", "item_id", "transaction_id"),
+    comment="items whose title, availability or group has changed, or which were deleted, since the lists of "
+    "all users were published: a list without them is shown as it is stored",
 )
 
 item_lists = Table(

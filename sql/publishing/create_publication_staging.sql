@@ -10,7 +10,9 @@ create temporary table staged_lists (
     item_ids text[] not null,
     scores real[] not null,
     propensities real[] not null,
-    reasons jsonb not null
+    reasons jsonb not null,
+    titles text[] not null,
+    available_until timestamptz
 );
 create temporary table staged_pools (
     position integer primary key,

@@ -2,8 +2,8 @@
 -- now. A visitor who has become a user meanwhile gets none.
 -- Parameters :publication_id, :model_version.
 insert into recommendation_lists as lists (
-    user_id, publication_id, model_version, item_ids, scores, propensities, reasons, pool_item_ids, pool_scores,
-    published_at
+    user_id, publication_id, model_version, item_ids, scores, propensities, reasons, titles, available_until,
+    pool_item_ids, pool_scores, published_at
 )
 select
     users.user_id,
@@ -13,6 +13,8 @@ select
     staged_lists.scores,
     staged_lists.propensities,
     staged_lists.reasons,
+    staged_lists.titles,
+    staged_lists.available_until,
     staged_pools.item_ids,
     staged_pools.scores,
     now()
@@ -30,6 +32,8 @@ on conflict (user_id) do update set
     scores = excluded.scores,
     propensities = excluded.propensities,
     reasons = excluded.reasons,
+    titles = excluded.titles,
+    available_until = excluded.available_until,
     pool_item_ids = excluded.pool_item_ids,
     pool_scores = excluded.pool_scores,
     published_at = excluded.published_at

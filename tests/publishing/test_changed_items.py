@@ -1,6 +1,7 @@
 """Items that are withdrawn, corrected or added between two publications: the next one follows."""
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from recsys.errors import NothingToDoError
 from recsys.publishing import publish as publish_module
 from recsys.publishing.publish import PublishSummary, publish
-from tests.publishing.shop import ITEMS, USERS, Shop
+from tests.publishing.shop import ITEMS, USERS, K, Shop
 
 
 def run(shop: Shop, key: str = "first") -> PublishSummary:
@@ -126,3 +127,30 @@ def test_when_a_whole_catalogue_is_renamed_every_list_is_published_anew(
     shop.execute("update items set title = 'New ' || title")
     assert run(shop, "hour").scope == "all"
     assert all('"New ' in reason for reason in reasons(shop))
+
+
+def test_a_list_is_stored_with_its_titles_and_until_when_its_candidates_are_available(shop: Shop) -> None:
+    correct(shop, ITEMS[8], title="")
+    run(shop)
+    titles = {row["item_id"]: row["title"] or row["item_id"] for row in shop.rows("select * from items")}
+    lists = shop.rows("select * from recommendation_lists")
+    for row in lists:
+        assert row["titles"] == [titles[item_id] for item_id in row["item_ids"]]
+        assert row["available_until"] is None
+    candidate = lists[0]["pool_item_ids"][4 * K - 1]
+    end = datetime(2126, 5, 1, 12, 30, tzinfo=UTC)
+    correct(shop, candidate, available_until=end)
+    publish(shop.engine, shop.settings, run_key="all", load=shop.load, scope="all")
+    for row in shop.rows("select * from recommendation_lists"):
+        expected = end if candidate in row["pool_item_ids"][: 4 * K] else None
+        assert row["available_until"] == expected
+
+
+def test_changes_of_items_are_forgotten_when_everybody_has_lists_that_know_them(shop: Shop) -> None:
+    run(shop)
+    correct(shop, ITEMS[4], title="Milk oolong")
+    run(shop, "hour")
+    assert len(shop.rows("select * from item_changes")) == 1
+    shop.close_window()
+    publish(shop.engine, shop.settings, run_key="all", load=shop.load, scope="all")
+    assert shop.rows("select * from item_changes") == []

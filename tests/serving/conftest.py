@@ -51,9 +51,13 @@ class Shop:
 
     def publish(
         self, user_id: str, *pool: str, length: int = 20, list_: list[str] | None = None,
-        propensities: list[float] | None = None,
+        propensities: list[float] | None = None, available_until: datetime | None = None,
+        titled: bool = True,
     ) -> None:  # fmt: skip
-        """Store a user's list and pool as a publication does that has read all feedback so far."""
+        """Store a user's list and pool as a publication does that has read all feedback so far.
+
+        With `titled` false, as a release that stored no titles.
+        """
         listed = list_ or list(pool[:length])
         self.execute(
             "with publication as (insert into publications"
@@ -61,12 +65,17 @@ class Shop:
             " values (gen_random_uuid()::text, '7', 'affected', 1, 1, warehouse_horizon())"
             " returning publication_id)"
             " insert into recommendation_lists (user_id, publication_id, model_version, item_ids, scores,"
-            " propensities, reasons, pool_item_ids, pool_scores)"
+            " propensities, reasons, pool_item_ids, pool_scores, titles, available_until)"
             " select :u, publication_id, '7', :ids, :scores, :propensities,"
             " (select jsonb_agg('because of ' || item) from unnest(cast(:ids as text[])) as item), :pool,"
-            " :pool_scores from publication"
+            " :pool_scores, array(select coalesce(nullif(items.title, ''), listed.item_id)"
+            " from unnest(cast(:ids as text[])) with ordinality as listed (item_id, number)"
+            " left join items using (item_id) where :titled order by number), :until from publication"
             " on conflict (user_id) do update set publication_id = excluded.publication_id,"
             " pool_item_ids = excluded.pool_item_ids, pool_scores = excluded.pool_scores,"
+            " item_ids = excluded.item_ids, scores = excluded.scores, titles = excluded.titles,"
+            " propensities = excluded.propensities, reasons = excluded.reasons,"
+            " available_until = excluded.available_until,"
             " published_at = excluded.published_at",
             {
                 "u": user_id,
@@ -74,6 +83,8 @@ class Shop:
                 "scores": [1 - n / 1000 for n in range(len(listed))],
                 "propensities": propensities or [1.0] * len(listed),
                 "pool": list(pool),
+                "titled": titled,
+                "until": available_until,
                 "pool_scores": [1 - n / 1000 for n in range(len(pool))],
             },
         )

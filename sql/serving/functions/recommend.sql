@@ -1,4 +1,6 @@
--- A call runs as few statements as possible, because each costs more than the work that it does.
+-- A call runs as few statements as possible, because each costs more than the work that it does. Most calls are answered
+-- by the first two: the list is shown as it was published, without a look at the catalogue. The others choose from
+-- pools and shared lists.
 create or replace function serving.recommend(
     user_id text,
     placement text default 'home',
@@ -16,44 +18,70 @@ as $$
 declare
     person constant text := case when user_id is null then user_of(session) else user_id end;
     own record;
+    who record;
     since timestamptz;
     has_reacted boolean;
     lately record;
     reacted text[] := '{}';
-    before record;
     path jsonpath;
     wanted integer;
-    shown integer := 0;
     gone text[] := coalesce(array_remove(exclude, null), '{}');
-    things text[] := '{}';
-    source text;
     ids text[];
     scores real[];
     raised boolean[];
-    origin text;
-    reason text;
     fixed boolean;  -- nothing was drawn by chance
     as_drawn boolean;  -- what is shown is the list as it was drawn
-    more record;
+    moved record;
 begin
+    -- The bounds on time are constants, so that a plan leaves most partitions of feedback alone. Lists are renewed
+    -- every day. Clocks of applications differ, and phones send late what was done without a network.
     select
-        place.*,
-        users.consent,
-        users.attributes,
+        place.placement,
+        place.length,
+        place.logic,
+        place.pool,
+        place.filter,
+        place.live,
+        place.fallback,
+        place.explores,
         lists.item_ids,
         lists.scores,
         lists.propensities,
         lists.reasons,
+        lists.titles,
         lists.pool_item_ids,
         lists.pool_scores,
         lists.model_version,
         lists.published_at,
-        coalesce(publications.through_transaction_id, 0) as through
+        publication.through,
+        coalesce(1 = all (lists.propensities), true) as is_ranked,
+        lists.published_at < statement_timestamp() - interval '8 days' as is_old,
+        exists (
+            select from feedback
+            where feedback.user_id = person
+                and feedback.occurred_at > coalesce(lists.published_at, statement_timestamp()) - interval '7 days'
+                and feedback.occurred_at > statement_timestamp() - interval '15 days'
+                and feedback.occurred_at < statement_timestamp() + interval '1 day'
+                and feedback.transaction_id >= coalesce(publication.through, 0)
+        ) as has_reacted,
+        lists.titles <> '{}'
+        and coalesce(lists.available_until > statement_timestamp(), true)
+        and not exists (
+            select from item_changes as changes
+            where changes.item_id = any (
+                case when 1 = all (lists.propensities) then lists.item_ids
+                else lists.pool_item_ids[:4 * cardinality(lists.item_ids)] end
+            )
+                and changes.transaction_id >= publication.through
+        ) as is_unchanged
     into own
     from placements as place
-    left join users on users.user_id = person
-    left join recommendation_lists as lists on lists.user_id = users.user_id
-    left join publications on publications.publication_id = lists.publication_id
+    left join recommendation_lists as lists on lists.user_id = person
+    left join lateral (
+        select publications.through_transaction_id as through from publications
+        where publications.publication_id = lists.publication_id
+        offset 0
+    ) as publication on true
     where place.placement = recommend.placement;
     if not found then
         raise exception 'there is no placement %', coalesce(quote_literal(placement), 'NULL')
@@ -69,125 +97,82 @@ begin
     if filter <> '{}' or own.filter <> '{}' then
         path := serving.filter_path(filter, own.filter);
     end if;
-
-    -- Clocks of applications differ, and phones send late what was done without a network.
+    fixed := own.is_ranked or not own.explores;
+    has_reacted := own.has_reacted;
     since := coalesce(own.published_at, statement_timestamp()) - interval '7 days';
-    perform from feedback
-    where feedback.user_id = person and feedback.occurred_at > since and feedback.transaction_id >= own.through
-    limit 1;
-    has_reacted := found;
-    fixed := own.propensities is null or not own.explores or 1 = all (own.propensities);
-    as_drawn := not fixed and path is null and gone = '{}' and not has_reacted;
-    if as_drawn then
-        -- A candidate that was not drawn could have been, and would be missing now. Lists are drawn from the first
-        -- POOL_FACTOR (4) times as many items (recsys.publishing.diversity).
-        select count(distinct coalesce(items.variant_of, items.item_id)) = cardinality(candidates.ids) into as_drawn
-        from (select own.pool_item_ids[:4 * cardinality(own.item_ids)] as ids) as candidates
-        join items on items.item_id = any (candidates.ids)
-        where serving.is_available(items.available, items.available_from, items.available_until)
-        group by candidates.ids;
+    if own.is_old and not has_reacted then
+        perform from feedback
+        where feedback.user_id = person and feedback.occurred_at > since and feedback.transaction_id >= own.through
+        limit 1;
+        has_reacted := found;
     end if;
+    as_drawn := own.is_unchanged and path is null and gone = '{}' and not has_reacted;
+    if as_drawn and fixed = own.is_ranked and own.logic = 'personal' and wanted <= cardinality(own.titles) then
+        return query
+        select
+            item.number,
+            own.item_ids[item.number],
+            own.titles[item.number],
+            own.scores[item.number],
+            coalesce(own.reasons ->> (item.number - 1), ''),
+            'personal',
+            own.propensities[item.number],
+            own.model_version,
+            own.placement
+        from generate_series(1, wanted) as item (number);
+        return;
+    end if;
+
+    select users.consent, users.attributes into who from users where users.user_id = person;
     if has_reacted then
-        lately := serving.reactions(person, own.through, since, 50);
+        lately := serving.reactions(person, coalesce(own.through, 0), since, 50);
         gone := gone || lately.gone;
-        if own.live and own.consent is not false then
+        if own.live and who.consent is not false then
             reacted := lately.items;
         end if;
     end if;
-
-    foreach source in array own.logic || own.fallback || '{new}'::text[] loop
-        ids := null;
-        raised := null;
-        if source not in ('personal', 'buy_again') and before is null and person is not null then
-            -- A user's own pool has nothing that they have had; other lists may.
-            before := serving.reactions(person, 0, '-infinity', 10000);
-            gone := gone || before.gone;
+    ids := own.pool_item_ids[:own.pool];
+    scores := own.pool_scores[:own.pool];
+    if not fixed then
+        select own.item_ids || array_agg(rest.item_id order by rest.place),
+            own.scores || array_agg(rest.score order by rest.place)
+        into ids, scores
+        from unnest(ids, scores) with ordinality as rest (item_id, score, place)
+        where rest.item_id <> all (own.item_ids);
+    end if;
+    if cardinality(reacted) > 0 and cardinality(ids) > 0 then
+        select live.ids, live.ordered_scores, live.raised into moved
+        from serving.live_order(ids, scores, reacted, lately.weights) as live;
+        if moved.ids is not null then
+            ids := moved.ids;
+            scores := moved.ordered_scores;
+            raised := moved.raised;
         end if;
-        reason := serving.shared_reason(source);
-        if source = 'personal' then
-            ids := own.pool_item_ids[:own.pool];
-            scores := own.pool_scores[:own.pool];
-            if not fixed then
-                select own.item_ids || array_agg(rest.item_id order by rest.place),
-                    own.scores || array_agg(rest.score order by rest.place)
-                into ids, scores
-                from unnest(ids, scores) with ordinality as rest (item_id, score, place)
-                where rest.item_id <> all (own.item_ids);
-            end if;
-            if cardinality(reacted) > 0 and cardinality(ids) > 0 then
-                select moved.ids, moved.ordered_scores, moved.raised into more
-                from serving.live_order(ids, scores, reacted, lately.weights) as moved;
-                if more.ids is not null then
-                    ids := more.ids;
-                    scores := more.ordered_scores;
-                    raised := more.raised;
-                end if;
-            elsif cardinality(reacted) >= 3 then
-                select near.ids, near.scores into ids, scores
-                from serving.nearest(reacted, lately.weights, own.pool) as near;
-                raised := array_fill(true, array[coalesce(cardinality(ids), 0)]);
-            end if;
-        elsif source = 'new' then
-            select array_agg(newest.item_id), array_agg(0) into ids, scores
-            from serving.newest(gone, path, wanted - shown + cardinality(things)) as newest;
-        elsif source in ('similar', 'because_you_watched') then
-            if source = 'similar' then
-                origin := context ->> 'item_id';
-            else
-                select items.item_id into origin
-                from unnest(before.items, before.weights) with ordinality as had (item_id, weight, number)
-                join items on items.item_id = had.item_id
-                where had.weight > 0
-                order by had.number
-                limit 1;
-            end if;
-            select near.ids, near.scores into ids, scores
-            from serving.neighbours(origin, 'similar', own.pool) as near;
-            gone := gone || coalesce(origin, '');
-            select format('Similar to "%s"', coalesce(nullif(items.title, ''), items.item_id)) into reason
-            from items where items.item_id = origin;
-        elsif source = 'buy_again' then
-            select array_agg(again.item_id), array_agg(again.times) into ids, scores
-            from serving.had_before(person, own.pool) as again;
-        else
-            select lists.item_ids, lists.scores into ids, scores
-            from serving.shared_list(source, coalesce(own.attributes, '{}') || coalesce(context, '{}')) as lists;
-        end if;
-        continue when coalesce(cardinality(ids), 0) = 0;
-
-        more := serving.choose(ids, scores, gone, things, path, wanted - shown);
-        continue when more.chosen is null;
-        return query
-        select
-            shown + item.number::integer,
-            item.item_id,
-            item.title,
-            item.score,
-            coalesce(
-                case when source = 'personal' then
-                    own.reasons ->> (array_position(own.item_ids, item.item_id) - 1)
-                end,
-                case when own_place.raised then 'Similar to what you just chose' else reason end
-            ),
-            case when own_place.raised then 'live' else source end,
-            case
-                when fixed then 1
-                when as_drawn and item.item_id = own.item_ids[shown + item.number]
-                    then own.propensities[shown + item.number]
-            end::real,
-            case when source = 'personal' then own.model_version end,
-            own.placement
-        from unnest(more.chosen, more.titles, more.chosen_scores) with ordinality
-            as item (item_id, title, score, number)
-        cross join lateral (
-            select case when raised is not null then raised[array_position(ids, item.item_id)] end as raised
-        ) as own_place
-        order by item.number;
-        shown := shown + cardinality(more.chosen);
-        exit when shown >= wanted;
-        gone := gone || more.chosen;
-        things := things || more.chosen_things;
-    end loop;
+    elsif cardinality(reacted) >= 3 then
+        select near.ids, near.scores into ids, scores
+        from serving.nearest(reacted, lately.weights, own.pool) as near;
+        raised := array_fill(true, array[coalesce(cardinality(ids), 0)]);
+    end if;
+    return query
+    select * from serving.fill_up(
+        sources => own.logic || own.fallback || '{new}'::text[],
+        wanted => wanted,
+        path => path,
+        gone => gone,
+        most => own.pool,
+        item_id => context ->> 'item_id',
+        attributes => coalesce(who.attributes, '{}') || coalesce(context, '{}'),
+        person => person,
+        own_ids => ids,
+        own_scores => scores,
+        raised => raised,
+        list_ids => own.item_ids,
+        reasons => own.reasons,
+        propensities => case when as_drawn then own.propensities end,
+        is_fixed => fixed,
+        model_version => own.model_version,
+        placement => own.placement
+    );
 end $$;
 
 comment on function serving.recommend(text, text, integer, jsonb, text[], jsonb, text) is
