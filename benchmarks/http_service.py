@@ -2,9 +2,10 @@
 
     python -m benchmarks.http_service --requests 1000 --json F
 
-A temporary warehouse with 1,000 users and pools of 200, and `recsys serve` as a process of its own. The same
-threads ask `serving.recommend` over as many connections as the service has, and then the service. Requests
-that are not answered with a full list are lost.
+A temporary warehouse with 1,000 users and pools of 200, or with `--warehouse URL` one that exists, such as
+the demo's, which is only read; and `recsys serve` as a process of its own. The same threads ask
+`serving.recommend` over as many connections as the service has, and then the service. Requests that are not
+answered with a full list are lost.
 
 Keys: `lost`, `http_p50_ms`, `http_p99_ms`, `http_rate` (a second), the same with `sql`, `p50_ratio` and
 `p99_ratio` (HTTP to SQL), and `http_cpu_ms`, the CPU time of the service per request.
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import psutil
@@ -33,7 +36,7 @@ from recsys.serving.http.server import CONNECTIONS
 from recsys.serving.install import install_serving
 from recsys.warehouse.engine import connect
 
-_USERS = 1_000
+_SELECT_USERS = "SELECT user_id FROM recommendation_lists ORDER BY user_id LIMIT 1000"
 _LENGTH = 10
 _WARM_UP = 10
 """Requests of each client before the measurement: they open connections."""
@@ -69,18 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--requests", type=int, default=1_000, help="number of requests")
     parser.add_argument("--clients", type=int, default=16, help="number of clients at once")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--warehouse", help="URL of a warehouse with lists; default: a made one")
     parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     options = parser.parse_args(arguments)
-    with made_warehouse(options.folder) as (_, url, root):
+    with _warehouse(options.warehouse, options.folder) as (url, root):
         engine = connect(url, pool_size=CONNECTIONS, max_overflow=0)
-        with engine.begin() as connection:
-            connection.exec_driver_sql(_FILL, execution_options={"no_parameters": True})
-        install_serving(engine)
+        with engine.connect() as connection:
+            users = list(connection.exec_driver_sql(_SELECT_USERS).scalars())
         with _service(url, root) as (address, service):
-            over_http = _over_http(address)
-            sql = _measure(_over_sql(engine), options.requests, options.clients)
+            sql = _measure(_over_sql(engine), users, options.requests, options.clients)
             before = _cpu_seconds(service)
-            http = _measure(over_http, options.requests, options.clients)
+            http = _measure(_over_http(address), users, options.requests, options.clients)
             asked = options.requests + _WARM_UP * options.clients
             cpu = (_cpu_seconds(service) - before) / asked
         engine.dispose()
@@ -96,6 +98,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(figures, options.json)
 
 
+@contextmanager
+def _warehouse(url: str | None, folder: Path | None) -> Iterator[tuple[str, Path]]:
+    """Yield the URL of a warehouse with lists, and an empty folder."""
+    if url is not None:
+        with tempfile.TemporaryDirectory(dir=folder) as root:
+            yield url, Path(root)
+        return
+    with made_warehouse(folder) as (_, made, root):
+        engine = connect(made)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_FILL, execution_options={"no_parameters": True})
+        install_serving(engine)
+        engine.dispose()
+        yield made, root
+
+
 def _over_http(address: str) -> Callable[[str], bool]:
     """Ask over one connection a thread, with a client that costs little time of its own."""
     connections = threading.local()
@@ -103,7 +121,7 @@ def _over_http(address: str) -> Callable[[str], bool]:
     def ask(user: str) -> bool:
         if not hasattr(connections, "own"):
             connections.own = HTTPConnection(address.removeprefix("http://"), timeout=60)
-        connections.own.request("GET", f"/recommendations/{user}")
+        connections.own.request("GET", f"/recommendations/{quote(user, safe='')}")
         answer = connections.own.getresponse()
         body = answer.read()
         return answer.status == 200 and len(json.loads(body)["items"]) == _LENGTH
@@ -115,13 +133,15 @@ def _over_sql(engine: sa.Engine) -> Callable[[str], bool]:
     return lambda user: len(call(engine, "recommend", user_id=user).items) == _LENGTH
 
 
-def _measure(ask: Callable[[str], bool], requests: int, clients: int) -> dict[str, float]:
+def _measure(
+    ask: Callable[[str], bool], users: Sequence[str], requests: int, clients: int
+) -> dict[str, float]:
     """Ask for the lists of users in turn; return quantiles in milliseconds, the rate, and what was lost."""
 
     def timed(number: int) -> tuple[float, bool]:
         started = time.perf_counter()
         try:
-            answered = ask(f"user-{1 + number % _USERS}")
+            answered = ask(users[number % len(users)])
         except (OSError, HTTPException):
             answered = False
         return time.perf_counter() - started, answered

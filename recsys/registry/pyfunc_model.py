@@ -1,10 +1,11 @@
 """The recommender as an MLflow pyfunc ("models from code"), never pickled.
 
 Input, one row per user: `history`, a list of events `{item_id, event_type, value?, occurred_at}`, and
-optionally `request`, a request in natural language. Parameters: `k` and `exclude_consumed`. Items that the
-model does not know are left out of the history. Items that were withdrawn before it was trained, or that are
-not available at the time of the request, are not recommended. Any other error is reported with the row and
-the reason.
+optionally `request`, a request in natural language, and `candidates`, a list of item ids: then only these are
+ranked. Parameters: `k` and `exclude_consumed`. Items that the model does not know are left out of histories
+and candidates. Items that were withdrawn before it was trained, or that are not available at the time of the
+request by the times that it knows, are not recommended. Any other error is reported with the row and the
+reason.
 """
 
 import math
@@ -20,8 +21,10 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
+from numpy.typing import NDArray
 
 from recsys.model.checkpoint import load_recommender
+from recsys.model.explanation import ListExplainer
 from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, top_k_things
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Sequences, microseconds
@@ -42,13 +45,18 @@ def signature() -> ModelSignature:
     )
     return ModelSignature(
         inputs=Schema(
-            [ColSpec(Array(event), "history"), ColSpec(DataType.string, "request", required=False)]
+            [
+                ColSpec(Array(event), "history"),
+                ColSpec(DataType.string, "request", required=False),
+                ColSpec(Array(DataType.string), "candidates", required=False),
+            ]
         ),
         outputs=Schema(
             [
                 ColSpec(Array(DataType.string), "item_ids"),
                 ColSpec(Array(DataType.string), "titles"),
                 ColSpec(Array(DataType.double), "scores"),
+                ColSpec(Array(DataType.string), "reasons"),
             ]
         ),
         params=ParamSchema(
@@ -89,7 +97,7 @@ class RecommenderModel(PythonModel):  # type: ignore[misc]
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return `item_ids`, `titles` and `scores`, best first, one row per user."""
+        """Return `item_ids`, `titles`, `scores` and `reasons`, best first, one row per user."""
         return recommend(self.recommender, model_input, params or {})
 
 
@@ -108,20 +116,45 @@ def recommend(recommender: Recommender, users: pd.DataFrame, params: Mapping[str
         raise _bad(f"the column 'history' is missing; there are {list(users.columns)}")
     now = datetime.now(UTC)
     histories = _histories(recommender, users["history"]).asked(now)
-    scores = recommender.score(histories, _requests(users))
+    scorer = recommender.scorer()
+    vectors = scorer.user_vectors(histories)
+    scores = scorer.score(vectors, histories, _requests(users)).cpu().numpy()
+    if "candidates" in users.columns:
+        scores = _mask_others(scores, recommender, users["candidates"])
     scores = mask_unavailable(scores, recommender.catalogue, microseconds(now))
     if params.get("exclude_consumed", True):
         scores = mask_hidden(scores, histories)
     index, values = top_k_things(scores, k, recommender.catalogue)
     lists = [row[row != NO_ITEM] for row in index]
     catalogue = recommender.catalogue
+    reasons = ListExplainer(scorer)(histories, vectors, index).sentences()
     return pd.DataFrame(
         {
             "item_ids": [catalogue.item_ids[row].tolist() for row in lists],
             "titles": [[catalogue.titles[item] for item in row] for row in lists],
             "scores": [row[row != -np.inf].astype(float).tolist() for row in values],
+            "reasons": [sentences[: len(items)] for sentences, items in zip(reasons, lists, strict=True)],
         }
     )
+
+
+def _mask_others(
+    scores: NDArray[np.float32], recommender: Recommender, candidates: Iterable[Any]
+) -> NDArray[np.float32]:
+    """Set the scores of all items that are not among a user's candidates to minus infinity."""
+    for row, items in enumerate(candidates):
+        if items is None or (isinstance(items, float) and math.isnan(items)):
+            continue
+        if not isinstance(items, list | tuple | np.ndarray):
+            raise _bad(f"row {row}: candidates must be a list of item ids, not {type(items).__name__}")
+        for item in items:
+            if not isinstance(item, str):
+                raise _bad(f"row {row}: a candidate must be text, not {_shown(item)}")
+        wanted = recommender.catalogue.lookup(list(items))
+        others = np.ones(scores.shape[1], dtype=bool)
+        others[wanted[wanted >= 0]] = False
+        scores[row, others] = -np.inf
+    return scores
 
 
 def _histories(recommender: Recommender, histories: Iterable[Any]) -> Sequences:

@@ -126,6 +126,9 @@ def test_histories_a_request_and_k_are_answered(server: httpx.Client) -> None:
     assert "item1" not in first["item_ids"]
     assert first["scores"] == sorted(first["scores"], reverse=True)
     assert [title.lower() for title in first["titles"]] == first["item_ids"]
+    assert all(map(len, (first["reasons"], *first["reasons"])))
+    few = _ask(server, [{"history": [_event()], "candidates": ["item3", "item1", "none"]}], k=4)
+    assert few.json()["predictions"][0]["item_ids"] == ["item3"]
     without = _ask(server, [{"history": [_event()]}], k=12, exclude_consumed=False).json()["predictions"]
     assert "item1" in without[0]["item_ids"]
 

@@ -60,6 +60,39 @@ def test_an_answer_holds_one_of_the_items_that_are_one_thing(recommender):
     assert _ask(grouped, [_event()], k=12)["item_ids"][0] == expected
 
 
+def test_only_the_candidates_are_ranked_in_the_order_of_the_whole_list(recommender):
+    users = [{"history": [_event()]}] * 5
+    chosen = [["item7", "item3", "item0", "unheard of", "item7"], [], None, float("nan"), ["item5"]]
+    rows = pd.DataFrame([user | {"candidates": items} for user, items in zip(users, chosen, strict=True)])
+    answers = recommend(recommender, rows, {"k": 12})["item_ids"].tolist()
+    everything = _ask(recommender, [_event()], k=12)["item_ids"][0]
+    assert answers[0] == [item for item in everything if item in ("item3", "item7")]
+    assert answers[1:] == [[], everything, everything, ["item5"]]
+    assert recommend(recommender, rows[:1], {"k": 1})["item_ids"][0] == answers[0][:1]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "reason"),
+    [
+        ("item0", "row 0: candidates must be a list of item ids, not str"),
+        ([7], "row 0: a candidate must be text, not 7"),
+        ([None], "row 0: a candidate must be text, not None"),
+    ],
+)
+def test_wrong_candidates_are_refused_with_row_and_reason(recommender, candidates, reason):
+    with pytest.raises(MlflowException) as refused:
+        recommend(recommender, pd.DataFrame({"history": [[]], "candidates": [candidates]}), {})
+    assert reason in refused.value.message
+
+
+def test_each_item_has_a_reason(recommender):
+    answer = _ask(recommender, [_event(item_id="item3")], [], k=12)
+    for items, reasons in zip(answer["item_ids"], answer["reasons"], strict=True):
+        assert len(reasons) == len(items) > 0
+        assert all(reasons)
+    assert any("Item3" in reason for reason in answer["reasons"][0])
+
+
 def test_items_that_the_model_does_not_know_are_left_out_of_the_history(recommender):
     known = _ask(recommender, [_event()], k=3)
     both = _ask(recommender, [_event(item_id="unheard of"), _event()], k=3)

@@ -51,7 +51,7 @@ def test_the_challenger_is_the_newest_version_and_the_pyfunc_has_signature_and_e
     from mlflow.models import get_model_info
 
     info = get_model_info(f"models:/{name}@challenger")
-    assert [column.name for column in info.signature.inputs.inputs] == ["history", "request"]
+    assert [column.name for column in info.signature.inputs.inputs] == ["history", "request", "candidates"]
     assert {param.name for param in info.signature.params.params} == {"k", "exclude_consumed"}
     assert info.saved_input_example_info is not None
 
