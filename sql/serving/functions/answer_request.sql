@@ -35,27 +35,18 @@ begin
     end if;
     return query
     select
-        item.number::integer,
-        item.item_id,
-        item.title,
-        item.score,
-        ''::text,
-        'request',
-        1::real,
-        null::text,
-        answer_request.placement
-    from serving.choose(
-        item_ids,
-        scores,
-        coalesce(array_remove(exclude, null), '{}')
+        item.rank, item.item_id, item.title, item.score, ''::text, 'request', item.propensity, item.model_version,
+        item.placement
+    from serving.fill_up(
+        sources => '{personal}',
+        wanted => wanted,
+        path => serving.filter_path(filter, place.filter),
+        gone => coalesce(array_remove(exclude, null), '{}')
         || (select before.gone from serving.reactions(person, 0, '-infinity', 10000) as before),
-        '{}',
-        serving.filter_path(filter, place.filter),
-        wanted
-    ) as found
-    cross join unnest(found.chosen, found.titles, found.chosen_scores) with ordinality
-        as item (item_id, title, score, number)
-    order by item.number;
+        own_ids => item_ids,
+        own_scores => scores,
+        placement => placement
+    ) as item;
 end $$;
 
 comment on function serving.answer_request(text, text[], real[], text, integer, jsonb, text[], text) is
