@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cases import MAX_TUNING_CASES, Task
 from recsys.errors import ConfigurationError
-from recsys.model.collaborative import interaction_matrix
+from recsys.model.co_occurrences import interaction_matrix
 from recsys.model.recommender import Recommender
 from recsys.model.requests import attribute_phrases
 from recsys.settings import ModelSettings

@@ -16,7 +16,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from benchmarks.cases import TargetCases, Task
-from recsys.model.collaborative import interaction_matrix
+from recsys.model.co_occurrences import interaction_matrix
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.visits import visits
 

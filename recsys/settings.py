@@ -214,10 +214,10 @@ class ModelSettings(_Section):
     collaborative_penalty: float = Field(
         300.0, gt=0, description="quadratic penalty of collaborative filtering (lambda of EASE)"
     )
-    collaborative_max_items: int = Field(
-        12_000,
+    collaborative_pairs: int = Field(
+        30_000_000,
         ge=0,
-        description="items; larger catalogues have no collaborative filtering, which inverts [items, items]",
+        description="pairs of items that collaborative filtering counts at most; 0: it is left out",
     )
 
 

@@ -14,7 +14,7 @@
     text vectors [items, width] and features of numbers [items, numbers width], id vectors [items, dim], and
     request vectors [items, width]. Items are matched by id, so a new item never breaks a checkpoint.
 ``collaborative.safetensors``
-    the item-to-item weights (sparse, by row), if the model has them.
+    the item-to-item weights (sparse, by row), if the model has them: up to 100 for each item.
 ``co_occurrences.safetensors``
     how many users consumed both of two items. A micro-update solves the item-to-item weights from these
     counts; nothing else reads them. Upper triangle, sparse by row, in the smallest integer type that holds
@@ -38,7 +38,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
-from recsys.model.collaborative import EASE, CoOccurrences, Popularity
+from recsys.model.co_occurrences import CoOccurrences
+from recsys.model.collaborative import EASE, Popularity
 from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
 from recsys.model.item_age import ItemAges
 from recsys.model.item_numbers import ItemNumbers
@@ -58,8 +59,8 @@ _REQUESTS = "requests."
 _DECAY = ".decay.power"
 _OLD_REQUESTS = "request."
 """Weights of a request head in earlier versions, which `RequestMatcher` has replaced."""
-_RETIRED_SETTINGS = ("max_comment_tokens", "collaborative_neighbours")
-"""Settings of earlier versions that are constants now."""
+_RETIRED_SETTINGS = ("max_comment_tokens", "collaborative_neighbours", "collaborative_max_items")
+"""Settings of earlier versions that are constants now, or limits that are gone."""
 
 
 def save_recommender(model: Recommender, folder: Path, **entries: object) -> None:
@@ -116,7 +117,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         safetensors.numpy.save_file(
             {
                 "data": csr.data.astype(np.float32),
-                "indices": csr.indices.astype(np.int64),
+                "indices": csr.indices.astype(np.min_scalar_type(csr.shape[1])),
                 "indptr": csr.indptr.astype(np.int64),
                 "negative": np.array([model.collaborative.negative], dtype=np.float32),
             },
@@ -276,7 +277,7 @@ def _load_collaborative(folder: Path, n_items: int, to_update: bool) -> EASE:
 
 def _sparse(stored: Mapping[str, NDArray[Any]], n_items: int) -> scipy.sparse.csr_matrix:
     return scipy.sparse.csr_matrix(
-        (stored["data"].astype(np.float32), stored["indices"].astype(np.int64), stored["indptr"]),
+        (stored["data"].astype(np.float32), stored["indices"].astype(np.int32), stored["indptr"]),
         shape=(n_items, n_items),
     )
 

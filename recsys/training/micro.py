@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
-from recsys.model.collaborative import NEIGHBOURS, Popularity
+from recsys.model.collaborative import Popularity
 from recsys.model.device import choose_device
 from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.recommender import Recommender
@@ -188,5 +188,4 @@ def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.boo
             sequences.where(history),
             sequences.where(history | fresh),
             model.settings.collaborative_penalty,
-            neighbours=NEIGHBOURS,
         )

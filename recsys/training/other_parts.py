@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.model.collaborative import DISLIKE_SIGN, EASE, NEIGHBOURS, Popularity
+from recsys.model.collaborative import DISLIKE_SIGN, EASE, Popularity
 from recsys.model.fusion import (
     COLLABORATIVE,
     LIKING,
@@ -142,28 +142,24 @@ def choose_half_life(
 
 
 def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
-    """Fit popularity and ages, and collaborative filtering if the catalogue is not too large."""
+    """Fit popularity, ages and collaborative filtering."""
     n_items = len(model.catalogue)
     model.popularity = Popularity.fit(sequences, n_items)
     model.ages = ItemAges.fit(sequences, n_items)
     if model.recent is not None:
         model.recent = RecentPopularity.fit(sequences, n_items, model.recent.half_life_days)
     model.update_proxies()
-    if n_items > model.settings.collaborative_max_items:
-        _log.info(
-            "collaborative filtering is left out: %d items, RECSYS_MODEL__COLLABORATIVE_MAX_ITEMS is %d",
-            n_items,
-            model.settings.collaborative_max_items,
-        )
+    if not model.settings.collaborative_pairs:
+        _log.info("collaborative filtering is left out: RECSYS_MODEL__COLLABORATIVE_PAIRS is 0")
         model.collaborative = None
         return
     model.collaborative = EASE.fit(
         sequences,
         n_items,
         model.settings.collaborative_penalty,
-        neighbours=NEIGHBOURS,
         negative=DISLIKE_SIGN,
         keep_counts=True,
+        max_pairs=model.settings.collaborative_pairs,
     )
 
 

@@ -112,7 +112,8 @@ def test_co_occurrences_are_loaded_for_an_update_only(recommender: Recommender, 
     assert updated.collaborative is not None
     assert updated.collaborative.co_occurrences is not None
     np.testing.assert_array_equal(
-        updated.collaborative.co_occurrences.gram(), counted.collaborative.co_occurrences.gram()
+        updated.collaborative.co_occurrences.counts.toarray(),
+        counted.collaborative.co_occurrences.counts.toarray(),
     )
     stored = safetensors.numpy.load_file(tmp_path / CO_OCCURRENCES)
     assert {stored["data"].dtype, stored["indices"].dtype} == {np.dtype(np.uint8)}

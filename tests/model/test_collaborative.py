@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigurationError
-from recsys.model.collaborative import EASE, CoOccurrences, Popularity, interaction_matrix
+from recsys.model.co_occurrences import CoOccurrences, interaction_matrix
+from recsys.model.collaborative import EASE, Popularity, _Neighbourhoods
+from recsys.snapshot.sequences import Sequences
 from tests.small_models import disliked, histories, liked, theme_catalogue
 
 CATALOGUE = theme_catalogue(4)
+LARGER = theme_catalogue(16)
 SPACE, CRIME = (CATALOGUE.lookup([f"{theme}-{n}" for n in range(4)]) for theme in ("space", "crime"))
 PAST = histories(
     CATALOGUE,
@@ -54,14 +57,39 @@ def test_an_item_with_two_events_counts_once_with_its_latest_sentiment() -> None
     assert matrix[1, SPACE[1]] == 1
 
 
-def test_only_the_largest_weights_of_an_item_are_kept() -> None:
-    weights = EASE.fit(PAST, len(CATALOGUE), 1.0, neighbours=1).weights
-    assert (np.diff(weights.tocsc().indptr) <= 2).all()
+def test_an_item_is_solved_on_its_nearest_items() -> None:
+    events, neighbours = some_taste(np.random.default_rng(0), 30), 6
+    gram = interaction_matrix(events, len(LARGER)).T @ interaction_matrix(events, len(LARGER))
+    gram = gram.toarray().astype(float)
+    cosine = gram / np.sqrt(np.outer(gram.diagonal(), gram.diagonal()))
+    np.fill_diagonal(cosine, 0)
+    expected = np.zeros_like(gram)
+    for item in range(len(LARGER)):
+        near = np.argsort(-cosine[:, item], kind="stable")[:neighbours]
+        own = gram[np.ix_(near, near)] + 2.0 * np.eye(neighbours)
+        expected[near, item] = np.linalg.solve(own, gram[near, item])
+    weights = EASE.fit(events, len(LARGER), 2.0, neighbours=neighbours).weights
+    assert (np.diff(weights.tocsc().indptr) == neighbours).all()
+    # Which of equally near items are chosen is open.
+    same = np.isclose(weights.toarray(), expected, atol=1e-4).all(axis=0)
+    assert same.mean() > 0.6
 
 
-def test_a_too_large_catalogue_is_refused_before_memory_is_allocated() -> None:
-    with pytest.raises(ConfigurationError, match=r"5000000 items.*COLLABORATIVE_MAX_ITEMS"):
-        EASE.fit(PAST, 5_000_000)
+def test_a_million_items_of_which_few_are_consumed_are_solved() -> None:
+    weights = EASE.fit(PAST, 1_000_000, 2.0).weights
+    small = EASE.fit(PAST, len(CATALOGUE), 2.0).weights
+    assert weights.nnz == small.nnz > 0
+
+
+def test_what_does_not_fit_in_memory_is_refused_before_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.memory.available_memory", lambda: 1 << 20)
+    with pytest.raises(ConfigurationError, match="COLLABORATIVE_PAIRS lower"):
+        EASE.fit(PAST, len(CATALOGUE))
+
+
+def test_a_penalty_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="must be above 0, not 0"):
+        EASE.fit(PAST, len(CATALOGUE), 0.0)
 
 
 def test_no_events_give_no_weights() -> None:
@@ -78,6 +106,68 @@ def test_weights_and_counts_move_with_their_items_to_another_catalogue() -> None
     assert counted.counts.sum() == popularity.counts.sum()
 
 
+def some_taste(rng: np.random.Generator, users: int) -> Sequences:
+    """Return users who consume items of one of six groups, and popular ones."""
+    chosen = []
+    for _ in range(users):
+        group = rng.integers(6)
+        near = group * 8 + rng.choice(8, 4, replace=False)
+        popular = np.flatnonzero(rng.random(len(LARGER)) < 0.1)
+        chosen.append(liked(*LARGER.item_ids[np.unique(np.concatenate([near, popular]))].tolist()))
+    return histories(LARGER, *chosen)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_update_of_many_users_gives_the_weights_of_fitting_again(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    known, after = some_taste(rng, 60), some_taste(rng, 3)
+    before = after.last(2)
+    old = EASE.fit([known, before], len(LARGER), 2.0, neighbours=6, keep_counts=True)
+    updated = old.updated(before, after, 2.0, neighbours=6)
+    refitted = EASE.fit([known, after], len(LARGER), 2.0, neighbours=6)
+    np.testing.assert_allclose(updated.weights.toarray(), refitted.weights.toarray(), atol=1e-5)
+
+
+def test_an_update_solves_no_item_without_a_changed_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = histories(CATALOGUE, liked("crime-0")), histories(CATALOGUE, liked("crime-0", "crime-1"))
+    old = EASE.fit([PAST, before], len(CATALOGUE), 2.0, keep_counts=True)
+    solved: list[int] = []
+    solve = _Neighbourhoods.solve
+    monkeypatch.setattr(
+        _Neighbourhoods,
+        "solve",
+        lambda own, items, penalty: solved.extend(items) or solve(own, items, penalty),
+    )
+    old.updated(before, after, 2.0)
+    assert set(CATALOGUE.item_ids[solved]) == {"crime-0", "crime-1", "crime-2"}
+
+
+def test_only_the_nearest_pairs_are_counted_when_there_are_too_many() -> None:
+    events = some_taste(np.random.default_rng(0), 200)
+    whole = CoOccurrences.fit([events], len(LARGER)).counts
+    counts = CoOccurrences.fit([events], len(LARGER), max_pairs=5 * len(LARGER)).counts
+    assert len(LARGER) < counts.nnz <= 6 * len(LARGER) < whole.nnz
+    np.testing.assert_array_equal(counts.diagonal(), whole.diagonal())
+    kept = counts.tocoo()
+    np.testing.assert_array_equal(kept.data, np.asarray(whole[kept.row, kept.col]).ravel())
+    weights = EASE.fit(events, len(LARGER), 2.0, max_pairs=5 * len(LARGER)).weights
+    assert np.isfinite(weights.data).all()
+
+
+def test_counts_are_the_same_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = some_taste(np.random.default_rng(0), 50)
+    whole = CoOccurrences.fit([events], len(LARGER)).counts
+    monkeypatch.setattr("recsys.model.co_occurrences._BLOCK_PAIRS", 100)
+    assert (CoOccurrences.fit([events], len(LARGER)).counts != whole).nnz == 0
+
+
+def test_of_a_user_with_very_many_events_the_latest_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.model.co_occurrences.MAX_EVENTS", 2)
+    counts = CoOccurrences.fit([PAST], len(CATALOGUE)).counts
+    assert counts.diagonal()[SPACE[0]] == 0
+    assert counts.diagonal()[SPACE[1]] == 5
+
+
 def test_an_update_gives_the_same_weights_as_fitting_again() -> None:
     before = histories(CATALOGUE, liked("space-0", "crime-0"), liked("space-1"), [])
     after = histories(
@@ -92,7 +182,7 @@ def test_an_update_gives_the_same_weights_as_fitting_again() -> None:
     again, kept = updated.co_occurrences, refitted.co_occurrences
     assert again is not None
     assert kept is not None
-    np.testing.assert_array_equal(again.gram(), kept.gram())
+    np.testing.assert_array_equal(again.counts.toarray(), kept.counts.toarray())
 
 
 def test_weights_without_co_occurrences_are_not_updated() -> None:
@@ -107,7 +197,7 @@ def test_co_occurrences_move_with_their_items() -> None:
     moved = ease.aligned(positions, 20)
     counts: CoOccurrences | None = moved.co_occurrences
     assert counts is not None
-    gram = counts.gram()
+    gram = counts.symmetric().toarray()
     np.testing.assert_array_equal(gram, gram.T)
     assert gram[positions[SPACE[0]], positions[SPACE[1]]] == 5
     none = histories(CATALOGUE, [])
@@ -116,9 +206,12 @@ def test_co_occurrences_move_with_their_items() -> None:
     )
 
 
-def test_weights_are_not_updated_from_inconsistent_counts(caplog: pytest.LogCaptureFixture) -> None:
+def test_users_who_were_never_counted_do_not_make_counts_inconsistent() -> None:
     ease = EASE.fit(PAST, len(CATALOGUE), 2.0, keep_counts=True)
     never_counted = histories(CATALOGUE, *[liked("space-0")] * 50)
     after = histories(CATALOGUE, *[liked("space-0", "cooking-1")] * 50)
-    assert ease.updated(never_counted, after, 2.0) is ease
-    assert "is not updated" in caplog.text
+    updated = ease.updated(never_counted, after, 2.0)
+    assert updated.co_occurrences is not None
+    counts = updated.co_occurrences.symmetric().toarray()
+    assert (counts <= np.minimum.outer(counts.diagonal(), counts.diagonal())).all()
+    assert (np.abs(updated.weights.data) <= 1).all()

@@ -138,12 +138,12 @@ def test_sequences_without_events_are_refused(catalogue: Catalogue, quick: Setti
         fit_full(catalogue, EVENT_TYPES, Sequences.empty(), quick, tmp_path)
 
 
-def test_a_catalogue_too_large_for_full_softmax_and_collaborative_filtering_trains(
+def test_sampled_softmax_without_collaborative_filtering_trains(
     catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path
 ) -> None:
     large = quick.model_copy(
         update={
-            "model": quick.model.model_copy(update={"collaborative_max_items": 10}),
+            "model": quick.model.model_copy(update={"collaborative_pairs": 0}),
             "training": quick.training.model_copy(update={"full_softmax_items": 10, "sampled_negatives": 12}),
         }
     )

@@ -1,19 +1,16 @@
 """Baselines for a candidate, tuned on the latest part of the events that it trained on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.errors import EvaluationError
 from recsys.evaluation.ranking.cases import held_out_cases
 from recsys.evaluation.ranking.evaluate import mean_ndcg
 from recsys.evaluation.ranking.scorer import Scorer
-from recsys.model.collaborative import EASE, Popularity, interaction_matrix
+from recsys.model.collaborative import EASE, Popularity
 from recsys.settings import EvaluationSettings
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
 
@@ -25,28 +22,10 @@ _Option = TypeVar("_Option")
 _HALF_LIVES_DAYS = (None, 180.0, 30.0, 7.0, 1.0)
 _PENALTIES = (100.0, 25.0, 400.0)
 """L2 penalties of EASE, the default first."""
-_MAX_ITEMS = 20_000
-"""EASE inverts an [items, items] matrix: larger catalogues go without it."""
 _MAX_TUNED_ITEMS = 5_000
-"""Larger catalogues use the default penalty: each further penalty costs another inversion."""
+"""Larger catalogues use the default penalty: each further penalty costs another fit."""
 _TUNING_USERS = 1_000
 _TUNING_CASES_PER_USER = 3
-
-
-@dataclass(frozen=True)
-class DenseEASE:
-    """EASE with dense weights: much faster than sparse ones on a small catalogue."""
-
-    model: EASE
-
-    @cached_property
-    def _weights(self) -> NDArray[np.float32]:
-        return np.asarray(self.model.weights.toarray(), dtype=np.float32)
-
-    def score(self, histories: Sequences) -> NDArray[np.float32]:
-        """Return scores [users, items]."""
-        matrix = interaction_matrix(histories, self.model.n_items, negative=self.model.negative)
-        return np.asarray(matrix @ self._weights, dtype=np.float32)
 
 
 def fit_baselines(
@@ -67,14 +46,13 @@ def fit_baselines(
     )  # fmt: skip
     baselines[POPULARITY] = _popularity(trained, catalogue, held_out_from, half_life)
 
-    if len(catalogue) <= _MAX_ITEMS:
-        penalty = _PENALTIES[0]
-        if len(catalogue) <= _MAX_TUNED_ITEMS:
-            penalty = _best(
-                _PENALTIES, lambda chosen: _collaborative(trained.before(tune_from), catalogue, chosen),
-                trained, catalogue, tune_from, settings,
-            )  # fmt: skip
-        baselines[COLLABORATIVE_FILTERING] = _collaborative(trained, catalogue, penalty)
+    penalty = _PENALTIES[0]
+    if len(catalogue) <= _MAX_TUNED_ITEMS:
+        penalty = _best(
+            _PENALTIES, lambda chosen: EASE.fit(trained.before(tune_from), len(catalogue), chosen),
+            trained, catalogue, tune_from, settings,
+        )  # fmt: skip
+    baselines[COLLABORATIVE_FILTERING] = EASE.fit(trained, len(catalogue), penalty)
     return baselines
 
 
@@ -117,7 +95,3 @@ def _popularity(
         trained.item_index[wanted], weights=0.5 ** (age_days / half_life_days), minlength=len(catalogue)
     )
     return Popularity(counts.astype(np.float32))
-
-
-def _collaborative(trained: Sequences, catalogue: Catalogue, penalty: float) -> DenseEASE:
-    return DenseEASE(EASE.fit(trained, len(catalogue), penalty))
