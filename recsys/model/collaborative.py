@@ -132,6 +132,44 @@ class EASE:
         )
 
 
+class StandardisedEASE:
+    """Scores of EASE with mean 0 and standard deviation 1 for each user, without dense [users, items].
+
+    Parameters
+    ----------
+    model
+        The weights.
+    proxies
+        [items] the item whose score an item has: itself, or the proxy of a cold item.
+    known
+        [items] items whose scores count; all others have 0.
+    """
+
+    def __init__(self, model: EASE, proxies: NDArray[np.int64], known: NDArray[np.bool_]) -> None:
+        self._model = model
+        self._known = int(known.sum())
+        self._weights = (model.weights[:, proxies] @ scipy.sparse.diags(known.astype(np.float32))).tocsr()
+        self._weights.eliminate_zeros()
+
+    def __call__(self, histories: Sequences) -> tuple[scipy.sparse.csr_matrix, NDArray[np.float32]]:
+        """Return scores and shifts; the standardised score of a known item is its score minus the shift.
+
+        Returns
+        -------
+        tuple
+            [users, items], in units of the user's standard deviation, and [users].
+        """
+        matrix = interaction_matrix(histories, self._model.n_items, negative=self._model.negative)
+        scores = (matrix @ self._weights).tocsr()
+        mean = np.asarray(scores.sum(axis=1, dtype=np.float64)).ravel() / max(self._known, 1)
+        squares = np.asarray(scores.power(2).sum(axis=1, dtype=np.float64)).ravel() / max(self._known, 1)
+        deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
+        # Equal scores for all items carry no information, as in `standardise`.
+        inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+        scores.data *= np.repeat(inverse, np.diff(scores.indptr)).astype(np.float32)
+        return scores, (mean * inverse).astype(np.float32)
+
+
 class _Neighbourhoods:
     """Solves for the weights of single items on their nearest items.
 
@@ -157,7 +195,10 @@ class _Neighbourhoods:
         others, together = others[is_other], together[is_other]
         if len(others) > self.neighbours:
             near = nearness(together, self.of_items[others])
-            chosen = np.sort(np.argpartition(-near, self.neighbours - 1)[: self.neighbours])
+            last = np.partition(near, len(near) - self.neighbours)[len(near) - self.neighbours]
+            chosen = near > last
+            # Of equally near items the first: which other items there are makes no difference.
+            chosen[np.flatnonzero(near == last)[: self.neighbours - chosen.sum()]] = True
             others, together = others[chosen], together[chosen]
         return others, together
 

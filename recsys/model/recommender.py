@@ -338,7 +338,11 @@ class Recommender(nn.Module):
 
     def serving_bytes(self, items: int) -> dict[str, int]:
         """Return the memory in bytes that this model needs for a catalogue of `items`, by purpose."""
-        return serving_bytes(items, self.settings.dim, self.encoder.width + self.numbers.width)
+        needed = serving_bytes(items, self.settings.dim, self.encoder.width + self.numbers.width)
+        if self.collaborative is not None:
+            # Of the checkpoint, of the catalogue, and with the scores of proxies: a value and an index.
+            needed["collaborative filtering"] = 3 * 8 * int(self.collaborative.weights.nnz)
+        return needed
 
     def scorer(self, later: EventLog | None = None) -> CatalogueScorer:
         """Return a scorer of the current weights for many batches of users; see `CatalogueScorer`."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ConfigurationError
-from recsys.model.collaborative import EASE, Popularity
+from recsys.model.collaborative import EASE, Popularity, StandardisedEASE
 from recsys.model.fusion import (
     COLLABORATIVE,
     LIKING,
@@ -110,6 +110,8 @@ class CatalogueScorer:
         popularity = standardise(np.maximum(popularity, popularity[:, self._proxies]), self._known)
         centred = self.table - self.table.mean(0)
         self._covariance = (centred.T @ centred / len(centred)).double()
+        ease = model.collaborative
+        self._collaborative = None if ease is None else StandardisedEASE(ease, self._proxies, self._known)
         # Allocating memory for each block of users would take as long as the product itself.
         self._scores = torch.empty(0, len(centred), device=centred.device)
         recent = np.zeros_like(popularity) if model.recent is None else model.recent.score()[None]
@@ -152,9 +154,7 @@ class CatalogueScorer:
         self._add_repeats(scores, users, histories, fusions)
         if not is_aged:
             self._add_ages(scores, histories, fusions)
-        if self.model.collaborative is not None:
-            weights = self._weights(COLLABORATIVE, fusions)
-            scores += weights * self._collaborative(self.model.collaborative, histories)
+        self._add_collaborative(scores, histories, self._weights(COLLABORATIVE, fusions))
         if rows := rows_with_request(requests):
             weight_of_match = self.model.request_fusion.weights.get(REQUEST, 0.0)
             scores[rows] += weight_of_match * self._matches(rows, requests)
@@ -172,8 +172,9 @@ class CatalogueScorer:
         if self._ages is not None:
             ages = self._ages.features_at(self.model.catalogue, histories.moments)
             parts |= zip(AGE_FEATURES, torch.from_numpy(ages).to(self.table), strict=True)
-        if self.model.collaborative is not None:
-            parts[COLLABORATIVE] = self._collaborative(self.model.collaborative, histories)
+        if self._collaborative is not None:
+            parts[COLLABORATIVE] = torch.zeros(len(users), len(self.items), device=users.device)
+            self._add_collaborative(parts[COLLABORATIVE], histories, torch.ones(len(users), 1).to(users))
         if rows := rows_with_request(requests):
             parts[REQUEST] = torch.zeros(len(users), len(self.items), device=users.device)
             parts[REQUEST][rows] = self._matches(rows, requests)
@@ -225,11 +226,17 @@ class CatalogueScorer:
         # Equal scores for all items carry no information, as in `standardise`.
         return torch.where(deviation > 1e-6, query / deviation, torch.zeros_like(exact)).float()
 
-    def _collaborative(self, collaborative: EASE, histories: Sequences) -> Tensor:
-        scores = collaborative.score(self.model.read_comments(histories))
-        cold = np.flatnonzero(self._proxies != np.arange(len(self._proxies)))
-        scores[:, cold] = scores[:, self._proxies[cold]]
-        return torch.from_numpy(standardise(scores, self._known)).to(self.table)
+    def _add_collaborative(self, scores: Tensor, histories: Sequences, weights: Tensor) -> None:
+        """Add the weighted scores of collaborative filtering; a cold item has its proxy's."""
+        if self._collaborative is None:
+            return
+        found, shift = self._collaborative(self.model.read_comments(histories))
+        lengths = torch.from_numpy(np.diff(found.indptr)).to(scores.device, torch.int64)
+        rows = torch.arange(len(scores), device=scores.device).repeat_interleave(lengths)
+        places = torch.from_numpy(found.indices).to(rows) + rows * scores.shape[1]
+        scores.view(-1).index_add_(0, places, torch.from_numpy(found.data).to(scores) * weights[rows, 0])
+        known = torch.from_numpy(self._known).to(scores)
+        scores.addr_(-torch.from_numpy(shift).to(scores) * weights[:, 0], known)
 
     def _recent(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standardise recent popularity; a cold item has its proxy's until its own is greater."""

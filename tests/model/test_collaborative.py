@@ -65,14 +65,12 @@ def test_an_item_is_solved_on_its_nearest_items() -> None:
     np.fill_diagonal(cosine, 0)
     expected = np.zeros_like(gram)
     for item in range(len(LARGER)):
-        near = np.argsort(-cosine[:, item], kind="stable")[:neighbours]
+        near = np.argsort(-cosine[:, item].round(6), kind="stable")[:neighbours]
         own = gram[np.ix_(near, near)] + 2.0 * np.eye(neighbours)
         expected[near, item] = np.linalg.solve(own, gram[near, item])
     weights = EASE.fit(events, len(LARGER), 2.0, neighbours=neighbours).weights
     assert (np.diff(weights.tocsc().indptr) == neighbours).all()
-    # Which of equally near items are chosen is open.
-    same = np.isclose(weights.toarray(), expected, atol=1e-4).all(axis=0)
-    assert same.mean() > 0.6
+    np.testing.assert_allclose(weights.toarray(), expected, atol=1e-4)
 
 
 def test_a_million_items_of_which_few_are_consumed_are_solved() -> None:
@@ -121,7 +119,7 @@ def some_taste(rng: np.random.Generator, users: int) -> Sequences:
 def test_an_update_of_many_users_gives_the_weights_of_fitting_again(seed: int) -> None:
     rng = np.random.default_rng(seed)
     known, after = some_taste(rng, 60), some_taste(rng, 3)
-    before = after.last(2)
+    before = after.where(np.arange(after.events) % 3 > 0)
     old = EASE.fit([known, before], len(LARGER), 2.0, neighbours=6, keep_counts=True)
     updated = old.updated(before, after, 2.0, neighbours=6)
     refitted = EASE.fit([known, after], len(LARGER), 2.0, neighbours=6)
