@@ -165,6 +165,17 @@ class TaskPods:
         printed = done.stdout + (log.read_text() if log.exists() else "")
         return self.api.states.get(identifier, f"ended with {done.returncode}"), printed
 
+    def start(self, pod: Pod, command: list[str]) -> subprocess.Popen[bytes]:
+        """Start a command with what a pod has; its output is in the file `NAME.log` of the folder."""
+        with (self.folder / f"{pod.name}.log").open("wb") as log:
+            return subprocess.Popen(
+                [*self._read_only_but_for(pod), *command],
+                env=self._environment(pod),
+                cwd="/",
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
     def place(self, path: str) -> Path:
         """Return the folder that is at a path in the containers."""
         made = self.folder / path.strip("/")
@@ -179,7 +190,8 @@ class TaskPods:
         for name in ("dags", "plugins"):
             image[f"AIRFLOW__CORE__{name.upper()}_FOLDER"] = str(resource_folder(name))
         secret = {name: self.secrets[s][key] for name, (s, key) in pod.secret_variables.items()}
-        container = {**image, **load_settings_file(), **pod.plain_variables, **secret}
+        settings = load_settings_file() if "envFrom" in pod.container else {}
+        container = {**image, **settings, **pod.plain_variables, **secret}
         paths = {mount["mountPath"] for mount in pod.container["volumeMounts"]} | {"/opt/airflow"}
         here = {
             name: str(self.place(value))

@@ -1,10 +1,14 @@
-"""The first tasks of a night in the pods of kubernetes/, as processes, with a real Postgres."""
+"""Tasks of a night and the HTTP service in the pods of kubernetes/, as processes, on a real Postgres."""
 
+import sys
+import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
+from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.warehouse.ingest import ingest_file
 from recsys.warehouse.tables import windows
 from tests.deployment_fixtures import Deployed
@@ -58,3 +62,29 @@ def test_a_task_has_nothing_but_what_its_template_gives_it(task_pods: TaskPods) 
 
     assert state == "failed"
     assert "no feedback warehouse is configured" in printed
+
+
+def test_the_http_service_is_ready_with_what_its_pod_has(task_pods: TaskPods) -> None:
+    pod, port = pods()["serving"], any_free_port()
+    program, *arguments = pod.container["args"]
+    assert program == "recsys"
+    here = {"0.0.0.0": LOOPBACK, "8765": str(port)}
+    words = [here.get(word, word) for word in arguments]
+    service = task_pods.start(pod, [sys.executable, "-m", "recsys.commands.main", *words])
+    try:
+        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}") as client:
+            probe = pod.container["readinessProbe"]["httpGet"]["path"]
+            while not _answers(client, probe):
+                assert service.poll() is None, (task_pods.folder / "serving.log").read_text()
+                time.sleep(0.2)
+            assert client.get("/metrics").status_code == 401
+    finally:
+        service.terminate()
+        service.wait(timeout=60)
+
+
+def _answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path, timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
