@@ -13,12 +13,10 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
@@ -44,7 +42,6 @@ from recsys.model.item_age import FEATURES as AGES
 from recsys.model.item_numbers import is_number
 from recsys.model.recommender import Recommender
 from recsys.model.repeats import FEATURES as REPEATS
-from recsys.model.user_encoder import UserEncoder
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Catalogue
 
@@ -59,7 +56,6 @@ class Variant:
     training: dict[str, Any] = field(default_factory=dict)
     without_text: bool = False
     without_numbers: bool = False
-    without_decay: bool = False
 
 
 VARIANTS = {
@@ -72,7 +68,6 @@ VARIANTS = {
     "without liking": Variant(training={"feedback_weight": 0.0}),
     "without ratings": Variant(training={"rating_weight": 0.0}),
     "without numbers of items": Variant(without_numbers=True),
-    "without decay of attention": Variant(without_decay=True),
     "without averaged weights": Variant(training={"weight_averaging": 0.0}),
 }
 WITHOUT_PARTS = {
@@ -130,8 +125,7 @@ def _run(name: str, dataset: Dataset, split: Task, settings: Settings, seed: int
             "training": settings.training.model_copy(update=variant.training),
         }
     )
-    off = patch.object(UserEncoder, "decays", return_value=False)
-    with off if variant.without_decay else nullcontext(), tempfile.TemporaryDirectory(dir=folder) as run:
+    with tempfile.TemporaryDirectory(dir=folder) as run:
         fitted, model = fit_and_judge(dataset, split, settings, seed, Path(run))
     outcome = {name: fitted["ours"], f"{name}, neural part alone": fitted["ours_neural"]}
     if name == AS_IS:

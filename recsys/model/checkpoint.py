@@ -56,9 +56,10 @@ CO_OCCURRENCES = "co_occurrences.safetensors"
 _TEXT = "text."
 _COMMENTS = "comments."
 _REQUESTS = "requests."
-_DECAY = ".decay.power"
 _OLD_REQUESTS = "request."
 """Weights of a request head in earlier versions, which `RequestMatcher` has replaced."""
+_OLD_DECAY = ".decay.power"
+"""How attention decayed with time in earlier versions; the decay gained nothing in the fused score."""
 _RETIRED_SETTINGS = ("max_comment_tokens", "collaborative_neighbours", "collaborative_max_items")
 """Settings of earlier versions that are constants now, or limits that are gone."""
 
@@ -219,13 +220,13 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
         model = Recommender(settings, catalogue, event_types, encoder, vectors["text_vectors"], numbers)
         if numbers.width:  # this catalogue has no attributes
             model.items.numbers.copy_(vectors["numbers"])
-        own = {n: v for n, v in weights.items() if not n.startswith((_TEXT, _OLD_REQUESTS))}
-        # Parts that an older checkpoint does not have stay untrained.
-        untrained = {
+        own = {
             name: value
-            for name, value in model.state_dict().items()
-            if name.startswith((_COMMENTS, _REQUESTS)) or name.endswith(_DECAY)
+            for name, value in weights.items()
+            if not name.startswith((_TEXT, _OLD_REQUESTS)) and not name.endswith(_OLD_DECAY)
         }
+        # Parts that an older checkpoint does not have stay untrained.
+        untrained = {n: v for n, v in model.state_dict().items() if n.startswith((_COMMENTS, _REQUESTS))}
         model.load_state_dict(untrained | own | {"items.ids": ids})
         if (folder / "answers.safetensors").is_file():
             model.request_vectors = safetensors.torch.load_file(folder / "answers.safetensors")["answers"]

@@ -25,8 +25,6 @@ class EventBatch:
         [users, length] columns of the events; `gap` is a bucket of `time_gaps`.
     value
         [users, length] scaled to 0..1; NaN for an event without a value.
-    time
-        [users, length] seconds since the user's first event in the batch.
     lengths
         [users] number of real events.
     """
@@ -37,7 +35,6 @@ class EventBatch:
     value: Tensor
     gap: Tensor
     weight: Tensor
-    time: Tensor
     lengths: Tensor
 
     @property
@@ -83,17 +80,12 @@ def collate(
     real = columns[None, :] < lengths[:, None]
     if sequences.events == 0:
         empty = torch.zeros(len(starts), 0, dtype=torch.long)
-        no_value = empty.float()
-        return EventBatch(
-            empty, empty, empty, no_value, empty, no_value, no_value, torch.from_numpy(lengths)
-        )  # fmt: skip
+        return EventBatch(empty, empty, empty, empty.float(), empty, empty.float(), torch.from_numpy(lengths))
     positions = np.minimum(starts[:, None] + columns[None, :], sequences.events - 1)
 
     def pad(values: NDArray[np.generic], padding: float = 0) -> Tensor:
         return torch.from_numpy(np.where(real, values[positions], padding))
 
-    first = sequences.occurred_at[positions[:, :1]]
-    seconds = np.where(real, sequences.occurred_at[positions] - first, 0) / 1e6
     return EventBatch(
         item=pad(sequences.item_index).long(),
         event_type=pad(sequences.event_type).long(),
@@ -101,6 +93,5 @@ def collate(
         value=pad(sequences.value, np.nan).float(),
         gap=pad(gaps).long(),
         weight=pad(sequences.weight).float(),
-        time=torch.from_numpy(seconds).float(),
         lengths=torch.from_numpy(lengths),
     )

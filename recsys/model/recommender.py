@@ -32,8 +32,6 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 
 USERS_PER_BATCH = 512
-_ATTENTION_IN_MEMORY = USERS_PER_BATCH * 101**2
-"""Pairs of events that are encoded at a time: fewer users if their histories are longer than 100 events."""
 
 
 class Recommender(nn.Module):
@@ -317,10 +315,8 @@ class Recommender(nn.Module):
         lengths = histories.offsets[1:] - starts
         result = torch.empty(histories.users, self.settings.dim, device=self.device)
         order = np.argsort(lengths, kind="stable")
-        longest = int(lengths.max(initial=0)) + 1
-        users = max(1, min(USERS_PER_BATCH, _ATTENTION_IN_MEMORY // longest**2))
-        for begin in range(0, len(order), users):
-            rows = order[begin : begin + users]
+        for begin in range(0, len(order), USERS_PER_BATCH):
+            rows = order[begin : begin + USERS_PER_BATCH]
             events = collate(histories, gaps, starts[rows], histories.offsets[1:][rows]).to(self.device)
             hidden = self.encode_events(events, item_table)
             place = torch.from_numpy(rows).to(self.device)

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.model.events import GAP_BUCKETS, EventBatch
-from recsys.model.time_decay import TimeDecay, log_times
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 
@@ -27,26 +26,18 @@ class Block(nn.Module):
         self.dropout = dropout
         self.attention_norm = nn.LayerNorm(dim)
         self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.decay = TimeDecay(heads)
         self.attention_out = nn.Linear(dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim)
         self.expand = nn.Linear(dim, feed_forward * dim)
         self.contract = nn.Linear(feed_forward * dim, dim)
 
-    def forward(self, hidden: Tensor, logs: Tensor | None = None) -> Tensor:
-        """Return [users, length, dim] for [users, length, dim]; position t attends to positions up to t.
-
-        Parameters
-        ----------
-        logs
-            [users, length, length, units] from `log_times`; None: attention does not decay.
-        """
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return [users, length, dim] for [users, length, dim]; position t attends to positions up to t."""
         users, length, dim = hidden.shape
         parts = self.query_key_value(self.attention_norm(hidden))
         query, key, value = parts.view(users, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = None if logs is None else self.decay(logs).to(query.dtype)
         # No dropout on the attention weights, so that a fused kernel never has to store them.
-        mixed = functional.scaled_dot_product_attention(query, key, value, bias, is_causal=bias is None)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         mixed = self.attention_out(mixed.transpose(1, 2).reshape(users, length, dim))
         hidden = hidden + functional.dropout(mixed, self.dropout, self.training)
         widened = functional.gelu(self.expand(self.feed_forward_norm(hidden)))
@@ -58,8 +49,7 @@ class UserEncoder(nn.Module):
 
     An event is its item's vector plus embeddings of its type, sentiment, value, time gap and position. The
     item's vector is multiplied by a learned factor for each sentiment. The factor of negative events starts
-    below zero, so that a dislike points away from its item from the beginning. Attention decays with the time
-    between events (`recsys.model.time_decay`). A learned start vector, at the time of the first event,
+    below zero, so that a dislike points away from its item from the beginning. A learned start vector
     precedes the first event, so that a user without history has a vector. Padding is on the right, where
     causal attention cannot see it.
     """
@@ -119,15 +109,7 @@ class UserEncoder(nn.Module):
         start = self.start.expand(hidden.shape[0], 1, -1)
         hidden = torch.cat([start, hidden], 1) + self.position.weight[: hidden.shape[1] + 1]
         hidden = functional.dropout(hidden, self.dropout, self.training)
-        logs = None
-        if events.time.shape[1] and self.decays():
-            logs = log_times(torch.cat([events.time[:, :1], events.time], 1))
         for block in self.blocks:
-            hidden = block(hidden, logs)
+            hidden = block(hidden)
         result: Tensor = self.norm(hidden)
         return result
-
-    def decays(self) -> bool:
-        """Return whether attention depends on time; in a model from before it did, it does not."""
-        decays = (module for module in self.modules() if isinstance(module, TimeDecay))
-        return self.training or any(bool(decay.power.any()) for decay in decays)

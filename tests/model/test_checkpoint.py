@@ -131,6 +131,16 @@ def test_an_older_checkpoint_without_co_occurrences_loads_for_an_update(
     np.testing.assert_array_equal(loaded.weights.toarray(), old.collaborative.weights.toarray())
 
 
+def test_an_older_checkpoint_whose_attention_decayed_with_time_loads_without_the_decay(
+    recommender: Recommender, checkpoint: Path
+) -> None:
+    path = checkpoint / "weights.safetensors"
+    powers = {"users.blocks.0.decay.power": np.ones((2, 2), dtype=np.float32)}
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path) | powers, path)
+    world = theme_world(recommender.catalogue)
+    np.testing.assert_allclose(load_recommender(checkpoint).score(world), recommender.score(world), atol=1e-5)
+
+
 def test_an_older_checkpoint_scores_who_comes_back_like_all_others(
     recommender: Recommender, tmp_path: Path
 ) -> None:
