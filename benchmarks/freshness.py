@@ -3,12 +3,15 @@
     python -m benchmarks.freshness --dataset ml-100k --json F --plot P.png
 
 A model learns from the first half of the feedback. The second half is divided into 24 windows; each window is
-predicted first and learned afterwards. Four ways to use fresh feedback are compared on the same events:
+predicted first and learned afterwards. Five ways to use fresh feedback are compared on the same events:
 
 (a) `none`: weights and user vectors do not change after the first half;
 (b) `vectors`: user vectors are updated once an hour, by the events' times;
 (c) `micro`: like (b), with a micro-update after each window, which starts from the previous one;
-(d) `full`: like (b), with a full fine-tune on all events so far after each window.
+(d) `full`: like (b), with a full fine-tune on all events so far after each window;
+(e) `live`: no training. The model of (a) publishes a pool of 200 at midnight, and the SQL function that
+    serves it orders it again at every event, by what the user did since. `published` is the same pool as it
+    was published.
 
 An event is predicted from the user's events until the last full hour (for (a): in the first half), among all
 items that the user has not consumed. NDCG@10 is the mean over the users of a window, then over windows.
@@ -20,9 +23,9 @@ NDCG@10 of the last micro-updated model on the old behaviour of guard users, who
 the first half.
 
 (d) takes one or two minutes of one core per window. `--full-every 3` fine-tunes after every third window
-and before the last one. (a) to (c) are then compared with (d) on the windows that follow a fine-tune, so
-that nothing is compared with a model that has not seen the previous window. `--keep FOLDER` saves the base
-and (d)'s models and their training times, so that a later run resumes.
+and before the last one. (a) to (c) and (e) are then compared with (d) on the windows that follow a
+fine-tune, so that nothing is compared with a model that has not seen the previous window. `--keep FOLDER`
+saves the base and (d)'s models and their training times, so that a later run resumes.
 
 `committed_to_readable_seconds` is measured on a real Postgres and MLflow: the time from the commit of fresh
 feedback until recommendations based on it are readable, through every stage of the hourly DAG.
@@ -34,6 +37,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -46,6 +50,7 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.hourly_path import committed_to_readable
+from benchmarks.live_lists import live_lists, ndcg_of_lists
 from recsys.columns import PURPOSES, Purpose
 from recsys.evaluation.ranking.cases import guard_cases
 from recsys.evaluation.ranking.evaluate import mean_ndcg
@@ -61,7 +66,8 @@ from recsys.snapshot.targets import find_targets
 from recsys.training.full import fit_full
 from recsys.training.micro import fit_micro
 
-WAYS = ("none", "vectors", "micro", "full")
+_LISTS = ("published", "live")
+WAYS = ("none", "vectors", "micro", "full", "published", "live")
 _HOUR = 3_600_000_000
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _CASES_PER_USER = 20
@@ -147,9 +153,16 @@ def replay(
     half = int(np.quantile(sequences.occurred_at, 0.5, method="higher"))
     cut = _windows(sequences, half, windows)
     base, base_seconds = _full(dataset, sequences.before(half), settings, keep / "base")
-    models: dict[str, Recommender | None] = dict.fromkeys(ways, base)
+    models: dict[str, Recommender | None] = dict.fromkeys((way for way in ways if way not in _LISTS), base)
     seconds: dict[str, list[float]] = {way: [] for way in ("micro", "full") if way in ways}
     curves: dict[str, list[float | None]] = {way: [] for way in ways}
+    with live_lists(dataset) if set(ways) & set(_LISTS) else nullcontext() as lists:
+        for window in cut if lists else ():
+            for way, value in zip(
+                _LISTS, ndcg_of_lists(base, lists, sequences, window.positions), strict=True
+            ):
+                if way in curves:
+                    curves[way].append(value)
     for number, window in enumerate(cut):
         for way, model in models.items():
             known_until = half if way == "none" else None
@@ -166,7 +179,7 @@ def replay(
                     seconds["full"].append(spent)
         print(
             f"window {number + 1}/{len(cut)}: "
-            + ", ".join(f"{way} {value:.4f}" for way in ways if (value := curves[way][-1]) is not None)
+            + ", ".join(f"{way} {value:.4f}" for way in ways if (value := curves[way][number]) is not None)
             + "; processor s: "
             + ", ".join(f"{way} {sum(spent):.0f}" for way, spent in seconds.items()),
             flush=True,
@@ -184,6 +197,8 @@ def replay(
     }
     if models.get("micro") is not None:
         figures["old_slice_loss"] = _forgotten(base, models["micro"], sequences, half, settings)
+    if {"none", "micro", "live"} <= set(ways):
+        figures |= _share_of_hourly(curves)
     if {"none", "micro", "full"} <= set(ways):
         figures |= _compare(curves)
         trained = figures["training_seconds"]
@@ -210,12 +225,25 @@ def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
         "ndcg_at_10_compared": {way: float(curve.mean()) for way, curve in values.items()},
     }
     total = gains["full"].mean()
-    for way, name in (("micro", "gain_recovered"), ("vectors", "gain_recovered_by_vectors")):
+    shares_of = {"micro": "", "vectors": "_by_vectors", "live": "_live"}
+    for way, name in ((way, f"gain_recovered{suffix}") for way, suffix in shares_of.items()):
         if way in gains:
             shares = gains[way][draws].mean(1) / np.maximum(gains["full"][draws].mean(1), 1e-9)
             result[name] = float(gains[way].mean() / total) if total > 0 else None
             result[f"{name}_interval"] = np.quantile(shares, [0.025, 0.975]).tolist()
     return result
+
+
+def _share_of_hourly(curves: dict[str, list[float | None]]) -> dict[str, Any]:
+    """Return the share of an hourly update's gain over (a) that live lists recover; windows are resampled."""
+    none, micro, live = (np.array(curves[way], dtype=np.float64)[1:] for way in ("none", "micro", "live"))
+    draws = np.random.default_rng(0).integers(0, len(none), (_RESAMPLES, len(none)))
+    total = (micro - none).mean()
+    shares = (live - none)[draws].mean(1) / np.maximum((micro - none)[draws].mean(1), 1e-9)
+    return {
+        "hourly_gain_recovered_live": float((live - none).mean() / total) if total > 0 else None,
+        "hourly_gain_recovered_live_interval": np.quantile(shares, [0.025, 0.975]).tolist(),
+    }
 
 
 def _with_keys(dataset: Dataset) -> Dataset:
@@ -350,6 +378,8 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         "vectors": "(b) user vectors hourly",
         "micro": "(c) micro-updates",
         "full": "(d) full fine-tune just before",
+        "published": "published every day by the model of (a)",
+        "live": "(e) the same, ordered by live interest",
     }
     figure, axes = pyplot.subplots(figsize=(9, 5))
     for way, curve in figures["curves"].items():

@@ -42,20 +42,7 @@ def refresh_shared_lists(engine: sa.Engine, settings: ServingSettings, *, at: da
             lock(connection, "refresh_shared_lists")
             if days is None and _computed_since(connection, kind, at - _POPULAR_FOR):
                 continue
-            connection.execute(shared_lists.delete().where(shared_lists.c.kind == kind))
-            made = connection.execute(
-                sa.text(read_statement("serving/compute_shared_lists")),
-                {
-                    "kind": kind,
-                    "at": at,
-                    "days": days,
-                    "through_transaction_id": through,
-                    "attribute": settings.segment_attribute,
-                    "least_people": MIN_PEOPLE,
-                    "length": LENGTH,
-                    "most_segments": MOST_SEGMENTS,
-                },
-            ).rowcount
+            made = compute_shared_lists(connection, settings, kind, days, at=at, through=through)
             if made > MOST_SEGMENTS:  # the list of all users is one more
                 logger.warning(
                     "the attribute %r of users has very many values; the %d that most people share have "
@@ -64,10 +51,44 @@ def refresh_shared_lists(engine: sa.Engine, settings: ServingSettings, *, at: da
                     MOST_SEGMENTS,
                 )
             if days is None:
-                _compute_item_lists(connection, at, through)
+                compute_item_lists(connection, at, through)
         renewed.append(kind)
         logger.info("computed %d lists of what is %s", made, kind)
     return renewed
+
+
+def compute_shared_lists(
+    connection: sa.Connection,
+    settings: ServingSettings,
+    kind: str,
+    days: float | None,
+    *,
+    at: datetime,
+    through: int,
+) -> int:
+    """Replace the lists of a kind; return how many there are.
+
+    Parameters
+    ----------
+    days
+        Days before the newest event that count; None: all.
+    at, through
+        Feedback until this time and below this transaction id counts.
+    """
+    connection.execute(shared_lists.delete().where(shared_lists.c.kind == kind))
+    return connection.execute(
+        sa.text(read_statement("serving/compute_shared_lists")),
+        {
+            "kind": kind,
+            "at": at,
+            "days": days,
+            "through_transaction_id": through,
+            "attribute": settings.segment_attribute,
+            "least_people": MIN_PEOPLE,
+            "length": LENGTH,
+            "most_segments": MOST_SEGMENTS,
+        },
+    ).rowcount
 
 
 def _computed_since(connection: sa.Connection, kind: str, moment: datetime) -> bool:
@@ -77,7 +98,8 @@ def _computed_since(connection: sa.Connection, kind: str, moment: datetime) -> b
     return connection.execute(found.limit(1)).first() is not None
 
 
-def _compute_item_lists(connection: sa.Connection, at: datetime, through: int) -> None:
+def compute_item_lists(connection: sa.Connection, at: datetime, through: int) -> None:
+    """Compute what goes together again, from feedback until a time and below a transaction id."""
     connection.execute(item_lists.delete())
     connection.execute(
         sa.text(read_statement("serving/compute_item_lists")),

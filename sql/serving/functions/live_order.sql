@@ -1,55 +1,114 @@
--- Order the first items of a pool again by what the user did since it was published. Ranks count, not scores: no model
--- and no diversity changes their scale. Similarity is measured in standard deviations over the pool, because a model's
--- vectors may all point in one direction. The more somebody did, the more it counts. The weights are constants until
--- they are fitted on feedback.
+-- Order a pool again by what the user did since it was published. A reaction speaks for what people had together with
+-- its item, where that is known, and otherwise for what lies in the direction of its vector, among the first 100 items
+-- of the pool. With had, items that people had together with those reacted to come in from outside the pool, behind its
+-- last item. Ranks count, not scores: no model and no diversity changes their scale. What was had together is measured
+-- against the best, similarity in standard deviations over the pool, because a model's vectors may all point in one
+-- direction. The more somebody did, the more it counts. The weights are fitted by benchmarks.freshness.
+drop function if exists serving.live_order(text[], real[], text[], real[]);
 create or replace function serving.live_order(
-    pool text[], scores real[], reacted text[], weights real[],
+    pool text[], scores real[], reacted text[], weights real[], had text[] default null,
     out ids text[], out ordered_scores real[], out raised boolean[]
 )
 language sql stable as $$
-    with interest as materialized (
-        select * from serving.interest(reacted, weights)
+    with reactions as materialized (
+        -- Later ones than the latest 20 weigh less than a thousandth.
+        select reaction.item_id, reaction.weight, list.item_ids, list.scores
+        from unnest(reacted[:20], weights[:20]) as reaction (item_id, weight)
+        left join lateral (
+            select lists.item_ids, lists.scores
+            from public.item_lists as lists
+            where lists.kind = 'together' and lists.item_id = reaction.item_id
+            offset 0
+        ) as list on true
     ),
-    near as materialized (
+    beside as materialized (
+        select neighbour.item_id, sum(neighbour.score * reactions.weight) as score
+        from reactions
+        cross join lateral unnest(reactions.item_ids, reactions.scores) as neighbour (item_id, score)
+        group by neighbour.item_id
+    ),
+    amounts as (
+        select
+            coalesce(sum(abs(weight)) filter (where item_ids is not null), 0) as by_lists,
+            coalesce(sum(abs(weight)), 0) as of_all,
+            array_agg(item_id) filter (where item_ids is null) as others,
+            array_agg(weight) filter (where item_ids is null) as weights_of_others
+        from reactions
+    ),
+    interest as materialized (
+        select by_lists, of_all, known.direction, coalesce(known.amount, 0) as by_direction
+        from amounts
+        cross join lateral serving.interest(others, weights_of_others) as known
+    ),
+    others as (
+        select beside.item_id
+        from beside
+        where had is not null
+            and beside.score > 0
+            and beside.item_id not in (select unnest(had || reacted || pool))
+        order by beside.score desc, beside.item_id
+        limit 100
+    ),
+    candidates as (
+        select listed.item_id, listed.score, listed.place
+        from unnest(pool, scores) with ordinality as listed (item_id, score, place)
+        union all
+        select others.item_id, coalesce(scores[cardinality(scores)], 0), coalesce(cardinality(pool), 0) + 1 from others
+    ),
+    listed as materialized (
         select
             listed.item_id,
             listed.score,
             listed.place,
-            -- What somebody reacted to is nearest to itself, which says nothing. The subquery is hashed once; with ALL,
-            -- Postgres would unpack the array for each item.
+            -- What somebody reacted to is nearest to itself, which says nothing. The subqueries are hashed once; with
+            -- ALL, Postgres would unpack the array for each item.
+            case when listed.item_id not in (select unnest(reacted)) then beside.score end as together,
             case when listed.item_id not in (select unnest(reacted))
                 then nullif(-(known.vector <=> interest.direction), 'NaN')
             end as similarity
         from interest
-        cross join unnest(pool[1:100], scores[1:100]) with ordinality as listed (item_id, score, place)
+        cross join candidates as listed
+        left join beside on beside.item_id = listed.item_id
         left join lateral (
-            select item_vectors.vector from public.item_vectors where item_vectors.item_id = listed.item_id offset 0
+            select item_vectors.vector
+            from public.item_vectors
+            where interest.direction is not null and listed.place <= 100 and item_vectors.item_id = listed.item_id
+            offset 0
         ) as known on true
-        where interest.direction is not null
     ),
     spread as (
-        select avg(similarity) as middle, nullif(stddev_pop(similarity), 0) as width from near
+        select
+            avg(similarity) as middle,
+            nullif(stddev_pop(similarity), 0) as width,
+            nullif(max(abs(together)), 0) as most
+        from listed
     ),
     placed as (
         select
-            near.item_id,
-            near.score,
-            near.place,
+            listed.item_id,
+            listed.score,
+            listed.place,
             row_number() over (
                 order by
-                    coalesce(2 * amount / (amount + 1) * (similarity - middle) / width, 0) - ln(place) desc, place
+                    coalesce(6 * by_lists / (of_all + 1) * together / most, 0)
+                    + coalesce(2 * by_direction / (of_all + 1) * (similarity - middle) / width, 0)
+                    - ln(place) desc,
+                    place,
+                    item_id
             ) as position
-        from near
+        from listed
         cross join spread
         cross join interest
+        where by_lists > 0 or by_direction > 0
     )
     select
-        array_agg(item_id order by position) || pool[101:],
-        array_agg(score order by position) || scores[101:],
-        array_agg(position < place order by position)
+        array_agg(item_id order by position),
+        array_agg(score order by position),
+        array_agg(position < place or place > cardinality(pool) order by position)
     from placed
     having count(*) > 0
 $$;
 
-comment on function serving.live_order(text[], real[], text[], real[]) is
-    'a pool in the order that a user''s latest reactions give it; null if no vector is known of what they reacted to';
+comment on function serving.live_order(text[], real[], text[], real[], text[]) is
+    'a pool in the order that a user''s latest reactions give it, and, unless had is null, what people had together with '
+    'what they reacted to and this user has not had; null if nothing is known of what they reacted to';

@@ -142,7 +142,10 @@ begin
     end if;
     if cardinality(reacted) > 0 and cardinality(ids) > 0 then
         select live.ids, live.ordered_scores, live.raised into moved
-        from serving.live_order(ids, scores, reacted, lately.weights) as live;
+        from serving.live_order(
+            ids, scores, reacted, lately.weights,
+            array(select distinct feedback.item_id from feedback where feedback.user_id = person)
+        ) as live;
         if moved.ids is not null then
             ids := moved.ids;
             scores := moved.ordered_scores;

@@ -1,0 +1,100 @@
+"""How reactions order a pool: by what people had together where it is known, else by vectors."""
+
+from typing import Any
+
+import pytest
+
+from tests.serving.conftest import Shop
+
+POOL = [f"item-{n}" for n in range(30)]
+
+
+@pytest.fixture
+def stocked(shop: Shop) -> Shop:
+    """`seen` goes with item-25 and less with item-20; by its vector it is nearest to item-29."""
+    shop.add_items("seen", "beside", *POOL)
+    shop.vectors(seen=[0.0, 1.0], **{f"item_{n}": [1.0, n / 100] for n in range(30)})
+    together(shop, "seen", "item-25", "item-20", "beside")
+    return shop
+
+
+def together(shop: Shop, item_id: str, *others: str) -> None:
+    shop.execute(
+        "insert into item_lists values ('together', :i, :others, :scores)",
+        {"i": item_id, "others": list(others), "scores": [0.3 / (1 + n) for n in range(len(others))]},
+    )
+
+
+def order(
+    shop: Shop, reacted: list[str], weights: list[float], had: list[str] | None = None
+) -> dict[str, Any]:
+    [row] = shop.rows(
+        "select * from serving.live_order(:pool, :scores, :reacted, cast(:weights as real[]),"
+        " cast(:had as text[]))",
+        pool=POOL, scores=[float(30 - n) for n in range(30)], reacted=reacted, weights=weights, had=had,
+    )  # fmt: skip
+    return row
+
+
+def test_what_people_had_together_comes_before_what_has_a_similar_vector(stocked: Shop) -> None:
+    ids = order(stocked, ["seen"], [1.0])["ids"]
+    assert ids.index("item-25") < 3
+    assert ids.index("item-25") < ids.index("item-20") < 20
+    assert ids.index("item-29") == 29
+
+
+def test_an_item_without_neighbours_speaks_by_its_vector(stocked: Shop) -> None:
+    stocked.execute("truncate item_lists")
+    ids = order(stocked, ["seen"], [1.0])["ids"]
+    assert ids.index("item-29") < ids.index("item-25") < 20
+
+
+def test_a_dislike_lowers_what_goes_with_its_item(stocked: Shop) -> None:
+    together(stocked, "item-0", "item-1")
+    ids = order(stocked, ["item-0"], [-1.0])["ids"]
+    assert ids.index("item-1") > 10
+
+
+def test_items_from_outside_the_pool_come_in_only_where_it_is_known_what_the_user_had(stocked: Shop) -> None:
+    assert sorted(order(stocked, ["seen"], [1.0])["ids"]) == sorted(POOL)
+    row = order(stocked, ["seen"], [1.0], had=[])
+    assert sorted(row["ids"]) == sorted([*POOL, "beside"])
+    assert row["raised"][row["ids"].index("beside")]
+    assert len(row["ordered_scores"]) == len(row["raised"]) == 31
+    assert "beside" not in order(stocked, ["seen"], [1.0], had=["beside"])["ids"]
+
+
+def test_a_dislike_brings_nothing_in(stocked: Shop) -> None:
+    assert sorted(order(stocked, ["seen"], [-1.0], had=[])["ids"]) == sorted(POOL)
+
+
+def test_what_somebody_reacted_to_is_not_raised_by_another_reaction(stocked: Shop) -> None:
+    together(stocked, "item-3", "item-25", "seen")
+    ids = order(stocked, ["item-3", "seen"], [1.0, 1.0], had=[])["ids"]
+    assert "seen" not in ids
+    assert ids.index("item-3") >= 3
+
+
+def test_a_recent_reaction_counts_more_than_an_earlier_one(shop: Shop) -> None:
+    shop.add_user("ada")
+    shop.add_items("a", "b", "beside-a", "beside-b", *POOL)
+    together(shop, "a", "beside-a")
+    together(shop, "b", "beside-b")
+    shop.publish("ada", *POOL, "beside-b", "beside-a")
+    shop.react("ada", "view", "a")
+    shop.react("ada", "view", "b")
+    shown = shop.shown("ada", k=20)
+    assert shown.index("beside-b") < shown.index("beside-a")
+
+
+def test_an_item_from_outside_the_pool_is_shown_and_one_that_the_user_had_is_not(shop: Shop) -> None:
+    shop.add_user("ada")
+    shop.add_items("seen", "beside", "had", *POOL)
+    shop.react("ada", "purchase", "had")
+    together(shop, "seen", "had", "beside")
+    shop.publish("ada", *POOL)
+    shop.react("ada", "view", "seen")
+    rows = shop.recommend("ada", k=10)
+    assert "had" not in [row["item_id"] for row in rows]
+    [beside] = [row for row in rows if row["item_id"] == "beside"]
+    assert (beside["source"], beside["reason"]) == ("live", "Similar to what you just chose")
