@@ -1,8 +1,8 @@
 """Lists as published, ordered again by the SQL functions that serve them, for events of the past.
 
 A Postgres in a temporary folder holds a data set. At midnight the lists of items that people had together
-are computed as a publication does, from the feedback until then. For an event of the day, the reactions of its
-its user since then order the pool again.
+are computed as a publication does, from the feedback until then. For an event of the day, the reactions
+of its user since then order the pool again.
 """
 
 from collections.abc import Iterator, Sequence
