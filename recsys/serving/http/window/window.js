@@ -203,12 +203,18 @@ function becomeVisitor(session) {
   return become({ session_id: session }, "You are a visitor without a name.");
 }
 
-function ask(request) {
+async function ask(request) {
   Object.assign(state, { request, ranks: null });
   element("without").hidden = !request;
   if (!request) element("request").value = "";
   element("list-heading").focus();
-  return attempt(show);
+  // The first request loads the model, which takes a while.
+  const button = document.querySelector("#ask-form button");
+  button.disabled = true;
+  button.textContent = "Asking";
+  await attempt(show);
+  button.disabled = false;
+  button.textContent = "Ask";
 }
 
 element("user-form").addEventListener("submit", (event) => {
