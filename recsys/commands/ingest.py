@@ -131,8 +131,8 @@ def impressions(
     """Add impressions: the slates that were shown to users.
 
     Required columns: impression_id, user_id, item_ids, shown_at. Optional columns: query, propensities,
-    model_version, placement. Slates of people who are not registered have a session_id, visitor_id or
-    anonymous_id instead of a user_id.
+    model_version, placement, rules. Slates of people who are not registered have a session_id, visitor_id
+    or anonymous_id instead of a user_id.
     """
     _ingest("impressions", file, reject_file, assume_timezone=assume_timezone, time_unit=time_unit.value)
 

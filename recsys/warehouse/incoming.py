@@ -93,6 +93,7 @@ def _impressions(rows: Checked) -> dict[str, pa.Array]:
         "propensities": rows.probability_list("propensities", as_long_as="item_ids"),
         "model_version": rows.text("model_version"),
         "placement": rows.identifier("placement", required=False),
+        "rules": rows.name_list("rules", as_long_as="item_ids"),
         "shown_at": rows.time("shown_at"),
     }
 
@@ -130,7 +131,7 @@ LAYOUTS = {
             "impressions",
             required=("impression_id", "item_ids", "shown_at"),
             people=(Columns.USER_ID, *SESSIONS),
-            optional=("query", "propensities", "model_version", "placement"),
+            optional=("query", "propensities", "model_version", "placement", "rules"),
             check=_impressions,
             numbers=frozenset({"shown_at"}),
         ),

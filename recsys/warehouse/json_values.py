@@ -86,6 +86,20 @@ def text_list(value: Any) -> str:
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
+def name_list(value: Any) -> str:
+    """Return a JSON list of names, or of null where there is none, as a Postgres array."""
+    entries = _json(value)
+    if not isinstance(entries, list) or not all(entry is None or isinstance(entry, str) for entry in entries):
+        raise WrongValue(f"{shown(value)} is not a JSON list of names and null")
+    if any(entry is not None and "\0" in entry for entry in entries):
+        raise WrongValue(f"{shown(value)} has a name with a NUL character")
+    quoted = (
+        "NULL" if entry is None else '"' + entry.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        for entry in entries
+    )
+    return "{" + ",".join(quoted) + "}"
+
+
 def probability_list(value: Any) -> str:
     """Return a JSON list of probabilities as a Postgres array."""
     entries = _json(value)

@@ -25,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH, REAL
 
 from pgvector.sqlalchemy import VECTOR  # isort: skip
 
@@ -219,6 +219,12 @@ impressions = Table(
     _timestamp("received_at", nullable=False, server_default=NOW),
     Column("session_id", Text, comment="of somebody who is not registered; instead of user_id"),
     Column("placement", Text, comment="where it was shown, such as home; null: not stated"),
+    Column(
+        "rules",
+        ARRAY(Text),
+        comment="the rule that placed each item, as serving.recommend names it; null: no rule did",
+    ),
+    CheckConstraint("cardinality(rules) = cardinality(item_ids)", name="impressions_rules_check"),
     CheckConstraint(
         "cardinality(propensities) = cardinality(item_ids)"
         " AND 0 <= ALL (propensities) AND 1 >= ALL (propensities)",
@@ -529,7 +535,68 @@ placements = Table(
         server_default=text("'{segment,trending,popular}'::text[]"),
         comment="what fills a list that the logic leaves short, in this order",
     ),
+    Column(
+        "diversity",
+        JSONB,
+        nullable=False,
+        server_default=EMPTY_JSON,
+        comment='at most so many items of each value of an attribute: {"artist": 1}; empty: as published',
+    ),
     comment="places where an application shows a list, and what each list is made of",
+)
+
+placement_rules = Table(
+    "placement_rules",
+    metadata,
+    Column("rule", Text, primary_key=True),
+    Column(
+        "kind",
+        Text,
+        nullable=False,
+        comment="exclude, only, pin, at_most, at_least, boost or bury: see docs/serving.md",
+    ),
+    Column("placements", ARRAY(Text), comment="where it holds; null: everywhere"),
+    Column(
+        "filter",
+        JSONB,
+        comment="attributes of the items that it is about, as in serving.recommend; "
+        "null: item_ids names them",
+    ),
+    Column(
+        "item_ids",
+        ARRAY(Text),
+        comment="the items that it is about; a pin shows them in this order; null: filter says which",
+    ),
+    Column(
+        "audience",
+        JSONB,
+        nullable=False,
+        server_default=EMPTY_JSON,
+        comment="attributes of users, or of the context, for whom it holds; empty: for all",
+    ),
+    Column("position", Integer, comment="pin: rank of its first item"),
+    Column("factor", REAL, comment="boost, bury: a place in the list is divided, or multiplied, by it"),
+    Column("number", Integer, comment="at_most, at_least: items of a list"),
+    Column("attribute", Text, comment="at_most: of each of its values so many; null: of all the items"),
+    Column(
+        "reason",
+        Text,
+        comment="what users read beside an item that the rule placed; null: the reason that it has anyway",
+    ),
+    Column(
+        "priority",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="of rules that contradict, that of the highest priority holds; then the oldest",
+    ),
+    _timestamp("valid_from", comment="null: a draft"),
+    _timestamp("valid_until", comment="exclusive; null: for ever"),
+    _timestamp("created_at", nullable=False, server_default=NOW),
+    Column("item_path", JSONPATH, comment="filter as a predicate; a trigger sets it"),
+    Column("audience_path", JSONPATH, comment="audience as a predicate; a trigger sets it"),
+    Index("placement_rules_valid_until", text("COALESCE(valid_until, 'infinity'::timestamptz)")),
+    comment="what the business wants of lists: serving.check_rule says what is wrong with a row",
 )
 
 item_changes = Table(

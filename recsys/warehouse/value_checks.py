@@ -16,7 +16,14 @@ import pyarrow.compute as pc
 from recsys.columns import Columns
 from recsys.warehouse.identifiers import identifier, identifier_of_number, unusual_identifiers
 from recsys.warehouse.item_prose import prose
-from recsys.warehouse.json_values import MAX_ID_BYTES, MAX_NESTING, json_object, probability_list, text_list
+from recsys.warehouse.json_values import (
+    MAX_ID_BYTES,
+    MAX_NESTING,
+    json_object,
+    name_list,
+    probability_list,
+    text_list,
+)
 from recsys.warehouse.number_values import (
     TIMESTAMP,
     YEAR_1,
@@ -184,12 +191,23 @@ class Checked:
 
     def probability_list(self, name: str, *, as_long_as: str) -> pa.Array:
         """Return Postgres arrays of probabilities `[rows]`, each as long as the list of another column."""
-        lists = self._convert(name, _without_nan(self._column(name)), None, probability_list, pa.string())
+        column = _without_nan(self._column(name))
+        lists = self._convert(name, column, None, probability_list, pa.string())
+        return self._require_length(name, column, lists, as_long_as)
+
+    def name_list(self, name: str, *, as_long_as: str) -> pa.Array:
+        """Return Postgres arrays of names and null `[rows]`, each as long as the list of another column."""
+        column = _without_nan(self._column(name))
+        lists = self._convert(name, column, None, name_list, pa.string())
+        return self._require_length(name, column, lists, as_long_as)
+
+    def _require_length(self, name: str, column: pa.Array, lists: pa.Array, as_long_as: str) -> pa.Array:
+        """Reject rows whose list is not as long as that of another column; return the lists."""
         others = self._column(as_long_as)
         for row in pc.indices_nonzero(pc.and_(lists.is_valid(), others.is_valid())).to_pylist():
-            entries, other = lists[row].as_py().count(",") + (lists[row].as_py() != "{}"), others[row].as_py()
             with suppress(ValueError, TypeError, RecursionError):
-                if entries != (expected := len(json.loads(other))):
+                entries, expected = len(json.loads(column[row].as_py())), len(json.loads(others[row].as_py()))
+                if entries != expected:
                     reason = f"{name} has {entries} entries, but {as_long_as} has {expected}"
                     self.reasons.setdefault(row, []).append(reason)
         return lists

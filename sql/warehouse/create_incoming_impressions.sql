@@ -8,5 +8,6 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_impressions (
     propensities real[],
     model_version text,
     placement text,
+    rules text[],
     shown_at timestamptz
 ) ON COMMIT DELETE ROWS

@@ -513,6 +513,7 @@ def _commented_by_enough_people(tables: Tables) -> list[Row]:
 EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "click_through_by_model": lambda tables: tables["impressions"],
     "click_through_by_position": lambda tables: tables["impressions"],
+    "click_through_by_rule": lambda tables: [row for row in tables["impressions"] if row["rules"]],
     "click_through_by_slate": lambda tables: tables["impressions"],
     "comment_sentiment_by_item": _commented_by_enough_people,
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],

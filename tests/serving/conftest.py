@@ -1,5 +1,6 @@
 """A warehouse with the reading functions, and helpers to fill and ask it."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -114,6 +115,24 @@ class Shop:
         self.execute(
             "insert into item_vectors (item_id, model_version, vector) values (:i, '7', cast(:v as vector))",
             *({"i": item_id.replace("_", "-"), "v": str(vector)} for item_id, vector in vectors.items()),
+        )
+
+    def rule(self, rule: str, kind: str, **columns: Any) -> None:
+        """Add a rule that holds now; `live=False`: a draft."""
+        values = {
+            "placements": None, "filter": None, "item_ids": None, "audience": "{}", "position": None,
+            "factor": None, "number": None, "attribute": None, "reason": None, "priority": 0,
+            "valid_until": None, "live": True,
+        } | columns  # fmt: skip
+        values["filter"] = None if values["filter"] is None else json.dumps(values["filter"])
+        self.execute(
+            "insert into placement_rules (rule, kind, placements, filter, item_ids, audience, position,"
+            " factor, number, attribute, reason, priority, valid_from, valid_until)"
+            " values (:rule, :kind, :placements, cast(:filter as jsonb), :item_ids, cast(:audience as jsonb),"
+            " :position, :factor, :number, :attribute, :reason, :priority,"
+            " case when :live then coalesce(cast(:valid_until as timestamptz), now()) - interval '1 hour'"
+            " end, :valid_until)",
+            {"rule": rule, "kind": kind} | values,
         )
 
     def recommend(self, user_id: str | None, **arguments: Any) -> list[dict[str, Any]]:

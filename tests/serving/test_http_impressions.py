@@ -51,15 +51,18 @@ def test_a_slate_is_stored_as_it_was_sent(http_shop: Shop, http: TestClient) -> 
 def test_a_list_can_be_logged_as_it_was_answered(http_shop: Shop, http: TestClient) -> None:
     http_shop.add_items("x", "y")
     http_shop.share("popular", "x", "y")
+    http_shop.rule("spring", "pin", item_ids=["y"], position=1)
     items = http.get("/recommendations?session=s-7").json()["items"]
+    http_shop.execute("delete from placement_rules")
     seen = slate(
         item_ids=[item["item_id"] for item in items], propensities=[item["propensity"] for item in items],
         model_version=items[0]["model_version"], placement=items[0]["placement"], user_id=None,
-        session_id="s-7",
+        session_id="s-7", rules=[item["rule"] for item in items],
     )  # fmt: skip
     assert send(http, seen)["new"] == 1
     (row,) = stored(http_shop)
-    assert (row["user_id"], row["item_ids"], row["propensities"]) == ("visitor:s-7", ["x", "y"], [1, 1])
+    assert (row["user_id"], row["item_ids"], row["propensities"]) == ("visitor:s-7", ["y", "x"], [1, 1])
+    assert row["rules"] == ["spring", None]
 
 
 def test_a_slate_that_is_sent_again_changes_nothing(http_shop: Shop, http: TestClient) -> None:
@@ -79,6 +82,8 @@ def test_a_slate_that_is_sent_again_changes_nothing(http_shop: Shop, http: TestC
         ({"item_ids": ["a", ""]}, "item_ids.1: is empty"),
         ({"item_ids": ["a", None]}, "item_ids.1: Input should be a valid string"),
         ({"item_ids": ["a"] * (MAX_ITEMS + 1)}, f"item_ids: List should have at most {MAX_ITEMS} items"),
+        ({"rules": ["sale"]}, "rules has 1 entries, but item_ids has 2"),
+        ({"rules": [1, None]}, "rules.0: Input should be a valid string"),
         ({"propensities": [1]}, "propensities has 1 entries, but item_ids has 2"),
         ({"propensities": [1, None]}, "propensities.1: Input should be a valid number"),
         ({"propensities": [1, 1.5]}, "propensities.1: Input should be less than or equal to 1"),

@@ -36,6 +36,7 @@ def test_a_user_gets_the_first_of_the_pool_with_title_reason_and_version(stocked
     assert rows[0] == {
         "rank": 1, "item_id": "p-00", "title": "Title of p-00", "score": 1.0, "reason": "because of p-00",
         "source": "personal", "propensity": 1.0, "model_version": "7", "placement": "home",
+        "rule": None,
     }  # fmt: skip
     assert stocked.recommend("ada", k=25)[24]["reason"] == ""
 
@@ -200,6 +201,11 @@ def test_100_000_exclusions_are_honoured_in_every_source(stocked: Shop) -> None:
     assert stocked.shown("ada", k=1, exclude=[None, "p-00"]) == ["p-01"]
 
 
+def test_who_has_watched_nothing_gets_the_fallback_of_because_you_watched(stocked: Shop) -> None:
+    for visitor in (None, "nobody"):
+        assert sources(stocked.recommend(visitor, placement="because_you_watched", k=1)) == ["trending"]
+
+
 def test_a_list_ends_where_nothing_more_qualifies(stocked: Shop) -> None:
     assert len(stocked.recommend("ada", k=1000)) == 46
 
@@ -246,5 +252,5 @@ def test_the_newest_and_what_is_popular_can_be_placements_of_their_own(stocked: 
 
 def test_a_reading_function_changes_nothing(stocked: Shop) -> None:
     rows = stocked.rows("select proname from pg_proc where pronamespace = 'serving'::regnamespace"
-                        " and provolatile = 'v'")  # fmt: skip
+                        " and prosecdef and provolatile = 'v'")  # fmt: skip
     assert rows == []

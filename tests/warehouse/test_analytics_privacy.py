@@ -36,6 +36,7 @@ def act(
     days: int = 0,
     late: int = 0,
     slate: tuple[str, ...] = (),
+    rule: str = "spring",
 ) -> None:
     """Let somebody see a slate, if one is given, and react to one of its items."""
     at = START + timedelta(days=days)
@@ -48,7 +49,7 @@ def act(
         connection.execute(
             sa.text(
                 "INSERT INTO impressions (impression_id, user_id, item_ids, propensities, model_version,"
-                " shown_at) VALUES (:id, :user, :items, :propensities, :version, :at)"
+                " shown_at, rules) VALUES (:id, :user, :items, :propensities, :version, :at, :rules)"
                 " ON CONFLICT DO NOTHING"
             ),
             {
@@ -58,6 +59,7 @@ def act(
                 "version": version,
                 "at": at,
                 "propensities": [0.5] * len(slate),
+                "rules": [rule, *[None] * (len(slate) - 1)],
             },
         )
     connection.execute(
@@ -238,6 +240,7 @@ RARE: dict[str, dict[str, Any]] = {
     "a value": {"type_": "rating", "value": 1.5},
     "a day": {"days": 100},
     "a model version": {"version": "rare", "slate": ("common",)},
+    "a rule": {"rule": "rare", "slate": ("common",)},
     "a longer slate": {"slate": ("common", "other", "unloved", "rare")},
     "a list of another version": {"lists": "rare"},
 }
@@ -281,6 +284,7 @@ def test_counts_of_four_among_many_people_are_null(warehouses: Callable[[str], s
         "feedback_by_day": ("comments", "event_type = 'rating'"),
         "click_through_by_model": ("coalesce(clicks, click_through_rate, slate_click_share)", "true"),
         "click_through_by_position": ("coalesce(clicks, click_through_rate)", "position = 1"),
+        "click_through_by_rule": ("coalesce(clicks, click_through_rate)", "rule = 'spring'"),
         "comment_sentiment_by_item": ("negative", "item_id = 'common'"),
     }
     with engine.connect() as connection:

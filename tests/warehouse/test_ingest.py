@@ -570,6 +570,39 @@ def test_impressions_are_loaded_with_their_slates(load: Load, warehouse: sa.Engi
     (row,) = rows(warehouse, "SELECT * FROM impressions")
     assert row.item_ids == ['a"b', "c,d", "好"]
     assert row.propensities == [0.5, 0.25, 1]
+    assert row.rules is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "stored", "reason"),
+    [
+        (['summer, "sale"', None, "a\\b"], ['summer, "sale"', None, "a\\b"], None),
+        ([None, None, None], [None, None, None], None),
+        (None, None, None),
+        (["one"], None, "rules has 1 entries, but item_ids has 3"),
+        ([1, None, None], None, "is not a JSON list of names and null"),
+        (["a\0", None, None], None, "NUL"),
+        ({"a": "b"}, None, "is not a JSON list of names and null"),
+    ],
+)
+def test_the_rules_that_placed_items_are_loaded_one_for_each_item(
+    load: Load, warehouse: sa.Engine, rules: object, stored: object, reason: str | None
+) -> None:
+    slate = {
+        "impression_id": "m",
+        "user_id": "u",
+        "item_ids": ["a", "b", "c"],
+        "shown_at": TIME,
+        "rules": rules,
+    }
+    summary = load(json.dumps(slate) + "\n", "m.jsonl", "impressions")
+    assert summary.rejected == (reason is not None)
+    if reason is None:
+        (row,) = rows(warehouse, "SELECT * FROM impressions")
+        assert row.rules == stored
+    else:
+        assert summary.reject_file is not None
+        assert reason in summary.reject_file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,17 @@ class Impression(Row):
     )
     model_version: Text | None = None
     placement: JsonId | None = Field(None, description="where it was shown, such as `home`")
+    rules: list[Text | None] | None = Field(
+        None, description="the rule that placed each item, as the list stated it; null: no rule did"
+    )
     query: Text | None = Field(None, description="request in words that it answered")
     shown_at: Moment = Field(description="when it was shown, by your clock, with a time zone")
+
+    @model_validator(mode="after")
+    def _one_rule_an_item(self) -> Self:
+        if self.rules is not None and len(self.rules) != len(self.item_ids):
+            raise ValueError(f"rules has {len(self.rules)} entries, but item_ids has {len(self.item_ids)}")
+        return self
 
     @model_validator(mode="after")
     def _one_propensity_an_item(self) -> Self:

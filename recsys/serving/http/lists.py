@@ -28,6 +28,9 @@ class Item(BaseModel):
     )
     model_version: str | None
     placement: str | None
+    rule: str | None = Field(
+        description="the rule that put the item here, for the impression that you log; null: none"
+    )
 
 
 class Answer(BaseModel):

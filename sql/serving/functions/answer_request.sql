@@ -20,8 +20,10 @@ declare
     place record;
     wanted integer;
 begin
-    select placements.length, placements.filter into place
-    from placements where placements.placement = answer_request.placement;
+    select placements.length, placements.filter, users.attributes into place
+    from placements
+    left join users on users.user_id = person
+    where placements.placement = answer_request.placement;
     if not found then
         raise exception 'there is no placement %', coalesce(quote_literal(placement), 'NULL')
             using errcode = 'invalid_parameter_value',
@@ -36,7 +38,7 @@ begin
     return query
     select
         item.rank, item.item_id, item.title, item.score, ''::text, 'request', item.propensity, item.model_version,
-        item.placement
+        item.placement, item.rule
     from serving.fill_up(
         sources => '{personal}',
         wanted => wanted,
@@ -45,6 +47,7 @@ begin
         || (select before.gone from serving.reactions(person, 0, '-infinity', 10000) as before),
         own_ids => item_ids,
         own_scores => scores,
+        attributes => place.attributes,
         placement => placement
     ) as item;
 end $$;

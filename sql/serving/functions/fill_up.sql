@@ -1,5 +1,7 @@
 -- Fill a list from one source after the other. A user's own candidates come from the caller; they have no item that the
--- user had before their lists were published, and other sources may.
+-- user had before their lists were published, and other sources may. What rules exclude is not chosen. If they also shape
+-- the list (diversity is not null), they choose from a longer one: from all that the first sources have, and from the next
+-- ones if limits would leave a gap.
 create or replace function serving.fill_up(
     sources text[],
     wanted integer,
@@ -19,7 +21,8 @@ create or replace function serving.fill_up(
     propensities real[] default null,
     is_fixed boolean default true,
     model_version text default null,
-    placement text default null
+    placement text default null,
+    diversity jsonb default null
 ) returns setof serving.recommendation
 language plpgsql stable rows 10 as $$
 #variable_conflict use_column
@@ -32,10 +35,55 @@ declare
     scores real[];
     hidden text[];
     shown integer := 0;
+    entry serving.recommendation;
     found_now integer;
+    ruled record;
+    kept text[];
+    shapes boolean := false;
+    depth integer := wanted;
+    list serving.recommendation[] := '{}';
+    shaped serving.recommendation[];
     first integer;
     step integer;
 begin
+    if diversity <> '{}' or exists (
+        select from public.placement_rules as rules
+        where serving.is_valid(rules.valid_from, rules.valid_until)
+            and (rules.placements is null or fill_up.placement = any (rules.placements))
+    ) then
+        ruled := serving.ruling(placement, coalesce(attributes, '{}'));
+        path := serving.both_paths(path, ruled.path);
+        gone := gone || ruled.gone;
+        kept := ruled.kept;
+        if kept is not null then
+            -- All that may be shown is known, unless the caller's candidates alone are wanted.
+            sources := array_remove(sources, 'new')
+                || case when cardinality(sources) > 1 then '{rule}' else '{}' end::text[];
+        end if;
+        shapes := diversity is not null and (ruled.shaping is not null or diversity <> '{}');
+        if shapes then
+            before := serving.reactions(person, 0, '-infinity', 10000);
+            gone := gone || before.gone;
+            -- Pins only push others down.
+            if diversity <> '{}' or exists (
+                select from public.placement_rules as rules
+                where rules.rule = any (ruled.shaping) and rules.kind <> 'pin'
+            ) then
+                depth := greatest(most, wanted);
+            end if;
+        end if;
+        -- A drawn list is as it was drawn if no candidate is excluded, drawn or not.
+        if not is_fixed and (
+            shapes or kept is not null or exists (
+                select from public.items
+                where items.item_id = any (own_ids[:4 * cardinality(list_ids)])
+                    and (items.item_id = any (ruled.gone) or not coalesce(items.attributes @@ ruled.path, true))
+            )
+        ) then
+            propensities := null;
+        end if;
+    end if;
+    <<searching>>
     foreach source in array sources loop
         if source not in ('personal', 'buy_again') and before is null and person is not null then
             before := serving.reactions(person, 0, '-infinity', 10000);
@@ -49,6 +97,9 @@ begin
         elsif source in ('similar', 'together', 'next', 'because_you_watched') then
             origin := item_id;
             if source = 'because_you_watched' then
+                origin := null;
+            end if;
+            if source = 'because_you_watched' and person is not null then
                 select items.item_id into origin
                 from unnest(before.items, before.weights) with ordinality as had (item_id, weight, number)
                 join public.items on items.item_id = had.item_id
@@ -70,7 +121,15 @@ begin
             from serving.had_before(person, most) as again;
         elsif source = 'new' then
             select array_agg(newest.item_id), array_agg(0) into ids, scores
-            from serving.newest(gone, path, wanted - shown + cardinality(things)) as newest;
+            from serving.newest(gone, path, depth - shown + cardinality(things)) as newest;
+        elsif source = 'rule' then
+            ids := array(
+                select named.item_id
+                from unnest(kept) with ordinality as named (item_id, number)
+                where named.item_id not in (select unnest(gone))
+                order by named.number
+            );
+            scores := array_fill(0::real, array[cardinality(ids)]);
         else
             select lists.item_ids, lists.scores into ids, scores
             from serving.shared_list(source, attributes, segment) as lists;
@@ -82,15 +141,18 @@ begin
         else
             hidden := gone;
         end if;
+        if kept is not null then
+            hidden := hidden || array(select unnest(ids) except select unnest(kept));
+        end if;
         -- A few are looked up at a time, so that the cost is that of what is shown and not of all candidates.
         first := 1;
-        step := (wanted - shown) + (wanted - shown) / 8 + 1;
+        step := (depth - shown) + (depth - shown) / 8 + 1;
         if path is not null then
             step := 3 * step;
         end if;
         while first <= cardinality(ids) loop
-            return query
-            select
+            found_now := 0;
+            for entry in select
                 shown + (row_number() over ())::integer,
                 item.item_id,
                 item.title,
@@ -111,15 +173,26 @@ begin
                         then propensities[shown + row_number() over ()]
                 end::real,
                 case when source = 'personal' then model_version end,
-                placement
+                placement,
+                null
             from serving.chosen(
                 ids[first:first + step - 1], scores[first:first + step - 1], hidden, things, path
             ) as item
-            limit wanted - shown;
-            get diagnostics found_now = row_count;
+            limit case when not shapes then wanted - shown end
+            loop
+                if shapes then
+                    list := list || entry;
+                else
+                    return next entry;
+                end if;
+                found_now := found_now + 1;
+            end loop;
             shown := shown + found_now;
-            if shown >= wanted then
-                return;
+            if shown >= depth then
+                exit searching when not shapes;
+                shaped := serving.shaped(list, ruled.shaping, kept, gone, path, diversity, wanted);
+                exit searching when cardinality(shaped) >= wanted or depth >= 1000;
+                depth := 1000;
             end if;
             things := things || array(
                 select item.thing
@@ -131,11 +204,17 @@ begin
             step := 2 * step;
         end loop;
     end loop;
+    if shapes then
+        if shown < depth then
+            shaped := serving.shaped(list, ruled.shaping, kept, gone, path, diversity, wanted);
+        end if;
+        return query select * from unnest(shaped);
+    end if;
 end $$;
 
 comment on function serving.fill_up(
     text[], integer, jsonpath, text[], text[], integer, text, text, jsonb, text, text[], real[], boolean[], text[], jsonb,
-    real[], boolean, text, text
+    real[], boolean, text, text, jsonb
 ) is
     'the first items of these sources, one source after the other, that are available, match the filter, and are neither '
-    'among those that are gone nor variants of each other';
+    'among those that are gone nor variants of each other, as rules want them';

@@ -55,6 +55,12 @@ begin
         lists.published_at,
         publication.through,
         coalesce(1 = all (lists.propensities), true) as is_ranked,
+        place.diversity,
+        place.diversity <> '{}' or exists (
+            select from placement_rules as rules
+            where serving.is_valid(rules.valid_from, rules.valid_until)
+                and (rules.placements is null or place.placement = any (rules.placements))
+        ) as is_ruled,
         lists.published_at < statement_timestamp() - interval '8 days' as is_old,
         exists (
             select from feedback
@@ -107,7 +113,9 @@ begin
         has_reacted := found;
     end if;
     as_drawn := own.is_unchanged and path is null and gone = '{}' and not has_reacted;
-    if as_drawn and fixed = own.is_ranked and own.logic = 'personal' and wanted <= cardinality(own.titles) then
+    if as_drawn and not own.is_ruled and fixed = own.is_ranked and own.logic = 'personal'
+        and wanted <= cardinality(own.titles)
+    then
         return query
         select
             item.number,
@@ -118,7 +126,8 @@ begin
             'personal',
             own.propensities[item.number],
             own.model_version,
-            own.placement
+            own.placement,
+            null::text
         from generate_series(1, wanted) as item (number);
         return;
     end if;
@@ -174,7 +183,8 @@ begin
         propensities => case when as_drawn then own.propensities end,
         is_fixed => fixed,
         model_version => own.model_version,
-        placement => own.placement
+        placement => own.placement,
+        diversity => own.diversity
     );
 end $$;
 

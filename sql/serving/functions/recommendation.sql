@@ -14,6 +14,13 @@ begin
             placement text
         );
     end if;
+    if not exists (
+        select from pg_attribute
+        where attrelid = (select typrelid from pg_type where oid = 'serving.recommendation'::regtype)
+            and attname = 'rule'
+    ) then
+        alter type serving.recommendation add attribute rule text;
+    end if;
 end $$;
 
 comment on type serving.recommendation is 'one item of a list';
@@ -27,4 +34,6 @@ comment on column serving.recommendation.source is
     'shared lists; rule: put here by a rule';
 comment on column serving.recommendation.propensity is
     'probability with which the policy shows the item here; log it with the impression; null: not known';
+comment on column serving.recommendation.rule is
+    'the rule that put the item here, or moved it up; log it with the impression; null: none';
 comment on column serving.recommendation.model_version is 'null for shared lists, which no model made';

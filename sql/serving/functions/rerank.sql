@@ -14,6 +14,7 @@ declare
     lately record;
     pool text[];
     direction vector;
+    ruled record;
 begin
     if item_ids is null or cardinality(item_ids) > 1000 then
         raise exception 'item_ids has % items', coalesce(cardinality(item_ids)::text, 'no')
@@ -21,6 +22,7 @@ begin
     end if;
     select
         users.consent,
+        users.attributes,
         lists.pool_item_ids,
         lists.pool_scores,
         lists.model_version,
@@ -44,6 +46,7 @@ begin
             select interest.direction into direction from serving.interest(lately.items, lately.weights) as interest;
         end if;
     end if;
+    ruled := serving.ruling(null, coalesce(own.attributes, '{}'));
     return query
     select
         (row_number() over (order by place.place, likeness.score desc nulls last, given.number))::integer,
@@ -54,6 +57,7 @@ begin
         case when place.place is null and likeness.score is null then 'given' else 'personal' end,
         1::real,
         own.model_version,
+        null::text,
         null::text
     from (
         select asked.item_id, min(asked.number) as number
@@ -72,9 +76,12 @@ begin
         end as score
     ) as likeness
     where serving.is_available(items.available, items.available_from, items.available_until)
+        and (ruled.path is null or items.attributes @@ ruled.path)
+        and items.item_id not in (select unnest(ruled.gone))
+        and (ruled.kept is null or items.item_id in (select unnest(ruled.kept)))
     order by 1;
 end $$;
 
 comment on function serving.rerank(text, text[], text) is
     'these items in the order of a user''s taste, each once and without those that are not available; what nothing is '
-    'known about keeps its order at the end';
+    'known about keeps its order at the end; what rules exclude everywhere is left out';

@@ -85,6 +85,7 @@ async function log(items) {
     impression_id: `window-${newId()}`,
     item_ids: items.map((item) => item.item_id),
     propensities: propensities.includes(null) ? null : propensities,
+    rules: items.map((item) => item.rule),
     model_version: items.map((item) => item.model_version).find((version) => version !== null) ?? null,
     placement: items[0].placement,
     query: state.request || null,
