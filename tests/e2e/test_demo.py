@@ -30,6 +30,7 @@ def test_the_demo_shows_titles_and_reasons_to_a_person(demo: Demo) -> None:
     assert "Champion: version 2" in demo.output
     assert "unknown_item" in demo.output
     assert "recommended after" in demo.output
+    assert "shown a moment later" in demo.output
 
 
 def test_the_demo_leaves_a_stack_running_that_was_up_before(stack: Stack, demo: Demo) -> None:

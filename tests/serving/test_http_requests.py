@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from recsys.errors import CheckpointError
 from recsys.publishing.servable import Servable, load_servable
+from recsys.publishing.staging import publishing_session
 from recsys.serving.champion import Champion
 from recsys.serving.http.application import create_application
 from recsys.serving.install import install_serving
@@ -147,6 +148,12 @@ def test_new_items_are_found_once_the_catalogue_has_been_read_again(books: Shop,
 )
 def test_wrong_arguments_are_refused(service: Service, arguments: dict[str, Any]) -> None:
     assert service.refusal(**arguments)[0] == 422
+
+
+def test_a_publication_that_is_being_written_delays_no_answer(books: Shop, service: Service) -> None:
+    with publishing_session(books.engine):
+        assert service.first(f"/{USERS[0]}", request="item 15") == "item 15"
+        assert len(service.ask(f"/{USERS[0]}")) == 10
 
 
 def test_words_of_sql_are_words(books: Shop, service: Service) -> None:
