@@ -136,14 +136,17 @@ class Champion:
         version = champion.model_version
         if self._ranker is not None and version == self._version and not self._is_old():
             return self._ranker
-        if self._servable is None or version != self._version:
+        servable = self._servable
+        if servable is None or version != self._version:
             logger.info("loading version %s", version)
-            self._servable = (self._load or load_servable)(self._settings, version)
+            servable = (self._load or load_servable)(self._settings, version)
         with self._engine.connect() as connection:
             catalogue = read_catalogue(connection)
-        self._ranker = RequestRanker(self._servable, catalogue, self._settings.publishing)
-        self._version, self._read_at = version, self._clock()
-        return self._ranker
+        ranker = RequestRanker(servable, catalogue, self._settings.publishing)
+        # All of it or nothing: what could not be loaded completely is loaded again.
+        self._servable, self._ranker, self._version = servable, ranker, version
+        self._read_at = self._clock()
+        return ranker
 
     def _is_old(self) -> bool:
         return self._clock() - self._read_at > _CATALOGUE_SECONDS

@@ -174,7 +174,7 @@ def test_a_statement_that_takes_too_long_or_finds_no_connection_is_a_503(http_sh
     )  # fmt: skip
     http = TestClient(create_application(engine), base_url="http://localhost")
     with http_shop.engine.begin() as blocker:
-        blocker.exec_driver_sql("lock table items")
+        blocker.exec_driver_sql("lock table items, recommendation_lists")
         assert http.get("/recommendations/ada").status_code == 503
     with engine.connect():
         busy = http.get("/recommendations/ada")
