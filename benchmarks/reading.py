@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     options = parser.parse_args(arguments)
     with made_warehouse(options.folder) as (server, url, root):
-        size = _fill(url, options.users, options.items)
+        size = fill(url, options.users, options.items)
         for name, statement in _SCRIPTS.items():
             last = options.users // _ACTIVE - 1
             (root / f"{name}.sql").write_text(f"\\set n random(1, {last})\n{statement}\n", encoding="utf-8")
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(_figures(rounds, options.seconds) | {"bytes_per_user": size}, options.json)
 
 
-def _fill(url: str, users: int, items: int) -> float:
+def fill(url: str, users: int, items: int) -> float:
     """Fill the warehouse; return the bytes that the list and pool of a user take."""
     engine = connect(url)
     parameters = {
