@@ -1,9 +1,10 @@
 -- Order a pool again by what the user did since it was published. A reaction speaks for what people had together with
 -- its item, where that is known, and otherwise for what lies in the direction of its vector, among the first 100 items
 -- of the pool. With had, items that people had together with those reacted to come in from outside the pool, behind its
--- last item. Ranks count, not scores: no model and no diversity changes their scale. What was had together is measured
--- against the best, similarity in standard deviations over the pool, because a model's vectors may all point in one
--- direction. The more somebody did, the more it counts. The weights are fitted by benchmarks.freshness.
+-- last item. Ranks count, not scores: no model and no diversity changes their scale. Both are measured in standard
+-- deviations over the pool: a model's vectors may all point in one direction, and few items have been had together with
+-- a new one, so that these few come first. The more somebody did, the more it counts. The weights are chosen by
+-- benchmarks.freshness.
 drop function if exists serving.live_order(text[], real[], text[], real[]);
 create or replace function serving.live_order(
     pool text[], scores real[], reacted text[], weights real[], had text[] default null,
@@ -62,7 +63,7 @@ language sql stable as $$
             listed.place,
             -- What somebody reacted to is nearest to itself, which says nothing. The subqueries are hashed once; with
             -- ALL, Postgres would unpack the array for each item.
-            case when listed.item_id not in (select unnest(reacted)) then beside.score end as together,
+            case when listed.item_id not in (select unnest(reacted)) then coalesce(beside.score, 0) end as together,
             case when listed.item_id not in (select unnest(reacted))
                 then nullif(-(known.vector <=> interest.direction), 'NaN')
             end as similarity
@@ -80,7 +81,8 @@ language sql stable as $$
         select
             avg(similarity) as middle,
             nullif(stddev_pop(similarity), 0) as width,
-            nullif(max(abs(together)), 0) as most
+            avg(together) as usual,
+            nullif(stddev_pop(together), 0) as spread
         from listed
     ),
     placed as (
@@ -90,7 +92,7 @@ language sql stable as $$
             listed.place,
             row_number() over (
                 order by
-                    coalesce(6 * by_lists / (of_all + 1) * together / most, 0)
+                    coalesce(3 * by_lists / (of_all + 1) * (together - usual) / spread, 0)
                     + coalesce(2 * by_direction / (of_all + 1) * (similarity - middle) / width, 0)
                     - ln(place) desc,
                     place,
