@@ -256,6 +256,9 @@ class TrainingSettings(_Section):
         32, ge=0, description="items per batch whose text is encoded with gradient; 0: text is not trained"
     )
     text_epochs: int = Field(5, ge=0, description="first epochs, in which the text encoder is trained")
+    text_passes: float = Field(
+        2.0, gt=0, description="passes over the catalogue's texts, with gradient, in all these epochs at most"
+    )
     events_in_memory: int = Field(
         50_000_000, ge=1, description="events loaded at a time; more are divided by users into files"
     )

@@ -109,6 +109,7 @@ def fit_full(
     model.items.trained.copy_(torch.from_numpy(data.counts > 0))
     trainer = _trainer(model, data, training)
     trainer.on_step = on_step or trainer.on_step
+    _say_text_training(trainer)
     validator = Validator.build(data.cases, model, settings.evaluation.k)
     folder = RunFolder(output / "state")
     fingerprint = _fingerprint(settings, parts, model)
@@ -116,6 +117,7 @@ def fit_full(
     state, stopped = _epochs(trainer, validator, folder, report, out_of_time, fingerprint)
     metrics = comment_metrics | fit_other_parts(model, parts, data, settings)
     metrics["validation_ndcg"] = state.best_score
+    metrics["text_interval"] = float(trainer.text_interval if trainer.text_parameters else 0)
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
 
 
@@ -138,6 +140,22 @@ def _trainer(model: Recommender, data: TrainingData, training: TrainingSettings)
     )
     objective = Objective(model, weights, data.counts, training)
     return Trainer(model, objective, _batches(data.train, model.settings, training), training)
+
+
+def _say_text_training(trainer: Trainer) -> None:
+    settings, mode = trainer.settings, trainer.model.settings.fine_tuning
+    if not is_first():
+        return
+    if not trainer.text_parameters:
+        _log.info("the text encoder is not trained (%s)", mode)
+        return
+    epochs = min(settings.text_epochs, settings.epochs)
+    texts = -(-trainer.steps_per_epoch // trainer.text_interval) * epochs * settings.text_items_per_step
+    _log.info(
+        "text training (%s): at most %d texts with gradient in %d epochs, in one of %d steps; "
+        "the catalogue has %d items, and RECSYS_TRAINING__TEXT_PASSES is %g",
+        mode, texts, epochs, trainer.text_interval, len(trainer.model.catalogue), settings.text_passes,
+    )  # fmt: skip
 
 
 def _batches(train: Sequence[Sequences], model: ModelSettings, training: TrainingSettings) -> Batches:

@@ -33,6 +33,8 @@ WARMUP_SHARE = 0.05
 """Share of all steps in which the learning rate rises, unless the caller gives another."""
 WEIGHT_DECAY = 0.01
 """Decay of the weight matrices, the default of AdamW in PyTorch."""
+MIN_TEXTS = 5_000
+"""Texts that may be encoded with gradient whatever the size of the catalogue."""
 GRADIENT_CLIP = 1.0
 """Largest norm of the gradient: one unusual batch must not undo earlier steps."""
 
@@ -79,6 +81,8 @@ class Trainer:
             else []
         )
         text_ids = {id(p) for p in text.parameters()} if text is not None else set()
+        self.text_interval = text_interval(settings, self.steps_per_epoch, len(model.catalogue))
+        """Every how many steps texts are encoded with gradient."""
         self.own_parameters = [p for p in model.parameters() if id(p) not in text_ids and p.requires_grad]
         matrices = [p for p in self.own_parameters if p.ndim > 1]
         vectors = [p for p in self.own_parameters if p.ndim <= 1]
@@ -111,7 +115,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for number, (batch, beginnings) in enumerate(self.batches.epoch(epoch)):
             moved = batch.to(self.model.device)
-            fresh = self._fresh_text(batch) if trains_text else None
+            fresh = self._fresh_text(batch) if trains_text and number % self.text_interval == 0 else None
             part, part_beginnings = self._part_of_process(moved, to_device(beginnings, self.model.device))
             losses = self.objective(part, part_beginnings, fresh)
             loss = self._total(losses, sums, counts)
@@ -199,6 +203,16 @@ class Trainer:
             # The average follows quickly at first, while the weights are still close to random.
             decay = min(self.settings.weight_averaging, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, [p.detach() for p in self.own_parameters], 1 - decay)
+
+
+def text_interval(settings: TrainingSettings, steps_per_epoch: int, n_items: int) -> int:
+    """Return every how many steps texts are encoded with gradient.
+
+    Their number then follows the catalogue. In every step, it would follow the number of users.
+    """
+    steps = steps_per_epoch * min(settings.text_epochs, settings.epochs)
+    allowed = max(MIN_TEXTS, settings.text_passes * n_items)
+    return max(1, math.ceil(steps * settings.text_items_per_step / allowed))
 
 
 def schedule(step: int, total: int, warmup_share: float) -> float:
