@@ -66,7 +66,8 @@ def test_a_checkpoint_with_settings_of_an_earlier_version_loads(
     checkpoint: Path, recommender: Recommender
 ) -> None:
     model = read_manifest(checkpoint)["model"]
-    rewrite(checkpoint, model=model | {"max_comment_tokens": 64, "collaborative_neighbours": 300})
+    retired = {"max_comment_tokens": 64, "collaborative_neighbours": 300, "collaborative_max_items": 12_000}
+    rewrite(checkpoint, model=model | retired)
     assert load_recommender(checkpoint).settings == recommender.settings
 
 
