@@ -241,6 +241,8 @@ _NOT_NEEDED = {
         for name in ("rest_periods", "user_eligibility")
         for right in ("INSERT", "UPDATE", "DELETE")
     ),
+    ("item_changes", "INSERT"),
+    ("item_changes", "UPDATE"),
     ("item_lists", "UPDATE"),
     ("shared_lists", "UPDATE"),
     *(("placements", right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
