@@ -99,9 +99,19 @@ def fit_sasrec(
 
 
 def parse_grid(text: str, **limits: float) -> list[dict[str, float]]:
-    """Return the settings in a text such as `64:0.2,128:0.4`, each with the same limits of training."""
-    pairs = (entry.split(":") for entry in text.split(","))
-    return [{"factors": int(factors), "dropout": float(dropout), **limits} for factors, dropout in pairs]
+    """Return the settings in a text such as `64:0.2,128:0.4:0.002`, each with the same limits of training.
+
+    An entry is width, dropout and, if it is not to be RecTools' usual one, learning rate.
+    """
+    names = ("factors", "dropout", "learning_rate")
+    settings: list[dict[str, float]] = []
+    for entry in text.split(","):
+        numbers = entry.split(":")
+        if not 2 <= len(numbers) <= len(names):
+            raise ConfigurationError(f"{entry!r} is not width:dropout or width:dropout:learning rate")
+        values = [int(numbers[0]), *map(float, numbers[1:])]
+        settings.append(dict(zip(names, values, strict=False)) | limits)
+    return settings
 
 
 class PopularityByAttribute:

@@ -284,7 +284,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_task_options(parser)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument(
-        "--sasrec-grid", default=SASREC_GRID, help="width:dropout, ... of both; tuned with seed 0"
+        "--sasrec-grid",
+        default=SASREC_GRID,
+        help="width:dropout[:learning rate], ... of both; tuned with seed 0",
     )
     parser.add_argument(
         "--sasrec-patience", type=int, default=SASREC_PATIENCE,

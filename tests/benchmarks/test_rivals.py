@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from benchmarks.peers import parse_grid
 from benchmarks.rivals import (
     DAY,
     RIVALS,
@@ -17,6 +18,7 @@ from benchmarks.rivals import (
     SessionKnn,
     TifuKnn,
 )
+from recsys.errors import ConfigurationError
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
 
@@ -159,3 +161,12 @@ def test_every_rival_ranks_for_a_user_without_history(name: str) -> None:
         scores = rival.fit(feedback, choice).score(histories, at(6, 6))
         assert scores.shape == (2, N_ITEMS)
         assert np.isfinite(scores).all()
+
+
+def test_a_grid_names_width_dropout_and_perhaps_learning_rate() -> None:
+    assert parse_grid("64:0.2,128:0.4:0.002", patience=5) == [
+        {"factors": 64, "dropout": 0.2, "patience": 5},
+        {"factors": 128, "dropout": 0.4, "learning_rate": 0.002, "patience": 5},
+    ]
+    with pytest.raises(ConfigurationError, match="'64' is not width:dropout"):
+        parse_grid("64")
