@@ -471,6 +471,11 @@ recommendation_lists = Table(
         comment="when the first of the items from which the list is drawn ceases to be available; "
         "null: none does",
     ),
+    Column(
+        "through_transaction_id",
+        BigInteger,
+        comment="as in publications; null: a release that stored none has published it",
+    ),
     CheckConstraint(
         "cardinality(pool_item_ids) = cardinality(pool_scores)", name="recommendation_lists_pool_check"
     ),

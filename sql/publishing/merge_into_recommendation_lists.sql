@@ -1,9 +1,9 @@
 -- Insert or update the staged lists and pools. The lock on the user's row prevents a list of a user who is being erased
 -- now. A visitor who has become a user meanwhile gets none.
--- Parameters :publication_id, :model_version.
+-- Parameters :publication_id, :model_version, :through_transaction_id.
 insert into recommendation_lists as lists (
     user_id, publication_id, model_version, item_ids, scores, propensities, reasons, titles, available_until,
-    pool_item_ids, pool_scores, published_at
+    pool_item_ids, pool_scores, through_transaction_id, published_at
 )
 select
     users.user_id,
@@ -17,6 +17,7 @@ select
     staged_lists.available_until,
     staged_pools.item_ids,
     staged_pools.scores,
+    :through_transaction_id,
     now()
 from staged_lists
 join staged_pools using (position)
@@ -36,4 +37,5 @@ on conflict (user_id) do update set
     available_until = excluded.available_until,
     pool_item_ids = excluded.pool_item_ids,
     pool_scores = excluded.pool_scores,
+    through_transaction_id = excluded.through_transaction_id,
     published_at = excluded.published_at

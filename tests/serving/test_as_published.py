@@ -75,6 +75,16 @@ def test_what_was_bought_since_an_old_publication_is_not_shown(published: Shop) 
     assert published.shown("ada", k=1) == ["p-02"]
 
 
+def test_what_happened_hours_ahead_or_days_ago_by_its_clock_counts_at_once(published: Shop) -> None:
+    now = datetime.now(UTC)
+    published.react("ada", "purchase", "p-00", occurred_at=now + timedelta(hours=20))
+    assert published.shown("ada", k=1) == ["p-01"]
+    published.publish("ada", *POOL)
+    assert published.shown("ada", k=1) == ["p-00"]
+    published.react("ada", "purchase", "p-01", occurred_at=now - timedelta(days=6))
+    assert published.shown("ada", k=2) == ["p-00", "p-02"]
+
+
 def test_only_changes_that_concern_lists_are_noted(published: Shop) -> None:
     published.add_items("new")
     published.execute("update items set description = 'x', attributes = '{\"price\": 3}', title = title")

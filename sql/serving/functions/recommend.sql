@@ -1,6 +1,6 @@
 -- A call runs as few statements as possible, because each costs more than the work that it does. Most calls are answered
--- by the first two: the list is shown as it was published, without a look at the catalogue. The others choose from
--- pools and shared lists.
+-- by the first: the list is shown as it was published, without a look at the catalogue. The others choose from pools and
+-- shared lists.
 create or replace function serving.recommend(
     user_id text,
     placement text default 'home',
@@ -29,65 +29,82 @@ declare
     ids text[];
     scores real[];
     raised boolean[];
-    fixed boolean;  -- nothing was drawn by chance
     as_drawn boolean;  -- what is shown is the list as it was drawn
     moved record;
 begin
-    -- The bounds on time are constants, so that a plan leaves most partitions of feedback alone. Lists are renewed
-    -- every day. Clocks of applications differ, and phones send late what was done without a network.
+    if exclude = '{}' and filter = '{}' then
+        -- Whatever can change a list must be a condition here. The bounds on time are constants, so that a plan leaves
+        -- most partitions of feedback alone: lists are renewed every day, clocks of applications differ, and phones send
+        -- late what was done without a network.
+        return query
+        select
+            item.number,
+            lists.item_ids[item.number],
+            lists.titles[item.number],
+            lists.scores[item.number],
+            coalesce(lists.reasons ->> (item.number - 1), ''),
+            'personal',
+            lists.propensities[item.number],
+            lists.model_version,
+            place.placement,
+            null::text
+        from placements as place
+        join recommendation_lists as lists on lists.user_id = person
+        cross join lateral generate_series(1, coalesce(k, place.length)) as item (number)
+        where place.placement = recommend.placement
+            and place.logic = 'personal'
+            and place.filter = '{}'
+            and place.diversity = '{}'
+            and not exists (
+                select from placement_rules as rules
+                where serving.is_valid(rules.valid_from, rules.valid_until)
+                    and (rules.placements is null or recommend.placement = any (rules.placements))
+            )
+            and (place.explores or 1 = all (lists.propensities))
+            and coalesce(k, place.length) between 1 and cardinality(lists.titles)
+            and coalesce(lists.available_until > statement_timestamp(), true)
+            and lists.through_transaction_id is not null
+            and lists.published_at > statement_timestamp() - interval '8 days'
+            and not exists (
+                select from feedback
+                where feedback.user_id = person
+                    and feedback.occurred_at > statement_timestamp() - interval '15 days'
+                    and feedback.occurred_at > lists.published_at - interval '7 days'
+                    and feedback.occurred_at < statement_timestamp() + interval '1 day'
+                    and feedback.transaction_id >= lists.through_transaction_id
+            )
+            -- A candidate that was not drawn could have been, and would be missing now. Lists are drawn from the first
+            -- POOL_FACTOR (4) times as many items (recsys.publishing.diversity).
+            and not exists (
+                select from item_changes as changes
+                where changes.item_id = any (
+                    case when 1 = all (lists.propensities) then lists.item_ids
+                    else lists.pool_item_ids[:4 * cardinality(lists.item_ids)] end
+                )
+                    and changes.transaction_id >= lists.through_transaction_id
+            );
+        if found then
+            return;
+        end if;
+    end if;
+
     select
-        place.placement,
-        place.length,
-        place.logic,
-        place.pool,
-        place.filter,
-        place.live,
-        place.fallback,
-        place.explores,
+        place.*,
         lists.item_ids,
         lists.scores,
         lists.propensities,
         lists.reasons,
-        lists.titles,
         lists.pool_item_ids,
         lists.pool_scores,
         lists.model_version,
         lists.published_at,
-        publication.through,
-        coalesce(1 = all (lists.propensities), true) as is_ranked,
-        place.diversity,
-        place.diversity <> '{}' or exists (
-            select from placement_rules as rules
-            where serving.is_valid(rules.valid_from, rules.valid_until)
-                and (rules.placements is null or place.placement = any (rules.placements))
-        ) as is_ruled,
-        lists.published_at < statement_timestamp() - interval '8 days' as is_old,
-        exists (
-            select from feedback
-            where feedback.user_id = person
-                and feedback.occurred_at > coalesce(lists.published_at, statement_timestamp()) - interval '7 days'
-                and feedback.occurred_at > statement_timestamp() - interval '15 days'
-                and feedback.occurred_at < statement_timestamp() + interval '1 day'
-                and feedback.transaction_id >= coalesce(publication.through, 0)
-        ) as has_reacted,
-        lists.titles <> '{}'
-        and coalesce(lists.available_until > statement_timestamp(), true)
-        and not exists (
-            select from item_changes as changes
-            where changes.item_id = any (
-                case when 1 = all (lists.propensities) then lists.item_ids
-                else lists.pool_item_ids[:4 * cardinality(lists.item_ids)] end
-            )
-                and changes.transaction_id >= publication.through
-        ) as is_unchanged
+        coalesce(publications.through_transaction_id, 0) as through,
+        not place.explores or coalesce(1 = all (lists.propensities), true) as is_fixed,
+        lists.titles <> '{}' and coalesce(lists.available_until > statement_timestamp(), true) as is_current
     into own
     from placements as place
     left join recommendation_lists as lists on lists.user_id = person
-    left join lateral (
-        select publications.through_transaction_id as through from publications
-        where publications.publication_id = lists.publication_id
-        offset 0
-    ) as publication on true
+    left join publications on publications.publication_id = lists.publication_id
     where place.placement = recommend.placement;
     if not found then
         raise exception 'there is no placement %', coalesce(quote_literal(placement), 'NULL')
@@ -103,38 +120,26 @@ begin
     if filter <> '{}' or own.filter <> '{}' then
         path := serving.filter_path(filter, own.filter);
     end if;
-    fixed := own.is_ranked or not own.explores;
-    has_reacted := own.has_reacted;
     since := coalesce(own.published_at, statement_timestamp()) - interval '7 days';
-    if own.is_old and not has_reacted then
-        perform from feedback
-        where feedback.user_id = person and feedback.occurred_at > since and feedback.transaction_id >= own.through
+    perform from feedback
+    where feedback.user_id = person
+        and feedback.occurred_at > since
+        and feedback.transaction_id >= own.through
+    limit 1;
+    has_reacted := found;
+    as_drawn := not own.is_fixed and own.is_current and path is null and gone = '{}' and not has_reacted;
+    if as_drawn then
+        -- See above.
+        perform from item_changes as changes
+        where changes.item_id = any (own.pool_item_ids[:4 * cardinality(own.item_ids)])
+            and changes.transaction_id >= own.through
         limit 1;
-        has_reacted := found;
-    end if;
-    as_drawn := own.is_unchanged and path is null and gone = '{}' and not has_reacted;
-    if as_drawn and not own.is_ruled and fixed = own.is_ranked and own.logic = 'personal'
-        and wanted <= cardinality(own.titles)
-    then
-        return query
-        select
-            item.number,
-            own.item_ids[item.number],
-            own.titles[item.number],
-            own.scores[item.number],
-            coalesce(own.reasons ->> (item.number - 1), ''),
-            'personal',
-            own.propensities[item.number],
-            own.model_version,
-            own.placement,
-            null::text
-        from generate_series(1, wanted) as item (number);
-        return;
+        as_drawn := not found;
     end if;
 
     select users.consent, users.attributes into who from users where users.user_id = person;
     if has_reacted then
-        lately := serving.reactions(person, coalesce(own.through, 0), since, 50);
+        lately := serving.reactions(person, own.through, since, 50);
         gone := gone || lately.gone;
         if own.live and who.consent is not false then
             reacted := lately.items;
@@ -142,7 +147,7 @@ begin
     end if;
     ids := own.pool_item_ids[:own.pool];
     scores := own.pool_scores[:own.pool];
-    if not fixed then
+    if not own.is_fixed then
         select own.item_ids || array_agg(rest.item_id order by rest.place),
             own.scores || array_agg(rest.score order by rest.place)
         into ids, scores
@@ -181,7 +186,7 @@ begin
         list_ids => own.item_ids,
         reasons => own.reasons,
         propensities => case when as_drawn then own.propensities end,
-        is_fixed => fixed,
+        is_fixed => own.is_fixed,
         model_version => own.model_version,
         placement => own.placement,
         diversity => own.diversity
