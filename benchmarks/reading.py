@@ -26,7 +26,6 @@ from recsys.serving.install import install_serving
 from recsys.warehouse.engine import connect
 
 _CONNECTIONS = 8
-_POOL = 200
 _DIM = 64
 _ACTIVE = 10
 """One user in so many has reacted since the publication."""
@@ -63,7 +62,7 @@ SELECT 'benchmark', '1', 'all', :users, :items, warehouse_horizon()
 _LISTS = """
 INSERT INTO recommendation_lists (
     user_id, publication_id, model_version, item_ids, scores, propensities, reasons, pool_item_ids,
-    pool_scores
+    pool_scores, titles, through_transaction_id
 )
 SELECT
     'user-' || n,
@@ -74,13 +73,19 @@ SELECT
     array_fill(CAST(1 AS real), ARRAY[20]),
     (SELECT jsonb_agg('Because you liked "Title of item ' || i || '"') FROM generate_series(1, 20) AS i),
     pool.ids,
-    pool.scores
+    pool.scores,
+    trim_array(pool.titles, :pool - 20),
+    (SELECT max(through_transaction_id) FROM publications)
 FROM generate_series(1, :users) AS n
 CROSS JOIN LATERAL (
     SELECT
         array_agg(
             'item-' || 1 + (n * CAST(7919 AS bigint) + i * CAST(104729 AS bigint)) % :items ORDER BY i
         ) AS ids,
+        array_agg(
+            'Title of item '
+            || 1 + (n * CAST(7919 AS bigint) + i * CAST(104729 AS bigint)) % :items ORDER BY i
+        ) AS titles,
         array_agg(CAST(5 - i * 0.01 AS real) ORDER BY i) AS scores
     FROM generate_series(1, :pool) AS i
 ) AS pool
@@ -116,13 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reading")
     parser.add_argument("--users", type=int, default=20_000, help="number of users with a list")
     parser.add_argument("--items", type=int, default=20_000, help="number of items")
+    parser.add_argument("--pool", type=int, default=200, help="items in the pool of a user, at least 20")
     parser.add_argument("--seconds", type=int, default=5, help="duration of a script in a round")
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     options = parser.parse_args(arguments)
     with made_warehouse(options.folder) as (server, url, root):
-        size = fill(url, options.users, options.items)
+        size = fill(url, options.users, options.items, options.pool)
         for name, statement in _SCRIPTS.items():
             last = options.users // _ACTIVE - 1
             (root / f"{name}.sql").write_text(f"\\set n random(1, {last})\n{statement}\n", encoding="utf-8")
@@ -133,11 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(_figures(rounds, options.seconds) | {"bytes_per_user": size}, options.json)
 
 
-def fill(url: str, users: int, items: int) -> float:
+def fill(url: str, users: int, items: int, pool: int = 200) -> float:
     """Fill the warehouse; return the bytes that the list and pool of a user take."""
     engine = connect(url)
     parameters = {
-        "users": users, "items": items, "pool": _POOL, "dim": _DIM,
+        "users": users, "items": items, "pool": pool, "dim": _DIM,
         "active": _ACTIVE, "reactions": _REACTIONS,
     }  # fmt: skip
     install_serving(engine)
