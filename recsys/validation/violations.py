@@ -22,6 +22,7 @@ _PLANNING = {
     "parallel_tuple_cost": "0.001",
 }
 _BULK_PLANNING = {"enable_nestloop": "off"}
+_JOINS_WITHOUT_HASH = ("enable_nestloop", "enable_mergejoin")
 
 
 def judge_window(
@@ -44,17 +45,36 @@ def judge_window(
         return 0
     parameters = _parameters(connection, window, settings)
     related = render_literals(read_statement("validation/select_related"), parameters)
-    query = broken_rules_query(rules, parameters)
+    connection.exec_driver_sql(
+        "CREATE TEMP TABLE broken_rules (feedback_id bigint, reason text, earlier_transaction_id bigint)"
+        " ON COMMIT DROP"
+    )
     with planned_for(connection, window):
         # Postgres parallelises CREATE TABLE AS but not INSERT ... SELECT.
         connection.exec_driver_sql(f"CREATE TEMP TABLE {RELATED_TABLE} ON COMMIT DROP AS\n{related}")
-        connection.exec_driver_sql(f"CREATE TEMP TABLE broken_rules ON COMMIT DROP AS\n{query}")
+        _find_broken(connection, [rule for rule in rules if not rule.reads_earlier], parameters)
+        # These compare people and items of the whole window. The planner expects a few rows of each, and any
+        # join but a hash join would compare all with all.
+        for name in _JOINS_WITHOUT_HASH:
+            connection.exec_driver_sql(f"SET LOCAL {name} = off")
+        _find_broken(connection, [rule for rule in rules if rule.reads_earlier], parameters)
+        for name in _JOINS_WITHOUT_HASH:
+            connection.exec_driver_sql(f"SET LOCAL {name} TO DEFAULT")
     recorded = connection.execute(
         sa.text(read_statement("validation/insert_row_violations")),
         {"window_id": window.window_id, "down_weighted": down_weighted(rules, settings)},
     )
     connection.exec_driver_sql(f"DROP TABLE broken_rules, {RELATED_TABLE}")
     return int(recorded.rowcount)
+
+
+def _find_broken(connection: sa.Connection, rules: Sequence[Rule], parameters: dict[str, Any]) -> None:
+    """Add the rows that break these rules to the temporary table `broken_rules`."""
+    if rules:
+        query = broken_rules_query(rules, parameters)
+        connection.exec_driver_sql(f"CREATE TEMP TABLE found ON COMMIT DROP AS\n{query}")
+        connection.exec_driver_sql("INSERT INTO broken_rules SELECT * FROM found")
+        connection.exec_driver_sql("DROP TABLE found")
 
 
 def delete_violations(connection: sa.Connection, window: Window) -> None:

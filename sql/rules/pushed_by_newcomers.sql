@@ -228,6 +228,7 @@ newcomers AS MATERIALIZED (
     SELECT
         numbered.*,
         row_number() OVER same AS kth,
+        row_number() OVER same / 50 AS block,
         lag(nth, 4) OVER same AS nth_of_fifth_last,
         coalesce(alike_rows, 0) AS alike_rows,
         sum(coalesce(alike_rows, 0)) OVER same AS alike_rows_until,
@@ -250,6 +251,15 @@ newcomers AS MATERIALIZED (
     WINDOW same AS (PARTITION BY item_id, numbered.reaction ORDER BY nth)
 ),
 
+-- Each newcomer with the blocks of 50 in which a stretch that ends with them may begin, so that an item with a million
+-- newcomers costs in proportion to them.
+ends AS MATERIALIZED (
+    SELECT newcomers.*, newcomers.block - back.blocks AS first_block
+    FROM newcomers
+    CROSS JOIN (VALUES (0), (1)) AS back (blocks)
+    WHERE newcomers.nth - newcomers.nth_of_fifth_last < 6
+),
+
 -- At most 50 people of whom at least four in five are such newcomers, five of them or more. At the end of a stretch
 -- with that share there are five among six people; few items have that.
 stretches AS (
@@ -266,13 +276,13 @@ stretches AS (
         latest.alike_rows_until - earliest.alike_rows_until + earliest.alike_rows AS alike_rows,
         latest.rows_until - earliest.rows_until + earliest.rows AS rows,
         earliest.place - earliest.first_place AS lasted_before
-    FROM newcomers AS latest
+    FROM ends AS latest
     JOIN newcomers AS earliest
         ON earliest.item_id = latest.item_id
         AND earliest.reaction = latest.reaction
+        AND earliest.block = latest.first_block
         AND earliest.kth BETWEEN latest.kth - 49 AND latest.kth - 4
-    WHERE latest.nth - latest.nth_of_fifth_last < 6
-        AND latest.nth - earliest.nth < 50
+    WHERE latest.nth - earliest.nth < 50
         AND latest.kth - earliest.kth + 1 >= 0.8 * (latest.nth - earliest.nth + 1)
 ),
 
@@ -333,10 +343,14 @@ pushes AS MATERIALIZED (
 -- there meet with more evidence elsewhere: on the item that they push.
 meetings AS MATERIALIZED (
     SELECT pushes.item_id, pushes.reaction, newcomers.user_id, max(pushes.evidence) AS evidence
-    FROM pushes
+    FROM (
+        SELECT pushes.*, to_kth / 50 - blocks AS block FROM pushes CROSS JOIN (VALUES (0), (1)) AS back (blocks)
+        OFFSET 0
+    ) AS pushes
     JOIN newcomers
         ON newcomers.item_id = pushes.item_id
         AND newcomers.reaction = pushes.reaction
+        AND newcomers.block = pushes.block
         AND newcomers.kth BETWEEN pushes.from_kth AND pushes.to_kth
     GROUP BY pushes.item_id, pushes.reaction, newcomers.user_id
 ),

@@ -1,5 +1,6 @@
 """Accounts that push an item together, and crowds that only look like them."""
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -338,3 +339,28 @@ def test_an_attack_that_is_most_of_a_window_does_not_stop_the_run(
     assert (report.valid, report.quarantined) == (2 * 20, 12 * 21)
     assert report.reasons == {PUSHED: 12 * 21}
     assert "valid_share" not in report.failed
+
+
+def test_the_work_on_a_launch_day_grows_with_its_rows_and_not_with_their_square(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    """Everybody is new, and everybody reacts to one article alike."""
+    people = 3000
+    rng = np.random.default_rng(1)
+    add(warehouse, [event(f"reader-{n}", "thing-1", TODAY + rng.random(), "view") for n in range(people)])
+    removed = []
+
+    def explain(_: Any, cursor: Any, statement: str, *__: Any) -> None:
+        if statement.startswith("CREATE TEMP TABLE found") and PUSHED in statement:
+            cursor.execute(f"EXPLAIN (ANALYZE, TIMING off) {statement}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            removed.extend(int(rows) for rows in re.findall(r"Rows Removed by Join Filter: (\d+)", plan))
+            cursor.execute("DROP TABLE found")
+
+    sa.event.listen(warehouse, "before_cursor_execute", explain)
+    try:
+        judge(warehouse, settings)
+    finally:
+        sa.event.remove(warehouse, "before_cursor_execute", explain)
+    assert removed
+    assert sum(removed) < 200 * people
