@@ -186,12 +186,13 @@ class TaskPods:
         home = self.place("/opt/airflow")
         if not (home / "airflow.cfg").exists():
             self._write_configuration(home / "airflow.cfg")
-        image = {**dockerfile_environment(), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        # What lies in this checkout stays where it is, even below a folder that a pod mounts, such as /tmp.
+        checkout = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "TMPDIR": str(self.place("/tmp"))}
         for name in ("dags", "plugins"):
-            image[f"AIRFLOW__CORE__{name.upper()}_FOLDER"] = str(resource_folder(name))
+            checkout[f"AIRFLOW__CORE__{name.upper()}_FOLDER"] = str(resource_folder(name))
         secret = {name: self.secrets[s][key] for name, (s, key) in pod.secret_variables.items()}
         settings = load_settings_file() if "envFrom" in pod.container else {}
-        container = {**image, **settings, **pod.plain_variables, **secret}
+        container = {**dockerfile_environment(), **settings, **pod.plain_variables, **secret}
         paths = {mount["mountPath"] for mount in pod.container["volumeMounts"]} | {"/opt/airflow"}
         here = {
             name: str(self.place(value))
@@ -199,7 +200,7 @@ class TaskPods:
             else value
             for name, value in container.items()
         }
-        return here | {"AIRFLOW_IS_K8S_EXECUTOR_POD": "True", "TMPDIR": str(self.place("/tmp"))}
+        return here | checkout | {"AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}
 
     def _write_configuration(self, file: Path) -> None:
         """Write what the chart makes of the values, with the address of the API server of this test."""
