@@ -85,7 +85,8 @@ def shop(warehouse, settings, make_training, lineage):
 
 @pytest.fixture
 def seen(warehouse):
-    """Read the versions, lists and vectors that users see."""
+    """Read the versions, lists and vectors that users see, without the marks of each publication."""
+    marks = ("publication_id", "published_at", "through_transaction_id")
 
     def look():
         with warehouse.connect() as connection:
@@ -93,9 +94,7 @@ def seen(warehouse):
                 table.name: [
                     dict(row)
                     for row in connection.execute(
-                        sa.select(
-                            *(c for c in table.c if c.name not in ("publication_id", "published_at"))
-                        ).order_by(*table.primary_key)
+                        sa.select(*(c for c in table.c if c.name not in marks)).order_by(*table.primary_key)
                     ).mappings()
                 ]
                 for table in (recommendation_lists, user_vectors, item_vectors)
