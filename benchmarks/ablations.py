@@ -62,7 +62,7 @@ VARIANTS = {
     AS_IS: Variant(),
     "id only": Variant(without_text=True, model={"fine_tuning": "frozen"}),
     "text only": Variant(model={"id_dropout": 1.0}),
-    "fine_tuning=frozen": Variant(model={"fine_tuning": "frozen"}),
+    "fine_tuning=top_layers": Variant(model={"fine_tuning": "top_layers"}),
     "fine_tuning=lora": Variant(model={"fine_tuning": "lora"}),
     "fine_tuning=full": Variant(model={"fine_tuning": "full"}),
     "without liking": Variant(training={"feedback_weight": 0.0}),

