@@ -486,6 +486,12 @@ class RetentionSettings(_Section):
         le=_CENTURY_MONTHS,
         description="age at which months of feedback are moved out of the table, in months; unset: never",
     )
+    impressions_months: int | None = Field(
+        None,
+        ge=1,
+        le=_CENTURY_MONTHS,
+        description="age at which impressions are deleted, in months; unset: never",
+    )
 
 
 class PrivacySettings(_Section):

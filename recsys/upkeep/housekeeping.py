@@ -16,6 +16,7 @@ from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.upkeep.erasure import erase_everywhere
+from recsys.upkeep.impressions import delete_old_impressions
 from recsys.upkeep.visitors import delete_silent_visitors, give_slates_to_users
 from recsys.validation.quarantine import release_known
 from recsys.warehouse.advisory_locks import SNAPSHOT_FILES, hold_lock
@@ -39,6 +40,8 @@ class HousekeepingReport:
 
     Attributes
     ----------
+    impressions_deleted
+        Slates past their retention.
     erasures_waiting
         Erasure requests that are still open, see `erase_requested`.
     visitors_deleted
@@ -57,6 +60,7 @@ class HousekeepingReport:
 
     partitions_made: int
     partitions_retired: int
+    impressions_deleted: int
     erasures_done: int
     erasures_waiting: int
     visitors_deleted: int
@@ -82,6 +86,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     # A month with held rows is not retired.
     rows_released = release_known(engine, settled_by="housekeeping")
     partitions_retired = _retire_partitions(engine, settings)
+    impressions_deleted = delete_old_impressions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings, now)
     _remove_abandoned_shards(settings, now)
     # MLflow keeps the results of the runs.
@@ -100,6 +105,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     report = HousekeepingReport(
         partitions_made=partitions_made,
         partitions_retired=partitions_retired,
+        impressions_deleted=impressions_deleted,
         erasures_done=len(erased),
         erasures_waiting=_open_erasure_requests(engine),
         visitors_deleted=visitors_deleted,

@@ -231,6 +231,7 @@ impressions = Table(
         name="impressions_propensities_check",
     ),
     Index("impressions_user", "user_id", "shown_at"),
+    Index("impressions_shown_at", "shown_at"),
     comment="one slate shown to a user, with the propensities of the policy that chose it",
 )
 

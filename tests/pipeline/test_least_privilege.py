@@ -125,7 +125,9 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
         assert deciding.roll_back(context).version == first
         publishing.publish(context)
     retiring = pipeline.model_copy(
-        update={"retention": pipeline.retention.model_copy(update={"feedback_months": 1})}
+        update={
+            "retention": pipeline.retention.model_copy(update={"feedback_months": 1, "impressions_months": 1})
+        }
     )
     with open_context(Run("warehouse_housekeeping", "housekeeping/1"), retiring) as context:
         request_erasure(context.engine, "user 3")
