@@ -36,6 +36,7 @@ from recsys.local.stack import interrupted_once, stack_state, start_stack, stop_
 from recsys.local.state import StackPhase
 from recsys.settings import Settings, load_settings
 from recsys.warehouse.ingest import IngestSummary, ingest_file
+from recsys.warehouse.variants import propose_variants
 
 REPORT_NAME = "demo-report.json"
 _TRAINING_TIMEOUT_SECONDS = 3600.0
@@ -91,6 +92,7 @@ def _run_loop(console: Console, airflow: AirflowClient, files: DemoFiles) -> tup
     with warehouse_engine(settings) as engine:
         _step(console, 3, "Nightly training on the first nine tenths of the feedback")
         _ingest(console, engine, settings, "items", files.items)
+        _join_variants(console, engine, settings)
         loaded = [
             _ingest(console, engine, settings, "feedback", path)
             for path in (files.first_feedback, files.broken_feedback)
@@ -131,6 +133,16 @@ def _ingest(console: Console, engine: sa.Engine, settings: Settings, table: Any,
         f"{summary.rejected:,} rejected, {summary.seconds:.1f} s"
     )
     return summary
+
+
+def _join_variants(console: Console, engine: sa.Engine, settings: Settings) -> None:
+    """Accept what `recsys variants propose` finds, as somebody would who has checked the file."""
+    file = settings.home.resolve() / DEMO_DATA / "variants.csv"
+    file.unlink(missing_ok=True)
+    found = propose_variants(engine, file)
+    if found.items:
+        _ingest(console, engine, settings, "items", file)
+        console.print(f"  {found.items} of the items are {found.groups} films twice: a list shows each once")
 
 
 def _learn(
