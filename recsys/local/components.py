@@ -117,7 +117,7 @@ def _choose_ports(home: StackHome, required: dict[str, int | None]) -> dict[str,
     for name, port in required.items():
         if port is None:
             chosen[name] = ports.choose_port(remembered.get(name), usual[name])
-        elif ports.is_free(port):
+        elif ports.claim(port):
             chosen[name] = port
         else:
             raise StackError(

@@ -20,6 +20,29 @@ def is_free(port: int) -> bool:
     return True
 
 
+_claims: dict[int, socket.socket] = {}
+
+
+def claim(port: int) -> bool:
+    """Take a free port for this process; return False if it is in use or another process has claimed it.
+
+    A server listens many seconds after its stack has chosen the port. Until then a UDP socket of the same
+    number, which nobody reads, tells other stacks that the port is taken. It closes when the process ends.
+    """
+    if not is_free(port):
+        return False
+    if port in _claims:
+        return True
+    mark = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        mark.bind((LOOPBACK, port))
+    except OSError:
+        mark.close()
+        return False
+    _claims[port] = mark
+    return True
+
+
 def any_free_port() -> int:
     """Return a free port."""
     with socket.socket() as probe:
@@ -29,21 +52,24 @@ def any_free_port() -> int:
 
 
 def choose_port(remembered: int | None, usual: int) -> int:
-    """Return the first free port of: the port used last time, the usual one, the nine after it, any."""
+    """Claim the first free port of: the port used last time, the usual one, the nine after it, any."""
     candidates: list[int] = [] if remembered is None else [remembered]
     candidates += range(usual, usual + 10)
     for port in candidates:
-        if is_free(port):
+        if claim(port):
             return port
-    return any_free_port()
+    while not claim(port := any_free_port()):
+        pass
+    return port
 
 
 def port_owner(port: int) -> str:
-    """Describe the process that listens on a port, as far as we are allowed to see it."""
+    """Describe the process that listens on a port or has claimed it, as far as we are allowed to see it."""
     try:
-        for connection in psutil.net_connections(kind="tcp"):
+        for connection in psutil.net_connections(kind="inet"):
             address: tuple[str, int] | tuple[()] = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and port in address and connection.pid:
+            takes = connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+            if takes and port in address and connection.pid:
                 process = psutil.Process(connection.pid)
                 return f"{process.name()} (process {connection.pid}, user {process.username()})"
     except psutil.Error:

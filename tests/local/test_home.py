@@ -2,6 +2,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from recsys.errors import StackError
 from recsys.local.airflow_environment import connection_json
 from recsys.local.home import StackHome, keep_private
 from recsys.local.packages import require_packages
-from recsys.local.ports import LOOPBACK, choose_port, is_free, port_owner
+from recsys.local.ports import LOOPBACK, any_free_port, choose_port, is_free, port_owner
 
 
 @pytest.fixture
@@ -150,6 +151,22 @@ def test_occupied_port_is_replaced_by_a_free_one_and_its_owner_is_known() -> Non
         assert not is_free(taken)
         assert choose_port(taken, usual=taken) != taken
         assert f"process {os.getpid()}" in port_owner(taken)
+
+
+def test_two_stacks_that_start_at_once_choose_different_ports() -> None:
+    usual = any_free_port()
+    choose = f"from recsys.local.ports import choose_port; print(choose_port(None, usual={usual})); input()"
+    command = [sys.executable, "-u", "-c", choose]
+    # It has chosen its port, and its server does not listen yet.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        assert first.stdout.readline() == f"{usual}\n"
+        second = subprocess.run(command, input="\n", capture_output=True, text=True, check=True)
+        assert second.stdout != f"{usual}\n"
+        assert f"process {first.pid}" in port_owner(usual)
+        first.stdin.write("\n")
+    assert choose_port(None, usual) == usual
 
 
 def test_port_used_last_time_is_preferred() -> None:
