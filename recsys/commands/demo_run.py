@@ -128,9 +128,10 @@ def _ingest(console: Console, engine: sa.Engine, settings: Settings, table: Any,
             reject_file=settings.home / f"{path.stem}.rejected.jsonl",
             tombstone_keys=settings.tombstone_keys(),
         )
+    changed = f"{summary.updated:,} changed, " if summary.updated else ""
     console.print(
-        f"  {path.name}: {summary.read:,} read, {summary.inserted:,} new, {summary.duplicates:,} known, "
-        f"{summary.rejected:,} rejected, {summary.seconds:.1f} s"
+        f"  {path.name}: {summary.read:,} read, {summary.inserted:,} new, {changed}"
+        f"{summary.duplicates:,} known, {summary.rejected:,} rejected, {summary.seconds:.1f} s"
     )
     return summary
 
@@ -142,7 +143,9 @@ def _join_variants(console: Console, engine: sa.Engine, settings: Settings) -> N
     found = propose_variants(engine, file)
     if found.items:
         _ingest(console, engine, settings, "items", file)
-        console.print(f"  {found.items} of the items are {found.groups} films twice: a list shows each once")
+        console.print(
+            f"  {found.items} items are {found.groups} films that are there twice: lists show each once"
+        )
 
 
 def _learn(

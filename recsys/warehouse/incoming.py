@@ -27,6 +27,8 @@ class Layout:
     """Columns that may be numbers in JSON."""
     time: str | None = None
     """Column that the table is partitioned by."""
+    remarks: frozenset[str] = frozenset()
+    """Columns that are for people alone."""
     people: tuple[str, ...] = ()
     """Columns of which a file needs one, because a row names its person in one of them."""
 
@@ -124,6 +126,7 @@ LAYOUTS = {
                 "variant_of",
             ),
             check=_items,
+            remarks=frozenset({"about"}),  # of `recsys variants propose`
             numbers=frozenset({"rest_days", "available_from", "available_until"}),
         ),
         Layout("users", required=("user_id",), optional=("consent", "attributes"), check=_users),

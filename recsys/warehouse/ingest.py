@@ -224,7 +224,8 @@ def _check_columns(path: Path, layout: Layout, source: Source, attributes: Seque
             f"{', '.join(source.columns) or 'none'}. A file of {layout.table} needs "
             f"{_needs(layout)} and may have {', '.join(layout.optional)}"
         )
-    unknown = tuple(name for name in source.columns if name not in layout.known.union(attributes))
+    expected = layout.known.union(attributes, layout.remarks)
+    unknown = tuple(name for name in source.columns if name not in expected)
     if unknown:
         logger.warning(
             "%s: columns that the table %s does not have are ignored: %s",
