@@ -55,12 +55,18 @@ def write_tiny_encoder(folder: Path, layers: int = 3, words: list[str] | None = 
 
 
 def small_settings(home: Path, encoder: Path | str, **training: object) -> Settings:
-    """Return the settings of a model that trains in seconds."""
+    """Return the settings of a model that trains in seconds, its text encoder too."""
     defaults: dict[str, object] = {"epochs": 4, "batch_size": 16, "threads": 1, "text_items_per_step": 8}
     return Settings(
         home=home,
         model=ModelSettings(
-            base_encoder=str(encoder), dim=16, layers=1, max_events=20, dropout=0.1, collaborative_penalty=10
+            base_encoder=str(encoder),
+            fine_tuning="top_layers",
+            dim=16,
+            layers=1,
+            max_events=20,
+            dropout=0.1,
+            collaborative_penalty=10,
         ),
         training=TrainingSettings.model_validate(defaults | {"device": "cpu"} | training),
         evaluation=EvaluationSettings(),
