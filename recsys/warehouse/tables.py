@@ -396,7 +396,24 @@ model_versions = Table(
     ),
     _timestamp("recorded_at", nullable=False, server_default=NOW),
     _timestamp("files_removed_at", comment="when its files were removed because it knew erased users"),
+    Column(
+        "live_strength",
+        Double,
+        comment="by how much a standard deviation of what goes with a user's latest reactions outweighs the "
+        "published place; null: the model has none, see serving.live_weights",
+    ),
+    Column("live_decay", Double, comment="weight of a reaction as a share of that of the next newer one"),
+    Column(
+        "live_trending",
+        Double,
+        comment="odds of the first trending item when a user reacts, as a share of those of the first "
+        "published one",
+    ),
     CheckConstraint("kind in ('full', 'micro')", name="model_versions_kind_check"),
+    CheckConstraint(
+        "live_strength between 0 and 100 and live_decay between 0 and 1 and live_trending between 0 and 1000",
+        name="model_versions_live_check",
+    ),
     comment="registered model versions and what each was trained on",
 )
 

@@ -98,3 +98,62 @@ def test_an_item_from_outside_the_pool_is_shown_and_one_that_the_user_had_is_not
     assert "had" not in [row["item_id"] for row in rows]
     [beside] = [row for row in rows if row["item_id"] == "beside"]
     assert (beside["source"], beside["reason"]) == ("live", "Similar to what you just chose")
+
+
+def fit(shop: Shop, strength: float, decay: float, trending: float) -> None:
+    """Store the weights of the version that `Shop.publish` publishes."""
+    shop.execute("delete from model_versions")
+    shop.execute(
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
+        " live_strength, live_decay, live_trending) values ('7', 'full', 0, 0, :s, :d, :t)",
+        {"s": strength, "d": decay, "t": trending},
+    )
+
+
+def test_the_weights_are_those_of_the_published_model(stocked: Shop) -> None:
+    assert stocked.rows("select * from serving.live_weights()") == [
+        {"strength": 3.0, "decay": 0.7, "trending": 0.0}
+    ]
+    usual = order(stocked, ["seen"], [1.0])["ids"].index("item-25")
+    stocked.add_user("ada")
+    stocked.publish("ada", *POOL)
+    fit(stocked, 0.5, 0.25, 2)
+    assert stocked.rows("select * from serving.live_weights()") == [
+        {"strength": 0.5, "decay": 0.25, "trending": 2.0}
+    ]
+    assert order(stocked, ["seen"], [1.0])["ids"].index("item-25") > usual
+    stocked.react("ada", "view", "seen")
+    stocked.react("ada", "view", "item-3")
+    [found] = stocked.rows("select weights from serving.reactions('ada', 0, '-infinity', 50)")
+    assert found["weights"][1] / found["weights"][0] == pytest.approx(0.25)
+
+
+def test_what_is_trending_comes_in_with_a_reaction_and_says_so(stocked: Shop) -> None:
+    stocked.add_items("news", "old news", "more news")
+    stocked.share("trending", "news", "old news", "item-12", "more news")
+    stocked.add_user("ada")
+    stocked.react("ada", "view", "old news")
+    stocked.publish("ada", *POOL)
+    fit(stocked, 3, 0.7, 2)
+    assert stocked.shown("ada") == POOL[:10]
+    stocked.react("ada", "view", "unheard of")
+    rows = stocked.recommend("ada", k=12)
+    shown = [row["item_id"] for row in rows]
+    assert shown[0] == "news"
+    assert {"item-12", "more news"} < set(shown)
+    assert "old news" not in shown
+    found = {row["item_id"]: row for row in rows}
+    for item in ("news", "more news"):
+        assert (found[item]["source"], found[item]["reason"]) == ("trending", "Popular right now")
+    assert (found["item-12"]["source"], found["item-0"]["source"]) == ("trending", "personal")
+    stocked.execute("update placements set live = false")
+    assert stocked.shown("ada") == POOL[:10]
+
+
+def test_without_a_weight_nothing_that_is_trending_comes_in(stocked: Shop) -> None:
+    stocked.add_items("news")
+    stocked.share("trending", "news")
+    stocked.add_user("ada")
+    stocked.publish("ada", *POOL)
+    stocked.react("ada", "view", "seen")
+    assert "news" not in stocked.shown("ada", k=20)

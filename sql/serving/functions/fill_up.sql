@@ -161,12 +161,17 @@ begin
                     case when source = 'personal' then
                         reasons ->> (array_position(list_ids, item.item_id) - 1)
                     end,
-                    case when source = 'personal' and raised[first - 1 + item.place]
-                        then 'Similar to what you just chose'
-                        else reason
+                    case
+                        when source <> 'personal' or raised is null or not raised[first - 1 + item.place] then reason
+                        when raised[first - 1 + item.place] then 'Similar to what you just chose'
+                        else serving.shared_reason('trending')
                     end
                 ),
-                case when source = 'personal' and raised[first - 1 + item.place] then 'live' else source end,
+                case
+                    when source <> 'personal' or raised is null or not raised[first - 1 + item.place] then source
+                    when raised[first - 1 + item.place] then 'live'
+                    else 'trending'
+                end,
                 case
                     when is_fixed then 1
                     when item.item_id = list_ids[shown + row_number() over ()]

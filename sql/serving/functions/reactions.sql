@@ -77,13 +77,14 @@ language sql stable as $$
         coalesce(array_agg(item_id order by number) filter (where weight > 0 or sentiment < 0), '{}'),
         coalesce(
             array_agg(
-                (case when sentiment < 0 then -1 else weight end * power(0.7, number - 1))::real order by number
+                (case when sentiment < 0 then -1 else weight end * power(live.decay, number - 1))::real order by number
             ) filter (where weight > 0 or sentiment < 0),
             '{}'
         )
     from hidden
+    cross join serving.live_weights() as live
 $$;
 
 comment on function serving.reactions(text, bigint, timestamptz, integer) is
     'what is off a person''s lists for what they did since then, and the items that say something about their taste, '
-    'latest first, with weights: that of the event type, -1 for dislikes, three tenths less with each newer reaction';
+    'latest first, with weights: that of the event type, -1 for dislikes, less with each newer reaction, see serving.live_weights';
