@@ -25,7 +25,7 @@ from benchmarks.datasets import Dataset
 from benchmarks.fits import Fits, Judged, Outcome
 from benchmarks.judging import METRICS, judge
 from benchmarks.protocols import task_of
-from benchmarks.quality import fit_and_judge, fit_setting
+from benchmarks.quality import as_of_each_case, fit_and_judge, fit_setting
 from benchmarks.splits import make_split
 from benchmarks.task_options import (
     add_task_options,
@@ -131,7 +131,8 @@ def _run(name: str, dataset: Dataset, split: Task, settings: Settings, seed: int
     if name == AS_IS:
         seconds = fitted["ours"].seconds
         for label, parts in WITHOUT_PARTS.items():
-            outcome[label] = judge(_without(model, parts), {}, seconds, split.test)
+            without = as_of_each_case(_without(model, parts), dataset, split)
+            outcome[label] = judge(without, {}, seconds, split.test)
     return outcome
 
 

@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -237,12 +237,28 @@ def fit_and_judge(
     """Do the same as `judge_ours` and also return the model."""
     seeded = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": seed})})
     model, details, seconds = timed(lambda: _fit_ours(dataset, task, seeded, output))
-    later = None if task.log is None else EventLog.of(task.log)
     outcome = {
-        "ours": judge(EvaluatedRecommender(model, dataset.event_types, later), details, seconds, task.test),
+        "ours": judge(as_of_each_case(model, dataset, task), details, seconds, task.test),
         "ours_neural": judge(_Neural(model), {}, seconds, task.test),
     }
     return outcome, model
+
+
+def as_of_each_case(model: Recommender, dataset: Dataset, task: Task) -> EvaluatedRecommender:
+    """Return the model as it scores the test cases: with the recent past of each case.
+
+    In a split by users, most cases are older than the latest feedback that the model knows. The weight of
+    recent popularity is fitted on what was popular just before each validation case. What is popular at the
+    end of the log, perhaps years later, is something else, and that weight is not meant for it.
+    """
+    if task.log is not None:
+        return EvaluatedRecommender(model, dataset.event_types, EventLog.of(task.log))
+    recent = model.recent
+    if recent is None or (task.test.at > recent.as_of).all():
+        return EvaluatedRecommender(model, dataset.event_types)
+    model = model.clone()
+    model.recent = replace(recent, counts=np.zeros_like(recent.counts), as_of=0)
+    return EvaluatedRecommender(model, dataset.event_types, EventLog.of(task.known))
 
 
 def _fit_ours(
