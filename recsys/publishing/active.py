@@ -11,6 +11,7 @@ from recsys.memory import require_memory
 from recsys.promotion import ledger
 from recsys.publishing.histories import read_catalogue, read_horizon
 from recsys.publishing.publish import (
+    FORGET_READ_FEEDBACK,
     PublishSummary,
     last_publication,
     published_by,
@@ -24,7 +25,11 @@ from recsys.publishing.staging import publishing_session, stage_users, staging_s
 from recsys.settings import Settings, VisitorListSettings
 
 NOBODY = "nobody has reacted since the last publication"
-_SWAP = ("publishing/merge_into_recommendation_lists", "publishing/merge_into_user_vectors")
+_SWAP = (
+    "publishing/merge_into_recommendation_lists",
+    "publishing/merge_into_user_vectors",
+    FORGET_READ_FEEDBACK,
+)
 
 
 class ActiveUsers(NamedTuple):

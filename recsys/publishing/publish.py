@@ -47,6 +47,8 @@ BATCH_USERS = 1_024
 _MOST_CHANGED_TITLES = 100
 """With more, all lists are published anew: to look for each title in all reasons would take longer."""
 _ATTEMPTS = 2
+FORGET_READ_FEEDBACK = "publishing/delete_read_feedback"
+"""Last statement of a swap: it reads the new lists, and a login waits for what it deletes."""
 _SWAP = (
     "publishing/delete_stale_lists",
     "publishing/delete_stale_user_vectors",
@@ -59,6 +61,7 @@ _SWAP = (
     "publishing/merge_into_item_vectors",
     "publishing/merge_into_comment_sentiment",
     "publishing/merge_into_published_items",
+    FORGET_READ_FEEDBACK,
 )
 
 

@@ -97,6 +97,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
         settings.data_docs.glob("*"), now - timedelta(days=settings.retention.snapshots_days)
     )
     give_slates_to_users(engine)
+    _forget_old_fresh_feedback(engine)
     visitors_deleted = delete_silent_visitors(engine, settings)
     reconciled, unbalanced = _reconcile(engine, settings)
     open_transaction_minutes = _check_oldest_transaction(engine, settings)
@@ -241,6 +242,12 @@ def _modified(folder: Path) -> datetime:
         with suppress(FileNotFoundError):  # removed in the meantime
             seconds = max(seconds, path.stat().st_mtime)
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _forget_old_fresh_feedback(engine: sa.Engine) -> None:
+    """Delete what publications leave, or all that is old if there are none."""
+    with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        connection.execute(sa.text(read_statement("upkeep/delete_old_fresh_feedback")))
 
 
 def _vacuum(engine: sa.Engine) -> None:

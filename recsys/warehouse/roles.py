@@ -20,6 +20,7 @@ PAGE = "recsys_page"
 _LATER_TABLES = {
     "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
     "erased_users": "SELECT, INSERT, DELETE",
+    "fresh_feedback": "SELECT, UPDATE, DELETE",  # UPDATE to lock rows
     "item_changes": "SELECT, DELETE",
     "item_lists": "SELECT, INSERT, DELETE",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",

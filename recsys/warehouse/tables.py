@@ -638,6 +638,26 @@ item_changes = Table(
     "all users were published: a list without them is shown as it is stored",
 )
 
+fresh_feedback = Table(
+    "fresh_feedback",
+    metadata,
+    Column("user_id", Text, nullable=False),
+    Column("transaction_id", BigInteger, nullable=False),
+    Column(
+        "feedback_id",
+        BigInteger,
+        nullable=False,
+        comment="of the row in feedback; triggers keep the two alike",
+    ),
+    Column("item_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("value", Double),
+    _timestamp("occurred_at", nullable=False),
+    Index("fresh_feedback_user", "user_id", "transaction_id"),
+    comment="feedback of the last days that the lists of its users have not read: "
+    "what serving.recommend reacts to",
+)
+
 item_lists = Table(
     "item_lists",
     metadata,

@@ -30,7 +30,7 @@ def test_reactions_of_the_past_are_those_that_serving_reads(warehouse: sa.Engine
                 {"i": item, "k": kind, "v": VALUES.get(kind), "m": 100 - number},
             )
         [served] = connection.exec_driver_sql(
-            "select * from serving.reactions('ada', 0, '-infinity', 50)"
+            "select * from serving.reactions_since('ada', 0, '-infinity', 50)"
         ).all()
     sequences = Sequences.build(
         user_keys=["ada"],

@@ -124,7 +124,7 @@ def test_the_weights_are_those_of_the_published_model(stocked: Shop) -> None:
     assert order(stocked, ["seen"], [1.0])["ids"].index("item-25") > usual
     stocked.react("ada", "view", "seen")
     stocked.react("ada", "view", "item-3")
-    [found] = stocked.rows("select weights from serving.reactions('ada', 0, '-infinity', 50)")
+    [found] = stocked.rows("select weights from serving.reactions_since('ada', 0, '-infinity', 50)")
     assert found["weights"][1] / found["weights"][0] == pytest.approx(0.25)
 
 

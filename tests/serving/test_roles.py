@@ -62,7 +62,7 @@ def test_a_reader_reads_no_table_and_calls_nothing_else_of_ours(reader: sa.Engin
 @pytest.mark.parametrize(
     "statement",
     [
-        "select * from serving.reactions('ada', 0, '-infinity', 10)",
+        "select * from serving.reactions_since('ada', 0, '-infinity', 10)",
         "insert into feedback (user_id, item_id, event_type) values ('ada', 'a', 'like')",
         "insert into erasure_requests (user_id) values ('ada')",
         "update items set available = false",

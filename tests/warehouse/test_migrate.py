@@ -38,6 +38,15 @@ def scalar(url: str, query: str) -> object:
         engine.dispose()
 
 
+def execute(url: str, *statements: str) -> None:
+    """Run statements, each in a transaction of its own."""
+    engine = sa.create_engine(url)
+    for statement in statements:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
 def test_migrations_from_empty_give_the_tables_that_the_code_expects(empty_url: str) -> None:
     upgrade_warehouse(empty_url)
     assert differences(empty_url) == []
@@ -166,3 +175,34 @@ def test_a_missing_server_is_a_retryable_error() -> None:
 
 def test_the_short_form_of_a_postgres_url_is_accepted(warehouse_url: str) -> None:
     connect(warehouse_url.replace("postgresql+psycopg2", "postgres")).dispose()
+
+
+def test_feedback_that_no_list_has_read_is_fresh_after_the_upgrade(empty_url: str) -> None:
+    upgrade_warehouse(empty_url, "0030")
+    execute(
+        empty_url,
+        """
+        INSERT INTO feedback (user_id, item_id, event_type)
+        SELECT who, 'read', 'view' FROM unnest('{ada,bob,cy}'::text[]) AS who
+        """,
+        """
+        INSERT INTO publications (run_key, model_version, scope, users, items, through_transaction_id)
+        VALUES ('p', '1', 'all', 2, 1, warehouse_horizon());
+        INSERT INTO recommendation_lists
+            (user_id, publication_id, model_version, item_ids, scores, propensities, through_transaction_id)
+        SELECT lists.user_id, publication_id, '1', '{i}', '{1}', '{1}', through
+        FROM publications
+        CROSS JOIN LATERAL (VALUES ('ada', through_transaction_id), ('bob', 0)) AS lists (user_id, through)
+        """,
+        """
+        INSERT INTO feedback (user_id, item_id, event_type, occurred_at)
+        SELECT who, 'unread', 'view', at
+        FROM unnest('{ada,cy}'::text[]) AS who
+        CROSS JOIN unnest(ARRAY[now(), now() - interval '20 days', NULL]) AS at
+        """,
+    )
+    upgrade_warehouse(empty_url)
+    found = scalar(
+        empty_url, "SELECT array_agg(user_id || ' ' || item_id ORDER BY feedback_id) FROM fresh_feedback"
+    )
+    assert found == ["bob read", "ada unread", "cy unread"]

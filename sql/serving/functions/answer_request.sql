@@ -44,7 +44,7 @@ begin
         wanted => wanted,
         path => serving.filter_path(filter, place.filter),
         gone => coalesce(array_remove(exclude, null), '{}')
-        || (select before.gone from serving.reactions(person, 0, '-infinity', 10000) as before),
+        || (select before.gone from serving.reactions_since(person, 0, '-infinity', 10000) as before),
         own_ids => item_ids,
         own_scores => scores,
         attributes => place.attributes,

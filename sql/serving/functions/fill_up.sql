@@ -62,7 +62,7 @@ begin
         end if;
         shapes := diversity is not null and (ruled.shaping is not null or diversity <> '{}');
         if shapes then
-            before := serving.reactions(person, 0, '-infinity', 10000);
+            before := serving.reactions_since(person, 0, '-infinity', 10000);
             gone := gone || before.gone;
             -- Pins only push others down.
             if diversity <> '{}' or exists (
@@ -86,7 +86,7 @@ begin
     <<searching>>
     foreach source in array sources loop
         if source not in ('personal', 'buy_again') and before is null and person is not null then
-            before := serving.reactions(person, 0, '-infinity', 10000);
+            before := serving.reactions_since(person, 0, '-infinity', 10000);
             gone := gone || before.gone;
         end if;
         ids := null;

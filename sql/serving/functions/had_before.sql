@@ -15,7 +15,7 @@ language sql stable rows 10 as $$
         group by feedback.item_id
     ) as had
     where had.item_id <> all (
-        array(select unnest(reactions.gone) from serving.reactions(person, 0, '-infinity', 10000) as reactions)
+        array(select unnest(reactions.gone) from serving.reactions_since(person, 0, '-infinity', 10000) as reactions)
     )
     order by had.times desc, had.latest desc
     limit most

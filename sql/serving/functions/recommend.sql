@@ -19,8 +19,6 @@ declare
     person constant text := case when user_id is null then user_of(session) else user_id end;
     own record;
     who record;
-    since timestamptz;
-    has_reacted boolean;
     lately record;
     reacted text[] := '{}';
     path jsonpath;
@@ -33,9 +31,8 @@ declare
     moved record;
 begin
     if exclude = '{}' and filter = '{}' then
-        -- Whatever can change a list must be a condition here. The bounds on time are constants, so that a plan leaves
-        -- most partitions of feedback alone: lists are renewed every day, clocks of applications differ, and phones send
-        -- late what was done without a network.
+        -- Whatever can change a list must be a condition here. Of older lists fresh_feedback may have forgotten something:
+        -- it holds what happened in 15 days, because clocks differ, and phones send late what was done without a network.
         return query
         select
             item.number,
@@ -66,12 +63,8 @@ begin
             and lists.through_transaction_id is not null
             and lists.published_at > statement_timestamp() - interval '8 days'
             and not exists (
-                select from feedback
-                where feedback.user_id = person
-                    and feedback.occurred_at > statement_timestamp() - interval '15 days'
-                    and feedback.occurred_at > lists.published_at - interval '7 days'
-                    and feedback.occurred_at < statement_timestamp() + interval '1 day'
-                    and feedback.transaction_id >= lists.through_transaction_id
+                select from fresh_feedback as fresh
+                where fresh.user_id = person and fresh.transaction_id >= lists.through_transaction_id
             )
             -- A candidate that was not drawn could have been, and would be missing now. Lists are drawn from the first
             -- POOL_FACTOR (4) times as many items (recsys.publishing.diversity).
@@ -98,7 +91,9 @@ begin
         lists.pool_scores,
         lists.model_version,
         lists.published_at,
-        coalesce(publications.through_transaction_id, 0) as through,
+        coalesce(lists.through_transaction_id, publications.through_transaction_id, 0) as through,
+        lists.through_transaction_id is not null
+            and lists.published_at > statement_timestamp() - interval '8 days' as is_recent,
         not place.explores or coalesce(1 = all (lists.propensities), true) as is_fixed,
         lists.titles <> '{}' and coalesce(lists.available_until > statement_timestamp(), true) as is_current
     into own
@@ -120,14 +115,14 @@ begin
     if filter <> '{}' or own.filter <> '{}' then
         path := serving.filter_path(filter, own.filter);
     end if;
-    since := coalesce(own.published_at, statement_timestamp()) - interval '7 days';
-    perform from feedback
-    where feedback.user_id = person
-        and feedback.occurred_at > since
-        and feedback.transaction_id >= own.through
-    limit 1;
-    has_reacted := found;
-    as_drawn := not own.is_fixed and own.is_current and path is null and gone = '{}' and not has_reacted;
+    if own.is_recent then
+        lately := serving.fresh_reactions(person, own.through, 50);
+    else
+        lately := serving.reactions_since(
+            person, own.through, coalesce(own.published_at, statement_timestamp()) - interval '7 days', 50
+        );
+    end if;
+    as_drawn := not own.is_fixed and own.is_current and path is null and gone = '{}' and lately.events = 0;
     if as_drawn then
         -- See above.
         perform from item_changes as changes
@@ -138,8 +133,7 @@ begin
     end if;
 
     select users.consent, users.attributes into who from users where users.user_id = person;
-    if has_reacted then
-        lately := serving.reactions(person, own.through, since, 50);
+    if lately.events > 0 then
         gone := gone || lately.gone;
         if own.live and who.consent is not false then
             reacted := lately.items;

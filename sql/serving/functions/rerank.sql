@@ -39,7 +39,7 @@ begin
     pool := own.pool_item_ids;
     if own.consent is not false then
         since := coalesce(own.published_at, statement_timestamp()) - interval '7 days';
-        lately := serving.reactions(person, coalesce(own.through, 0), since, 50);
+        lately := serving.reactions_since(person, coalesce(own.through, 0), since, 50);
         select coalesce(moved.ids, pool) into pool
         from serving.live_order(pool, own.pool_scores, lately.items, lately.weights) as moved;
         if direction is null then

@@ -1,44 +1,37 @@
--- What a person did since a moment: what is off their lists for it, and what it says about their taste. The rules are
--- those of publishing (EventTypes.hides_for and EventTypes.sentiment in recsys.snapshot.event_types).
-create or replace function serving.reactions(
-    person text,
-    since_transaction_id bigint,
-    since timestamptz,
-    most integer,
+-- What events of a person mean, latest first: what is off their lists for them, and what they say about taste. The rules
+-- are those of publishing (EventTypes.hides_for and EventTypes.sentiment in recsys.snapshot.event_types).
+create or replace function serving.meaning(
+    item_ids text[],
+    event_types text[],
+    amounts double precision[],
+    times timestamptz[],
+    out events bigint,
     out gone text[],
     out items text[],
     out weights real[]
 )
 language sql stable as $$
-    with latest as materialized (
+    with judged as (
         select
-            feedback.item_id,
-            feedback.event_type,
-            nullif(feedback.value, 'NaN') as value,
-            feedback.occurred_at,
-            row_number() over (order by feedback.occurred_at desc, feedback.feedback_id desc) as number
-        from public.feedback
-        where feedback.user_id = person
-            and feedback.transaction_id >= since_transaction_id
-            and feedback.occurred_at > since
-        order by feedback.occurred_at desc, feedback.feedback_id desc
-        limit most
-    ),
-    judged as (
-        select
-            latest.*,
+            listed.item_id,
+            listed.occurred_at,
+            listed.number,
             types.event_type is not null as known,
             types.role,
             types.weight,
             types.hide_days,
             case
-                when types.polarity = -1 or latest.value <= types.negative_to
-                    or (types.value_is_amount and latest.value < 0) then -1
-                when types.polarity = 1 or latest.value >= types.positive_from then 1
+                when types.polarity = -1 or listed.value <= types.negative_to
+                    or (types.value_is_amount and listed.value < 0) then -1
+                when types.polarity = 1 or listed.value >= types.positive_from then 1
                 else 0
             end as sentiment
-        from latest
-        left join public.event_types as types on types.event_type = latest.event_type
+        from (
+            select event.item_id, event.event_type, nullif(event.value, 'NaN') as value, event.occurred_at, event.number
+            from unnest(item_ids, event_types, amounts, times) with ordinality
+                as event (item_id, event_type, value, occurred_at, number)
+        ) as listed
+        left join public.event_types as types on types.event_type = listed.event_type
     ),
     ended as (
         select
@@ -73,6 +66,7 @@ language sql stable as $$
         from ended
     )
     select
+        count(*),
         coalesce(array_agg(item_id) filter (where hides), '{}'),
         coalesce(array_agg(item_id order by number) filter (where weight > 0 or sentiment < 0), '{}'),
         coalesce(
@@ -85,6 +79,7 @@ language sql stable as $$
     cross join serving.live_weights() as live
 $$;
 
-comment on function serving.reactions(text, bigint, timestamptz, integer) is
-    'what is off a person''s lists for what they did since then, and the items that say something about their taste, '
-    'latest first, with weights: that of the event type, -1 for dislikes, less with each newer reaction, see serving.live_weights';
+comment on function serving.meaning(text[], text[], double precision[], timestamptz[]) is
+    'how many events these are, what is off a person''s lists for them, and the items that say something about their '
+    'taste, latest first, with weights: that of the event type, -1 for dislikes, less with each newer event, see '
+    'serving.live_weights';
