@@ -4,6 +4,7 @@
 
 pgbench runs prepared statements over 8 connections: the look-up, the function for users who did nothing since
 the publication, the same with a filter that half of the items match, and for users with 20 reactions since.
+Every item has a list of 100 others that people had together with it.
 The scripts take turns for several rounds, and each round compares with the look-up of the same round, so that
 what else the machine does changes both. Figures are medians over the rounds.
 
@@ -25,7 +26,6 @@ from recsys.local.postgres import PostgresServer, postgres_binary
 from recsys.serving.install import install_serving
 from recsys.warehouse.engine import connect
 
-_CONNECTIONS = 8
 _DIM = 64
 _ACTIVE = 10
 """One user in so many has reacted since the publication."""
@@ -53,6 +53,19 @@ SELECT
         ) AS vector
     )
 FROM generate_series(1, :items) AS n
+"""
+_TOGETHER = """
+INSERT INTO item_lists (kind, item_id, item_ids, scores)
+SELECT 'together', 'item-' || n, list.ids, list.scores
+FROM generate_series(1, :items) AS n
+CROSS JOIN LATERAL (
+    SELECT
+        array_agg(
+            'item-' || 1 + (n * CAST(31 AS bigint) + i * CAST(15485863 AS bigint)) % :items ORDER BY i
+        ) AS ids,
+        array_agg(CAST(0.3 / (1 + i * 0.2) AS real) ORDER BY i) AS scores
+    FROM generate_series(1, 100) AS i
+) AS list
 """
 _PUBLICATION = """
 INSERT INTO publications (run_key, model_version, scope, users, items, through_transaction_id)
@@ -122,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=20_000, help="number of users with a list")
     parser.add_argument("--items", type=int, default=20_000, help="number of items")
     parser.add_argument("--pool", type=int, default=200, help="items in the pool of a user, at least 20")
+    parser.add_argument("--connections", type=int, default=8, help="number of connections")
     parser.add_argument("--seconds", type=int, default=5, help="duration of a script in a round")
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
@@ -133,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             last = options.users // _ACTIVE - 1
             (root / f"{name}.sql").write_text(f"\\set n random(1, {last})\n{statement}\n", encoding="utf-8")
         rounds = [
-            {name: _run(server, root, name, options.seconds) for name in _SCRIPTS}
+            {name: _run(server, root, name, options.connections, options.seconds) for name in _SCRIPTS}
             for _ in range(1 + options.rounds)
         ][1:]  # the first round reads the tables into memory
     report(_figures(rounds, options.seconds) | {"bytes_per_user": size}, options.json)
@@ -149,7 +163,7 @@ def fill(url: str, users: int, items: int, pool: int = 200) -> float:
     install_serving(engine)
     for statement in (
         "SELECT ensure_feedback_partitions(now() - interval '22 months', now() + interval '3 months')",
-        _ITEMS, _USERS, _VECTORS, _PAST, _PUBLICATION, _LISTS, _SINCE,
+        _ITEMS, _USERS, _VECTORS, _TOGETHER, _PAST, _PUBLICATION, _LISTS, _SINCE,
     ):  # fmt: skip
         with engine.begin() as connection:
             connection.execute(sa.text(statement), parameters)
@@ -160,13 +174,13 @@ def fill(url: str, users: int, items: int, pool: int = 200) -> float:
     return round(float(size or 0) / users, 1)
 
 
-def _run(server: PostgresServer, root: Path, name: str, seconds: int) -> np.ndarray:
+def _run(server: PostgresServer, root: Path, name: str, connections: int, seconds: int) -> np.ndarray:
     """Return the latencies of a script's calls, in microseconds."""
     logs = root / f"log-{name}"
     subprocess.run(
         [
             str(postgres_binary("pgbench")), "--no-vacuum", "--protocol", "prepared",
-            "--client", str(_CONNECTIONS), "--jobs", "2", "--time", str(seconds), "--log",
+            "--client", str(connections), "--jobs", str(min(2, connections)), "--time", str(seconds), "--log",
             "--log-prefix", str(logs), "--file", str(root / f"{name}.sql"),
             "--host", str(server.socket_dir), "--username", "postgres", "warehouse",
         ],
