@@ -1,4 +1,4 @@
-"""Every day: partitions, erasure requests, retention, reconciliation."""
+"""Every day: partitions, erasure requests, retention, reconciliation, monitoring."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ from airflow.sdk import dag
 
 from recsys.airflow.defaults import DEFAULT_ARGS, START_DATE, alert_of_failure, deadline, on_schedule
 from recsys.airflow.tasks import chain
-from recsys.pipeline.order import REGISTRY_UPKEEP, WAREHOUSE_UPKEEP
+from recsys.pipeline.order import MONITORING, REGISTRY_UPKEEP, WAREHOUSE_UPKEEP
 
 
 @dag(
@@ -23,11 +23,13 @@ from recsys.pipeline.order import REGISTRY_UPKEEP, WAREHOUSE_UPKEEP
     + """
 Creates the partitions of the coming months, carries out erasure requests in tables and snapshots, removes
 what is past its retention, repairs the MLflow alias from the ledger after a crash between the two, and alerts
-on windows whose rows do not add up.
+on windows whose rows do not add up. Monitoring alerts on old lists, drift of feedback, fewer responses and
+items that are suddenly disliked, once for each cause.
 """,
 )
 def warehouse_housekeeping() -> None:
     chain(WAREHOUSE_UPKEEP)
+    chain(MONITORING)
     chain(REGISTRY_UPKEEP)
 
 

@@ -27,6 +27,7 @@ _MAX_SLOW_QUERIES = 2
 """After this many, the rest is left out: the page answers within twice the time limit and a little."""
 
 _QUERIES = {
+    "alerts": "select * from analytics.open_alerts order by opened_at desc limit 10",
     "champion": "select * from analytics.champion_history where current",
     # Metrics of all models in the latest run that evaluated the champion as a candidate.
     "metrics": """

@@ -524,6 +524,20 @@ class AlertSettings(_Section):
         gt=0,
         description="age of the oldest writing transaction above which training and housekeeping alert",
     )
+    max_list_hours: float = Field(
+        36.0, gt=0, description="age of the lists of all users above which monitoring alerts, in hours"
+    )
+    response_fall: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="fall of the share of slates that users answer, against the week before, that alerts",
+    )
+    dislike_times: float = Field(
+        3.0,
+        ge=1,
+        description="people who dislike an item in a day, in multiples of what is usual, that alert",
+    )
 
 
 class Settings(_Section):

@@ -18,6 +18,16 @@ def keep_house(context: Context) -> HousekeepingReport:
     return keep_warehouse(context.engine, context.settings, context.clock())
 
 
+def monitor(context: Context) -> int:
+    """Look for old lists, drift, fewer responses and sudden dislikes; return the number of causes found.
+
+    Each cause alerts once.
+    """
+    from recsys.upkeep.monitoring import monitor as look
+
+    return len(look(context.engine, context.settings, context.clock()))
+
+
 def reconcile_registry(context: Context) -> str | None:
     """Make the MLflow alias follow the ledger after a crash between the two; return the champion."""
     from recsys.promotion.promote import reconcile_alias

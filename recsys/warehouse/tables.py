@@ -722,6 +722,18 @@ comment_sentiment = Table(
     comment="what the published model reads in comments, of items with enough of them to hide each",
 )
 
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("cause", Text, primary_key=True, comment="what is watched, such as drift of one expectation"),
+    Column("message", Text, nullable=False, comment="as last found"),
+    _timestamp("opened_at", nullable=False, comment="first found, since it was last closed"),
+    _timestamp("seen_at", nullable=False, comment="last found"),
+    _timestamp("sent_at", comment="since it was opened; null: still to be sent"),
+    _timestamp("closed_at", comment="no longer found; null: open"),
+    comment="what monitoring has found, one row a cause",
+)
+
 published_items = Table(
     "published_items",
     metadata,

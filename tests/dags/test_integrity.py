@@ -16,6 +16,7 @@ from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 from recsys.airflow.defaults import GPU_QUEUE, MODEL_WRITER_POOL
 from recsys.pipeline.order import (
     HOURLY,
+    MONITORING,
     NIGHTLY,
     PUBLISH,
     REFRESH,
@@ -45,7 +46,7 @@ EXPECTED_TASKS = {
     HOURLY.dag_id: _learning(HOURLY),
     "publish_recommendations": _names(PUBLISH),
     "refresh_active_users": _names(REFRESH),
-    "warehouse_housekeeping": [*_names(WAREHOUSE_UPKEEP), *_names(REGISTRY_UPKEEP)],
+    "warehouse_housekeeping": [*_names(WAREHOUSE_UPKEEP), *_names(MONITORING), *_names(REGISTRY_UPKEEP)],
     "roll_back_model": _names(ROLL_BACK),
 }
 

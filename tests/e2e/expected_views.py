@@ -516,6 +516,7 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "click_through_by_rule": lambda tables: [row for row in tables["impressions"] if row["rules"]],
     "click_through_by_slate": lambda tables: tables["impressions"],
     "comment_sentiment_by_item": _commented_by_enough_people,
+    "open_alerts": lambda tables: [row for row in tables["alerts"] if row["closed_at"] is None],
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
 }
 """Views of data that MovieLens does not have, and the rows that they would show."""

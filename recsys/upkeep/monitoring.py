@@ -1,0 +1,153 @@
+"""Watch what users get and how they respond, and alert once for each cause.
+
+Whether rows add up and whether runs succeed is checked elsewhere, when it happens. This looks at what no run
+notices: lists that nobody renews, feedback that drifts, responses that become fewer, an item that is suddenly
+disliked.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from recsys.alerts import send_alert
+from recsys.settings import Settings
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import alerts
+
+_LEAST_EXPECTED_ANSWERS = 20.0
+_STANDARD_ERRORS = 3.0
+_LEAST_PEOPLE = 5
+_MOST_ITEMS = 10
+_TIME_TO_RESPOND = timedelta(hours=1)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a person should look at.
+
+    Attributes
+    ----------
+    cause
+        Names what is watched. The same cause is alerted once, until it is no longer found.
+    message
+        What was found, with figures; the alert's text. It names no user.
+    """
+
+    cause: str
+    message: str
+
+
+def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> list[Finding]:
+    """Look for all causes, open and close alerts, and send those that are new; return what was found.
+
+    An alert that could not be noted as sent, because the process was killed, is sent again by the next call.
+    """
+    with engine.begin() as connection:
+        found = [
+            *_old_lists(connection, settings, now),
+            *_drift(connection, now),
+            *_fewer_responses(connection, settings, now),
+            *_disliked_items(connection, settings, now),
+        ]
+        causes = [finding.cause for finding in found]
+        connection.execute(sa.text(read_statement("upkeep/close_alerts")), {"now": now, "causes": causes})
+        for finding in found:
+            connection.execute(
+                sa.text(read_statement("upkeep/open_alert")),
+                {"now": now, "cause": finding.cause, "message": finding.message},
+            )
+    _send(engine, settings, now)
+    logger.info("monitoring: %d causes for alerts", len(found))
+    return found
+
+
+def _send(engine: sa.Engine, settings: Settings, now: datetime) -> None:
+    waiting = sa.select(alerts.c.cause, alerts.c.message).where(
+        alerts.c.closed_at.is_(None), alerts.c.sent_at.is_(None)
+    )
+    with engine.connect() as connection:
+        unsent = connection.execute(waiting.order_by(alerts.c.cause)).all()
+    for cause, message in unsent:
+        send_alert(settings, message)
+        with engine.begin() as connection:
+            connection.execute(alerts.update().where(alerts.c.cause == cause).values(sent_at=now))
+
+
+def _old_lists(connection: sa.Connection, settings: Settings, now: datetime) -> Iterator[Finding]:
+    hours = connection.scalar(sa.text(read_statement("upkeep/measure_list_age")), {"until": now})
+    limit = settings.alerts.max_list_hours
+    if hours is not None and hours > limit:
+        yield Finding(
+            "old lists",
+            f"the lists of all users were last published {hours:.0f} hours ago; the limit is {limit:g} "
+            "(RECSYS_ALERTS__MAX_LIST_HOURS). See why publish_recommendations has not run",
+        )
+
+
+def _drift(connection: sa.Connection, now: datetime) -> Iterator[Finding]:
+    rows = connection.execute(sa.text(read_statement("upkeep/select_drift")), {"until": now})
+    for consumer, expectation, window_id in rows:
+        yield Finding(
+            f"drift: {consumer}, {expectation}",
+            f"feedback of {consumer} is unusual: {expectation} warns in window {window_id}. Its Data Docs "
+            "show what was expected and what was found",
+        )
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Shares of their slates that users answered: number of users, mean and variance over them."""
+
+    users: int
+    mean: float
+    variance: float
+
+    def are_fewer_than(self, usual: "Responses", fall: float) -> bool:
+        """Return whether users answer less than usual by a share `fall`, and not by chance."""
+        if usual.mean * self.users < _LEAST_EXPECTED_ANSWERS:
+            return False
+        error = math.sqrt(self.variance / self.users + usual.variance / usual.users)
+        difference = usual.mean - self.mean
+        return difference > fall * usual.mean and difference > _STANDARD_ERRORS * error
+
+
+def _fewer_responses(connection: sa.Connection, settings: Settings, now: datetime) -> Iterator[Finding]:
+    statement = sa.text(read_statement("upkeep/measure_responses"))
+    responses: dict[tuple[str, bool], Responses] = {}
+    for placement, latest, *figures in connection.execute(statement, {"until": now - _TIME_TO_RESPOND}):
+        responses[placement, latest] = Responses(*figures)
+    for (placement, latest), today in responses.items():
+        usual = responses.get((placement, False))
+        if not latest or usual is None or not today.are_fewer_than(usual, settings.alerts.response_fall):
+            continue
+        where = f"placement {placement}" if placement else "slates without a placement"
+        yield Finding(
+            f"fewer responses: {where}",
+            f"users answered {today.mean:.1%} of what they were shown in the last day ({where}, "
+            f"{today.users:,} users), and {usual.mean:.1%} in the week before. See "
+            "analytics.click_through_by_model and what was promoted or released since",
+        )
+
+
+def _disliked_items(connection: sa.Connection, settings: Settings, now: datetime) -> Iterator[Finding]:
+    rows = connection.execute(
+        sa.text(read_statement("upkeep/select_disliked_items")),
+        {
+            "until": now,
+            "people": _LEAST_PEOPLE,
+            "times": settings.alerts.dislike_times,
+            "limit": _MOST_ITEMS,
+        },
+    )
+    for item_id, people, usual in rows:
+        yield Finding(
+            f"disliked item: {item_id}",
+            f"{people} people disliked item {item_id} in the last day; usual is {usual:.1f} a day. Read "
+            "their comments, and see whether the item is broken, late or wrongly described",
+        )

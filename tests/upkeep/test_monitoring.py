@@ -1,0 +1,174 @@
+"""What monitoring finds, and that each cause alerts once."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.settings import Settings
+from recsys.upkeep import monitoring
+from recsys.upkeep.monitoring import monitor
+
+NOW = datetime(2026, 5, 20, 1, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Texts of the alerts that were sent."""
+    texts: list[str] = []
+    monkeypatch.setattr(monitoring, "send_alert", lambda _settings, text: texts.append(text))
+    return texts
+
+
+def run(engine: sa.Engine, statement: str, **values: object) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement), {"now": NOW, **values})
+
+
+def show(engine: sa.Engine, placement: str, days_ago: float, users: int, answering: int) -> None:
+    """Show every user a slate; some of them open its second item."""
+    run(
+        engine,
+        """
+        WITH shown AS (
+            INSERT INTO impressions (impression_id, user_id, item_ids, placement, shown_at)
+            SELECT gen_random_uuid(), 'user' || n, '{1,2}', :placement, :now - :ago
+            FROM generate_series(1, :users) AS n
+            RETURNING impression_id, user_id, shown_at
+        )
+        INSERT INTO feedback (user_id, item_id, event_type, impression_id, occurred_at)
+        SELECT user_id, '2', 'view', impression_id, shown_at
+        FROM shown WHERE substr(user_id, 5)::integer <= :answering
+        """,
+        placement=placement, ago=timedelta(days=days_ago), users=users, answering=answering,
+    )  # fmt: skip
+
+
+def dislike(engine: sa.Engine, item: str, days_ago: float, people: int, each: int = 1) -> None:
+    run(
+        engine,
+        """
+        INSERT INTO feedback (user_id, item_id, event_type, value, comment, occurred_at)
+        SELECT 'user' || n, :item, 'rating', 1, 'Broke on the first day.', :now - :ago
+        FROM generate_series(1, :people) AS n CROSS JOIN generate_series(1, :each)
+        """,
+        item=item, ago=timedelta(days=days_ago), people=people, each=each,
+    )  # fmt: skip
+
+
+def causes(engine: sa.Engine, settings: Settings, now: datetime = NOW) -> list[str]:
+    return [finding.cause for finding in monitor(engine, settings, now)]
+
+
+def test_a_new_warehouse_alerts_nobody(warehouse: sa.Engine, settings: Settings, sent: list[str]) -> None:
+    assert monitor(warehouse, settings, NOW) == []
+    assert sent == []
+
+
+def test_a_placement_whose_users_answer_less_alerts_once_until_they_answer_again(
+    warehouse: sa.Engine, settings: Settings, sent: list[str]
+) -> None:
+    for day in range(2, 8):
+        show(warehouse, "home", day, users=200, answering=60)
+        show(warehouse, "email", day, users=200, answering=60)
+    show(warehouse, "home", 0.5, users=200, answering=20)
+    show(warehouse, "email", 0.5, users=200, answering=52)
+    assert causes(warehouse, settings) == ["fewer responses: placement home"]
+    assert causes(warehouse, settings, NOW + timedelta(minutes=5)) == ["fewer responses: placement home"]
+    assert len(sent) == 1
+    assert "10.0% of what they were shown in the last day (placement home, 200 users), and 30.0%" in sent[0]
+    run(warehouse, "DELETE FROM impressions WHERE placement = 'home' AND shown_at > :now - interval '1 day'")
+    assert causes(warehouse, settings) == []
+    show(warehouse, "home", 0.4, users=200, answering=15)
+    assert causes(warehouse, settings) == ["fewer responses: placement home"]
+    assert len(sent) == 2
+
+
+def test_a_robot_that_looks_at_everything_is_one_user(warehouse: sa.Engine, settings: Settings) -> None:
+    for day in range(2, 8):
+        show(warehouse, "home", day, users=200, answering=60)
+    show(warehouse, "home", 0.5, users=200, answering=60)
+    for _ in range(20):
+        run(
+            warehouse,
+            "INSERT INTO impressions (impression_id, user_id, item_ids, placement, shown_at)"
+            " SELECT gen_random_uuid(), 'robot', '{1}', 'home', :now - interval '6 hours'"
+            " FROM generate_series(1, 100)",
+        )
+    assert causes(warehouse, settings) == []
+
+
+def test_few_users_or_no_week_before_prove_nothing(warehouse: sa.Engine, settings: Settings) -> None:
+    for day in range(2, 8):
+        show(warehouse, "home", day, users=30, answering=10)
+    show(warehouse, "home", 0.5, users=30, answering=0)
+    show(warehouse, "new", 0.5, users=500, answering=0)
+    assert causes(warehouse, settings) == []
+
+
+def test_an_item_that_many_dislike_at_once_is_named_and_one_that_is_never_liked_is_not(
+    warehouse: sa.Engine, settings: Settings, sent: list[str]
+) -> None:
+    for day in range(1, 28):
+        dislike(warehouse, "controversial", day + 0.5, people=5)
+    dislike(warehouse, "controversial", 0.5, people=6)
+    dislike(warehouse, "broken", 0.5, people=8)
+    dislike(warehouse, "hated by one", 0.5, people=1, each=100)
+    assert causes(warehouse, settings) == ["disliked item: broken"]
+    assert sent[0].startswith("8 people disliked item broken in the last day; usual is 0.0 a day")
+
+
+def test_lists_that_nobody_renews_alert(warehouse: sa.Engine, settings: Settings) -> None:
+    run(
+        warehouse,
+        "INSERT INTO publications ("
+        " run_key, model_version, scope, users, items, through_transaction_id, published_at)"
+        " VALUES ('1', '1', 'all', 5, 5, 1, :now - interval '2 days'),"
+        " ('2', '1', 'affected', 1, 5, 2, :now - interval '1 hour')",
+    )
+    assert causes(warehouse, settings) == ["old lists"]
+    patient = settings.model_copy(
+        update={"alerts": settings.alerts.model_copy(update={"max_list_hours": 50.0})}
+    )
+    assert causes(warehouse, patient) == []
+
+
+def test_drift_alerts_until_a_newer_window_is_as_usual(warehouse: sa.Engine, settings: Settings) -> None:
+    def validate(run_key: str, success: bool, severity: str) -> None:
+        run(
+            warehouse,
+            """
+            WITH opened AS (
+                INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived)
+                VALUES ('nightly_training', :run_key, 1, 2, 9) RETURNING window_id
+            )
+            INSERT INTO validation_results (
+                window_id, expectation, success, severity, observed, expected, validated_at
+            )
+            SELECT window_id, 'event_mix', :success, :severity, '{}', '{}', :now - interval '1 hour'
+            FROM opened
+            """,
+            run_key=run_key, success=success, severity=severity,
+        )  # fmt: skip
+
+    validate("1", success=False, severity="warning")
+    assert causes(warehouse, settings) == ["drift: nightly_training, event_mix"]
+    validate("2", success=True, severity="warning")
+    assert causes(warehouse, settings) == []
+
+
+def test_an_alert_that_was_not_sent_is_sent_by_the_next_call(
+    warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: list[str]
+) -> None:
+    dislike(warehouse, "broken", 0.5, people=8)
+
+    def killed(_settings: Settings, _text: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(monitoring, "send_alert", killed)
+        with pytest.raises(KeyboardInterrupt):
+            monitor(warehouse, settings, NOW)
+    monitor(warehouse, settings, NOW)
+    monitor(warehouse, settings, NOW)
+    assert len(sent) == 1
