@@ -1,8 +1,9 @@
 """Lists as published, ordered again by the SQL functions that serve them, for events of the past.
 
 A Postgres in a temporary folder holds a data set. At midnight the lists of items that people had together
-are computed as a publication does, from the feedback until then. For an event of the day, the reactions
-of its user since then order the pool again.
+are computed as a publication does, from the feedback until then, and at every full hour what is trending. For
+an event of the day, the reactions of its user since midnight order the pool again, with the weights of the
+model that published it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,8 @@ from recsys.model.fusion import ndcg_of_ranks
 from recsys.model.ranking import mask_hidden
 from recsys.model.recommender import Recommender
 from recsys.serving.install import install_serving
-from recsys.serving.shared_lists import compute_item_lists
+from recsys.serving.shared_lists import compute_item_lists, compute_shared_lists
+from recsys.settings import ServingSettings
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.targets import hidden_items
 from recsys.warehouse.engine import connect
@@ -30,9 +32,9 @@ from recsys.warehouse.tables import event_types
 
 POOL = 200
 _DAY = 86_400_000_000
+_HOUR = 3_600_000_000
 MOST = 50
 """Reactions that serving reads."""
-_DECAY = 0.7
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EVERYTHING = 2**62
 _ORDER = """
@@ -43,7 +45,7 @@ cross join lateral serving.live_order(
     pools.item_ids, array_fill(0::real, array[cardinality(pools.item_ids)]), cases.reacted, cases.weights,
     cases.had
 ) as moved
-where moved.ids is not null
+where cases.hour = %s and moved.ids is not null
 """
 
 
@@ -69,9 +71,10 @@ class LiveLists:
         self._item_ids = dataset.catalogue.item_ids
         self._index = dataset.catalogue.index
         self._published: Recommender | None = None
+        self._hour: int | None = None
 
     def publish(self, model: Recommender, at: int) -> None:
-        """Publish a model's vectors, and what goes together at a time in microseconds since 1970."""
+        """Publish a model's vectors and weights, and what goes together at a time (microseconds)."""
         with self._engine.begin() as connection:
             connection.exec_driver_sql("truncate item_lists")
             compute_item_lists(connection, EPOCH + timedelta(microseconds=at), EVERYTHING)
@@ -83,6 +86,16 @@ class LiveLists:
                     "item_vectors (item_id, model_version, vector)",
                     list(zip(self._item_ids.tolist(), vectors, strict=True)),
                     "(%s, '1', %s)",
+                )
+                live = model.live_interest
+                connection.exec_driver_sql(
+                    "truncate publications, model_versions cascade;"
+                    "insert into publications"
+                    " (run_key, model_version, scope, users, items, through_transaction_id)"
+                    " values ('freshness', '1', 'all', 0, 0, 0);"
+                    "insert into model_versions (model_version, kind, base_transaction_id,"
+                    " trained_transaction_id, live_strength, live_decay, live_trending)"
+                    f" values ('1', 'full', 0, 0, {live.strength}, {live.decay}, {live.trending})"
                 )
                 self._published = model
 
@@ -106,24 +119,38 @@ class LiveLists:
         """
         cases = []
         owners = self._sequences.event_users()[positions]
+        assert self._published is not None
+        decay = self._published.live_interest.decay
         for number, (position, user) in enumerate(zip(positions.tolist(), owners.tolist(), strict=True)):
-            reacted, weights = reactions(self._sequences, position, since)
+            reacted, weights = reactions(self._sequences, position, since, decay)
             if len(reacted):
                 first = int(self._sequences.offsets[user])
                 had = np.unique(self._sequences.item_index[first:position])
-                cases.append((number, user, self._names(reacted), weights.tolist(), self._names(had)))
+                hour = int(self._sequences.occurred_at[position]) // _HOUR
+                cases.append((number, user, self._names(reacted), weights.tolist(), self._names(had), hour))
         with self._engine.begin() as connection:
             connection.exec_driver_sql(
                 "create temporary table pools (pool integer, item_ids text[]) on commit drop;"
                 "create temporary table cases (number integer, pool integer, reacted text[], weights real[],"
-                " had text[]) on commit drop"
+                " had text[], hour bigint) on commit drop"
             )
             _insert(connection, "pools", [(user, self._names(pool)) for user, pool in pools.items()])
             _insert(connection, "cases", cases)
             found: list[NDArray[np.int64] | None] = [None] * len(positions)
-            for number, ids in connection.exec_driver_sql(_ORDER):
-                found[number] = np.array([self._index[item] for item in ids], dtype=np.int64)
+            for hour in sorted({case[-1] for case in cases}):
+                self._find_trends(connection, hour)
+                for number, ids in connection.exec_driver_sql(_ORDER, (hour,)):
+                    found[number] = np.array([self._index[item] for item in ids], dtype=np.int64)
         return found
+
+    def _find_trends(self, connection: sa.Connection, hour: int) -> None:
+        """Compute what is trending at the start of an hour since 1970."""
+        if hour != self._hour:
+            settings, at = ServingSettings(), EPOCH + timedelta(hours=hour)
+            compute_shared_lists(
+                connection, settings, "trending", settings.trending_days, at=at, through=EVERYTHING
+            )
+            self._hour = hour
 
     def _names(self, items: NDArray[Any]) -> list[str]:
         names: list[str] = self._item_ids[items].tolist()
@@ -131,7 +158,7 @@ class LiveLists:
 
 
 def reactions(
-    sequences: Sequences, position: int, since: int
+    sequences: Sequences, position: int, since: int, decay: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return items and weights that `serving.meaning` returns just before an event, latest first."""
     user = int(np.searchsorted(sequences.offsets, position, side="right")) - 1
@@ -139,7 +166,7 @@ def reactions(
     first += int(np.searchsorted(sequences.occurred_at[first:position], since))
     events = np.arange(first, position)[::-1][:MOST]
     disliked = sequences.sentiment[events] < 0
-    weights = np.where(disliked, -1.0, sequences.weight[events]) * _DECAY ** np.arange(len(events))
+    weights = np.where(disliked, -1.0, sequences.weight[events]) * decay ** np.arange(len(events))
     said = disliked | (sequences.weight[events] > 0)
     return sequences.item_index[events][said], weights[said].astype(np.float32)
 

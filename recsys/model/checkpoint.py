@@ -23,6 +23,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from recsys.model.collaborative import EASE, Popularity
 from recsys.model.fusion import REQUEST, REQUEST_WEIGHTS, Fusion
 from recsys.model.item_age import ItemAges
 from recsys.model.item_numbers import ItemNumbers
+from recsys.model.live_interest import LiveInterest
 from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
@@ -138,6 +140,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         "fusion": dict(model.fusion.weights),
         "returning_fusion": dict(model.returning_fusion.weights),
         "request_fusion": dict(model.request_fusion.weights),
+        "live_interest": asdict(model.live_interest),
         "collaborative": model.collaborative is not None,
         "numbers": {name: quantiles.tolist() for name, quantiles in model.numbers.edges.items()},
         "recent": None
@@ -249,6 +252,7 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
     model.returning_fusion = Fusion(manifest.get("returning_fusion", manifest["fusion"]))
     with_request = manifest["request_fusion"]
     model.request_fusion = Fusion(with_request if REQUEST in with_request else REQUEST_WEIGHTS)
+    model.live_interest = LiveInterest(**manifest.get("live_interest", {}))
     model.update_proxies()
     return model.eval()
 

@@ -21,6 +21,7 @@ from recsys.model.heads import FeedbackHead
 from recsys.model.item_age import ItemAges
 from recsys.model.item_encoder import ItemEncoder
 from recsys.model.item_numbers import ItemNumbers
+from recsys.model.live_interest import LiveInterest
 from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.requests import RequestMatcher
 from recsys.model.scoring import CatalogueScorer
@@ -92,6 +93,7 @@ class Recommender(nn.Module):
         self.fusion = Fusion()
         self.returning_fusion = Fusion()
         self.request_fusion = Fusion(REQUEST_WEIGHTS)
+        self.live_interest = LiveInterest()
         self.collaborative: EASE | None = None
         self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
         self.recent: RecentPopularity | None = None
@@ -207,6 +209,7 @@ class Recommender(nn.Module):
         moved.text, moved.text_state = self.text, self.text_state
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         moved.returning_fusion = self.returning_fusion
+        moved.live_interest = self.live_interest
         moved.update_proxies()
         return moved.train(self.training)
 

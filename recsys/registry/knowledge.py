@@ -5,6 +5,7 @@ with two bounds: what the full fine-tune that it descends from was trained on, a
 itself.
 """
 
+import json
 from collections.abc import Collection
 
 import sqlalchemy as sa
@@ -12,7 +13,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from recsys.errors import RegistryError
 from recsys.registry.tracking import RUN_KEY
-from recsys.registry.versions import KIND, PARENT, TRAINED_THROUGH, RegisteredVersion, load_version
+from recsys.registry.versions import (
+    KIND,
+    LIVE_INTEREST,
+    PARENT,
+    TRAINED_THROUGH,
+    RegisteredVersion,
+    load_version,
+)
 from recsys.settings import Settings
 from recsys.warehouse.tables import model_versions
 
@@ -20,7 +28,7 @@ _ANYTHING = (1 << 63) - 1
 
 
 def record_knowledge(engine: sa.Engine, settings: Settings, registered: RegisteredVersion) -> None:
-    """Record what a version was trained on, unless it is recorded.
+    """Record what a version was trained on and its weights of live interest, unless it is recorded.
 
     A version without this tag, or whose parent is neither recorded nor registered any more, is taken to know
     everybody.
@@ -43,6 +51,8 @@ def record_knowledge(engine: sa.Engine, settings: Settings, registered: Register
         "base_transaction_id": base,
         "trained_transaction_id": _ANYTHING if known is None else known,
     }
+    live = json.loads(registered.tags.get(LIVE_INTEREST, "{}"))
+    values |= {f"live_{name}": weight for name, weight in live.items()}
     with engine.begin() as connection:
         connection.execute(insert(model_versions).values(values).on_conflict_do_nothing())
 

@@ -27,6 +27,7 @@ from recsys.registry.versions import (
     CHALLENGER_ALIAS,
     CHECKPOINT,
     DIGEST,
+    LIVE_INTEREST,
     PARENT,
     READY,
     TRAINED_THROUGH,
@@ -192,7 +193,8 @@ def _tags(
     evaluation: Evaluation | None,
     checkpoint: Path,
 ) -> dict[str, str]:
-    encoder = _base_encoder(checkpoint)
+    manifest = _manifest(checkpoint)
+    encoder, live = manifest["base_encoder"], manifest.get("live_interest")
     tags = {
         RUN_KEY: run_key,
         "recsys.kind": training.kind,
@@ -210,18 +212,19 @@ def _tags(
         "recsys.training_seconds": training.seconds,
         "recsys.training_epochs": training.epochs,
         "recsys.training_rows": lineage.snapshot.rows,
+        LIVE_INTEREST: None if live is None else json.dumps(live, sort_keys=True),
         DIGEST: folder_digest(checkpoint),
     }
     return {name: str(value) for name, value in tags.items() if value is not None}
 
 
-def _base_encoder(checkpoint: Path) -> dict[str, Any]:
+def _manifest(checkpoint: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
     except (OSError, ValueError) as error:
         raise RegistryError(f"{checkpoint} is not a checkpoint: {error}") from error
     encoder = manifest.get("base_encoder", {})
-    return dict(encoder) if isinstance(encoder, dict) else {"name": encoder}
+    return manifest | {"base_encoder": encoder if isinstance(encoder, dict) else {"name": encoder}}
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

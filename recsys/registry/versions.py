@@ -40,6 +40,8 @@ _PER_PAGE = 200
 DIGEST = "recsys.checkpoint_digest"
 KIND = "recsys.kind"
 PARENT = "recsys.parent_version"
+LIVE_INTEREST = "recsys.live_interest"
+"""Weights of `recsys.model.live_interest`, as JSON."""
 TRAINED_THROUGH = "recsys.trained_through"
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from recsys.model.repeats import Repeats, repeat_features
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences
 from recsys.training.data import TrainingData
+from recsys.training.live_interest import fit_live_interest, live_cases
 from recsys.training.requests import PhraseTable, fit_requests
 from recsys.training.split import ValidationCases, VisitCases
 
@@ -40,7 +42,7 @@ AnyCases = TypeVar("AnyCases", ValidationCases, VisitCases)
 def fit_other_parts(
     model: Recommender, everything: Sequence[Sequences], data: TrainingData, settings: Settings
 ) -> dict[str, float]:
-    """Fit requests and fusion, using validation cases; then fit the closed-form parts to all events."""
+    """Fit requests, fusion and live interest to validation cases, then closed-form parts to all events."""
     n_items = len(model.catalogue)
     fit_closed_form(model, data.train)
     metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
@@ -67,9 +69,11 @@ def fit_other_parts(
         metrics |= _fit_request_fusion(model, cases, parts, repeats, excluded, settings)
         del parts, excluded  # as large as what the next fit needs
         metrics |= _fit_returning_fusion(model, data, log, least, settings)
+        model.live_interest, figures = fit_live_interest(live_cases(model, cases, data.train, log))
+        metrics |= figures
     fit_closed_form(model, everything)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
-    return metrics | weights
+    return metrics | weights | {f"live_{name}": value for name, value in asdict(model.live_interest).items()}
 
 
 def _fit_returning_fusion(

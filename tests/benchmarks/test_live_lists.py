@@ -42,6 +42,6 @@ def test_reactions_of_the_past_are_those_that_serving_reads(warehouse: sa.Engine
         feedback_id=np.arange(91),
         event_types=PRODUCT_EVENT_TYPES,
     )
-    items, weights = reactions(sequences, 90, since=0)
+    items, weights = reactions(sequences, 90, since=0, decay=0.7)
     assert [f"item {item}" for item in items] == served.items
     np.testing.assert_allclose(weights, served.weights, rtol=1e-5)

@@ -4,18 +4,22 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from recsys.errors import RegistryError
 from recsys.model.checkpoint import load_recommender
+from recsys.model.live_interest import LiveInterest
 from recsys.publishing.servable import load_servable
 from recsys.registry import registration, versions
 from recsys.registry.connection import mlflow_client
+from recsys.registry.knowledge import record_knowledge
 from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
 from recsys.registry.versions import download_checkpoint, download_model, load_version, trained_through
+from recsys.warehouse.tables import model_versions
 
 pytestmark = pytest.mark.usefixtures("mlflow_database")
 
@@ -40,6 +44,29 @@ def test_a_version_has_tags_of_its_lineage(settings, register, lineage):
     assert len(tags["recsys.base_encoder_sha256"]) == 64
     assert tags["recsys.code_version"].startswith("0.")
     assert trained_through(settings, registered.version).transaction_id == 17
+
+
+def test_the_weights_of_live_interest_reach_the_warehouse(
+    settings, make_training, lineage, recommender, warehouse
+):
+    recommender.live_interest = LiveInterest(4.0, 0.5, 2.0)
+    training = make_training()
+    run_id = track_training(settings, "nightly:1", training, lineage)
+    registered = register_version(
+        settings, run_id=run_id, run_key="nightly:1", training=training, lineage=lineage
+    )
+    older = replace(registered, version="2", tags=registered.tags.copy())
+    del older.tags[versions.LIVE_INTEREST]
+    for version in (registered, older):
+        record_knowledge(warehouse, settings, version)
+    with warehouse.connect() as connection:
+        recorded = connection.execute(
+            sa.select(model_versions).order_by(model_versions.c.model_version)
+        ).all()
+    assert [(row.live_strength, row.live_decay, row.live_trending) for row in recorded] == [
+        (4.0, 0.5, 2.0),
+        (None, None, None),
+    ]
 
 
 def test_the_challenger_is_the_newest_version_and_the_pyfunc_has_signature_and_example(settings, register):

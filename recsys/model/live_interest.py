@@ -1,0 +1,24 @@
+"""How much what a user did since their list was published counts; `serving.live_order` reads the weights."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LiveInterest:
+    """Weights of live interest; the defaults were chosen on MovieLens-100K.
+
+    Attributes
+    ----------
+    strength
+        By how much a standard deviation of what goes with the latest reactions outweighs the logarithm of the
+        published place.
+    decay
+        Weight of a reaction as a share of that of the next newer one, 0 to 1.
+    trending
+        Odds of the first trending item as a share of those of the first published one; 0: trending items do
+        not come in.
+    """
+
+    strength: float = 3.0
+    decay: float = 0.7
+    trending: float = 0.0

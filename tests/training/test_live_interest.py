@@ -1,0 +1,96 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from recsys.model.checkpoint import load_recommender, save_recommender
+from recsys.model.live_interest import LiveInterest
+from recsys.model.recent import EventLog
+from recsys.snapshot.sequences import Catalogue
+from recsys.training.full import Fitted
+from recsys.training.live_interest import LiveCase, fit_live_interest, live_cases, make_case
+from recsys.training.split import ValidationCases
+from recsys.training.together import DAY
+from tests.small_models import HOUR, histories, liked
+
+ITEMS = 60
+
+
+def cases(users: int, target: str) -> list[LiveCase]:
+    """Cases of users who chose the published first, what goes with their reaction, or what is trending."""
+    rng = np.random.default_rng(0)
+    vectors = np.eye(ITEMS)
+    made = []
+    for user in range(users):
+        items = rng.permutation(ITEMS)
+        pool, trending, reacted = items[:40], items[40:50], items[50:51]
+        beside = pool[10 + user % 20]
+        chosen = {"published": pool[user % 2], "beside": beside, "trending": trending[user % 2]}[target]
+        lists = [(np.array([beside, items[51]]), np.array([0.5, 0.1]))]
+        made.append(
+            make_case(
+                user=f"u-{user}", target=int(chosen), pool=pool, trending=trending, reacted=reacted,
+                weight=np.ones(1), age=np.zeros(1, dtype=np.int64), lists=lists, vectors=vectors,
+                had=reacted, hidden=np.zeros(0, dtype=np.int32),
+            )
+        )  # fmt: skip
+    return made
+
+
+def test_the_weights_follow_what_users_choose() -> None:
+    published, _ = fit_live_interest(cases(200, "published"))
+    beside, figures = fit_live_interest(cases(200, "beside"))
+    trending, _ = fit_live_interest(cases(200, "trending"))
+    assert published.strength < 1 < beside.strength
+    assert published.trending < 0.5 < trending.trending
+    assert beside.trending < trending.trending
+    assert figures["validation_ndcg_live"] >= figures["validation_ndcg_live_by_default"]
+    assert figures["validation_ndcg_live"] > figures["validation_ndcg_as_published"]
+
+
+def test_one_user_hardly_moves_the_weights_and_nobody_does_not() -> None:
+    assert fit_live_interest([]) == (LiveInterest(), {})
+    few, many = (fit_live_interest(cases(users, "published"))[0] for users in (1, 200))
+    assert many.strength < few.strength
+
+
+def test_a_user_with_many_cases_counts_once() -> None:
+    one = [replace(case, user="robot") for case in cases(200, "published")]
+    mixed, _ = fit_live_interest(one + cases(20, "beside"))
+    assert mixed.strength > fit_live_interest(cases(200, "published"))[0].strength
+
+
+def test_cases_are_the_users_who_have_reacted_since_midnight(fitted: Fitted, catalogue: Catalogue) -> None:
+    past = histories(
+        catalogue, liked("space-1", "space-2", "space-3", "space-4"), liked("crime-1", "crime-2")
+    )
+    # The first user comes back on another day and reacts once; the second does not react before the case.
+    days = np.array([0, 0, 10, 10, 0, 11])
+    past = replace(past, occurred_at=days * DAY + np.arange(6) * HOUR)
+    found = live_cases(
+        fitted.model,
+        ValidationCases.of(past, np.array([3, 5])),
+        [past],
+        EventLog.of(past),
+    )
+    [case] = found
+    assert case.user == past.user_keys[0]
+    index = catalogue.index
+    assert not case.shown[np.isin(case.items, [index["space-1"], index["space-2"]])].any()
+    assert case.items[case.target] == index["space-4"]
+
+
+def test_a_model_keeps_its_weights_and_an_older_one_has_the_usual_ones(
+    fitted: Fitted, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    assert fitted.metrics["live_strength"] == fitted.model.live_interest.strength
+    model = fitted.model.clone()
+    model.live_interest = LiveInterest(4.0, 0.5, 2.0)
+    save_recommender(model, tmp_path)
+    assert load_recommender(tmp_path).with_catalogue(catalogue).live_interest == LiveInterest(4.0, 0.5, 2.0)
+    assert model.clone().live_interest == LiveInterest(4.0, 0.5, 2.0)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["live_interest"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert load_recommender(tmp_path).live_interest == LiveInterest()
