@@ -47,9 +47,10 @@ def fit_micro(
     The text encoder is frozen. Fresh events and replayed events are targets, and history is context;
     `micro_update.distillation_weight` also keeps the next-item distribution close to the parent's. A new item
     starts with the id vector of its proxy. No fresh events are held back to choose an epoch: the number of
-    epochs is fixed and the steps are small. Guard users, who are not trained on, stop the update early.
-    Weights that the gate would reject as forgetting (`has_forgotten`) are not kept. Popularity and
-    collaborative filtering count every fresh event.
+    epochs is fixed and the steps are small. Guard users are not trained on, and weights that the gate would
+    reject as forgetting on them (`has_forgotten`) are not kept: those of the latest epoch that it would not
+    reject are. The first epoch forgets most and later ones make good for it, so no epoch ends the update.
+    Popularity and collaborative filtering count every fresh event.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def fit_micro(
     out_of_time = time_limit(settings.micro_update.time_budget_minutes, start)
     best, best_epoch = weights_of(model), 0
     guard_users = len(set(validator.cases.histories.user_keys))
-    ranks = validator.ranks(model)
+    ranks = validator.served_ranks(model)
     parent_quality = agree(_quality(ranks))
     metrics = {"guard_users": guard_users, "parent_guard_ndcg": _ndcg(ranks, validator.k)}
     history: list[dict[str, Any]] = []
@@ -98,7 +99,7 @@ def fit_micro(
     for epoch in range(trainer.settings.epochs):
         began = time.monotonic()
         losses = trainer.train_epoch(epoch, out_of_time)
-        ranks = validator.ranks(model)
+        ranks = validator.served_ranks(model)
         row = {
             "epoch": epoch + 1,
             **losses,
@@ -108,15 +109,15 @@ def fit_micro(
         history.append(row)
         report(row)
         change = agree(_quality(ranks) - parent_quality)
-        if has_forgotten(parent_quality, change, guard_users, settings.gate):
-            stopped = "guard users got worse"
-            break
-        best, best_epoch = weights_of(model), epoch + 1
-        metrics["guard_ndcg"] = row["guard_ndcg"]
+        if not has_forgotten(parent_quality, change, guard_users, settings.gate):
+            best, best_epoch = weights_of(model), epoch + 1
+            metrics["guard_ndcg"] = row["guard_ndcg"]
         if out_of_time():
             stopped = "time budget spent"
             break
     restore_weights(model, best)
+    if best_epoch < len(history):
+        stopped += "; guard users got worse"
     if best_epoch == 0:
         stopped += "; the parent's weights were kept"
         metrics["guard_ndcg"] = metrics["parent_guard_ndcg"]

@@ -226,7 +226,7 @@ def schedule(step: int, total: int, warmup_share: float) -> float:
 
 @dataclass(frozen=True)
 class Validator:
-    """Full-ranking NDCG of the neural part on validation cases.
+    """Full rankings of validation cases.
 
     Attributes
     ----------
@@ -248,19 +248,36 @@ class Validator:
         return cls(cases, model.items.trained.cpu().numpy().copy(), k)
 
     def ndcg(self, model: Recommender) -> float:
-        """Return NDCG@k, or 0 if there are no cases."""
+        """Return NDCG@k of the neural part, or 0 if there are no cases."""
         return float(ndcg_of_ranks(self.ranks(model), self.k).mean()) if len(self.cases) else 0.0
 
     def ranks(self, model: Recommender) -> NDArray[np.int64]:
-        """Return the rank [cases] of each target; memory does not grow with cases times items."""
+        """Return the rank [cases] of each target by the neural part."""
         users, items = model.user_vectors(self.cases.histories), model.item_vectors()
-        step = max(1, SCORES_IN_MEMORY // len(items))
+        return self._ranks(model, lambda rows: users[rows] @ items.T)
+
+    def served_ranks(self, model: Recommender) -> NDArray[np.int64]:
+        """Return the rank [cases] of each target by all parts of the score, as users would see it."""
+        scorer = model.scorer()
+
+        def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            histories = self.cases.histories.take_users(rows)
+            return scorer.score(scorer.user_vectors(histories), histories).cpu().numpy()
+
+        return self._ranks(model, scores)
+
+    def _ranks(
+        self, model: Recommender, scores: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    ) -> NDArray[np.int64]:
+        """Rank block by block: memory does not grow with cases times items."""
+        n_items = len(model.catalogue)
+        step = max(1, SCORES_IN_MEMORY // n_items)
         ranks = [np.zeros(0, dtype=np.int64)]
-        for first in range(0, len(users), step):
-            rows = np.arange(first, min(first + step, len(users)))
+        for first in range(0, len(self.cases), step):
+            rows = np.arange(first, min(first + step, len(self.cases)))
             block = self.cases.take(rows)
-            excluded = block.excluded(len(items), self.allowed, model.catalogue)
-            ranks.append(target_ranks(users[rows] @ items.T, block.targets, excluded))
+            excluded = block.excluded(n_items, self.allowed, model.catalogue)
+            ranks.append(target_ranks(scores(rows), block.targets, excluded))
         return np.concatenate(ranks)
 
 

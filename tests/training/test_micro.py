@@ -7,12 +7,14 @@ import torch
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
+from recsys.model.fusion import COLLABORATIVE, NEURAL, Fusion
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import Fitted
 from recsys.training.micro import fit_micro
+from recsys.training.trainer import Validator
 from tests.small_models import histories, liked, theme_catalogue, theme_world
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -119,6 +121,29 @@ def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
     assert "parent's weights were kept" in result.stopped_because
     known = list(range(len(parent.catalogue) - 1))
     assert np.allclose(result.model.item_vectors()[known], parent.item_vectors()[known], atol=1e-5)
+
+
+def test_an_update_that_forgets_at_first_and_makes_good_for_it_is_kept(
+    parent: Recommender, fresh_and_old: Sequences, brisk: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_parent, first, later = (np.full(60, rank) for rank in (2, 9, 2))
+    ranks = iter([of_parent, first, *[later] * (brisk.micro_update.epochs - 2), first])
+    monkeypatch.setattr(Validator, "served_ranks", lambda self, model: next(ranks))
+    result = fit_micro(parent, fresh_and_old, LATER, brisk)
+    assert len(result.history) == brisk.micro_update.epochs
+    assert result.best_epoch == brisk.micro_update.epochs - 1
+    assert result.stopped_because == "all epochs done; guard users got worse"
+
+
+def test_what_counts_as_forgotten_is_what_users_see(
+    parent: Recommender, fresh_and_old: Sequences, wild: Settings
+) -> None:
+    """Where the neural part has no weight, it may forget."""
+    weightless = parent.clone()
+    weightless.fusion = weightless.returning_fusion = Fusion({NEURAL: 0.0, COLLABORATIVE: 1.0})
+    result = fit_micro(weightless, fresh_and_old, LATER, wild)
+    assert result.metrics["guard_users"] == wild.gate.min_evaluated_users
+    assert result.best_epoch == wild.micro_update.epochs
 
 
 def test_fewer_guard_users_than_the_gate_needs_stop_no_update(
