@@ -36,7 +36,7 @@ def committed_to_readable(data: Path | None, cache: Path) -> dict[str, float]:
             pseudonym_key=SecretStr(PSEUDONYM_KEY),
         )
         files = prepare_demo(cache, data)
-        publish = PUBLISH[0]
+        publish = PUBLISH.at_once
         with open_context(Run("nightly_training", "night"), settings) as night:
             ingest_file(night.engine, "items", files.items)
             ingest_file(night.engine, "feedback", files.first_feedback)

@@ -90,21 +90,23 @@ def add_catalogue(url: str, users: int, items: int = ITEMS) -> None:
     engine.dispose()
 
 
-def event_parameters(rows: int, users: int, until: datetime = LAST_TIME) -> dict[str, Any]:
+def event_parameters(
+    rows: int, users: int, until: datetime = LAST_TIME, items: int = ITEMS
+) -> dict[str, Any]:
     """Return the parameters of `SELECT_EVENTS`."""
     return {
         "rows": rows,
         "users": users,
-        "items": ITEMS,
+        "items": items,
         "first": FIRST_TIME.isoformat(),
         "last": until.isoformat(),
     }
 
 
-def add_feedback(url: str, rows: int, users: int, until: datetime = LAST_TIME) -> None:
+def add_feedback(url: str, rows: int, users: int, until: datetime = LAST_TIME, items: int = ITEMS) -> None:
     """Add events of six months in one transaction, with all indexes, and vacuum."""
     engine = connect(url)
-    parameters = event_parameters(rows, users, until)
+    parameters = event_parameters(rows, users, until, items)
     columns = "event_id, user_id, item_id, event_type, value, comment, occurred_at"
     with engine.begin() as connection:
         connection.execute(

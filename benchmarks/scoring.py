@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "items": options.items,
         "k": options.k,
         "threads": torch.get_num_threads(),
-        **_against_floor(options.users, *sizes),
+        **_againstfloor_seconds(options.users, *sizes),
         "peak_rss_mib": _alone(memory_users, *sizes),
         "peak_rss_mib_at_4_times_the_users": _alone(4 * memory_users, *sizes),
         "memory_users": memory_users,
@@ -132,15 +132,15 @@ def made_batches(model: Recommender, users: int, events: int) -> Iterator[tuple[
         yield UserBatch(first, histories, owner, items), torch.randn(count, model.settings.dim)
 
 
-def _against_floor(users: int, items: int, k: int, events: int) -> dict[str, Any]:
+def _againstfloor_seconds(users: int, items: int, k: int, events: int) -> dict[str, Any]:
     given = GivenVectors(model := made_model(items))
     ours = BatchScorer(given, PublishingSettings(k=k), None)
     table = torch.from_numpy(given.item_vectors)
     _, warm = next(made_batches(model, 1024, events))
-    block = min(_FLOOR_BLOCKS, key=lambda size: min(_floor(warm, table, k, size) for _ in range(7)))
+    block = floor_block(warm, table, k)
     seconds = floor = 0.0
     for batch, vectors in made_batches(model, users, events):
-        floor += _floor(vectors, table, k, block)
+        floor += floor_seconds(vectors, table, k, block)
         given.vectors = vectors
         started = time.perf_counter()
         ours.score(batch)
@@ -153,8 +153,14 @@ def _against_floor(users: int, items: int, k: int, events: int) -> dict[str, Any
     }
 
 
+def floor_block(users: Tensor, table: Tensor, k: int) -> int:
+    """Return the number of users in a block with which the floor is fastest on this machine."""
+    return min(_FLOOR_BLOCKS, key=lambda size: min(floor_seconds(users, table, k, size) for _ in range(7)))
+
+
 @torch.no_grad()
-def _floor(users: Tensor, table: Tensor, k: int, block: int) -> float:
+def floor_seconds(users: Tensor, table: Tensor, k: int, block: int) -> float:
+    """Return the seconds of the bare product and top-k of users [users, dim] and a table [items, dim]."""
     started = time.perf_counter()
     for part in users.split(block):
         torch.topk(part @ table.T, k)

@@ -10,8 +10,9 @@ from recsys.airflow.defaults import (
     alert_of_failure,
     deadline,
     on_champion_or_schedule,
+    on_publishing_queue,
 )
-from recsys.airflow.tasks import chain
+from recsys.airflow.tasks import for_each, stage
 from recsys.pipeline.order import PUBLISH
 
 
@@ -41,10 +42,19 @@ user and item vectors. A reader sees the old state or the new one, never half of
 decided, everybody gets a new list once a day, so that new items reach users without new feedback. The lists
 of what is trending and popular are computed first. Run it by hand with *Users* = `all` to score everybody
 again.
+
+With more users than `RECSYS_PUBLISHING__USERS_PER_SHARD`, `publish` only plans. Each `stage_shard` scores its
+share, on any worker, and `swap_shards` replaces everything in one transaction. With fewer, `publish` does it
+all, and both are skipped. A failed shard can be cleared alone.
 """,
 )
 def publish_recommendations() -> None:
-    chain(PUBLISH)
+    shards = stage(PUBLISH.publish)()
+    swapped = stage(PUBLISH.swap_shards)(shards)
+    for_each(PUBLISH.stage_shard, **on_publishing_queue())(shards) >> swapped
+    for afterwards in PUBLISH.afterwards:
+        # One of the two has published, and the other has nothing to do.
+        [shards, swapped] >> stage(afterwards, trigger_rule="none_failed_min_one_success")()
 
 
 publish_recommendations()

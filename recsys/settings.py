@@ -435,6 +435,15 @@ class PublishingSettings(_Section):
         10,
         description="minutes between runs of refresh_active_users; null: only by hand",
     )
+    users_per_shard: int = Field(
+        100_000,
+        ge=1,
+        description="users that one task scores and stages in publish_recommendations; with more there are "
+        "several tasks, for as many workers. Rounded down to whole batches of 1,024",
+    )
+    queue: Literal["default", "gpu"] = Field(
+        "default", description="queue of the tasks that score shards: default, or gpu for workers with a GPU"
+    )
     exploration: ExplorationSettings = ExplorationSettings()
     visitors: VisitorListSettings = VisitorListSettings()
 

@@ -114,7 +114,7 @@ class FaultRun:
             self._has_champion = True
             self._counts["learned_hours"] += 1
         ends = [learned]
-        ends.append(self._chain("publish_recommendations", hour, [PUBLISH[0].__name__], faults))
+        ends.append(self._chain("publish_recommendations", hour, [PUBLISH.at_once.__name__], faults))
         if hour % 8 == 7 or not faults:
             for dag, stages in (
                 ("warehouse_housekeeping", WAREHOUSE_UPKEEP),
@@ -185,7 +185,8 @@ class FaultRun:
 
     def _chain(self, dag_id: str, hour: int, stages: Sequence[str], faults: bool) -> Answer | None:
         """Run stages, each on what the one before returned; None if one of them never succeeded."""
-        run = Run(dag_id, f"{dag_id}/{hour}", params={"scope": "auto"} if stages == ["publish"] else {})
+        publishes = stages == [PUBLISH.at_once.__name__]
+        run = Run(dag_id, f"{dag_id}/{hour}", params={"scope": "auto"} if publishes else {})
         received: tuple[Any, ...] = ()
         answer: Answer | None = None
         for stage in stages:

@@ -29,8 +29,8 @@ _processes.set_forkserver_preload(
 STAGES: dict[str, Stage] = {
     stage.__name__: stage
     for stage in (
-        *order.NIGHTLY.until_decision, *order.HOURLY.until_decision, order.HOURLY.promote, *order.PUBLISH,
-        *order.WAREHOUSE_UPKEEP, *order.REGISTRY_UPKEEP,
+        *order.NIGHTLY.until_decision, *order.HOURLY.until_decision, order.HOURLY.promote,
+        order.PUBLISH.at_once, *order.WAREHOUSE_UPKEEP, *order.REGISTRY_UPKEEP,
     )
 }  # fmt: skip
 

@@ -42,6 +42,13 @@ ON_GPU: Mapping[str, Any] = {
     "executor_config": {"pod_template_file": f"{POD_TEMPLATES}/{GPU_QUEUE}.yaml"},
 }
 
+
+def on_publishing_queue() -> Mapping[str, Any]:
+    """Return the options of tasks that score shards; on a GPU they may run beside training."""
+    on_gpu = load_settings().publishing.queue == GPU_QUEUE
+    return {name: value for name, value in ON_GPU.items() if name != "pool"} if on_gpu else {}
+
+
 _FINAL = [
     f"{error.__module__}.{error.__qualname__}"
     for error in vars(errors).values()

@@ -31,13 +31,7 @@ def stage(function: Stage, *, links: Sequence[BaseOperatorLink] = (), **options:
     """
 
     def run_stage(*references: Any) -> Any:
-        # A task that was skipped on the way returned None.
-        received = receive(function, references)
-        try:
-            with open_context(current_run(), load_settings()) as context:
-                return to_jsonable_python(function(context, *received))
-        except errors.NothingToDoError as nothing:
-            raise AirflowSkipException(str(nothing)) from nothing
+        return _run(function, references)
 
     run_stage.__name__, run_stage.__doc__ = function.__name__, function.__doc__
     make_task = task(**options)(run_stage)
@@ -49,6 +43,35 @@ def stage(function: Stage, *, links: Sequence[BaseOperatorLink] = (), **options:
         return made
 
     return wire
+
+
+def for_each(function: Stage, **options: Any) -> Any:
+    """Make the tasks that run a stage once for each of the references that the task before returns.
+
+    Without any they are skipped.
+
+    Parameters
+    ----------
+    options
+        As in `stage`.
+    """
+
+    def run_stage(reference: Any) -> Any:
+        return _run(function, (reference,))
+
+    run_stage.__name__, run_stage.__doc__ = function.__name__, function.__doc__
+    make_tasks = task(**options)(run_stage)
+    return lambda references: make_tasks.expand(reference=references)
+
+
+def _run(function: Stage, references: tuple[Any, ...]) -> Any:
+    # A task that was skipped on the way returned None.
+    received = receive(function, references)
+    try:
+        with open_context(current_run(), load_settings()) as context:
+            return to_jsonable_python(function(context, *received))
+    except errors.NothingToDoError as nothing:
+        raise AirflowSkipException(str(nothing)) from nothing
 
 
 def chain(stages: Sequence[Stage], received: Any = None, **options: Mapping[str, Any]) -> Any:

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 def keep_house(context: Context) -> HousekeepingReport:
     """Make partitions, carry out erasure requests, apply retention, find rows that do not add up."""
+    from recsys.publishing.staging import remove_abandoned_shards
     from recsys.upkeep.housekeeping import keep_house as keep_warehouse
 
+    remove_abandoned_shards(context.engine)
     return keep_warehouse(context.engine, context.settings, context.clock())
 
 

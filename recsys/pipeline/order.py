@@ -39,6 +39,31 @@ class Learning:
     afterwards: tuple[Stage, ...] = ()
 
 
+@dataclass(frozen=True)
+class Publication:
+    """The way from the champion to what users see.
+
+    Attributes
+    ----------
+    publish
+        Publishes, or returns shards.
+    stage_shard
+        Runs once for each shard, on as many workers as there are.
+    swap_shards
+        Takes the shards when all are staged.
+    afterwards
+        Run when something was published.
+    at_once
+        Does the same as the three stages in one process.
+    """
+
+    publish: Stage
+    stage_shard: Stage
+    swap_shards: Stage
+    afterwards: tuple[Stage, ...]
+    at_once: Stage
+
+
 NIGHTLY = Learning(
     "nightly_training",
     (
@@ -66,7 +91,13 @@ HOURLY = Learning(
     afterwards=(publishing.refresh_users, publishing.refresh_analytics),
 )
 
-PUBLISH = (publishing.publish, publishing.refresh_analytics)
+PUBLISH = Publication(
+    publishing.publish,
+    publishing.stage_shard,
+    publishing.swap_shards,
+    afterwards=(publishing.refresh_analytics,),
+    at_once=publishing.publish_at_once,
+)
 REFRESH = (publishing.refresh_active_users,)
 ROLL_BACK = (deciding.roll_back,)
 WAREHOUSE_UPKEEP = (housekeeping.keep_house, publishing.refresh_analytics)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from recsys.errors import NothingToDoError
 from recsys.pipeline.context import Context
-from recsys.pipeline.references import NewChampion
+from recsys.pipeline.references import NewChampion, Shard
 
 if TYPE_CHECKING:
     from recsys.publishing.publish import PublishSummary
@@ -16,12 +16,69 @@ _EVERYONE_AFTER = timedelta(hours=20)
 """Age of the last publication for everybody at which a night publishes for everybody again."""
 
 
-def publish(context: Context) -> PublishSummary:
-    """Score users with the champion and swap their recommendations in one transaction.
+def publish_at_once(context: Context) -> PublishSummary:
+    """Score users with the champion in this process and swap their recommendations in one transaction.
 
     Lists for everybody are renewed first: they need no champion.
     """
     return _publish(context, everyone_after=_EVERYONE_AFTER)
+
+
+def publish(context: Context) -> list[Shard]:
+    """Do what `publish_at_once` does, or plan shards if there are more users than one holds.
+
+    Returns
+    -------
+    The shards to stage; none if everything is published.
+    """
+    from recsys.publishing.plans import Plan
+    from recsys.publishing.shards import publish_or_plan
+    from recsys.serving.shared_lists import refresh_shared_lists
+
+    run, publishing, now = context.run, context.settings.publishing, context.clock()
+    refresh_shared_lists(context.engine, context.settings.serving, at=now)
+    planned = publish_or_plan(
+        context.engine,
+        context.settings,
+        scope=run.params.get("scope", "auto"),
+        run_key=run.key,
+        users_per_shard=lambda _: publishing.users_per_shard,
+        now=now,
+        everyone_after=_EVERYONE_AFTER,
+    )
+    if not isinstance(planned, Plan):
+        return []
+    return [Shard(plan_id=planned.plan_id, shard=shard) for shard in range(planned.shards)]
+
+
+def stage_shard(context: Context, shard: Shard) -> None:
+    """Score the users of a shard and stage what they will see.
+
+    Raises
+    ------
+    NothingToDoError
+        The champion has been replaced, or another attempt or publication has taken its place.
+    """
+    from recsys.publishing.shards import stage_shard as stage
+
+    stage(context.engine, context.settings, shard.plan_id, shard.shard)
+
+
+def swap_shards(context: Context, shards: list[Shard]) -> PublishSummary:
+    """Swap what all shards have staged, in one transaction.
+
+    Raises
+    ------
+    WarehouseError
+        A shard is missing; it is named.
+    NothingToDoError
+        The champion has been replaced, or another publication has taken the place of this one.
+    """
+    from recsys.publishing.shards import swap_shards as swap
+
+    if not shards:
+        raise NothingToDoError("everything is published already")
+    return swap(context.engine, shards[0].plan_id)
 
 
 def _publish(context: Context, everyone_after: timedelta | None) -> PublishSummary:

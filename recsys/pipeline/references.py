@@ -96,6 +96,13 @@ class Decided(Reference):
     links: dict[str, str]
 
 
+class Shard(Reference):
+    """Users of a planned publication that one task scores."""
+
+    plan_id: int
+    shard: int
+
+
 class NewChampion(Reference):
     """A version that has become champion, and the reason in the ledger."""
 

@@ -10,11 +10,10 @@ from recsys.errors import NothingToDoError
 from recsys.memory import require_memory
 from recsys.promotion import ledger
 from recsys.publishing.histories import read_catalogue, read_horizon
+from recsys.publishing.prepare import last_publication, published_by
 from recsys.publishing.publish import (
     FORGET_READ_FEEDBACK,
     PublishSummary,
-    last_publication,
-    published_by,
     stage_scores,
     summarise,
     swap,
@@ -98,10 +97,10 @@ def publish_active_users(
             servable.model.serving_bytes(len(catalogue)),
             "remove items that are no longer needed from the table items",
         )
-        model = servable.model.with_catalogue(catalogue)
+        model, _ = servable.on_catalogue(catalogue)
         scorer = BatchScorer(model, settings.publishing, servable.explain, moment)
         stage_scores(
-            connection, settings, scorer, users=active.users, through=through, run_key=run_key, moment=moment
+            connection, settings, scorer, last=active.users, through=through, run_key=run_key, moment=moment
         )
         publication = swap(engine, connection, champion, run_key, _SWAP, through, False)
         if publication is None:

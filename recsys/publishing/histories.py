@@ -86,9 +86,9 @@ def count_items(connection: sa.Connection) -> int:
     return count
 
 
-def read_catalogue(connection: sa.Connection) -> Catalogue:
-    """Read all items ordered by id, including unavailable ones."""
-    rows = connection.exec_driver_sql(read_statement("snapshot/select_items")).all()
+def read_catalogue(connection: sa.Connection, statement: str = "snapshot/select_items") -> Catalogue:
+    """Read all items ordered by id, including unavailable ones; by default as they are now."""
+    rows = connection.exec_driver_sql(read_statement(statement)).all()
     connection.commit()
     return Catalogue.build(
         item_ids=[row.item_id for row in rows],
@@ -115,12 +115,13 @@ def read_histories(
     catalogue: Catalogue,
     event_types: EventTypes,
     *,
-    users: int,
+    last: int,
     batch_users: int,
     max_events: int,
     through_transaction_id: int,
     publication_seed: int | None = None,
     at: datetime | None = None,
+    first: int = 0,
 ) -> Iterator[UserBatch]:
     """Yield the histories of the staged users, with one short read per batch.
 
@@ -130,8 +131,10 @@ def read_histories(
     ----------
     connection
         The session that staged the users (`recsys.publishing.staging`).
-    users, batch_users
-        Number of staged users, and of users in a batch.
+    first, last
+        Positions of the staged users to read; the last one is exclusive.
+    batch_users
+        Number of users in a batch.
     max_events
         Number of latest events per user for the model; all events count for what is off a user's list.
     through_transaction_id
@@ -143,20 +146,20 @@ def read_histories(
     """
     moment = microseconds(at or datetime.now(UTC))
     current_types = read_event_types(connection)
-    for first in range(0, users, batch_users):
-        last = min(first + batch_users, users)
+    for lower in range(first, last, batch_users):
+        upper = min(lower + batch_users, last)
         events = _copy(
             connection,
             render_literals(
                 read_statement("publishing/select_user_events"),
-                {"lower": first, "upper": last, "through_transaction_id": through_transaction_id},
+                {"lower": lower, "upper": upper, "through_transaction_id": through_transaction_id},
             ),
         )
         user = events["user_index"].to_numpy()
         item = _lookup(events["item_id"], catalogue.index).astype(np.int32)
         readable = events["readable"].to_numpy()
         histories = Sequences.build(
-            user_keys=_keys(connection, first, last),
+            user_keys=_keys(connection, lower, upper),
             user_index=user[readable],
             item_index=item[readable],
             event_type=_lookup(events["event_type"], event_types.index)[readable],
@@ -165,19 +168,19 @@ def read_histories(
             feedback_id=events["feedback_id"].to_numpy()[readable],
             event_types=event_types,
             rest_days=catalogue.rest_days,
-            comment=_comments(connection, first, last, through_transaction_id, events["feedback_id"]).filter(
+            comment=_comments(connection, lower, upper, through_transaction_id, events["feedback_id"]).filter(
                 events["readable"]
             ),
         )
         histories = histories.last(max_events).asked(moment)
-        seeds = None if publication_seed is None else _seeds(connection, first, last, publication_seed)
+        seeds = None if publication_seed is None else _seeds(connection, lower, upper, publication_seed)
         connection.commit()
         kind = _lookup(events["event_type"], current_types.index)
         off = item >= 0
         off[off] = _are_hidden(
             events.filter(pa.array(off)), kind[off], item[off], current_types, catalogue, moment
         )
-        yield UserBatch(first, histories, user[off], item[off], seeds)
+        yield UserBatch(lower, histories, user[off], item[off], seeds)
 
 
 def _are_hidden(

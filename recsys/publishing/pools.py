@@ -54,7 +54,6 @@ class PoolWriter:
             cursor.copy_expert(
                 "copy staged_pools (position, item_ids, scores) from stdin (format binary)", message
             )
-        self._connection.commit()
 
 
 def _floats(values: NDArray[np.float32]) -> bytes:

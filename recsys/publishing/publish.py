@@ -9,47 +9,36 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from recsys.errors import NothingToDoError, PublicationConflictError
-from recsys.memory import require_memory
+from recsys.errors import PublicationConflictError
 from recsys.promotion import ledger
 from recsys.promotion.ledger import Champion
 from recsys.publishing.comment_sentiment import stage_comment_sentiment
 from recsys.publishing.exploration import publication_seed
-from recsys.publishing.histories import (
-    HISTORY_EVENTS,
-    count_items,
-    read_catalogue,
-    read_histories,
-    read_horizon,
-)
+from recsys.publishing.histories import HISTORY_EVENTS, read_catalogue, read_histories
 from recsys.publishing.pools import PoolWriter
+from recsys.publishing.prepare import Prepared, prepare, published_by
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import (
-    ChangedItems,
     empty_staging,
     publishing_session,
-    stage_catalogue,
     stage_items,
     stage_lists,
-    stage_users,
     stage_vectors,
 )
 from recsys.settings import Settings
+from recsys.snapshot.catalogue import Catalogue
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.tables import publications
 
 logger = logging.getLogger(__name__)
 
 Scope = Literal["all", "affected"]
 BATCH_USERS = 1_024
 """Users read and staged at a time; `BatchScorer` bounds memory by splitting a batch into blocks."""
-_MOST_CHANGED_TITLES = 100
-"""With more, all lists are published anew: to look for each title in all reasons would take longer."""
 _ATTEMPTS = 2
 FORGET_READ_FEEDBACK = "publishing/delete_read_feedback"
 """Last statement of a swap: it reads the new lists, and a login waits for what it deletes."""
-_SWAP = (
+SWAP = (
     "publishing/delete_stale_lists",
     "publishing/delete_stale_user_vectors",
     "publishing/delete_stale_item_vectors",
@@ -127,115 +116,65 @@ def publish(
         if recorded is not None:
             return summarise(recorded, started)
         for _ in range(_ATTEMPTS):
-            champion = ledger.champion(engine)
-            if champion is None:
-                raise NothingToDoError("there is no champion to publish yet; run nightly_training first")
-            servable = load(settings, champion.model_version)
-            last = last_publication(connection)
-            changed = stage_catalogue(connection, at=moment)
-            everyone = (
-                last is None
-                or scope == "all"
-                or changed.titles > _MOST_CHANGED_TITLES
-                or (scope == "auto" and not _continues(champion, servable, last))
-                or (
-                    scope == "auto"
-                    and everyone_after is not None
-                    and not _everyone_since(connection, moment - everyone_after)
-                )
+            prepared = prepare(
+                engine,
+                connection,
+                settings,
+                scope=scope,
+                load=load,
+                moment=moment,
+                everyone_after=everyone_after,
             )
-            through = _stage(
-                connection, settings, servable, champion, last, changed, everyone, run_key, moment
-            )
-            publication = swap(engine, connection, champion, run_key, _SWAP, through, everyone)
+            publication = publish_prepared(engine, connection, settings, prepared, run_key)
             if publication is not None:
-                summary = summarise(publication, started)
-                logger.info("published %s", summary)
-                return summary
-            logger.warning("version %s was replaced as champion during scoring", champion.model_version)
-            empty_staging(connection)
+                return summarise(publication, started)
     raise PublicationConflictError("the champion changed twice during scoring; publish again")
 
 
-def last_publication(connection: sa.Connection) -> sa.Row[Any] | None:
-    """Return the newest row of `publications`."""
-    newest_first = publications.c.publication_id.desc()
-    return connection.execute(sa.select(publications).order_by(newest_first).limit(1)).first()
+def publish_prepared(
+    engine: sa.Engine, connection: sa.Connection, settings: Settings, prepared: Prepared, run_key: str
+) -> sa.Row[Any] | None:
+    """Score the staged users in this session and swap; return the publication.
 
-
-def published_by(connection: sa.Connection, run_key: str) -> sa.Row[Any] | None:
-    """Return the publication of a run that has published already."""
-    recorded = connection.execute(sa.select(publications).where(publications.c.run_key == run_key)).first()
-    if recorded is not None:
-        logger.info("run %s is already published", run_key)
-    return recorded
-
-
-def _everyone_since(connection: sa.Connection, moment: datetime) -> bool:
-    """Return whether a publication since then was for everybody."""
-    found = sa.select(publications.c.publication_id).where(
-        publications.c.scope == "all", publications.c.published_at > moment
-    )
-    return connection.execute(found.limit(1)).first() is not None
-
-
-def _continues(champion: Champion, servable: Servable, last: sa.Row[Any]) -> bool:
-    """Return whether users without new feedback may keep their published lists."""
-    if champion.model_version == last.model_version:
-        return True
-    micro_update = servable.kind == "micro" and servable.parent == last.model_version
-    return micro_update and champion.action == "promote"
-
-
-def _stage(
-    connection: sa.Connection,
-    settings: Settings,
-    servable: Servable,
-    champion: Champion,
-    last: sa.Row[Any] | None,
-    changed: ChangedItems,
-    everyone: bool,
-    run_key: str,
-    moment: datetime,
-) -> int:
-    """Fill the staging tables; return the transaction id up to which feedback was read (exclusive)."""
-    through = read_horizon(connection)
-    items = count_items(connection)
-    if items == 0:
-        raise NothingToDoError("there are no items to recommend; load some with `recsys ingest items FILE`")
-    require_memory(
-        f"publishing {items} items with version {champion.model_version}",
-        servable.model.serving_bytes(items),
-        "remove items that are no longer needed from the table items",
-    )
-    catalogue = read_catalogue(connection)
-    since = 0 if last is None else last.through_transaction_id
-    users = stage_users(
+    If the champion has changed meanwhile, the staging tables are emptied and None is returned.
+    """
+    scorer = stage_catalogue_vectors(connection, settings, prepared, read_catalogue(connection))
+    stage_scores(
         connection,
-        everyone=everyone,
-        since_transaction_id=since,
-        at=moment,
-        visitors=settings.publishing.visitors,
+        settings,
+        scorer,
+        last=prepared.users,
+        through=prepared.through,
+        run_key=run_key,
+        moment=prepared.moment,
     )
-    nothing_new = users == 0 and not everyone and not changed.vectors
-    if nothing_new and last is not None and last.model_version == champion.model_version:
-        raise NothingToDoError(
-            f"no user has feedback newer than publication {last.publication_id}, and no item has changed"
+    publication = swap(
+        engine, connection, prepared.champion, run_key, SWAP, prepared.through, prepared.everyone
+    )
+    if publication is None:
+        logger.warning("version %s was replaced as champion during scoring", prepared.champion.model_version)
+        empty_staging(connection)
+    return publication
+
+
+def stage_catalogue_vectors(
+    connection: sa.Connection, settings: Settings, prepared: Prepared, catalogue: Catalogue
+) -> BatchScorer:
+    """Stage what depends on items only; return a scorer for the catalogue."""
+    model, _ = prepared.servable.on_catalogue(catalogue)
+    scorer = BatchScorer(model, settings.publishing, prepared.servable.explain, prepared.moment)
+    with connection.begin():
+        stage_items(connection, catalogue, scorer.scorer.item_vectors, at=prepared.moment)
+    if prepared.everyone:
+        stage_comment_sentiment(
+            connection, model, settings.publishing, through_transaction_id=prepared.through
         )
-    logger.info(
-        "scoring %d users (%s) and %d items with version %s",
-        users,
-        "all" if everyone else "affected",
-        len(catalogue),
-        champion.model_version,
-    )
-    model = servable.model.with_catalogue(catalogue)
-    scorer = BatchScorer(model, settings.publishing, servable.explain, moment)
-    stage_items(connection, catalogue, scorer.scorer.item_vectors, at=moment)
-    if everyone:
-        stage_comment_sentiment(connection, model, settings.publishing, through_transaction_id=through)
-    stage_scores(connection, settings, scorer, users=users, through=through, run_key=run_key, moment=moment)
-    return through
+    return scorer
+
+
+def whole_batches(users: int) -> int:
+    """Return the number of users rounded down to whole batches, but at least one batch."""
+    return max(1, users // BATCH_USERS) * BATCH_USERS
 
 
 def stage_scores(
@@ -243,28 +182,34 @@ def stage_scores(
     settings: Settings,
     scorer: BatchScorer,
     *,
-    users: int,
+    last: int,
     through: int,
     run_key: str,
     moment: datetime,
+    first: int = 0,
+    before_write: Callable[[], None] = lambda: None,
 ) -> None:
-    """Score the staged users and stage their lists, pools and vectors.
+    """Score the staged users and stage their lists, pools and vectors, a batch in one transaction.
 
     Parameters
     ----------
-    users
-        Number of staged users.
+    first, last
+        Positions of the users to score; the last one is exclusive. Batches start at multiples of
+        `BATCH_USERS`, wherever a shard begins.
     through
         The model reads feedback with lower transaction ids.
     run_key, moment
         As in `publish`.
+    before_write
+        Called in the transaction that writes a batch, before it does.
     """
     model = scorer.model
     batches = read_histories(
         connection,
         model.catalogue,
         model.event_types,
-        users=users,
+        first=first,
+        last=last,
         batch_users=BATCH_USERS,
         max_events=max(HISTORY_EVENTS, model.settings.max_events),
         through_transaction_id=through,
@@ -272,10 +217,12 @@ def stage_scores(
         at=moment,
     )
     pools = PoolWriter(connection, model.catalogue)
-    for batch in score_batches(scorer, batches, users=users):
-        stage_lists(connection, batch, model.catalogue)
-        pools.stage(batch)
-        stage_vectors(connection, "staged_user_vectors", batch.first, batch.user_vectors)
+    for batch in score_batches(scorer, batches, users=last - first):
+        with connection.begin():
+            before_write()
+            stage_lists(connection, batch, model.catalogue)
+            pools.stage(batch)
+            stage_vectors(connection, "staged_user_vectors", batch.first, batch.user_vectors)
 
 
 def swap(
@@ -322,7 +269,7 @@ def swap(
 
 def summarise(publication: sa.Row[Any], started: float) -> PublishSummary:
     """Return what a row of `publications` says."""
-    return PublishSummary(
+    summary = PublishSummary(
         publication_id=publication.publication_id,
         model_version=publication.model_version,
         scope=publication.scope,
@@ -330,3 +277,5 @@ def summarise(publication: sa.Row[Any], started: float) -> PublishSummary:
         items=publication.items,
         seconds=round(time.monotonic() - started, 3),
     )
+    logger.info("published %s", summary)
+    return summary

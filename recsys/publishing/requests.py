@@ -51,7 +51,7 @@ class RequestRanker:
                 connection,
                 self.catalogue,
                 self._model.event_types,
-                users=1,
+                last=1,
                 batch_users=1,
                 max_events=max(HISTORY_EVENTS, self._model.settings.max_events),
                 through_transaction_id=read_horizon(connection),

@@ -61,6 +61,10 @@ class ServingModel(Protocol):
         """Return the same recommender for another catalogue."""
         ...
 
+    def to(self, device: str) -> "ServingModel":
+        """Move it to a device and return it."""
+        ...
+
     def serving_bytes(self, items: int) -> dict[str, int]:
         """Return the memory in bytes, by part, that serving this many items needs."""
         ...

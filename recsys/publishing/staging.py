@@ -1,7 +1,8 @@
 """A publisher's database session: its advisory lock and its temporary staging tables.
 
 The lock and the tables belong to the session. When a publisher is killed, Postgres drops both, so there is
-nothing to clean up and readers have seen no change.
+nothing to clean up and readers have seen no change. Only what several processes stage for one publication
+outlives a session: see `recsys.publishing.plans`.
 """
 
 import csv
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from recsys.errors import NothingToDoError
 from recsys.model.ranking import NO_ITEM
 from recsys.publishing.diversity import POOL_FACTOR
+from recsys.publishing.plans import SILENCE, close_plans, open_plan
 from recsys.publishing.score import ScoredBatch
 from recsys.settings import VisitorListSettings
 from recsys.snapshot.catalogue import WITHOUT_END, Catalogue
@@ -30,6 +32,9 @@ from recsys.warehouse.statements import read_statement
 
 logger = logging.getLogger(__name__)
 
+TEMPORARY_TABLES = "publishing/create_publication_staging"
+SHARD_TABLES = "publishing/create_shard_session"
+PLAN_VIEWS = "publishing/create_plan_views"
 _LOCK = "select pg_try_advisory_lock(hashtextextended('publish recommendations', 0))"
 _HOLDER = """
 select pid from pg_locks
@@ -58,27 +63,37 @@ class ChangedItems:
 
 
 @contextmanager
-def publishing_session(engine: sa.Engine, *, wait: bool = True) -> Iterator[sa.Connection]:
-    """Wait until no other publisher runs, then yield a session with empty staging tables.
+def publishing_session(
+    engine: sa.Engine, *, wait: bool = True, run_key: str | None = None, tables: str = TEMPORARY_TABLES
+) -> Iterator[sa.Connection]:
+    """Wait until no other publication runs, in one process or in shards, then yield a session for staging.
+
+    A plan of shards is given up when its champion has been replaced or none of its shards has written for a
+    long time (`recsys.publishing.plans.SILENCE`).
+
+    Parameters
+    ----------
+    run_key
+        The run whose own plan it does not wait for.
+    tables
+        As in `staging_session`.
 
     Raises
     ------
     NothingToDoError
-        Another publisher runs, and `wait` is false.
+        Another publication runs, and `wait` is false.
     """
-    with staging_session(engine) as connection:
+    with staging_session(engine, tables) as connection:
         waiting = False
-        while not connection.scalar(sa.text(_LOCK)):
-            connection.rollback()
+        while (holder := _other_publication(connection, run_key)) is not None:
             if not wait:
-                raise NothingToDoError("another publication is running; the next run publishes what is left")
+                raise NothingToDoError(
+                    f"another publication is running ({holder}); the next run publishes what is left"
+                )
             if not waiting:
-                holder = connection.scalar(sa.text(_HOLDER))
-                connection.rollback()
-                logger.info("waiting for another publication to finish: process %s holds its lock", holder)
+                logger.info("waiting for another publication to finish: %s", holder)
             waiting = True
             time.sleep(_LOCK_POLL_SECONDS)
-        connection.commit()
         try:
             yield connection
         finally:
@@ -88,12 +103,44 @@ def publishing_session(engine: sa.Engine, *, wait: bool = True) -> Iterator[sa.C
                 connection.exec_driver_sql("select pg_advisory_unlock_all()")
 
 
+def remove_abandoned_shards(engine: sa.Engine) -> None:
+    """Remove what shards have staged for a publication that will not end; a running one is left alone."""
+    with suppress(NothingToDoError), publishing_session(engine, wait=False) as connection:
+        close_plans(connection)
+
+
+def _other_publication(connection: sa.Connection, run_key: str | None) -> str | None:
+    """Take the lock of publishers; None: this session holds it now. Else return who publishes."""
+    if not connection.scalar(sa.text(_LOCK)):
+        holder = connection.scalar(sa.text(_HOLDER))
+        connection.rollback()
+        return f"process {holder} holds its lock"
+    connection.commit()
+    plan = open_plan(connection)
+    if plan is None or (plan.run_key == run_key and not plan.is_replaced):
+        return None
+    if plan.is_replaced or plan.silent_for > SILENCE:
+        logger.warning("giving up %s: its champion is replaced, or its shards are silent", plan)
+        close_plans(connection)
+        return None
+    connection.exec_driver_sql("select pg_advisory_unlock_all()")
+    connection.commit()
+    return str(plan)
+
+
 @contextmanager
-def staging_session(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yield a session with empty staging tables but without the lock, for readers."""
+def staging_session(engine: sa.Engine, tables: str = TEMPORARY_TABLES) -> Iterator[sa.Connection]:
+    """Yield a session for staging, without the lock.
+
+    Parameters
+    ----------
+    tables
+        The statement that makes the staging tables: empty ones of the session, those of a shard
+        (`SHARD_TABLES`), or all that the shards of a plan have staged (`PLAN_VIEWS`).
+    """
     connection = engine.connect().execution_options(isolation_level="READ COMMITTED")
     try:
-        connection.exec_driver_sql(read_statement("publishing/create_publication_staging"))
+        connection.exec_driver_sql(read_statement(tables))
         connection.commit()
         yield connection
     finally:
@@ -255,4 +302,3 @@ def _copy_from(connection: sa.Connection, target: str, message: io.StringIO | io
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor:
         cursor.copy_expert(f"copy {target}", message)
-    connection.commit()

@@ -55,10 +55,9 @@ def _validate(system: System, learning: Learning, key: str, on_stage: OnStage) -
 
 
 def _publish(system: System, key: str, on_stage: OnStage, scope: str) -> None:
-    publish = PUBLISH[0]
     with system.context("publish_recommendations", key, scope=scope) as context:
         try:
-            run_stages([publish], context, on_stage)
+            run_stages([PUBLISH.at_once], context, on_stage)
         except NothingToDoError as nothing:
             logger.info("%s", nothing)
 

@@ -67,7 +67,7 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     for table, rights in _LATER_TABLES.items():
         if connection.scalar(both, {"table": table, "role": PIPELINE}):
             connection.execute(sa.text(f"GRANT {rights} ON {table} TO {PIPELINE}"))
-    for grants in ("grant_item_meaning", "grant_visitors", "grant_placement"):
+    for grants in ("grant_item_meaning", "grant_visitors", "grant_placement", "grant_staging"):
         connection.exec_driver_sql(read_statement(f"warehouse/{grants}"))
     if missing:
         logger.warning(

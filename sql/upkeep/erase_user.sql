@@ -34,6 +34,22 @@ vectors_gone AS (
 users_gone AS (
     DELETE FROM users WHERE user_id = :user_id RETURNING 1
 ),
+-- What shards of a publication have staged for the user. The place stays, so that no other user moves.
+staged AS (
+    UPDATE staging.staged_users SET user_id = NULL WHERE user_id = :user_id RETURNING plan_id, position
+),
+staged_lists_gone AS (
+    DELETE FROM staging.staged_lists AS lists USING staged
+    WHERE lists.plan_id = staged.plan_id AND lists.position = staged.position
+),
+staged_pools_gone AS (
+    DELETE FROM staging.staged_pools AS pools USING staged
+    WHERE pools.plan_id = staged.plan_id AND pools.position = staged.position
+),
+staged_vectors_gone AS (
+    DELETE FROM staging.staged_user_vectors AS vectors USING staged
+    WHERE vectors.plan_id = staged.plan_id AND vectors.position = staged.position
+),
 counted AS (
     INSERT INTO erased_feedback (request_id, transaction_id, rows)
     SELECT :request_id, transaction_id, count(*)

@@ -44,7 +44,9 @@ def _names(stages: Iterable[Stage]) -> list[str]:
 EXPECTED_TASKS = {
     NIGHTLY.dag_id: _learning(NIGHTLY),
     HOURLY.dag_id: _learning(HOURLY),
-    "publish_recommendations": _names(PUBLISH),
+    "publish_recommendations": _names(
+        [PUBLISH.publish, PUBLISH.stage_shard, PUBLISH.swap_shards, *PUBLISH.afterwards]
+    ),
     "refresh_active_users": _names(REFRESH),
     "warehouse_housekeeping": [*_names(WAREHOUSE_UPKEEP), *_names(MONITORING), *_names(REGISTRY_UPKEEP)],
     "roll_back_model": _names(ROLL_BACK),
@@ -72,6 +74,10 @@ def test_tasks_are_the_stages_in_their_order(dag: DAG) -> None:
     for task in dag.tasks:
         if task.task_id == "promote":
             assert task.upstream_task_ids == {"gate", "approve"}
+        elif task.task_id == "swap_shards":
+            assert task.upstream_task_ids == {"publish", "stage_shard"}
+        elif dag.dag_id == "publish_recommendations" and task.task_id == "refresh_analytics":
+            assert task.upstream_task_ids == {"publish", "swap_shards"}
         elif len(task.upstream_task_ids) > 0:
             assert task.upstream_task_ids == {expected[expected.index(task.task_id) - 1]}
     roots = [task.task_id for task in dag.roots]
@@ -173,6 +179,24 @@ def test_only_training_runs_on_the_gpu_queue_and_one_at_a_time(dag_bag: DagBag) 
         if task.queue == GPU_QUEUE or task.pool == MODEL_WRITER_POOL
     }
     assert writers == {("nightly_training", "fine_tune"), ("hourly_micro_update", "micro_update")}
+
+
+def test_shards_run_side_by_side_and_the_swap_waits_for_all_of_them(dag_bag: DagBag) -> None:
+    dag = dag_bag.dags["publish_recommendations"]
+    assert dag.get_task("stage_shard").is_mapped
+    assert dag.get_task("stage_shard").pool == "default_pool"
+    # With nothing to map, both are skipped: `publish` has published.
+    assert dag.get_task("swap_shards").trigger_rule == "all_success"
+    assert dag.get_task("refresh_analytics").trigger_rule == "none_failed_min_one_success"
+
+
+def test_shards_run_on_the_gpu_queue_where_the_settings_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_PUBLISHING__QUEUE", "gpu")
+    found = DagBag(str(DAGS_FOLDER / "publish_recommendations.py")).dags["publish_recommendations"]
+    shards = found.get_task("stage_shard")
+    assert (shards.queue, shards.pool) == (GPU_QUEUE, "default_pool")
+    assert shards.executor_config["pod_template_file"].endswith("gpu.yaml")
+    assert found.get_task("swap_shards").queue == "default"
 
 
 _SERIALIZE = """

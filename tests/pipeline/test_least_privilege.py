@@ -94,7 +94,11 @@ def _challenge(context: Context, train: Callable[..., TrainingResult], kind: str
 
 
 def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
-    pipeline: Settings, make_training: Callable[..., TrainingResult], tmp_path: Path, warehouse: sa.Engine
+    pipeline: Settings,
+    make_training: Callable[..., TrainingResult],
+    tmp_path: Path,
+    warehouse: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     items, events = _write_world(tmp_path)
     with open_context(Run("nightly_training", "nightly/1"), pipeline) as context:
@@ -103,7 +107,7 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
         assert ingest_file(engine, "feedback", events).inserted == 242
         first = _challenge(context, make_training, "full", 0.1)
         promote(engine, pipeline, first, None, reason="x", explanation="x", actor="t")
-        assert publishing.publish(context).users == 8
+        assert publishing.publish_at_once(context).users == 8
         publishing.refresh_analytics(context)
         (held, *_) = list_quarantined(engine, limit=10)
         discard(engine, held.quarantine_id, "test")
@@ -117,13 +121,22 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
     with open_context(Run("hourly_micro_update", "hourly/1"), pipeline) as context:
         update = _challenge(context, make_training, "micro", 0.2)
         promote(context.engine, pipeline, update, first, reason="x", explanation="x", actor="t")
-        publishing.publish(context)
+        monkeypatch.setattr("recsys.publishing.publish.BATCH_USERS", 4)
+        in_shards = pipeline.model_copy(
+            update={"publishing": pipeline.publishing.model_copy(update={"users_per_shard": 4})}
+        )
+        context = dataclasses.replace(context, settings=in_shards)
+        shards = publishing.publish(context)
+        assert len(shards) == 2
+        for shard in shards:
+            publishing.stage_shard(context, shard)
+        assert publishing.swap_shards(context, shards).users == 8
         download_model(pipeline, update, tmp_path / "served")
     with open_context(
         Run("roll_back_model", "roll_back/1", params={"reason": "worse", "version": None}), pipeline
     ) as context:
         assert deciding.roll_back(context).version == first
-        publishing.publish(context)
+        assert publishing.publish(context) == []
     retiring = pipeline.model_copy(
         update={
             "retention": pipeline.retention.model_copy(update={"feedback_months": 1, "impressions_months": 1})

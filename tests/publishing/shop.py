@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from recsys.publishing import publish as publish_module
 from recsys.publishing.publish import PublishSummary
 from recsys.publishing.score import Explain
 from recsys.publishing.servable import Servable
+from recsys.publishing.shards import stage_shard
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
@@ -43,6 +45,9 @@ class FakeRecommender:
 
     def with_catalogue(self, catalogue: Catalogue) -> "FakeRecommender":
         return replace(self, catalogue=catalogue)
+
+    def to(self, device: str) -> "FakeRecommender":
+        return self
 
     def serving_bytes(self, items: int) -> dict[str, int]:
         return {"vectors": 4 * DIM * items}
@@ -199,3 +204,68 @@ def refresh_and_die_before_the_swap(settings: Settings, kinds: dict[str, tuple[s
     shop = Shop(sa.create_engine(settings.require_warehouse_url()), settings, kinds)
     vars(active).update(load_servable=shop.load, swap=lambda *_: os._exit(9))
     refresh(shop)
+
+
+def stage_shard_and_hang(
+    settings: Settings, kinds: dict[str, tuple[str, str | None]], plan_id: int, shard: int, reached: Any
+) -> None:
+    """Stage the first batch of a shard and hang in the second; runs in its own process."""
+    shop = Shop(sa.create_engine(settings.require_warehouse_url()), settings, kinds)
+    vars(publish_module)["BATCH_USERS"] = 16
+    batches = iter(range(2))
+
+    class Hanging(FakeRecommender):
+        def user_vectors(self, histories: Sequences) -> torch.Tensor:
+            if next(batches) == 1:
+                reached.set()
+                time.sleep(600)
+            return super().user_vectors(histories)
+
+    stage_shard(
+        shop.engine,
+        settings,
+        plan_id,
+        shard,
+        load=lambda *_: Servable(Hanging(shop.event_types()), "full", None, explain),
+    )
+
+
+def load_fake(settings: Settings, version: str) -> Servable:
+    """Load a version as `Shop.load` does, in any process."""
+    engine = sa.create_engine(settings.require_warehouse_url())
+    try:
+        types = Shop(engine, settings).event_types()
+    finally:
+        engine.dispose()
+    return Servable(FakeRecommender(types, version), "full", None, explain)
+
+
+def load_and_die(settings: Settings, version: str) -> Servable:
+    """Load a version, but not in a process that another one has started."""
+    if parent_process() is not None:
+        os._exit(9)
+    return load_fake(settings, version)
+
+
+def load_something_broken(settings: Settings, version: str) -> Servable:
+    """Load a version that returns NaN in a process that another one has started."""
+    found = load_fake(settings, version)
+    if parent_process() is None:
+        return found
+
+    class Broken(FakeRecommender):
+        def score(
+            self, users: torch.Tensor, histories: Sequences, requests: list[str] | None = None
+        ) -> torch.Tensor:
+            return super().score(users, histories, requests) * float("nan")
+
+    return replace(found, model=Broken(found.model.event_types, version))
+
+
+def load_while_another_is_promoted(settings: Settings, version: str) -> Servable:
+    """Load version 1 and make version 2 champion."""
+    if version == "1" and parent_process() is not None:
+        engine = sa.create_engine(settings.require_warehouse_url())
+        Shop(engine, settings).promote("2")
+        engine.dispose()
+    return load_fake(settings, version)

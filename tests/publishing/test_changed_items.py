@@ -8,8 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError
+from recsys.publishing import prepare
 from recsys.publishing import publish as publish_module
 from recsys.publishing.publish import PublishSummary, publish
+from recsys.snapshot.catalogue import Catalogue
 from tests.publishing.shop import ITEMS, USERS, K, Shop
 
 
@@ -88,14 +90,15 @@ def test_no_reason_names_an_old_title_after_the_next_publication(shop: Shop, sho
 def test_a_title_that_is_corrected_while_users_are_scored_is_published_next_time(
     shop: Shop, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = publish_module.stage_users
+    original = publish_module.read_catalogue
 
-    def corrected_meanwhile(connection: sa.Connection, **options: Any) -> int:
+    def corrected_meanwhile(connection: sa.Connection) -> Catalogue:
+        catalogue = original(connection)
         correct(shop, shown, title="Corrected meanwhile")
-        return original(connection, **options)
+        return catalogue
 
     with monkeypatch.context() as patch:
-        patch.setattr(publish_module, "stage_users", corrected_meanwhile)
+        patch.setattr(publish_module, "read_catalogue", corrected_meanwhile)
         shop.react(USERS[2], ITEMS[20], hours=1)
         run(shop, "hour")
     assert any(f'"{shown.title()}"' in reason for reason in reasons(shop))
@@ -122,7 +125,7 @@ def test_a_publication_that_is_killed_leaves_the_change_to_the_next_one(
 def test_when_a_whole_catalogue_is_renamed_every_list_is_published_anew(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_module, "_MOST_CHANGED_TITLES", 10)
+    monkeypatch.setattr(prepare, "_MOST_CHANGED_TITLES", 10)
     run(shop)
     shop.execute("update items set title = 'New ' || title")
     assert run(shop, "hour").scope == "all"

@@ -27,7 +27,7 @@ def read(
             connection,
             catalogue,
             shop.event_types(),
-            users=users,
+            last=users,
             batch_users=batch_users,
             max_events=max_events,
             through_transaction_id=horizon if through is None else through,

@@ -338,7 +338,7 @@ def test_a_failure_inside_the_swap_leaves_everything_as_it_was(
     before = shop.rows("select * from recommendation_lists order by user_id")
     shop.promote("2")
     with monkeypatch.context() as patched:
-        patched.setattr(publish_module, "_SWAP", (*publish_module._SWAP[:-1], "no_such_statement"))
+        patched.setattr(publish_module, "SWAP", (*publish_module.SWAP[:-1], "no_such_statement"))
         with pytest.raises(Exception, match="no_such_statement"):
             run(shop, "second")
     assert shop.rows("select * from recommendation_lists order by user_id") == before

@@ -1,0 +1,275 @@
+"""Compare publishing in shards with the bare matrix product and top-k, and with more workers.
+
+    python -m benchmarks.publishing --users 20000 --items 100000 --shards 1,2,4 --json F
+
+A warehouse with made-up feedback and a recommender with random weights, whose item texts need no encoding.
+The floor is `torch.topk(users @ items.T, pool)` for as many users, in blocks of the fastest size on this
+machine, with all threads. Ours is everything from the history to the swapped list: reading, encoding, scores,
+what is off a list, pools, reasons, staging, swap. `ratio_to_product` is the time of one process with all
+threads over that of the floor.
+
+Workers get a core each, as far as there are cores: one worker is bound to one, two to two. `speedup_2` is how
+much faster two are. `identical` says whether lists, pools and vectors of all runs are the same bytes. While
+the swap runs, a reader reads one list after the other and never waits for a lock, or `waits` counts it.
+"""
+
+import argparse
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+import torch
+from pydantic import SecretStr
+
+from benchmarks.made_warehouse import (
+    PSEUDONYM_KEY,
+    add_catalogue,
+    add_feedback,
+    made_warehouse,
+    report,
+    vacuum,
+)
+from benchmarks.scoring import TEXT_WIDTH, floor_block, floor_seconds
+from recsys.model.base_encoder import EncoderIdentity
+from recsys.model.collaborative import Popularity
+from recsys.model.recommender import Recommender
+from recsys.promotion import ledger
+from recsys.publishing.histories import read_catalogue, read_event_types
+from recsys.publishing.plans import Plan
+from recsys.publishing.processes import stage_in_processes
+from recsys.publishing.publish import publish
+from recsys.publishing.servable import Servable, explain_in_sentences
+from recsys.publishing.shards import publish_or_plan, swap_shards
+from recsys.settings import ModelSettings, Settings
+from recsys.warehouse.engine import connect
+
+EVENTS = 20
+"""Events a user."""
+_FLOOR_USERS = 4_096
+_SEEN = (
+    "select md5(string_agg(md5(row(user_id, item_ids, scores, propensities, reasons, titles, pool_item_ids,"
+    " pool_scores)::text), '' order by user_id)) from recommendation_lists",
+    "select md5(string_agg(md5(row(user_id, vector)::text), '' order by user_id)) from user_vectors",
+    "select md5(string_agg(md5(row(item_id, vector)::text), '' order by item_id)) from item_vectors",
+)
+_VALIDATED = """
+with opened as (
+    insert into windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived)
+    select 'benchmark', 'all', 0, warehouse_horizon(), 1 returning window_id
+)
+insert into validation_results (window_id, expectation, success, severity, observed, expected)
+select window_id, 'valid_share', true, 'critical', '{}', '{}' from opened
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark and print its figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.publishing")
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--shards", default="1,2", help="numbers of workers to compare, with commas")
+    parser.add_argument("--folder", type=Path, help="where the warehouse lies while the benchmark runs")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    options = parser.parse_args(arguments)
+    workers = [int(number) for number in options.shards.split(",")]
+    with made_warehouse(options.folder) as (_, url, root):
+        settings = Settings(
+            home=root / "home", warehouse_url=SecretStr(url), pseudonym_key=SecretStr(PSEUDONYM_KEY)
+        )
+        add_catalogue(url, options.users, options.items)
+        add_feedback(url, EVENTS * options.users, options.users, items=options.items)
+        engine = connect(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_VALIDATED)
+        ledger.change_champion(
+            engine, action="promote", version="made", expected_champion=None, reason="benchmark",
+            explanation="It is a benchmark.", actor="benchmark",
+        )  # fmt: skip
+        report(_figures(engine, settings, url, options.users, workers), options.json)
+        engine.dispose()
+
+
+def load_made(settings: Settings, _version: str) -> Servable:
+    """Return a recommender with random weights on the warehouse's catalogue; the same in every process."""
+    engine = connect(settings.require_warehouse_url())
+    with engine.connect() as connection:
+        catalogue, types = read_catalogue(connection), read_event_types(connection)
+    engine.dispose()
+    torch.manual_seed(0)
+    items = len(catalogue)
+    encoder = EncoderIdentity("made", "", TEXT_WIDTH)
+    model = Recommender(
+        ModelSettings(base_encoder="made"), catalogue, types, encoder, torch.randn(items, TEXT_WIDTH)
+    ).eval()
+    model.items.trained[:] = True
+    model.popularity = Popularity(
+        (1e5 / (1 + np.random.default_rng(0).permutation(items))).astype(np.float32)
+    )
+    return Servable(model, "full", None, explain_in_sentences)
+
+
+@dataclass
+class Run:
+    """Seconds of one publication, and what readers saw of it."""
+
+    plan: float
+    stage: float
+    swap: float
+    staged_mib: float
+    swap_wal_mib: float
+    longest_read: float
+    waits: int
+    seen: list[str]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the history to the swapped list."""
+        return self.plan + self.stage + self.swap
+
+
+def _figures(
+    engine: sa.Engine, settings: Settings, url: str, users: int, workers: Sequence[int]
+) -> dict[str, Any]:
+    model = load_made(settings, "made").model
+    table = torch.from_numpy(model.scorer().item_vectors)
+    vectors = torch.randn(min(_FLOOR_USERS, users), table.shape[1])
+    pool = settings.publishing.pool
+    block = floor_block(vectors, table, pool)
+    floors = [floor_seconds(vectors, table, pool, block) for _ in range(3)]
+    _forget(engine, url)
+    started = time.perf_counter()
+    publish(engine, settings, scope="all", run_key="benchmark", load=load_made)
+    whole = time.perf_counter() - started
+    seen = _seen(engine)
+    floors += [floor_seconds(vectors, table, pool, block) for _ in range(3)]
+    floor = float(np.median(floors)) / len(vectors) * users
+    runs = {}
+    for number in workers:
+        _forget(engine, url)
+        with _cores(number):
+            runs[number] = _in_shards(engine, settings, number)
+    figures: dict[str, Any] = {
+        "users": users,
+        "items": len(table),
+        "pool": pool,
+        "threads": torch.get_num_threads(),
+        "floor_users_per_second": users / floor,
+        "users_per_second": users / whole,
+        "ratio_to_product": whole / floor,
+        "identical": all(run.seen == seen for run in runs.values()),
+    }
+    for number, run in runs.items():
+        figures |= {f"{name}_{number}": value for name, value in vars(run).items() if name != "seen"}
+        figures[f"users_per_second_{number}"] = users / run.seconds
+    for number in workers[1:]:
+        figures[f"speedup_{number}"] = runs[workers[0]].seconds / runs[number].seconds
+        figures[f"speedup_of_staging_{number}"] = runs[workers[0]].stage / runs[number].stage
+    return figures
+
+
+def _in_shards(engine: sa.Engine, settings: Settings, workers: int) -> Run:
+    started = time.perf_counter()
+    plan = publish_or_plan(
+        engine,
+        settings,
+        scope="all",
+        run_key="benchmark",
+        users_per_shard=lambda users: -(-users // (4 * workers)),
+        load=load_made,
+    )
+    assert isinstance(plan, Plan)
+    planned = time.perf_counter()
+    stage_in_processes(engine, settings, plan, workers, load_made)
+    staged = time.perf_counter()
+    with engine.connect() as connection:
+        size = connection.exec_driver_sql(
+            "select sum(pg_total_relation_size(oid)) from pg_class"
+            " where relnamespace = 'staging'::regnamespace and relkind = 'r'"
+        ).scalar_one()
+        before = connection.exec_driver_sql("select pg_current_wal_lsn()").scalar_one()
+        reader = _Reader(engine)
+        begun = time.perf_counter()
+        with reader:
+            swap_shards(engine, plan.plan_id)
+        ended = time.perf_counter()
+        written = connection.exec_driver_sql(f"select pg_current_wal_lsn() - '{before}'").scalar_one()
+    return Run(
+        plan=planned - started,
+        stage=staged - planned,
+        swap=ended - begun,
+        staged_mib=float(size) / 2**20,
+        swap_wal_mib=float(written) / 2**20,
+        longest_read=reader.longest,
+        waits=reader.waits,
+        seen=_seen(engine),
+    )
+
+
+class _Reader:
+    """Reads the lists of users while a block runs, and counts how often it would have waited for a lock."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.longest, self.waits = 0.0, 0
+        self._engine, self._end = engine, threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("set lock_timeout = 1")
+            connection.commit()
+            number = 0
+            while not self._end.wait(0.01):
+                number += 1
+                started = time.perf_counter()
+                try:
+                    connection.exec_driver_sql(
+                        f"select count(*) from serving.recommend('user-{number}', 20)"
+                    ).scalar_one()
+                except sa.exc.OperationalError:
+                    self.waits += 1
+                connection.rollback()
+                self.longest = max(self.longest, time.perf_counter() - started)
+            connection.exec_driver_sql("reset lock_timeout")
+
+
+@contextmanager
+def _cores(workers: int) -> Iterator[None]:
+    """Bind this process, and those that it starts, to as many cores as there are workers."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(own)[:workers])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+def _forget(engine: sa.Engine, url: str) -> None:
+    """Remove what is published."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "truncate recommendation_lists, user_vectors, item_vectors, published_items, publications cascade"
+        )
+    vacuum(url)
+
+
+def _seen(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return [connection.exec_driver_sql(statement).scalar_one() for statement in _SEEN]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Publishing with several processes of one machine."""
+
+import pytest
+
+from recsys.errors import ConfigurationError, RegistryError
+from recsys.publishing import processes
+from recsys.publishing.processes import publish_in_processes
+from recsys.publishing.publish import PublishSummary
+from recsys.publishing.shards import Load
+from tests.publishing.shop import (
+    Shop,
+    load_and_die,
+    load_fake,
+    load_something_broken,
+    load_while_another_is_promoted,
+)
+from tests.publishing.test_shards import NOW, forget_publications, in_one_process, seen, staged_rows
+
+
+def run(shop: Shop, load: Load = load_fake, number: int = 2) -> PublishSummary:
+    return publish_in_processes(
+        shop.engine, shop.settings, processes=number, scope="all", run_key="night", load=load, now=NOW
+    )
+
+
+def states(shop: Shop) -> list[str]:
+    return [row["state"] for row in shop.rows("select state from staging.plans order by plan_id")]
+
+
+def test_two_processes_publish_what_one_publishes(shop: Shop) -> None:
+    expected = in_one_process(shop)
+    forget_publications(shop)
+    summary = run(shop)
+    assert (summary.users, summary.items) == (40, 28)
+    assert seen(shop) == expected
+    assert len(shop.rows("select * from staging.shards where attempt = 1")) == 3
+    assert set(staged_rows(shop).values()) == {0}
+
+
+def test_what_killed_processes_leave_is_staged_by_the_first(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = in_one_process(shop)
+    forget_publications(shop)
+    assert run(shop, load_and_die).users == 40
+    assert seen(shop) == expected
+    assert "a process was killed" in caplog.text
+    assert max(row["attempt"] for row in shop.rows("select attempt from staging.shards")) > 1
+
+
+def test_an_error_in_a_process_ends_the_publication_and_nobody_waits_for_it(shop: Shop) -> None:
+    with pytest.raises(RegistryError, match="not finite"):
+        run(shop, load_something_broken)
+    assert states(shop) == ["closed"]
+    assert shop.lists() == {}
+    assert run(shop).users == 40
+
+
+def test_more_models_than_fit_are_refused_before_a_process_starts(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "stage_in_processes", lambda *_: pytest.fail("a process was started"))
+    with pytest.raises(ConfigurationError, match="use fewer --processes"):
+        run(shop, number=1 << 50)
+    assert states(shop) == ["closed"]
+
+
+def test_a_champion_that_is_replaced_meanwhile_is_published_instead(shop: Shop) -> None:
+    assert run(shop, load_while_another_is_promoted, number=1).model_version == "2"
+    assert states(shop) == ["closed", "published"]

@@ -1,0 +1,450 @@
+"""Publications in shards: the lists of one process, whoever is killed, late or in the way."""
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from recsys.errors import ConfigurationError, NothingToDoError, WarehouseError
+from recsys.publishing import active, shards
+from recsys.publishing import publish as publish_module
+from recsys.publishing.plans import Plan
+from recsys.publishing.publish import PublishSummary, publish
+from recsys.publishing.servable import Servable
+from recsys.publishing.shards import publish_or_plan, stage_shard, swap_shards
+from recsys.publishing.staging import remove_abandoned_shards
+from recsys.settings import ExplorationSettings, PublishingSettings, Settings
+from recsys.upkeep.erasure import erase_requested, request_erasure
+from tests.publishing.shop import ITEMS, START, USERS, FakeRecommender, K, Shop, explain, stage_shard_and_hang
+
+NOW = START + timedelta(days=1)
+WHAT_READERS_SEE = {
+    "recommendation_lists": "user_id, model_version, item_ids, scores, propensities, reasons, titles,"
+    " available_until, pool_item_ids, pool_scores, through_transaction_id",
+    "user_vectors": "user_id, model_version, vector::text",
+    "item_vectors": "item_id, model_version, vector::text",
+    "published_items": "*",
+    "comment_sentiment": "item_id, model_version, comments, average_value, average_sentiment",
+}
+
+
+@pytest.fixture
+def exploring(shop: Shop) -> Shop:
+    """Half of the lists are drawn."""
+    publishing = PublishingSettings(k=K, pool=12, exploration=ExplorationSettings(share=0.5), diversity=0.2)
+    shop.settings = shop.settings.model_copy(update={"publishing": publishing})
+    return shop
+
+
+def seen(shop: Shop) -> dict[str, list[Any]]:
+    """All that readers see, but for ids and times of publications."""
+    return {
+        table: sorted(map(repr, (dict(row) for row in shop.rows(f"select {columns} from {table}"))))
+        for table, columns in WHAT_READERS_SEE.items()
+    }
+
+
+def plan(shop: Shop, run_key: str = "night", users_per_shard: int = 16, **options: Any) -> Plan:
+    planned = publish_or_plan(
+        shop.engine,
+        shop.settings,
+        run_key=run_key,
+        users_per_shard=lambda _: users_per_shard,
+        load=shop.load,
+        now=NOW,
+        scope="all",
+        **options,
+    )
+    assert isinstance(planned, Plan)
+    return planned
+
+
+def stage(shop: Shop, planned: Plan, *numbers: int, load: Callable[..., Servable] | None = None) -> None:
+    for number in numbers or range(3):
+        stage_shard(
+            shop.engine, shop.settings, planned.plan_id, number, load=load or shop.load, load_on_cpu=shop.load
+        )
+
+
+def in_one_process(shop: Shop, run_key: str = "night") -> dict[str, list[Any]]:
+    publish(shop.engine, shop.settings, run_key=run_key, load=shop.load, now=NOW, scope="all")
+    return seen(shop)
+
+
+def forget_publications(shop: Shop) -> None:
+    for table in WHAT_READERS_SEE:
+        shop.execute(f"delete from {table}")
+    shop.execute("delete from publications")
+
+
+def staged_rows(shop: Shop) -> dict[str, int]:
+    tables = shop.rows(
+        "select tablename from pg_tables"
+        " where schemaname = 'staging' and tablename not in ('plans', 'shards')"
+    )
+    return {
+        row["tablename"]: shop.rows(f"select count(*) as rows from staging.{row['tablename']}")[0]["rows"]
+        for row in tables
+    }
+
+
+def test_shards_publish_what_one_process_publishes(exploring: Shop) -> None:
+    expected = in_one_process(exploring)
+    forget_publications(exploring)
+    planned = plan(exploring)
+    stage(exploring, planned, 2, 0, 1)
+    assert seen(exploring) == {table: [] for table in WHAT_READERS_SEE}
+    summary = swap_shards(exploring.engine, planned.plan_id)
+    assert (summary.users, summary.items, summary.scope) == (40, 28, "all")
+    assert seen(exploring) == expected
+    assert set(staged_rows(exploring).values()) == {0}
+
+
+def test_shards_begin_where_batches_begin(shop: Shop) -> None:
+    planned = plan(shop, users_per_shard=39)
+    found = shop.rows("select first_position, last_position from staging.shards order by shard")
+    assert [tuple(row.values()) for row in found] == [(0, 32), (32, 40)]
+    assert planned.users == 40
+
+
+def test_few_users_are_published_at_once(shop: Shop) -> None:
+    summary = publish_or_plan(
+        shop.engine, shop.settings, run_key="r", users_per_shard=lambda users: users + 16, load=shop.load
+    )
+    assert isinstance(summary, PublishSummary)
+    assert len(shop.lists()) == 40
+    assert shop.rows("select * from staging.plans") == []
+
+
+def test_more_shards_than_a_task_can_be_mapped_are_refused_before_anything_is_computed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MOST_SHARDS", 2)
+    with pytest.raises(ConfigurationError, match="RECSYS_PUBLISHING__USERS_PER_SHARD to at least 20"):
+        plan(shop)
+    assert shop.rows("select * from staging.plans") == []
+
+
+def test_affected_users_are_published_in_shards_too(exploring: Shop) -> None:
+    def reacted() -> None:
+        for user in USERS[:35]:
+            exploring.react(user, ITEMS[29], hours=1)
+
+    in_one_process(exploring, "before")
+    reacted()
+    planned = publish_or_plan(
+        exploring.engine, exploring.settings, run_key="hour", users_per_shard=lambda _: 16,
+        load=exploring.load, now=NOW,
+    )  # fmt: skip
+    assert isinstance(planned, Plan)
+    assert (planned.everyone, planned.users) == (False, 35)
+    stage(exploring, planned)
+    assert swap_shards(exploring.engine, planned.plan_id).scope == "affected"
+    assert len(exploring.lists()) == 40
+    assert not any(ITEMS[29] in items for user, items in exploring.lists().items() if user in USERS[:35])
+
+
+def test_a_shard_that_is_killed_is_staged_again_alone(exploring: Shop) -> None:
+    expected = in_one_process(exploring)
+    forget_publications(exploring)
+    # Shards of two batches: the first batch of the killed attempt is committed.
+    planned = plan(exploring, users_per_shard=32)
+    stage(exploring, planned, 1)
+    context = multiprocessing.get_context("spawn")
+    reached = context.Event()
+    worker = context.Process(
+        target=stage_shard_and_hang,
+        args=(exploring.settings, exploring.kinds, planned.plan_id, 0, reached),
+        daemon=True,
+    )
+    worker.start()
+    assert reached.wait(60)
+    worker.kill()
+    worker.join()
+    assert staged_rows(exploring)["staged_lists"] == 8 + 16
+    with pytest.raises(WarehouseError, match=r"shards 0 are not staged"):
+        swap_shards(exploring.engine, planned.plan_id)
+    stage(exploring, planned, 0)
+    swap_shards(exploring.engine, planned.plan_id)
+    assert seen(exploring) == expected
+
+
+def test_a_publisher_that_is_killed_between_staging_and_swap_changes_nothing(
+    exploring: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = in_one_process(exploring)
+    planned = plan(exploring, "next")
+    stage(exploring, planned)
+    with monkeypatch.context() as patched:
+        patched.setattr(publish_module, "SWAP", ())
+        patched.setattr(shards, "SWAP", (*shards.SWAP, "no_such_statement"))
+        with pytest.raises(ConfigurationError, match="no_such_statement"):
+            swap_shards(exploring.engine, planned.plan_id)
+    assert seen(exploring) == before
+    swap_shards(exploring.engine, planned.plan_id)
+    again = swap_shards(exploring.engine, planned.plan_id)
+    assert (
+        again.publication_id == exploring.rows("select max(publication_id) as id from publications")[0]["id"]
+    )
+
+
+def test_a_worker_that_comes_back_after_its_retry_writes_nothing(shop: Shop) -> None:
+    planned = plan(shop, users_per_shard=32)
+
+    class Slow(FakeRecommender):
+        """Lets the retry of the shard finish before the second batch is scored."""
+
+        def user_vectors(self, histories: Any) -> Any:
+            if late:
+                late.pop()()
+            return super().user_vectors(histories)
+
+    def retry() -> None:
+        stage(shop, planned, 0)
+
+    late: list[Callable[[], None]] = [retry, lambda: None]
+    with pytest.raises(NothingToDoError, match="shard 0 of plan 1 has been taken by another attempt"):
+        stage(shop, planned, 0, load=lambda *_: Servable(Slow(shop.event_types()), "full", None, explain))
+    stage(shop, planned, 1)
+    rows = shop.rows("select position, count(*) as times from staging.staged_lists group by position")
+    assert sorted(row["position"] for row in rows) == list(range(40))
+    assert {row["times"] for row in rows} == {1}
+    swap_shards(shop.engine, planned.plan_id)
+    stage(shop, planned, 0)
+    assert set(staged_rows(shop).values()) == {0}
+
+
+def test_the_swap_names_the_shards_that_are_missing(shop: Shop) -> None:
+    planned = plan(shop)
+    stage(shop, planned, 1)
+    with pytest.raises(WarehouseError, match="shards 0, 2 are not staged; clear their tasks stage_shard"):
+        swap_shards(shop.engine, planned.plan_id)
+    assert shop.lists() == {}
+    stage(shop, planned, 0, 2)
+    assert swap_shards(shop.engine, planned.plan_id).users == 40
+
+
+def test_what_a_crash_of_postgres_loses_is_noticed_and_planned_again(shop: Shop) -> None:
+    planned = plan(shop)
+    stage(shop, planned, 0, 1)
+    # Postgres empties unlogged tables when it recovers from a crash.
+    for table in staged_rows(shop):
+        shop.execute(f"truncate staging.{table}")
+    with pytest.raises(WarehouseError, match="has lost what was staged"):
+        stage(shop, planned, 2)
+    with pytest.raises(WarehouseError, match="has lost what was staged for shards 0, 1"):
+        swap_shards(shop.engine, planned.plan_id)
+    assert shop.lists() == {}
+    again = plan(shop)
+    stage(shop, again)
+    assert swap_shards(shop.engine, again.plan_id).users == 40
+
+
+def test_a_catalogue_that_grows_while_shards_run_is_that_of_the_plan(exploring: Shop) -> None:
+    expected = in_one_process(exploring)
+    forget_publications(exploring)
+    planned = plan(exploring)
+    stage(exploring, planned, 0)
+    exploring.add_items("a new item", "item 02a")
+    exploring.execute("update items set title = 'Renamed' where item_id = 'item 05'")
+    exploring.execute("delete from items where item_id = 'item 29'")
+    stage(exploring, planned, 1, 2)
+    swap_shards(exploring.engine, planned.plan_id)
+    gone = "'item 29'"
+    found = seen(exploring)
+    assert found["recommendation_lists"] == expected["recommendation_lists"]
+    assert found["published_items"] == expected["published_items"]
+    assert found["item_vectors"] == [row for row in expected["item_vectors"] if gone not in row]
+    # What has changed since the plan is published by the next publication.
+    later = publish(exploring.engine, exploring.settings, run_key="hour", load=exploring.load, now=NOW)
+    assert later.scope == "affected"
+    vectors = {row["item_id"] for row in exploring.rows("select item_id from item_vectors")}
+    assert {"a new item", "item 02a"} <= vectors
+
+
+def test_feedback_that_arrives_while_shards_run_is_left_to_the_next_publication(shop: Shop) -> None:
+    planned = plan(shop)
+    shop.react(USERS[20], *ITEMS[:5], hours=2)
+    shop.close_window()
+    stage(shop, planned)
+    swap_shards(shop.engine, planned.plan_id)
+    # What was had is off the list at once; the model reads it next time.
+    assert not set(shop.lists()[USERS[20]]) & set(ITEMS[:5])
+    again = publish(shop.engine, shop.settings, run_key="hour", load=shop.load, now=NOW)
+    assert (again.scope, again.users) == ("affected", 1)
+
+
+def test_a_run_that_is_planned_finds_its_plan_again(shop: Shop) -> None:
+    planned = plan(shop)
+    stage(shop, planned, 0)
+    assert plan(shop) == planned
+    stage(shop, planned, 1, 2)
+    swap_shards(shop.engine, planned.plan_id)
+    done = publish_or_plan(
+        shop.engine, shop.settings, run_key="night", users_per_shard=lambda _: 16, load=shop.load
+    )
+    assert isinstance(done, PublishSummary)
+
+
+def test_other_publications_wait_for_an_open_plan(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_one_process(shop, "before")
+    planned = plan(shop)
+    stage(shop, planned, 0)
+    shop.react(USERS[3], ITEMS[4], hours=1)
+    monkeypatch.setattr(active, "load_servable", shop.load)
+    with pytest.raises(NothingToDoError, match=r"plan 1 of run night, of which 1 of 3 shards are staged"):
+        active.publish_active_users(shop.engine, shop.settings, run_key="refresh", now=NOW)
+
+    def finish(_: float) -> None:
+        stage(shop, planned, 1, 2)
+        swap_shards(shop.engine, planned.plan_id)
+
+    monkeypatch.setattr("recsys.publishing.staging.time.sleep", finish)
+    other = publish(shop.engine, shop.settings, run_key="hour", load=shop.load, now=NOW)
+    assert other.publication_id > 2
+    assert (other.scope, other.users) == ("affected", 1)
+
+
+def test_two_publications_with_shards_are_published_in_the_order_of_their_plans(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan(shop, "first")
+    stage(shop, first, 0, 1)
+
+    def finish(_: float) -> None:
+        stage(shop, first, 2)
+        swap_shards(shop.engine, first.plan_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("recsys.publishing.staging.time.sleep", finish)
+        second = plan(shop, "second")
+    assert second.plan_id > first.plan_id
+    stage(shop, first, 2)
+    stage(shop, second)
+    swap_shards(shop.engine, second.plan_id)
+    keys = [row["run_key"] for row in shop.rows("select run_key from publications order by publication_id")]
+    assert keys == ["first", "second"]
+
+
+def test_a_plan_whose_shards_are_silent_gives_way(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan(shop, "abandoned")
+    stage(shop, planned, 0)
+    monkeypatch.setattr("recsys.publishing.staging.SILENCE", timedelta(0))
+    other = publish(shop.engine, shop.settings, run_key="other", load=shop.load, now=NOW)
+    assert other.users == 40
+    assert set(staged_rows(shop).values()) == {0}
+    with pytest.raises(NothingToDoError, match="not to be staged any more"):
+        stage(shop, planned, 1)
+    with pytest.raises(NothingToDoError, match="another publication has taken its place"):
+        swap_shards(shop.engine, planned.plan_id)
+    assert set(staged_rows(shop).values()) == {0}
+
+
+def test_housekeeping_removes_what_a_dead_publication_has_staged_and_leaves_a_running_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(shop)
+    stage(shop, planned, 0)
+    before = staged_rows(shop)
+    remove_abandoned_shards(shop.engine)
+    assert staged_rows(shop) == before
+    monkeypatch.setattr("recsys.publishing.staging.SILENCE", timedelta(0))
+    remove_abandoned_shards(shop.engine)
+    assert set(staged_rows(shop).values()) == {0}
+
+
+def test_a_new_champion_takes_the_place_of_a_plan_at_once(shop: Shop) -> None:
+    planned = plan(shop)
+    stage(shop, planned, 0, 1)
+    shop.promote("2")
+    with pytest.raises(NothingToDoError, match="version 1 was replaced as champion"):
+        stage(shop, planned, 2)
+    other = publish(shop.engine, shop.settings, run_key="champion", load=shop.load, now=NOW)
+    assert other.model_version == "2"
+    with pytest.raises(NothingToDoError):
+        swap_shards(shop.engine, planned.plan_id)
+    assert {row["model_version"] for row in shop.rows("select model_version from publications")} == {"2"}
+
+
+def test_a_user_erased_between_shard_and_swap_does_not_come_back(shop: Shop) -> None:
+    planned = plan(shop)
+    stage(shop, planned, 0, 1)
+    for user in (USERS[4], USERS[38]):
+        request_erasure(shop.engine, user)
+    assert len(erase_requested(shop.engine, shop.settings.snapshots)) == 2
+    assert staged_rows(shop)["staged_lists"] == 31
+    assert shop.rows("select * from staging.staged_users where user_id in ('user 04', 'user 38')") == []
+    stage(shop, planned, 2)
+    assert swap_shards(shop.engine, planned.plan_id).users == 38
+    assert shop.lists().keys() == set(USERS) - {USERS[4], USERS[38]}
+
+
+def test_a_shard_takes_the_settings_of_its_plan(shop: Shop) -> None:
+    planned = plan(shop)
+    shop.settings = shop.settings.model_copy(update={"publishing": PublishingSettings(k=K + 3)})
+    stage(shop, planned)
+    swap_shards(shop.engine, planned.plan_id)
+    assert {len(items) for items in shop.lists().values()} == {K}
+
+
+def test_memory_that_does_not_suffice_is_refused_before_the_model_is_loaded(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(shop)
+    shop.execute("update staging.plans set serving_bytes = 1::bigint << 50")
+    with pytest.raises(ConfigurationError, match=r"fewer shards run at once .* --processes"):
+        stage(shop, planned, 0, load=lambda *_: pytest.fail("the model was loaded"))
+
+
+def test_a_shard_goes_on_on_the_cpu_when_its_gpu_fails(
+    exploring: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = in_one_process(exploring)
+    forget_publications(exploring)
+    planned = plan(exploring, users_per_shard=32)
+
+    class Lost(FakeRecommender):
+        """A GPU that is gone at the second batch."""
+
+        batches: int = 0
+
+        def user_vectors(self, histories: Any) -> Any:
+            Lost.batches += 1
+            if Lost.batches > 1:
+                raise RuntimeError("CUDA error: device not ready\nCompile with ...")
+            return super().user_vectors(histories)
+
+    def load(_settings: Settings, version: str) -> Servable:
+        return replace(
+            exploring.load(_settings, version), model=Lost(exploring.event_types()), device="cuda:0"
+        )
+
+    stage(exploring, planned, 0, load=load)
+    assert "shard 0 of plan 1, which goes on on the CPU: CUDA error: device not ready" in caplog.text
+    stage(exploring, planned, 1)
+    swap_shards(exploring.engine, planned.plan_id)
+    assert seen(exploring) == expected
+    assert [row["device"] for row in exploring.rows("select device from staging.shards")] == ["cpu", "cpu"]
+
+
+def test_readers_do_not_wait_while_shards_are_swapped(shop: Shop) -> None:
+    before = in_one_process(shop, "before")
+    planned = plan(shop)
+    stage(shop, planned)
+    waiting: list[float] = []
+
+    @sa.event.listens_for(shop.engine, "before_cursor_execute")
+    def read_meanwhile(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "insert into recommendation_lists" in statement and not waiting:
+            waiting.append(0)
+            with shop.engine.connect() as reader:
+                reader.exec_driver_sql("set lock_timeout = 1")
+                assert len(reader.exec_driver_sql("select * from recommendation_lists").all()) == 40
+
+    swap_shards(shop.engine, planned.plan_id)
+    assert waiting
+    assert seen(shop)["recommendation_lists"] == before["recommendation_lists"]
