@@ -9,12 +9,15 @@ import torch
 
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import Recommender
+from recsys.publishing.plans import Plan
 from recsys.publishing.publish import publish
 from recsys.publishing.read import published_recommendations, requested_recommendations
+from recsys.publishing.shards import publish_or_plan, stage_shard, swap_shards
 from recsys.registry import versions
 from recsys.registry.versions import RegisteredVersion
 from recsys.snapshot.catalogue import Catalogue
 from tests.publishing.shop import ITEMS, UNAVAILABLE, USERS, K, Shop
+from tests.publishing.test_shards import NOW, forget_publications, seen
 from tests.small_models import small_settings, write_tiny_encoder
 
 TAGS = {"recsys.kind": "full"}
@@ -36,6 +39,21 @@ def checkpoint(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(versions, "load_version", load_version)
     monkeypatch.setattr(versions, "download_checkpoint", lambda *arguments: tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_shards_of_a_real_recommender_hold_the_same_bytes_as_one_process(shop: Shop) -> None:
+    publish(shop.engine, shop.settings, run_key="night", scope="all", now=NOW)
+    expected = seen(shop)
+    forget_publications(shop)
+    planned = publish_or_plan(
+        shop.engine, shop.settings, run_key="night", scope="all", now=NOW, users_per_shard=lambda _: 16
+    )
+    assert isinstance(planned, Plan)
+    for shard in range(planned.shards):
+        stage_shard(shop.engine, shop.settings, planned.plan_id, shard)
+    swap_shards(shop.engine, planned.plan_id)
+    assert seen(shop) == expected
 
 
 def test_a_real_recommender_is_published_with_reasons(shop: Shop, checkpoint: Path) -> None:
