@@ -306,3 +306,44 @@ def test_a_rule_ends_by_the_clock(shop: Shop) -> None:
     assert shop.shown(None) == ["b"]
     shop.execute("update placement_rules set valid_until = now() where rule = 'sale'")
     assert shop.shown(None) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "gone"),
+    [
+        ("update placements set placement = 'start' where placement = 'home'", "home"),
+        ("delete from placements where placement = 'email'", "email"),
+    ],
+)
+def test_a_placement_that_rules_name_is_neither_renamed_nor_deleted(
+    shop: Shop, statement: str, gone: str
+) -> None:
+    shop.rule("draft", "exclude", item_ids=["a"], placements=["home", "email"], live=False)
+    with pytest.raises(sa.exc.IntegrityError, match=f"'{gone}' is named by rules: 'draft'\n.*valid_until"):
+        shop.execute(statement)
+    shop.execute("update placements set length = 3")
+    shop.execute("update placement_rules set valid_from = now() - interval '2 days', valid_until = now()")
+    shop.execute(statement)
+    assert gone not in {row["placement"] for row in shop.rows("select placement from placements")}
+
+
+def test_of_a_rule_and_a_deletion_at_once_one_is_refused(shop: Shop) -> None:
+    with shop.engine.begin() as writer:
+        writer.exec_driver_sql(
+            "insert into placement_rules (rule, kind, item_ids, placements)"
+            " values ('draft', 'exclude', '{a}', '{home}')"
+        )
+        failed: list[str] = []
+
+        def delete() -> None:
+            try:
+                shop.execute("delete from placements where placement = 'home'")
+            except sa.exc.IntegrityError as error:
+                failed.append(str(error.orig))
+
+        thread = threading.Thread(target=delete)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()  # waits for the rule
+    thread.join(30)
+    assert "is named by rules: 'draft'" in failed[0]

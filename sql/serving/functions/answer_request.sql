@@ -25,16 +25,9 @@ begin
     left join users on users.user_id = person
     where placements.placement = answer_request.placement;
     if not found then
-        raise exception 'there is no placement %', coalesce(quote_literal(placement), 'NULL')
-            using errcode = 'invalid_parameter_value',
-                hint = 'Add it to the table placements, or ask for one of: '
-                || (select string_agg(placements.placement, ', ' order by placements.placement) from placements);
+        perform serving.refuse_placement(placement);
     end if;
-    wanted := coalesce(k, place.length);
-    if wanted not between 1 and 1000 then
-        raise exception 'k is %', wanted
-            using errcode = 'invalid_parameter_value', hint = 'Ask for 1 to 1000 items.';
-    end if;
+    wanted := serving.checked_length(coalesce(k, place.length));
     return query
     select
         item.rank, item.item_id, item.title, item.score, ''::text, 'request', item.propensity, item.model_version,

@@ -1,7 +1,7 @@
 -- Refuse rules that cannot mean what they say, and keep their filters as predicates, so that reading does not translate
 -- them. What may still come true is only a warning: a rule may be written before its items are.
 create or replace function serving.check_rule() returns trigger
-language plpgsql stable as $$
+language plpgsql as $$
 declare
     wrong text;
     remedy text;
@@ -53,6 +53,9 @@ begin
         raise exception 'the rule % %', quote_literal(new.rule), wrong
             using errcode = 'check_violation', hint = remedy;
     end if;
+    -- Until this transaction ends, nobody renames or deletes them.
+    perform from public.placements where placements.placement = any (new.placements) order by placements.placement
+    for key share;
     select string_agg(quote_literal(named.placement), ', ') into unknown
     from unnest(new.placements) as named (placement)
     where not exists (select from public.placements where placements.placement = named.placement);

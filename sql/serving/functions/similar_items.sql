@@ -11,14 +11,10 @@ begin
         raise exception 'kind is %', coalesce(quote_literal(kind), 'NULL')
             using errcode = 'invalid_parameter_value', hint = 'Ask for similar, together or next.';
     end if;
-    if k is null or k not between 1 and 1000 then
-        raise exception 'k is %', coalesce(k::text, 'NULL')
-            using errcode = 'invalid_parameter_value', hint = 'Ask for 1 to 1000 items.';
-    end if;
     return query
     select * from serving.fill_up(
         sources => case kind when 'similar' then '{}' else array[kind] end || '{similar,popular}'::text[],
-        wanted => k,
+        wanted => serving.checked_length(k),
         path => serving.filter_path(filter),
         gone => array[coalesce(similar_items.item_id, '')],
         things => array(

@@ -6,14 +6,10 @@ set search_path = pg_catalog, public, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-    if k is null or k not between 1 and 1000 then
-        raise exception 'k is %', coalesce(k::text, 'NULL')
-            using errcode = 'invalid_parameter_value', hint = 'Ask for 1 to 1000 items.';
-    end if;
     return query
     select * from serving.fill_up(
         sources => case when segment is null then '{trending,popular}' else '{segment,trending,popular}' end::text[],
-        wanted => k,
+        wanted => serving.checked_length(k),
         segment => segment
     );
 end $$;
