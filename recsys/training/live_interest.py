@@ -27,7 +27,9 @@ TRENDING = 60
 """Items of the trending list that come in."""
 _REACTIONS = 20
 _READ = 50
-_OUTSIDE = 100
+_BESIDE = 50
+"""Items that people had together with what weighs most; of others fewer in proportion, at least `_LEAST`."""
+_LEAST = 10
 _ALIKE = 100
 """Items of the pool whose vectors are compared."""
 _TRENDING_HALF_LIFE_DAYS = 7 / 4
@@ -131,6 +133,7 @@ def make_case(
         Items that the user has had, and those that are off the lists.
     """
     decayed = weight * LiveInterest().decay ** age
+    lists = _first(lists, decayed)
     outside = _outside(lists, decayed, np.concatenate([pool, had]))
     coming = trending[~np.isin(trending, np.concatenate([pool, outside, had]))]
     items = np.concatenate([pool, outside, coming])
@@ -150,7 +153,7 @@ def make_case(
     has_list = np.array([len(others) > 0 for others, _ in lists])
     of_reacted = vectors[reacted[~has_list]]
     alike = vectors[items] @ of_reacted.T
-    alike[again | (place > _ALIKE)] = np.nan
+    alike[again | (place > min(_ALIKE, len(pool)))] = np.nan
     found = index.get(target, -1)
     shown = ~np.isin(items, hidden)
     if found >= 0:
@@ -171,6 +174,13 @@ def make_case(
     )
 
 
+def _first(lists: Sequence[List], weight: NDArray[np.float64]) -> list[List]:
+    """Return the first items of each list, the more the reaction weighs."""
+    strongest = np.abs(weight).max(initial=0.0) or 1.0
+    most = np.maximum(_LEAST, np.rint(_BESIDE * np.abs(weight) / strongest)).astype(int).tolist()
+    return [(items[:count], cosines[:count]) for (items, cosines), count in zip(lists, most, strict=True)]
+
+
 def _outside(
     lists: Sequence[List], weight: NDArray[np.float64], known: NDArray[np.int64]
 ) -> NDArray[np.int64]:
@@ -180,7 +190,7 @@ def _outside(
     found, number = np.unique(items, return_inverse=True)
     score = np.bincount(number, values, minlength=len(found))
     best = found[np.argsort(-score, kind="stable")][: (score > 0).sum()]
-    return best[~np.isin(best, known)][:_OUTSIDE]
+    return best[~np.isin(best, known)]
 
 
 def _in_deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:

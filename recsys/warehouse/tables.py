@@ -400,7 +400,7 @@ model_versions = Table(
         "live_strength",
         Double,
         comment="by how much a standard deviation of what goes with a user's latest reactions outweighs the "
-        "published place; null: the model has none, see serving.live_weights",
+        "published place; null: the model has none, see serving.fitted_weights",
     ),
     Column("live_decay", Double, comment="weight of a reaction as a share of that of the next newer one"),
     Column(

@@ -111,14 +111,14 @@ def fit(shop: Shop, strength: float, decay: float, trending: float) -> None:
 
 
 def test_the_weights_are_those_of_the_published_model(stocked: Shop) -> None:
-    assert stocked.rows("select * from serving.live_weights()") == [
+    assert stocked.rows("select * from serving.fitted_weights()") == [
         {"strength": 3.0, "decay": 0.7, "trending": 0.0}
     ]
     usual = order(stocked, ["seen"], [1.0])["ids"].index("item-25")
     stocked.add_user("ada")
     stocked.publish("ada", *POOL)
     fit(stocked, 0.5, 0.25, 2)
-    assert stocked.rows("select * from serving.live_weights()") == [
+    assert stocked.rows("select * from serving.fitted_weights()") == [
         {"strength": 0.5, "decay": 0.25, "trending": 2.0}
     ]
     assert order(stocked, ["seen"], [1.0])["ids"].index("item-25") > usual

@@ -68,18 +68,22 @@ language sql stable as $$
     select
         count(*),
         coalesce(array_agg(item_id) filter (where hides), '{}'),
-        coalesce(array_agg(item_id order by number) filter (where weight > 0 or sentiment < 0), '{}'),
-        coalesce(
-            array_agg(
-                (case when sentiment < 0 then -1 else weight end * power(live.decay, number - 1))::real order by number
-            ) filter (where weight > 0 or sentiment < 0),
-            '{}'
-        )
-    from hidden
-    cross join serving.live_weights() as live
+        coalesce(array_agg(item_id) filter (where says), '{}'),
+        coalesce(array_agg(weight) filter (where says), '{}')
+    from (
+        select
+            hidden.item_id,
+            hidden.hides,
+            hidden.weight > 0 or hidden.sentiment < 0 as says,
+            (case when hidden.sentiment < 0 then -1 else hidden.weight end * power(live.decay, hidden.number - 1))::real
+                as weight
+        from hidden
+        cross join serving.fitted_weights() as live
+        order by hidden.number
+    ) as ordered
 $$;
 
 comment on function serving.meaning(text[], text[], double precision[], timestamptz[]) is
     'how many events these are, what is off a person''s lists for them, and the items that say something about their '
     'taste, latest first, with weights: that of the event type, -1 for dislikes, less with each newer event, see '
-    'serving.live_weights';
+    'serving.fitted_weights';

@@ -20,14 +20,12 @@ declare
     own record;
     who record;
     lately record;
-    reacted text[] := '{}';
+    reacted boolean := false;
     path jsonpath;
     wanted integer;
     gone text[] := coalesce(array_remove(exclude, null), '{}');
-    ids text[];
-    scores real[];
-    raised boolean[];
     as_drawn boolean;  -- what is shown is the list as it was drawn
+    pool record;  -- PL/pgSQL would unpack long arrays in variables of their own
     moved record;
 begin
     if exclude = '{}' and filter = '{}' then
@@ -102,16 +100,9 @@ begin
     left join publications on publications.publication_id = lists.publication_id
     where place.placement = recommend.placement;
     if not found then
-        raise exception 'there is no placement %', coalesce(quote_literal(placement), 'NULL')
-            using errcode = 'invalid_parameter_value',
-                hint = 'Add it to the table placements, or ask for one of: '
-                || (select string_agg(placements.placement, ', ' order by placements.placement) from placements);
+        perform serving.refuse_placement(placement);
     end if;
-    wanted := coalesce(k, own.length);
-    if wanted not between 1 and 1000 then
-        raise exception 'k is %', wanted
-            using errcode = 'invalid_parameter_value', hint = 'Ask for 1 to 1000 items.';
-    end if;
+    wanted := serving.checked_length(coalesce(k, own.length));
     if filter <> '{}' or own.filter <> '{}' then
         path := serving.filter_path(filter, own.filter);
     end if;
@@ -135,34 +126,31 @@ begin
     select users.consent, users.attributes into who from users where users.user_id = person;
     if lately.events > 0 then
         gone := gone || lately.gone;
-        if own.live and who.consent is not false then
-            reacted := lately.items;
-        end if;
+        reacted := own.live and who.consent is not false and lately.items <> '{}';
     end if;
-    ids := own.pool_item_ids[:own.pool];
-    scores := own.pool_scores[:own.pool];
-    if not own.is_fixed then
-        select own.item_ids || array_agg(rest.item_id order by rest.place),
-            own.scores || array_agg(rest.score order by rest.place)
-        into ids, scores
-        from unnest(ids, scores) with ordinality as rest (item_id, score, place)
+    if own.is_fixed then
+        select own.pool_item_ids[:own.pool] as ids, own.pool_scores[:own.pool] as scores, null::boolean[] as raised into pool;
+    else
+        select
+            own.item_ids || array_agg(rest.item_id order by rest.place) as ids,
+            own.scores || array_agg(rest.score order by rest.place) as scores,
+            null::boolean[] as raised
+        into pool
+        from unnest(own.pool_item_ids[:own.pool], own.pool_scores[:own.pool]) with ordinality as rest (item_id, score, place)
         where rest.item_id <> all (own.item_ids);
     end if;
-    if cardinality(reacted) > 0 and cardinality(ids) > 0 then
-        select live.ids, live.ordered_scores, live.raised into moved
+    if reacted and cardinality(pool.ids) > 0 then
+        select live.ids, live.ordered_scores as scores, live.raised into moved
         from serving.live_order(
-            ids, scores, reacted, lately.weights,
-            array(select distinct feedback.item_id from feedback where feedback.user_id = person)
+            pool.ids, pool.scores, lately.items, lately.weights,
+            array(select feedback.item_id from feedback where feedback.user_id = person)
         ) as live;
         if moved.ids is not null then
-            ids := moved.ids;
-            scores := moved.ordered_scores;
-            raised := moved.raised;
+            pool := moved;
         end if;
-    elsif cardinality(reacted) >= 3 then
-        select near.ids, near.scores into ids, scores
-        from serving.nearest(reacted, lately.weights, own.pool) as near;
-        raised := array_fill(true, array[coalesce(cardinality(ids), 0)]);
+    elsif reacted and cardinality(lately.items) >= 3 then
+        select near.ids, near.scores, array_fill(true, array[coalesce(cardinality(near.ids), 0)]) as raised into pool
+        from serving.nearest(lately.items, lately.weights, own.pool) as near;
     end if;
     return query
     select * from serving.fill_up(
@@ -174,9 +162,9 @@ begin
         item_id => context ->> 'item_id',
         attributes => coalesce(who.attributes, '{}') || coalesce(context, '{}'),
         person => person,
-        own_ids => ids,
-        own_scores => scores,
-        raised => raised,
+        own_ids => pool.ids,
+        own_scores => pool.scores,
+        raised => pool.raised,
         list_ids => own.item_ids,
         reasons => own.reasons,
         propensities => case when as_drawn then own.propensities end,
