@@ -11,7 +11,7 @@ A model has three sets of weights: for users in the middle of a visit, for users
 with a request. `CatalogueScorer.fusions` says which is used when.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,6 +95,7 @@ def fit_fusion(
     *,
     case: NDArray[np.int64] | None = None,
     least: Mapping[str, float] | None = None,
+    optional: Sequence[str] = (),
     prior: Mapping[str, float] = DEFAULT_WEIGHTS,
     repeats: Repeats | None = None,
     k: int = 10,
@@ -104,7 +105,8 @@ def fit_fusion(
     Each user counts once, and so do a user's cases and the targets of a case among themselves.
 
     The likelihood depends on the whole ranking, so on a few hundred cases it is far less noisy than a
-    search for the best NDCG@k.
+    search for the best NDCG@k. For the same reason, a part can raise it by what it does far below the k-th
+    place and make the list worse. `optional` parts are tested for that.
 
     Parameters
     ----------
@@ -120,6 +122,9 @@ def fit_fusion(
         [targets] case of each target, in increasing order. Default: each case has one target.
     least
         Lower bounds of weights, by name.
+    optional
+        Parts that are left out, with their lower bound, if NDCG@k is better without them by more than a
+        standard error over the users.
     prior
         Weights that the fit is regularised towards.
     repeats
@@ -133,6 +138,35 @@ def fit_fusion(
     tuple of Fusion, float
         The weights, and their NDCG@k on the cases, mean over users.
     """
+
+    def fit(names: Sequence[str]) -> tuple["Fusion", NDArray[np.float64]]:
+        chosen = {name: parts[name] for name in names}
+        return _fit_all(chosen, targets, excluded, users, case, least or {}, prior, repeats, k)
+
+    fusion, quality = fit([*parts])
+    for name in optional:
+        if name not in parts or len(quality) < 2:
+            continue
+        rest = [other for other in parts if other != name and other in fusion.weights]
+        without, quality_without = fit(rest)
+        gain = quality_without - quality
+        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
+            fusion, quality = without, quality_without
+    return fusion, float(quality.mean())
+
+
+def _fit_all(
+    parts: Mapping[str, NDArray[np.float32]],
+    targets: NDArray[np.int64],
+    excluded: NDArray[np.bool_],
+    users: NDArray[np.object_],
+    case: NDArray[np.int64] | None,
+    least: Mapping[str, float],
+    prior: Mapping[str, float],
+    repeats: Repeats | None,
+    k: int,
+) -> tuple["Fusion", NDArray[np.float64]]:
+    """Fit the weights of all parts; return them and the mean NDCG@k [users] of each user's cases."""
     had = None
     if repeats is not None and len(repeats.users):
         had = repeats.with_neural(parts[NEURAL][repeats.users, repeats.items])
@@ -172,9 +206,8 @@ def fit_fusion(
     bounds = [(least_of.get(name, 0.0), largest[name]) for name in names]
     fitted = scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     scale = float(fitted[names.index(NEURAL)])
-    floor = dict(least or {})
     weights = {name: round(float(weight) / scale, 4) for name, weight in zip(names, fitted, strict=True)}
-    weights |= {name: max(floor[name], weights[name]) for name in floor if name in weights}
+    weights |= {name: max(least[name], weights[name]) for name in least if name in weights}
     fusion = Fusion(weights)
     scores = fusion.join(parts, had)
     ranks = np.concatenate(
@@ -183,7 +216,8 @@ def fit_fusion(
             for rows in np.array_split(np.arange(len(targets)), 1 + len(targets) // _TARGETS_AT_A_TIME)
         ]
     )
-    return fusion, float(case_weight @ ndcg_of_cases(ranks, case, len(users), k))
+    quality = np.bincount(owner, ndcg_of_cases(ranks, case, len(users), k)) / counts
+    return fusion, quality
 
 
 def target_ranks(

@@ -228,7 +228,7 @@ class CatalogueScorer:
 
     def _add_collaborative(self, scores: Tensor, histories: Sequences, weights: Tensor) -> None:
         """Add the weighted scores of collaborative filtering; a cold item has its proxy's."""
-        if self._collaborative is None:
+        if self._collaborative is None or not weights.any():
             return
         found, shift = self._collaborative(self.model.read_comments(histories))
         lengths = torch.from_numpy(np.diff(found.indptr)).to(scores.device, torch.int64)

@@ -100,6 +100,8 @@ class TrainingData:
         [items] training events of each item.
     has_likes_and_dislikes
         Whether both exist. Otherwise the liking head has nothing to learn.
+    has_dislikes
+        Whether there are dislikes.
     """
 
     train: Sequence[Sequences]
@@ -107,6 +109,7 @@ class TrainingData:
     returning: VisitCases
     counts: NDArray[np.float32]
     has_likes_and_dislikes: bool
+    has_dislikes: bool
 
 
 def training_data(
@@ -176,4 +179,4 @@ def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) 
     if not targets:
         raise TrainingError(NO_TARGETS)
     joined, visits = ValidationCases.concat(cases), VisitCases.concat(returning)
-    return TrainingData(train, joined, visits, counts.astype(np.float32), likes and dislikes)
+    return TrainingData(train, joined, visits, counts.astype(np.float32), likes and dislikes, dislikes)

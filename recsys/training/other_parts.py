@@ -34,7 +34,10 @@ _log = logging.getLogger(__name__)
 
 MIN_LIKING = 0.05
 MIN_COLLABORATIVE = 0.05
-"""Smallest weights in the fusion, even if validation shows no gain: a dislike must have an effect."""
+"""Smallest weights in the fusion, even if validation shows no gain: a dislike must have an effect.
+
+Collaborative filtering may have none if the liking head reads dislikes, or if there are none.
+"""
 _FUSION_BYTES = 1 << 30
 AnyCases = TypeVar("AnyCases", ValidationCases, VisitCases)
 
@@ -63,6 +66,7 @@ def fit_other_parts(
             excluded,
             cases.histories.user_keys,
             least=least,
+            optional=optional_parts(data),
             repeats=repeats,
             k=settings.evaluation.k,
         )
@@ -74,6 +78,11 @@ def fit_other_parts(
     fit_closed_form(model, everything)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights | {f"live_{name}": value for name, value in asdict(model.live_interest).items()}
+
+
+def optional_parts(data: TrainingData) -> tuple[str, ...]:
+    """Return the parts that may be left out of the fusion: not the only one in which dislikes count."""
+    return (COLLABORATIVE,) if data.has_likes_and_dislikes or not data.has_dislikes else ()
 
 
 def _fit_returning_fusion(
@@ -95,7 +104,8 @@ def _fit_returning_fusion(
     model.returning_fusion, ndcg = fit_fusion(
         parts, cases.targets, cases.excluded(n_items, model.items.trained.cpu().numpy(), model.catalogue),
         cases.histories.user_keys, case=cases.visit, prior=model.fusion.weights, least=least,
-        repeats=repeat_features(cases.histories, n_items), k=settings.evaluation.k,
+        optional=optional_parts(data), repeats=repeat_features(cases.histories, n_items),
+        k=settings.evaluation.k,
     )  # fmt: skip
     weights = model.returning_fusion.weights.items()
     return {"validation_ndcg_returning": ndcg} | {

@@ -40,6 +40,24 @@ def test_a_weight_is_never_fitted_below_its_floor() -> None:
     assert fusion.weights[LIKING] == 0.05
 
 
+def test_an_optional_part_that_makes_the_ranking_worse_is_left_out_with_its_floor() -> None:
+    parts, least = {NEURAL: noisy(2.0), COLLABORATIVE: noisy(-1.0)}, {COLLABORATIVE: 0.3}
+    kept, worse = fit_fusion(parts, TARGETS, NOTHING, USERS, least=least)
+    fusion, ndcg = fit_fusion(parts, TARGETS, NOTHING, USERS, least=least, optional=[COLLABORATIVE])
+    assert kept.weights[COLLABORATIVE] == 0.3
+    assert COLLABORATIVE not in fusion.weights
+    assert ndcg > worse
+    alone, _ = fit_fusion({NEURAL: parts[NEURAL]}, TARGETS, NOTHING, USERS)
+    assert fusion.weights == alone.weights
+
+
+def test_an_optional_part_that_makes_no_difference_beyond_chance_stays() -> None:
+    neural = noisy(2.0)
+    parts = {NEURAL: neural, COLLABORATIVE: neural.copy()}
+    fusion, _ = fit_fusion(parts, TARGETS, NOTHING, USERS, optional=[COLLABORATIVE])
+    assert fusion.weights[COLLABORATIVE] > 0
+
+
 def test_a_few_cases_do_not_outweigh_the_default_weights() -> None:
     parts = {NEURAL: noisy(1.0)[:3], COLLABORATIVE: noisy(-3.0)[:3]}
     fusion, _ = fit_fusion(parts, TARGETS[:3], NOTHING[:3], USERS[:3])

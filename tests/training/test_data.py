@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
+from recsys.model.fusion import COLLABORATIVE
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.snapshot.shards import Shards
@@ -19,7 +20,8 @@ from recsys.training.batching import PartBatches
 from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import training_data
 from recsys.training.full import Fitted, fit_full
-from tests.small_models import DISLIKE, EVENT_TYPES, HOUR, LIKE, disliked, histories, theme_world
+from recsys.training.other_parts import optional_parts
+from tests.small_models import DISLIKE, EVENT_TYPES, HOUR, LIKE, VIEW, disliked, histories, theme_world
 
 
 class LiveEvents:
@@ -111,6 +113,17 @@ def test_likes_and_dislikes_in_different_parts_are_both_found(catalogue: Catalog
     kinds = [[(str(item), kind, np.nan) for item in catalogue.item_ids[:5]] for kind in (LIKE, DISLIKE)]
     data = training_data(shards_of(histories(catalogue, *kinds), 2, tmp_path / "shards"), len(catalogue))
     assert data.has_likes_and_dislikes
+
+
+@pytest.mark.parametrize(
+    ("kinds", "may_leave"), [((LIKE, DISLIKE), True), ((VIEW,), True), ((VIEW, DISLIKE), False)]
+)
+def test_collaborative_filtering_stays_where_nothing_else_reads_dislikes(
+    catalogue: Catalogue, kinds: tuple[int, ...], may_leave: bool
+) -> None:
+    rows = [[(str(item), kind, np.nan) for kind in kinds for item in catalogue.item_ids[:5]]] * 2
+    data = training_data([histories(catalogue, *rows)], len(catalogue))
+    assert optional_parts(data) == ((COLLABORATIVE,) if may_leave else ())
 
 
 def test_a_limited_number_of_users_validates_on_the_latest_events(
