@@ -17,7 +17,7 @@ ALTER TABLE model_versions
     );
 COMMENT ON COLUMN model_versions.live_strength IS
     'by how much a standard deviation of what goes with a user''s latest reactions outweighs the published '
-    'place; null: the model has none, see serving.live_weights';
+    'place; null: the model has none, see serving.fitted_weights';
 COMMENT ON COLUMN model_versions.live_decay IS
     'weight of a reaction as a share of that of the next newer one';
 COMMENT ON COLUMN model_versions.live_trending IS
