@@ -47,6 +47,7 @@ from recsys.publishing.processes import stage_in_processes
 from recsys.publishing.publish import publish
 from recsys.publishing.servable import Servable, explain_in_sentences
 from recsys.publishing.shards import publish_or_plan, swap_shards
+from recsys.serving.install import install_serving
 from recsys.settings import ModelSettings, Settings
 from recsys.warehouse.engine import connect
 
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         add_catalogue(url, options.users, options.items)
         add_feedback(url, EVENTS * options.users, options.users, items=options.items)
         engine = connect(url)
+        install_serving(engine)
         with engine.begin() as connection:
             connection.exec_driver_sql(_VALIDATED)
         ledger.change_champion(
