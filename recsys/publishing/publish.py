@@ -15,7 +15,7 @@ from recsys.promotion.ledger import Champion
 from recsys.publishing.comment_sentiment import stage_comment_sentiment
 from recsys.publishing.exploration import publication_seed
 from recsys.publishing.histories import HISTORY_EVENTS, read_catalogue, read_histories
-from recsys.publishing.pools import PoolWriter
+from recsys.publishing.lists import ListWriter
 from recsys.publishing.prepare import Prepared, prepare, published_by
 from recsys.publishing.score import BatchScorer, score_batches
 from recsys.publishing.servable import Servable, load_servable
@@ -23,7 +23,6 @@ from recsys.publishing.staging import (
     empty_staging,
     publishing_session,
     stage_items,
-    stage_lists,
     stage_vectors,
 )
 from recsys.settings import Settings
@@ -216,12 +215,11 @@ def stage_scores(
         publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
         at=moment,
     )
-    pools = PoolWriter(connection, model.catalogue)
+    lists = ListWriter(connection, model.catalogue)
     for batch in score_batches(scorer, batches, users=last - first):
         with connection.begin():
             before_write()
-            stage_lists(connection, batch, model.catalogue)
-            pools.stage(batch)
+            lists.stage(batch)
             stage_vectors(connection, "staged_user_vectors", batch.first, batch.user_vectors)
 
 

@@ -9,10 +9,10 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from recsys.errors import NothingToDoError
-from recsys.model.ranking import NO_ITEM
-from recsys.publishing.diversity import POOL_FACTOR
 from recsys.publishing.plans import SILENCE, close_plans, open_plan
-from recsys.publishing.score import ScoredBatch
 from recsys.settings import VisitorListSettings
-from recsys.snapshot.catalogue import WITHOUT_END, Catalogue
+from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 from recsys.warehouse.statements import read_statement
@@ -43,7 +40,6 @@ where locktype = 'advisory' and granted
     and (classid::bigint << 32) + objid::bigint = hashtextextended('publish recommendations', 0)
 """
 _LOCK_POLL_SECONDS = 0.2
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -262,39 +258,6 @@ def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: ND
     record["values"] = vectors
     message = io.BytesIO(COPY_BINARY_HEADER + record.tobytes() + COPY_BINARY_TRAILER)
     _copy_from(connection, f"{table} (position, vector) from stdin (format binary)", message)
-
-
-def stage_lists(connection: sa.Connection, batch: ScoredBatch, catalogue: Catalogue) -> None:
-    """Write the recommendations of a batch, with what is shown of them, to the staging tables."""
-    text = io.StringIO()
-    candidates = batch.pool_items[:, : POOL_FACTOR * batch.items.shape[1]]
-    until = np.where(candidates == NO_ITEM, WITHOUT_END, catalogue.available_until[candidates]).min(axis=1)
-    csv.writer(text).writerows(
-        (
-            batch.first + row,
-            _array([_quoted(catalogue.item_ids[item]) for item in items]),
-            _array(map(repr, scores)),
-            _array(map(repr, propensities)),
-            reasons,
-            _array([_quoted(catalogue.titles[item] or catalogue.item_ids[item]) for item in items]),
-            "" if until[row] == WITHOUT_END else _EPOCH + timedelta(microseconds=int(until[row])),
-        )
-        for row, (items, scores, propensities, reasons) in enumerate(batch.lists())
-    )
-    _copy_from(
-        connection,
-        "staged_lists (position, item_ids, scores, propensities, reasons, titles, available_until)"
-        " from stdin (format csv)",
-        text,
-    )
-
-
-def _array(elements: Iterable[str]) -> str:
-    return "{" + ",".join(elements) + "}"
-
-
-def _quoted(element: str) -> str:
-    return '"' + element.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _copy_from(connection: sa.Connection, target: str, message: io.StringIO | io.BytesIO) -> None:

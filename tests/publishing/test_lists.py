@@ -80,3 +80,18 @@ def test_everybody_is_published_again_after_a_day_although_the_champion_stays(sh
     shop.add_items("item of the day")
     assert run(shop, "morning", settings, now=now + timedelta(hours=21), everyone_after=day).scope == "all"
     assert any("item of the day" in items for items, _ in pools(shop).values())
+
+
+def test_ids_titles_and_reasons_of_any_characters_are_listed_as_they_are(shop: Shop) -> None:
+    odd = ['comma, "quoted"', "new\nline", "{brace}", "back\\slash", "三体 🎉", "NULL", "\t", "it's"]
+    shop.execute("delete from feedback")
+    shop.execute("delete from items")
+    shop.execute("insert into items (item_id, title) values (:id, :title)", *(
+        {"id": item, "title": item * (number % 2)} for number, item in enumerate(odd)
+    ))  # fmt: skip
+    run(shop, "odd", PublishingSettings(k=len(odd)))
+    [row, *_] = shop.rows("select * from recommendation_lists")
+    assert sorted(row["item_ids"]) == sorted(odd)
+    assert row["titles"] == row["pool_item_ids"] == row["item_ids"]
+    titles = [item * (odd.index(item) % 2) for item in row["item_ids"]]
+    assert row["reasons"] == [f'version 1 likes "{title}"' for title in titles]
