@@ -239,7 +239,7 @@ class _Reader:
                 started = time.perf_counter()
                 try:
                     connection.exec_driver_sql(
-                        f"select count(*) from serving.recommend('user-{number}', 20)"
+                        f"select count(*) from serving.recommend('user-{number}')"
                     ).scalar_one()
                 except sa.exc.OperationalError:
                     self.waits += 1
