@@ -234,6 +234,7 @@ def _rights(engine: sa.Engine, role: str) -> set[tuple[str, str]]:
 
 # What new tables get by default and nobody needs.
 _NOT_NEEDED = {
+    ("alerts", "DELETE"),
     ("erased_users", "UPDATE"),
     ("model_versions", "DELETE"),
     *(
