@@ -296,10 +296,9 @@ def swap_shards(engine: sa.Engine, plan_id: int) -> PublishSummary:
                 "to plan once more"
             )
         champion = require_champion(engine, plan)
-        require_complete(connection, plan)
-        for table in ("staged_users", "staged_lists", "staged_pools", "staged_user_vectors"):
-            connection.exec_driver_sql(f"analyze staging.{table}")
+        connection.exec_driver_sql(read_statement("publishing/analyze_plan_tables"))
         connection.commit()
+        require_complete(connection, plan)
         publication = publishing.swap(
             engine,
             connection,

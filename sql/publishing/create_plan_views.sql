@@ -1,4 +1,6 @@
--- Let the swap find what the shards of this session's plan have staged under the names of the temporary tables.
+-- Let the swap find what the shards of this session's plan have staged under the names of the temporary tables. It joins
+-- whole tables, for which a nested loop would be wrong; without statistics the planner might choose one.
+set enable_nestloop = off;
 create temporary view staged_catalogue as
 select item_id, title, text_digest, available
 from staging.staged_catalogue where plan_id = staging.current_plan();

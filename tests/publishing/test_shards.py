@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from recsys.errors import ConfigurationError, NothingToDoError, WarehouseError
 from recsys.publishing import active, shards
 from recsys.publishing import publish as publish_module
-from recsys.publishing.plans import Plan
+from recsys.publishing.plans import Plan, use_plan
 from recsys.publishing.publish import PublishSummary, publish
 from recsys.publishing.servable import Servable
 from recsys.publishing.shards import publish_or_plan, stage_shard, swap_shards
 from recsys.publishing.staging import remove_abandoned_shards
 from recsys.settings import ExplorationSettings, PublishingSettings, Settings
 from recsys.upkeep.erasure import erase_requested, request_erasure
+from recsys.warehouse.statements import read_statement
 from tests.publishing.shop import ITEMS, START, USERS, FakeRecommender, K, Shop, explain, stage_shard_and_hang
 
 NOW = START + timedelta(days=1)
@@ -226,6 +227,32 @@ def test_the_swap_names_the_shards_that_are_missing(shop: Shop) -> None:
     assert shop.lists() == {}
     stage(shop, planned, 0, 2)
     assert swap_shards(shop.engine, planned.plan_id).users == 40
+
+
+def test_completeness_is_checked_in_one_pass_over_what_is_staged(shop: Shop) -> None:
+    planned = plan(shop)
+    with shop.engine.connect() as connection:
+        use_plan(connection, planned.plan_id)
+        # Statistics of few rows, and then many, as in a plan that has just been staged.
+        connection.exec_driver_sql(
+            "analyze staging.staged_users, staging.staged_lists;"
+            "insert into staging.staged_users (position, user_id)"
+            " select n, 'u' || n from generate_series(100, 9000) as n;"
+            "insert into staging.staged_lists select staging.current_plan(), n, '{}', '{}', '{}', '[]', '{}'"
+            " from generate_series(0, 9000) as n;"
+            "insert into staging.staged_pools select staging.current_plan(), n, '{}', '{}'"
+            " from generate_series(0, 9000) as n"
+        )
+        explain_it = "explain (analyze, format json) " + read_statement("publishing/select_missing_shards")
+        [found] = connection.exec_driver_sql(explain_it).scalar_one()
+    nodes, loops = [found["Plan"]], {}
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if node.get("Relation Name", "").startswith("staged_") or "CTE Name" in node:
+            loops[node.get("Alias", node.get("CTE Name"))] = node["Actual Loops"]
+    assert {"staged_lists", "staged_pools", "staged_user_vectors"} <= loops.keys()
+    assert max(loops.values()) == 1
 
 
 def test_what_a_crash_of_postgres_loses_is_noticed_and_planned_again(shop: Shop) -> None:
