@@ -15,7 +15,7 @@ Tables = Mapping[str, Sequence[Row]]
 TABLES = (
     *("items", "users", "feedback", "event_types", "impressions", "windows", "quarantine", "snapshots"),
     *("erased_feedback", "model_evaluations", "promotion_ledger", "publications", "recommendation_lists"),
-    *("user_vectors", "item_vectors", "comment_sentiment"),
+    *("user_vectors", "item_vectors", "comment_sentiment", "alerts"),
 )
 
 

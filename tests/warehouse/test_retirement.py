@@ -13,7 +13,7 @@ from recsys.validation.quarantine import list_quarantined, quarantine_window, re
 from recsys.validation.rules import row_rules
 from recsys.warehouse import partitions
 from recsys.warehouse.partitions import ensure_months, retire_months
-from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
+from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER, grant_roles
 from recsys.warehouse.windows import Window, open_window, reconcile_window
 
 OLD = datetime(2024, 1, 1, tzinfo=UTC)
@@ -338,6 +338,8 @@ def test_the_pipeline_retires_erases_and_reconciles_with_its_own_rights(
     shop: sa.Engine, settings: Settings
 ) -> None:
     window = handle(shop, "1")
+    with shop.begin() as connection:
+        grant_roles(connection)  # as `recsys migrate` does after the migrations
     pipeline = sa.create_engine(shop.url, connect_args={"options": f"-c role={PIPELINE}"})
     assert retire_months(pipeline, 6) == 1
     request_erasure(pipeline, "bob")
