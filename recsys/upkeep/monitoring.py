@@ -68,15 +68,21 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> list[Findin
 
 
 def _send(engine: sa.Engine, settings: Settings, now: datetime) -> None:
-    waiting = sa.select(alerts.c.cause, alerts.c.message).where(
-        alerts.c.closed_at.is_(None), alerts.c.sent_at.is_(None)
+    """Send what is open and unsent, holding the row of each meanwhile, so that no other call sends it."""
+    unsent = (
+        sa.select(alerts.c.cause, alerts.c.message)
+        .where(alerts.c.closed_at.is_(None), alerts.c.sent_at.is_(None))
+        .order_by(alerts.c.cause)
+        .limit(1)
+        .with_for_update(skip_locked=True)
     )
-    with engine.connect() as connection:
-        unsent = connection.execute(waiting.order_by(alerts.c.cause)).all()
-    for cause, message in unsent:
-        send_alert(settings, message)
+    while True:
         with engine.begin() as connection:
-            connection.execute(alerts.update().where(alerts.c.cause == cause).values(sent_at=now))
+            alert = connection.execute(unsent).one_or_none()
+            if alert is None:
+                return
+            send_alert(settings, alert.message)
+            connection.execute(alerts.update().where(alerts.c.cause == alert.cause).values(sent_at=now))
 
 
 def _old_lists(connection: sa.Connection, settings: Settings, now: datetime) -> Iterator[Finding]:

@@ -172,3 +172,20 @@ def test_an_alert_that_was_not_sent_is_sent_by_the_next_call(
     monitor(warehouse, settings, NOW)
     monitor(warehouse, settings, NOW)
     assert len(sent) == 1
+
+
+def test_two_calls_at_once_send_an_alert_once(
+    warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dislike(warehouse, "broken", 0.5, people=8)
+    dislike(warehouse, "late", 0.5, people=8)
+    sent: list[str] = []
+
+    def send(_settings: Settings, text: str) -> None:
+        sent.append(text.split(" item ")[1].split(" ")[0])
+        if len(sent) == 1:
+            monitoring._send(warehouse, settings, NOW)  # another process, while this one sends
+
+    monkeypatch.setattr(monitoring, "send_alert", send)
+    monitor(warehouse, settings, NOW)
+    assert sorted(sent) == ["broken", "late"]
