@@ -145,6 +145,15 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
     with open_context(Run("warehouse_housekeeping", "housekeeping/1"), retiring) as context:
         request_erasure(context.engine, "user 3")
         assert housekeeping.keep_house(context).erasures_done == 1
+        with context.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO feedback (user_id, item_id, event_type)"
+                " SELECT 'user ' || n, 'item1', 'dislike' FROM generate_series(0, 7) AS n"
+            )
+        assert housekeeping.monitor(context) > 0
+        with context.engine.connect() as connection:
+            sent = connection.exec_driver_sql("SELECT cause FROM alerts WHERE sent_at IS NOT NULL").scalars()
+            assert "disliked item: item1" in set(sent)
         assert housekeeping.reconcile_registry(context) == first
         housekeeping.prune_registry(context)
         readmit(context.engine, "user 3", pipeline.tombstone_keys())
