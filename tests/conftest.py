@@ -48,7 +48,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
     """A running Postgres cluster without durability, removed at the end."""
     server = PostgresServer(
         tmp_path_factory.mktemp("postgres") / "data",
-        settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
+        settings={
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            # An ANALYZE in any database of the cluster is an open transaction, so rows just written would wait
+            # for the next window.
+            "autovacuum": "off",
+        },
     )
     server.start()
     try:
