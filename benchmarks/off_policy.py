@@ -1,9 +1,16 @@
-"""Compare our off-policy estimators with those of package `obp`, on its sample of the Open Bandit Dataset.
+"""Compare our off-policy estimators with those of package `obp`, and with the truth of simulated logs.
 
     python -m benchmarks.off_policy --json F
 
-The wheel of `obp` is downloaded but not installed: its estimators are imported and its data is read from
-the file. `largest_difference` is over all estimators, campaigns and target policies.
+The wheel of `obp` is downloaded but not installed: its estimators are imported and its sample of the Open
+Bandit Dataset is read from the file. `largest_difference` is over all estimators, campaigns and target
+policies. `obp` has no estimator of a difference; ours without its control variate is the difference of two of
+its values.
+
+`difference` is about the interval of the difference of two policies on simulated logs: the share of logs in
+which it covers the truth, and its width as a share of the sum of the two policies' own intervals (which is
+what comparing two separate estimates needs), of their root of squares, and of paired differences of other
+estimators.
 """
 
 import argparse
@@ -19,7 +26,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.policy_differences import measure_differences
 from recsys.catalogues.wheel import download_wheel
+from recsys.evaluation.off_policy.difference import estimate_difference
 from recsys.evaluation.off_policy.estimators import LoggedSlates, estimate
 
 _REQUIREMENT = "obp==0.4.1"
@@ -33,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.off_policy")
     parser.add_argument("--wheel", type=Path, help="the wheel of obp 0.4.1; default: downloaded")
     parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"))
+    parser.add_argument("--data", type=Path, help="folder of MovieLens files; default: MovieLens-100K")
+    parser.add_argument("--logs", type=int, default=200, help="simulated logs of each pair of policies")
+    parser.add_argument("--slates", type=int, default=5_000, help="slates in each of them")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
     wheel = options.wheel or download_wheel(_REQUIREMENT, options.cache)
@@ -43,12 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for campaign, items in _ITEMS.items():
             log = _read(wheel, behaviour, campaign)
             rounds += len(log)
-            for policy in ("uniform", "skewed"):
-                _compare(theirs, log, _policy(policy, items), differences)
+            policies = {name: _policy(name, items) for name in ("uniform", "skewed")}
+            for policy in policies.values():
+                _compare(theirs, log, policy, differences)
+            _compare_pair(theirs, log, policies["skewed"], policies["uniform"], differences)
     for name, difference in differences.items():
         print(f"{name:<32} {difference:.2e}")
-    figures = {"rounds": rounds, "largest_difference": max(differences.values()), "differences": differences}
+    figures: dict[str, Any] = {
+        "rounds": rounds,
+        "largest_difference": max(differences.values()),
+        "differences": differences,
+    }
     print(f"largest difference {figures['largest_difference']:.2e} over {rounds:,} logged rounds")
+    figures["difference"] = measure_differences(options.cache, options.data, options.logs, options.slates)
+    print(json.dumps(figures["difference"], indent=2))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -122,6 +142,40 @@ def _compare(
     for name, value in pairs.items():
         _note(differences, name, estimate(logged, name).value, value)  # type: ignore[arg-type]
     _compare_slates(theirs, reward, propensity, target, differences)
+
+
+def _compare_pair(
+    theirs: dict[str, Any],
+    log: pd.DataFrame,
+    first: np.ndarray,
+    second: np.ndarray,
+    differences: dict[str, float],
+) -> None:
+    rounds = len(log)
+    action, position = log["item_id"].to_numpy(), log["position"].to_numpy()
+    reward, propensity = log["click"].to_numpy(float), log["propensity_score"].to_numpy()
+    logged = [
+        LoggedSlates(
+            reward[:, None], propensity[:, None], policy[action, position][:, None],
+            np.arange(rounds), np.ones((rounds, 1), dtype=bool),
+        )
+        for policy in (first, second)
+    ]  # fmt: skip
+    excess = [
+        np.maximum(a - b, 0).sum(axis=0)[position][:, None] for a, b in ((first, second), (second, first))
+    ]
+    found = estimate_difference(logged[0], logged[1], *excess)
+    weights = (first - second)[action, position] / propensity
+    value, other = (
+        theirs["InverseProbabilityWeighting"]().estimate_policy_value(
+            reward=reward, action=action, pscore=propensity, position=position,
+            action_dist=np.broadcast_to(policy, (rounds, *policy.shape)),
+        )
+        for policy in (first, second)
+    )  # fmt: skip
+    _note(differences, "difference, ips", found.value + found.baselines[0] * weights.mean(), value - other)
+    best = (weights**2 * reward).sum() / (weights**2).sum()
+    _note(differences, "difference, baseline of the paper", found.baselines[0], best)
 
 
 def _compare_slates(

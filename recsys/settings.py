@@ -324,7 +324,13 @@ class EvaluationSettings(_Section):
         ("click",), description="types of feedback on a shown item that are its reward, as a JSON list"
     )
     off_policy_min_slates: float = Field(
-        200.0, ge=1, description="smallest effective sample size that allows a conclusion, slates"
+        1_000.0, ge=1, description="smallest effective sample size that allows a conclusion, slates"
+    )
+    off_policy_min_overlap: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="smallest share of what candidate and champion show differently that the log can show",
     )
 
 
@@ -360,7 +366,7 @@ class GateSettings(_Section):
     )
     auc_margin: float = Field(0.05, ge=0, description="largest fall of the liking head's AUC; absolute")
     off_policy_margin: float = Field(
-        0.1, ge=0, description="largest loss of reward on logged slates to exclude; share of the champion's"
+        0.1, ge=0, description="largest loss of reward on logged slates to exclude; share of what they earned"
     )
     on_fail: dict[str, GateAction] = Field(
         {}, description="action after a failed check, by check name, as JSON; defaults: docs/evaluation.md"

@@ -22,7 +22,6 @@ from recsys.snapshot.guard import has_forgotten
 
 _MIN_OPINIONS = 100
 """Likes and dislikes below which calibration and AUC are noise."""
-_OFF_POLICY_METHOD = "snips"
 
 
 def catalogue_coverage(evaluation: Evaluation, settings: Settings) -> Check:
@@ -132,18 +131,12 @@ def liking_checks(liking: Mapping[str, Liking], settings: Settings) -> list[Chec
 def off_policy_value(found: OffPolicyComparison | None, settings: Settings) -> Check:
     """Check that the candidate is not estimated to earn much less on logged slates."""
     name = "off_policy_value"
-    if found is None or CANDIDATE not in found.values or CHAMPION not in found.values:
+    if found is None or found.difference is None or found.observed is None:
         return not_applicable(name, "no slates with propensities were logged since the models were trained.")
-    for scorer in (CANDIDATE, CHAMPION):
-        problem = found.values[scorer].problem
-        if problem is not None:
-            return not_applicable(name, f"logged slates allow no conclusion for the {scorer}: {problem}.")
-    [difference] = [each for each in found.differences if each.method == _OFF_POLICY_METHOD]
-    [champion] = [
-        each.value for each in found.values[CHAMPION].estimates if each.method == _OFF_POLICY_METHOD
-    ]
-    margin = settings.gate.off_policy_margin
-    allowed = margin * champion
+    if found.problem is not None:
+        return not_applicable(name, f"logged slates allow no conclusion: {found.problem}.")
+    difference, margin = found.difference, settings.gate.off_policy_margin
+    allowed = margin * found.observed
     if difference.low >= -allowed:
         verdict, outcome = PASS, "non-inferior on logged slates"
     elif difference.high < -allowed:
@@ -152,8 +145,8 @@ def off_policy_value(found: OffPolicyComparison | None, settings: Settings) -> C
         verdict, outcome = INCONCLUSIVE, "non-inferiority on logged slates not shown"
     interval = Interval(difference.value, difference.low, difference.high)
     explanation = (
-        f"{outcome} ({change(found.reward, interval, settings)}; margin {percent(margin)}). Champion "
-        f"{champion:.4f}, {found.slates} slates, {difference.users} users."
+        f"{outcome} ({change(found.reward, interval, settings)}; margin {percent(margin)}). As shown "
+        f"{found.observed:.4f}, {found.slates} slates, {difference.users} users."
     )
     return check(name, verdict, explanation, interval=interval, threshold=-allowed)
 

@@ -8,9 +8,8 @@ from pydantic_core import to_jsonable_python
 
 from recsys.errors import ConfigurationError
 from recsys.evaluation.liking import Liking
-from recsys.evaluation.off_policy.compare import OffPolicyComparison, PolicyValue
-from recsys.evaluation.off_policy.diagnostics import Diagnostics
-from recsys.evaluation.off_policy.estimators import Estimate
+from recsys.evaluation.off_policy.compare import OffPolicyComparison
+from recsys.evaluation.off_policy.difference import Difference
 from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.metrics import metric_names
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation, SliceResult
@@ -384,14 +383,10 @@ def test_predicted_likes_must_stay_calibrated_and_discriminating(candidate, reas
 
 
 def _on_slates(low, high, problem=None):
-    diagnostics = Diagnostics(900, 300, 500.0, (1.0,), (0.9,), (1.1,), 1.0, 0.0, 3.0, 0.0)
-    value = Estimate("snips", 0.5, 0.45, 0.55, 900, 300)
-    difference = Estimate("snips", (low + high) / 2, low, high, 900, 300)
-    values = {
-        CANDIDATE: PolicyValue((value,), diagnostics, problem),
-        CHAMPION: PolicyValue((value,), diagnostics, None),
-    }
-    return OffPolicyComparison("click per slate", 900, {}, 0.5, values, (difference,))
+    difference = Difference(
+        (low + high) / 2, low, high, 900, 300, 1.0, 1.0, 0.9, 500.0, 200.0, 100, (0.1,)
+    )  # fmt: skip
+    return OffPolicyComparison("click per slate", 900, {}, 0.5, {}, difference, problem)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +404,7 @@ def test_a_candidate_that_earns_less_on_logged_slates_is_rejected(low, high, ver
     if verdict == "fail":
         assert decision.explanation == (
             "rejected: worse than the champion on logged slates (click per slate -0.2000, 95 % interval "
-            "-0.3000 to -0.1000; margin 10 %). Champion 0.5000, 900 slates, 300 users."
+            "-0.3000 to -0.1000; margin 10 %). As shown 0.5000, 900 slates, 300 users."
         )
     if verdict == "inconclusive":
         assert decision.explanation.endswith("Ignored: off_policy_value (inconclusive).")

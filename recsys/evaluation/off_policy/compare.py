@@ -9,13 +9,8 @@ from pydantic import TypeAdapter
 
 from recsys.evaluation.json_files import read_json, write_json
 from recsys.evaluation.off_policy.diagnostics import Diagnostics, diagnose
-from recsys.evaluation.off_policy.estimators import (
-    Estimate,
-    LoggedSlates,
-    Method,
-    estimate,
-    estimate_difference,
-)
+from recsys.evaluation.off_policy.difference import Difference, estimate_difference
+from recsys.evaluation.off_policy.estimators import Estimate, LoggedSlates, Method, estimate
 from recsys.evaluation.off_policy.log import SlateRecords
 from recsys.evaluation.off_policy.rewards import predict_rewards
 from recsys.evaluation.off_policy.slates import Greedy, SlateDistribution, SlatePolicy
@@ -57,8 +52,10 @@ class OffPolicyComparison:
         Mean reward of a slate as it was shown; None without slates.
     values
         By scorer.
-    differences
-        Candidate - champion by method; empty without both.
+    difference
+        Candidate - champion; None without both.
+    problem
+        Why the difference allows no conclusion; None when it allows one.
     """
 
     reward: str
@@ -66,7 +63,8 @@ class OffPolicyComparison:
     left_out: dict[str, int]
     observed: float | None = None
     values: dict[str, PolicyValue] = field(default_factory=dict)
-    differences: tuple[Estimate, ...] = ()
+    difference: Difference | None = None
+    problem: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write `off_policy.json`."""
@@ -116,6 +114,7 @@ def compare_policies(
     policy = policy or Greedy()
     users = np.unique(records.user_keys.astype(str), return_inverse=True)[1]
     logged: dict[str, LoggedSlates] = {}
+    distributions: dict[str, SlateDistribution] = {}
     for name, scorer in scorers.items():
         distribution = _distribution(scorer, records, sequences, catalogue, policy)
         if distribution is None:
@@ -123,6 +122,7 @@ def compare_policies(
         predicted, target = predict_rewards(
             records.slates, records.rewards, users, distribution, len(catalogue)
         )
+        distributions[name] = distribution
         logged[name] = LoggedSlates(
             records.rewards, records.propensities, distribution.of(records.slates), users, records.shown,
             predicted, target,
@@ -136,14 +136,20 @@ def compare_policies(
             diagnostics,
             diagnostics.problem(settings.off_policy_min_slates),
         )
-    differences: tuple[Estimate, ...] = ()
+    difference, problem = None, None
     if candidate in logged and champion in logged:
-        pair = logged[candidate], logged[champion]
-        differences = tuple(
-            estimate_difference(*pair, method, clip=clip, confidence=confidence) for method in _METHODS
+        new, old = distributions[candidate], distributions[champion]
+        difference = estimate_difference(
+            logged[candidate],
+            logged[champion],
+            new.excess_over(old),
+            old.excess_over(new),
+            clip=clip,
+            confidence=confidence,
         )
+        problem = difference.problem(settings.off_policy_min_slates, settings.off_policy_min_overlap)
     observed = float(np.where(records.shown, records.rewards, 0.0).sum(axis=1).mean())
-    return OffPolicyComparison(reward, len(records), records.left_out, observed, values, differences)
+    return OffPolicyComparison(reward, len(records), records.left_out, observed, values, difference, problem)
 
 
 def _distribution(

@@ -175,20 +175,6 @@ def estimate(
     return clustered_mean(contributions(logged, method, clip), logged.users, confidence, method)
 
 
-def estimate_difference(
-    logged: LoggedSlates,
-    other: LoggedSlates,
-    method: Method = "snips",
-    clip: float | None = None,
-    confidence: float = 0.95,
-) -> Estimate:
-    """Estimate how much more the first policy earns than the other, paired on the same slates."""
-    if len(logged) != len(other) or not np.array_equal(logged.users, other.users):
-        raise OffPolicyError("two policies are compared on the same slates in the same order")
-    difference = contributions(logged, method, clip) - contributions(other, method, clip)
-    return clustered_mean(difference, logged.users, confidence, method)
-
-
 def clustered_mean(
     values: NDArray[np.float64], users: NDArray[np.int64], confidence: float, name: str
 ) -> Estimate:

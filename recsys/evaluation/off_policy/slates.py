@@ -50,6 +50,22 @@ class SlateDistribution:
             result[:, position] = np.where(same, self.probabilities[:, :, position], 0.0).sum(axis=1)
         return result
 
+    def excess_over(self, other: "SlateDistribution") -> NDArray[np.float64]:
+        """Return [contexts, positions] the total variation distance to another policy at each position.
+
+        It is the probability of items that this policy shows more often there than the other does.
+        """
+        positions = self.probabilities.shape[2]
+        result = np.zeros((len(self.items), positions))
+        for number in range(self.items.shape[1]):
+            items = self.items[:, number, None]
+            same = (other.items == items) & (items != NO_ITEM)
+            theirs = np.where(same[:, :, None], other.probabilities[:, :, :positions], 0.0).sum(axis=1)
+            excess = self.probabilities[:, number].copy()
+            excess[:, : theirs.shape[1]] -= theirs
+            result += np.maximum(excess, 0.0)
+        return result
+
     def expected(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return [contexts, positions] the mean of `values` over the items that the policy shows there.
 

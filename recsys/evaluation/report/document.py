@@ -215,15 +215,24 @@ def _off_policy(found: OffPolicyComparison) -> list[str]:
             f"| {value.diagnostics.effective_slates:,.0f} | {value.diagnostics.support:.0%} |"
             for each in value.estimates
         ]
-    lines += [
-        f"| candidate - champion | {_label(each.method)} | {each.value:+.4f} ({each.low:+.4f} to "
-        f"{each.high:+.4f}) | | |"
-        for each in found.differences
-    ]
+    difference = found.difference
+    if difference is not None:
+        lines.append(
+            f"| candidate - champion | difference | {difference.value:+.4f} ({difference.low:+.4f} to "
+            f"{difference.high:+.4f}) | {difference.effective_slates:,.0f} | {difference.overlap:.0%} |"
+        )
     lines.append("")
     for name, value in found.values.items():
         if value.problem:
             lines += [f"**{_label(name)}: no conclusion: {value.problem}**", ""]
+    if difference is not None:
+        lines += [
+            f"The two differ at {difference.changed:.2f} positions of a slate. The difference rests on as "
+            f"many users as {difference.effective_users:,.0f} equally influential ones.",
+            "",
+        ]
+    if found.problem:
+        lines += [f"**The difference: no conclusion: {found.problem}**", ""]
     return lines
 
 

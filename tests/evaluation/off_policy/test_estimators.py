@@ -8,7 +8,6 @@ from recsys.evaluation.off_policy.diagnostics import diagnose
 from recsys.evaluation.off_policy.estimators import (
     LoggedSlates,
     estimate,
-    estimate_difference,
     importance_weights,
 )
 from recsys.evaluation.off_policy.rewards import predict_rewards
@@ -196,18 +195,6 @@ def test_intervals_cover_the_simulated_truth_as_often_as_they_say(simulation):
                 covered[name, method] += found.low <= truth[name] <= found.high
     shares = {key: count / 200 for key, count in covered.items()}
     assert all(0.90 <= share <= 0.99 for share in shares.values()), shares
-
-
-def test_the_difference_of_two_policies_is_estimated_on_the_same_slates(simulation):
-    world, _, _, policies = simulation
-    users = np.arange(world.users)
-    truth = {name: world.expected_clicks(users, policy).mean() for name, policy in policies.items()}
-    softmax, greedy = _log(simulation, 0, policies.values(), slates=6_000)
-    found = estimate_difference(greedy, softmax)
-    assert found.low <= truth["greedy"] - truth["softmax"] <= found.high
-    assert found.value == pytest.approx(estimate(greedy).value - estimate(softmax).value)
-    with pytest.raises(OffPolicyError, match="same slates"):
-        estimate_difference(greedy, _log(simulation, 1, policies.values(), slates=6_000)[0])
 
 
 def test_a_reward_model_and_clipping_both_narrow_the_interval(simulation):
