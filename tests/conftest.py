@@ -52,8 +52,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
             "fsync": "off",
             "synchronous_commit": "off",
             "full_page_writes": "off",
-            # An ANALYZE in any database of the cluster is an open transaction, so rows just written would wait
-            # for the next window.
+            # An ANALYZE in any database of the cluster is an open transaction, so rows just written would
+            # wait for the next window.
             "autovacuum": "off",
         },
     )

@@ -156,7 +156,7 @@ def _least_variance(
 ) -> tuple[NDArray[np.float64], int]:
     """Return [positions] the multiples of the weights' sums [users, positions], and the sums' rank."""
     baselines, _, rank, _ = np.linalg.lstsq(weights, earned, rcond=None)
-    return baselines, int(rank)
+    return np.asarray(baselines, dtype=np.float64), int(rank)
 
 
 def _overlap(

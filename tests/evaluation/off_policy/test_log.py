@@ -151,8 +151,9 @@ def test_a_better_policy_is_found_on_logged_slates_and_the_result_is_saved(wareh
         assert found.values[name].problem is None
         snips = next(each for each in found.values[name].estimates if each.method == "snips")
         assert snips.low <= value <= snips.high
-    difference = next(each for each in found.differences if each.method == "snips")
-    assert difference.low > 0
+    assert found.problem is None
+    assert found.difference.low > 0
+    assert found.difference.low <= truth[CANDIDATE] - truth[CHAMPION] <= found.difference.high
     found.save(tmp_path)
     assert OffPolicyComparison.load(tmp_path) == found
     assert OffPolicyComparison.load(tmp_path / "nothing") is None
@@ -183,7 +184,7 @@ def test_a_policy_sees_the_history_as_of_the_moment_the_slate_was_shown(make_seq
         CHAMPION,
     )
     assert recorder.lengths == [1, 2, 0]
-    assert found.differences == ()
+    assert found.difference is None
     assert found.slates == 3
 
 
