@@ -1,5 +1,6 @@
 """Batches of users' events as padded tensors, the input of the user encoder."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -95,3 +96,24 @@ def collate(
         weight=pad(sequences.weight).float(),
         lengths=torch.from_numpy(lengths),
     )
+
+
+def batches_of_events(lengths: NDArray[np.int64], places: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of users [batch] whose events fit into a padded batch of so many places.
+
+    Users of a batch have about as many events, so that little of it is padding. A user with more events than
+    there are places is a batch.
+
+    Parameters
+    ----------
+    lengths
+        [users] number of events.
+    places
+        Events and padding of a batch; each user has one more place for the start.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        end = begin + max(1, places // (int(lengths[order[begin]]) + 1))
+        yield order[begin:end]
+        begin = end

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 NO_ITEM = -1
 """Index in the places that `top_k` cannot fill because fewer than k items can be recommended."""
+_GROUP = 32
+"""Neighbouring items of which `_top_k_of_groups` finds the best score first."""
 
 
 def mask_hidden(scores: NDArray[np.float32], histories: Sequences) -> NDArray[np.float32]:
@@ -125,6 +127,16 @@ def top_k(scores: "NDArray[np.float32] | Tensor", k: int) -> tuple[NDArray[np.in
 
     if not isinstance(scores, torch.Tensor):
         scores = torch.from_numpy(np.require(scores, requirements=["C", "W"]))
+    if scores.device.type == "cpu" and scores.shape[1] >= 2 * _GROUP * k:
+        found = _top_k_of_groups(scores.contiguous(), k)
+        if found is not None:
+            return found
+    return _top_k_of_all(scores, k)
+
+
+def _top_k_of_all(scores: "Tensor", k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    import torch
+
     users, items = scores.shape
     width = min(k, items)
     # One item more than needed shows whether the cut separates equal scores.
@@ -144,5 +156,55 @@ def top_k(scores: "NDArray[np.float32] | Tensor", k: int) -> tuple[NDArray[np.in
     best = np.full((users, k), -np.inf, dtype=np.float32)
     index[:, :width] = places
     best[:, :width] = values
+    index[~np.isfinite(best)] = NO_ITEM
+    return index, best
+
+
+def _top_k_of_groups(scores: "Tensor", k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+    """Return what `top_k` does, in less time than `torch.topk` if the catalogue is large.
+
+    The k-th best of the best scores of groups of items is a bound: k items reach it, so nothing below it is
+    listed, and only groups that reach it are looked at. None: that leaves too much, because scores are not
+    finite or many are equal.
+
+    Parameters
+    ----------
+    scores
+        [users, items], contiguous.
+    """
+    users, items = scores.shape
+    whole = items // _GROUP
+    best_of_group = scores[:, : whole * _GROUP].view(users, whole, _GROUP).amax(2).numpy()
+    bound = np.partition(best_of_group, whole - k, axis=1)[:, whole - k]
+    if not np.isfinite(bound).all() or np.isnan(best_of_group).any():
+        return None
+    flat = scores.view(-1).numpy()
+    user, group = np.divmod(np.flatnonzero(best_of_group >= bound[:, None]), whole)
+    first = group * _GROUP
+    if rest := items - whole * _GROUP:
+        # The last group reaches back into the one before it, whose items are then left out.
+        tail = np.flatnonzero(scores[:, -rest:].amax(1).numpy() >= bound)
+        user, first = np.append(user, tail), np.append(first, np.full(len(tail), items - _GROUP))
+        order = np.argsort(user, kind="stable")
+        user, first = user[order], first[order]
+    looked_at: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(flat, _GROUP)[
+        user * items + first
+    ]
+    reach = looked_at >= bound[user, None]
+    if rest:
+        reach[first == items - _GROUP, : _GROUP - rest] = False
+    hit = np.flatnonzero(reach)
+    values, owner = looked_at.reshape(-1)[hit], user[hit // _GROUP]
+    places = (first[hit // _GROUP] + hit % _GROUP).astype(np.int32)
+    counts = np.bincount(owner, minlength=users)
+    if counts.max(initial=0) > 4 * k:
+        return None
+    column = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    index = np.full((users, counts.max(initial=0)), NO_ITEM, dtype=np.int32)
+    worst_first = np.full(index.shape, np.inf, dtype=np.float32)
+    index[owner, column], worst_first[owner, column] = places, -values
+    # Places ascend in each row, so a stable sort orders equal scores by them.
+    order = np.argsort(worst_first, axis=1, kind="stable")[:, :k]
+    index, best = np.take_along_axis(index, order, axis=1), -np.take_along_axis(worst_first, order, axis=1)
     index[~np.isfinite(best)] = NO_ITEM
     return index, best

@@ -40,6 +40,24 @@ class Block(nn.Module):
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         mixed = self.attention_out(mixed.transpose(1, 2).reshape(users, length, dim))
         hidden = hidden + functional.dropout(mixed, self.dropout, self.training)
+        return self._feed_forward(hidden)
+
+    def at(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Return what `forward` returns at one position [users] of each user: [users, dim]."""
+        users, length, dim = hidden.shape
+        own = hidden[torch.arange(users, device=hidden.device), positions]
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        query = functional.linear(self.attention_norm(own), weight[:dim], bias[:dim])
+        key_value = functional.linear(self.attention_norm(hidden), weight[dim:], bias[dim:])
+        key, value = key_value.view(users, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = torch.arange(length, device=hidden.device) <= positions[:, None]
+        mixed = functional.scaled_dot_product_attention(
+            query.view(users, self.heads, 1, -1), key, value, attn_mask=seen[:, None, None]
+        )
+        mixed = self.attention_out(mixed.reshape(users, dim))
+        return self._feed_forward(own + functional.dropout(mixed, self.dropout, self.training))
+
+    def _feed_forward(self, hidden: Tensor) -> Tensor:
         widened = functional.gelu(self.expand(self.feed_forward_norm(hidden)))
         return hidden + functional.dropout(self.contract(widened), self.dropout, self.training)
 
@@ -97,6 +115,27 @@ class UserEncoder(nn.Module):
         event_items
             [users, length, dim] vectors of the events' items.
         """
+        hidden = self._inputs(events, event_items)
+        for block in self.blocks:
+            hidden = block(hidden)
+        result: Tensor = self.norm(hidden)
+        return result
+
+    def last(self, events: EventBatch, event_items: Tensor) -> Tensor:
+        """Return the users' vectors after their last events, [users, dim]; parameters as of `forward`.
+
+        The last block computes nothing else.
+        """
+        hidden = self._inputs(events, event_items)
+        *blocks, last = self.blocks
+        assert isinstance(last, Block)
+        for block in blocks:
+            hidden = block(hidden)
+        result: Tensor = self.norm(last.at(hidden, events.lengths))
+        return result
+
+    def _inputs(self, events: EventBatch, event_items: Tensor) -> Tensor:
+        """Return what the first block reads: [users, length + 1, dim]."""
         known = ~events.value.isnan()
         value = torch.stack([events.value.nan_to_num() - 0.5, torch.ones_like(events.value)], -1)
         hidden = (
@@ -108,8 +147,4 @@ class UserEncoder(nn.Module):
         )
         start = self.start.expand(hidden.shape[0], 1, -1)
         hidden = torch.cat([start, hidden], 1) + self.position.weight[: hidden.shape[1] + 1]
-        hidden = functional.dropout(hidden, self.dropout, self.training)
-        for block in self.blocks:
-            hidden = block(hidden)
-        result: Tensor = self.norm(hidden)
-        return result
+        return functional.dropout(hidden, self.dropout, self.training)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, mask_variants, top_k, top_k_things
+from recsys.model.ranking import (
+    NO_ITEM,
+    _top_k_of_groups,
+    mask_hidden,
+    mask_unavailable,
+    mask_variants,
+    top_k,
+    top_k_things,
+)
 from recsys.snapshot.catalogue import Catalogue
 from tests.small_models import disliked, histories, liked, theme_catalogue
 
@@ -46,6 +54,32 @@ def test_equal_scores_at_the_cut_come_in_catalogue_order() -> None:
         index, best = top_k(scores, k)
         assert (best == np.take_along_axis(scores, expected[:, :k], axis=1)).all()
         assert (index == np.where(np.isfinite(best), expected[:, :k], NO_ITEM)).all()
+
+
+@pytest.mark.parametrize("items", [640, 641, 671, 2_000])
+@pytest.mark.parametrize("different", [8, 60, 10**9])
+def test_the_best_of_a_large_catalogue_are_those_of_a_full_sort(items, different) -> None:
+    rng = np.random.default_rng(items + different)
+    scores = rng.integers(-different, different, (40, items)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.1] = -np.inf
+    scores[0, 10:] = -np.inf
+    scores[1] = -np.inf
+    scores[2, -3:] = 2e9
+    if different > 8:
+        assert _top_k_of_groups(torch.from_numpy(scores[2:]), 10) is not None
+    for rows in (scores, scores[2:]):
+        expected = np.argsort(-rows, axis=1, kind="stable")[:, :10]
+        index, best = top_k(rows.copy(), 10)
+        assert (best == np.take_along_axis(rows, expected, axis=1)).all()
+        assert (index == np.where(np.isfinite(best), expected, NO_ITEM)).all()
+
+
+def test_a_nan_score_of_a_large_catalogue_comes_first() -> None:
+    scores = np.random.default_rng(0).random((3, 1_000)).astype(np.float32)
+    scores[1, 500] = np.nan
+    index, best = top_k(scores, 3)
+    assert np.isnan(best[1, 0])
+    assert (index[:, 0] == NO_ITEM).tolist() == [False, True, False]
 
 
 def test_read_only_arrays_can_be_ranked() -> None:

@@ -8,7 +8,8 @@ import torch
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.collaborative import EASE, Popularity
-from recsys.model.recommender import Recommender
+from recsys.model.events import batches_of_events, collate, time_gaps
+from recsys.model.recommender import EVENTS_PER_BATCH, Recommender
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from tests.small_models import (
@@ -63,6 +64,30 @@ def test_order_type_and_value_of_events_change_the_user_vector(
     vectors = recommender.user_vectors(histories(catalogue, *variants))
     distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
     assert (distances[~np.eye(len(variants), dtype=bool)] > 1e-5).all()
+
+
+def test_user_vectors_are_those_after_the_last_event_whatever_the_batches(
+    recommender: Recommender, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = [0, 7, 1, 19, 20, 3, 7, 0, 12, 45]
+    past = histories(catalogue, *[liked(*[f"space-{n % 12}" for n in range(count)]) for count in lengths])
+    recent = past.last(recommender.settings.max_events)
+    events = collate(recent, time_gaps(recent), recent.offsets[:-1], recent.offsets[1:])
+    with torch.no_grad():
+        every = recommender.encode_events(events, recommender.item_table())
+    after_last = every[torch.arange(len(lengths)), events.lengths].numpy()
+    for places in (1, 50, 10_000):
+        monkeypatch.setitem(EVENTS_PER_BATCH, "cpu", places)
+        np.testing.assert_allclose(recommender.user_vectors(recent), after_last, atol=1e-5)
+
+
+def test_batches_hold_each_user_once_and_no_more_places_than_allowed() -> None:
+    lengths = np.random.default_rng(0).integers(0, 101, 500)
+    batches = list(batches_of_events(lengths, 1_000))
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    assert max(len(rows) * (lengths[rows].max() + 1) for rows in batches) <= 1_000
+    assert sum(len(rows) * (lengths[rows].max() + 1) for rows in batches) < 1.1 * (lengths.sum() + 500)
+    assert [rows.tolist() for rows in batches_of_events(np.array([3, 9]), 2)] == [[1], [0]]
 
 
 def test_the_latest_events_of_a_long_history_are_read(recommender: Recommender, catalogue: Catalogue) -> None:
