@@ -1,0 +1,1 @@
+"""Users decide between models: assignment, sequential tests, readouts."""
