@@ -41,9 +41,12 @@ _ORDER = """
 select cases.number, moved.ids
 from cases
 join pools using (pool)
-cross join lateral serving.live_order(
-    pools.item_ids, array_fill(0::real, array[cardinality(pools.item_ids)]), cases.reacted, cases.weights,
-    cases.had
+cross join lateral (
+    select array_agg(live.item_id) as ids
+    from serving.live_ranking(
+        pools.item_ids, array_fill(0::real, array[cardinality(pools.item_ids)]), cases.reacted, cases.weights,
+        cases.had
+    ) as live
 ) as moved
 where cases.hour = %s and moved.ids is not null
 """
@@ -63,7 +66,7 @@ def live_lists(dataset: Dataset) -> Iterator["LiveLists"]:
 
 
 class LiveLists:
-    """What `serving.live_order` makes of published pools."""
+    """What `serving.live_ranking` makes of published pools."""
 
     def __init__(self, engine: sa.Engine, dataset: Dataset) -> None:
         self._engine = engine

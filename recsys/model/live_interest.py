@@ -1,4 +1,4 @@
-"""How much what a user did since their list was published counts; `serving.live_order` reads the weights."""
+"""How much a user's reactions since their list was published count; read by `serving.live_ranking`."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """Fit the weights of live interest: how much what a user did since their list was published counts.
 
 A validation case becomes a user who reads a list of last midnight and has reacted since then.
-Candidates and scores are those of `sql/serving/functions/live_order.sql`. As for the weights of the parts
+Candidates and scores are those of `sql/serving/functions/live_ranking.sql`. As for the weights of the parts
 of a score (`recsys.model.fusion`), the likelihood of the item that was chosen next is maximised.
 """
 
@@ -28,8 +28,8 @@ TRENDING = 60
 _REACTIONS = 20
 _READ = 50
 _BESIDE = 50
-"""Items that people had together with what weighs most; of others fewer in proportion, at least `_LEAST`."""
-_LEAST = 10
+"""Items that people had together with what weighs most; of others fewer in proportion. A reaction without any
+says nothing."""
 _ALIKE = 100
 """Items of the pool whose vectors are compared."""
 _TRENDING_HALF_LIFE_DAYS = 7 / 4
@@ -87,7 +87,7 @@ class LiveCase:
     shown: NDArray[np.bool_]
 
     def scores(self, live: LiveInterest) -> NDArray[np.float64]:
-        """Return [candidates] what `serving.live_order` orders by; minus infinity: not shown."""
+        """Return [candidates] what `serving.live_ranking` orders by; minus infinity: not shown."""
         weight = self.weight * live.decay**self.age
         amount = np.abs(weight).sum() + 1
         by_lists = np.abs(weight[self.has_list]).sum()
@@ -115,7 +115,7 @@ def make_case(
     had: NDArray[np.int64],
     hidden: NDArray[np.int32],
 ) -> LiveCase:
-    """Choose the candidates as `serving.live_order` does, and compute what their scores need.
+    """Choose the candidates as `serving.live_ranking` does, and compute what their scores need.
 
     Parameters
     ----------
@@ -133,7 +133,10 @@ def make_case(
         Items that the user has had, and those that are off the lists.
     """
     decayed = weight * LiveInterest().decay ** age
-    lists = _first(lists, decayed)
+    most = np.rint(_BESIDE * np.abs(decayed) / (np.abs(decayed).max(initial=0.0) or 1.0)).astype(int)
+    said = np.flatnonzero(most)
+    reacted, weight, age, decayed = reacted[said], weight[said], age[said], decayed[said]
+    lists = [(lists[one][0][: most[one]], lists[one][1][: most[one]]) for one in said.tolist()]
     outside = _outside(lists, decayed, np.concatenate([pool, had]))
     coming = trending[~np.isin(trending, np.concatenate([pool, outside, had]))]
     items = np.concatenate([pool, outside, coming])
@@ -172,13 +175,6 @@ def make_case(
         age=age,
         shown=shown,
     )
-
-
-def _first(lists: Sequence[List], weight: NDArray[np.float64]) -> list[List]:
-    """Return the first items of each list, the more the reaction weighs."""
-    strongest = np.abs(weight).max(initial=0.0) or 1.0
-    most = np.maximum(_LEAST, np.rint(_BESIDE * np.abs(weight) / strongest)).astype(int).tolist()
-    return [(items[:count], cosines[:count]) for (items, cosines), count in zip(lists, most, strict=True)]
 
 
 def _outside(

@@ -1,4 +1,4 @@
-"""What the weights of live interest are fitted on is what `serving.live_order` serves."""
+"""What the weights of live interest are fitted on is what `serving.live_ranking` serves."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -29,7 +29,7 @@ def test_the_order_is_that_of_the_function_that_serves_lists(shop: Shop, seed: i
     vectors = rng.normal(size=(ITEMS, 4))
     shop.vectors(**{name(item).replace("-", "_"): vectors[item].tolist() for item in range(ITEMS)})
     pool = rng.permutation(ITEMS)[: 110 if seed else 20]
-    trending, reacted = rng.permutation(ITEMS)[:30], rng.permutation(ITEMS)[:6]
+    trending, reacted = rng.permutation(ITEMS)[:30], rng.permutation(ITEMS)[:8]
     had = np.concatenate([reacted, rng.permutation(ITEMS)[:5]])
     lists = [
         (np.setdiff1d(rng.permutation(ITEMS)[:12], [item]), np.sort(rng.random(12))[::-1])
@@ -53,16 +53,18 @@ def test_the_order_is_that_of_the_function_that_serves_lists(shop: Shop, seed: i
         " live_strength, live_decay, live_trending) values ('7', 'full', 0, 0, :s, :d, :t)",
         {"s": live.strength, "d": live.decay, "t": live.trending},
     )
-    weight = np.where(np.arange(6) == 4, -1.0, 1.0 + np.arange(6) / 10)
+    # The last two weigh less than a hundredth of the strongest: they say nothing.
+    weight = np.array([1.0, 1.1, 1.2, 1.3, -1.0, 1.5, 0.05, 0.06])
     case = make_case(
         user="ada", target=int(pool[7]), pool=pool, trending=trending, reacted=reacted, weight=weight,
-        age=np.arange(6), lists=lists, had=had, hidden=np.zeros(0, dtype=np.int32),
+        age=np.arange(8), lists=lists, had=had, hidden=np.zeros(0, dtype=np.int32),
         vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
     )  # fmt: skip
     [row] = shop.rows(
-        "select ids from serving.live_order(:pool, :scores, :reacted, cast(:weights as real[]), :had)",
+        "select array_agg(item_id) as ids"
+        " from serving.live_ranking(:pool, :scores, :reacted, cast(:weights as real[]), :had)",
         pool=list(map(name, pool)), scores=[0.0] * len(pool), reacted=list(map(name, reacted)),
-        weights=(weight * live.decay ** np.arange(6)).tolist(), had=list(map(name, had)),
+        weights=(weight * live.decay ** np.arange(8)).tolist(), had=list(map(name, had)),
     )  # fmt: skip
     expected = case.items[np.argsort(-case.scores(live), kind="stable")]
     assert case.items[case.target] == pool[7]

@@ -1,4 +1,5 @@
--- Fill a list from one source after the other. A user's own candidates come from the caller; they have no item that the
+-- Fill a list from one source after the other. A user's own candidates come from the caller, with the source that each row
+-- names if it is not personal; they have no item that the
 -- user had before their lists were published, and other sources may. What rules exclude is not chosen. If they also shape
 -- the list (diversity is not null), they choose from a longer one: from all that the first sources have, and from the next
 -- ones if limits would leave a gap.
@@ -15,7 +16,7 @@ create or replace function serving.fill_up(
     person text default null,
     own_ids text[] default null,
     own_scores real[] default null,
-    raised boolean[] default null,
+    own_sources text[] default null,
     list_ids text[] default null,
     reasons jsonb default null,
     propensities real[] default null,
@@ -162,15 +163,13 @@ begin
                         reasons ->> (array_position(list_ids, item.item_id) - 1)
                     end,
                     case
-                        when source <> 'personal' or raised is null or not raised[first - 1 + item.place] then reason
-                        when raised[first - 1 + item.place] then 'Similar to what you just chose'
-                        else serving.shared_reason('trending')
+                        when source = 'personal' then serving.shared_reason(own_sources[first - 1 + item.place])
+                        else reason
                     end
                 ),
                 case
-                    when source <> 'personal' or raised is null or not raised[first - 1 + item.place] then source
-                    when raised[first - 1 + item.place] then 'live'
-                    else 'trending'
+                    when source = 'personal' then coalesce(own_sources[first - 1 + item.place], source)
+                    else source
                 end,
                 case
                     when is_fixed then 1
@@ -218,7 +217,7 @@ begin
 end $$;
 
 comment on function serving.fill_up(
-    text[], integer, jsonpath, text[], text[], integer, text, text, jsonb, text, text[], real[], boolean[], text[], jsonb,
+    text[], integer, jsonpath, text[], text[], integer, text, text, jsonb, text, text[], real[], text[], text[], jsonb,
     real[], boolean, text, text, jsonb
 ) is
     'the first items of these sources, one source after the other, that are available, match the filter, and are neither '

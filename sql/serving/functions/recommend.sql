@@ -27,6 +27,9 @@ declare
     as_drawn boolean;  -- what is shown is the list as it was drawn
     pool record;  -- PL/pgSQL would unpack long arrays in variables of their own
     moved record;
+    had text[];
+    most integer;
+    list serving.recommendation[];
 begin
     if exclude = '{}' and filter = '{}' then
         -- Whatever can change a list must be a condition here. Of older lists fresh_feedback may have forgotten something:
@@ -129,27 +132,68 @@ begin
         reacted := own.live and who.consent is not false and lately.items <> '{}';
     end if;
     if own.is_fixed then
-        select own.pool_item_ids[:own.pool] as ids, own.pool_scores[:own.pool] as scores, null::boolean[] as raised into pool;
+        select own.pool_item_ids[:own.pool] as ids, own.pool_scores[:own.pool] as scores, null::text[] as sources into pool;
     else
         select
             own.item_ids || array_agg(rest.item_id order by rest.place) as ids,
             own.scores || array_agg(rest.score order by rest.place) as scores,
-            null::boolean[] as raised
+            null::text[] as sources
         into pool
         from unnest(own.pool_item_ids[:own.pool], own.pool_scores[:own.pool]) with ordinality as rest (item_id, score, place)
         where rest.item_id <> all (own.item_ids);
     end if;
     if reacted and cardinality(pool.ids) > 0 then
-        select live.ids, live.ordered_scores as scores, live.raised into moved
-        from serving.live_order(
-            pool.ids, pool.scores, lately.items, lately.weights,
-            array(select feedback.item_id from feedback where feedback.user_id = person)
-        ) as live;
+        had := array(select feedback.item_id from feedback where feedback.user_id = person);
+        -- The first ones nearly always fill the list. Then no others are sorted, and no other source is asked.
+        if path is null and own.logic = 'personal' and own.diversity = '{}' and not exists (
+            select from placement_rules as rules
+            where serving.is_valid(rules.valid_from, rules.valid_until)
+                and (rules.placements is null or recommend.placement = any (rules.placements))
+        ) then
+            most := wanted + wanted / 2 + 10;
+        end if;
+        loop
+            select array_agg(live.item_id) as ids, array_agg(live.score) as scores, array_agg(
+                case
+                    when live.number >= live.place then 'personal'
+                    when live.interest > 0 then 'live'
+                    when live.is_trending then 'trending'
+                    else 'personal'
+                end
+            ) as sources
+            into moved
+            from (
+                select ranked.*, row_number() over () as number
+                from (
+                    select * from serving.live_ranking(pool.ids, pool.scores, lately.items, lately.weights, had)
+                    limit most
+                ) as ranked
+            ) as live;
+            exit when most is null or moved.ids is null;
+            list := array(
+                select row(
+                    row_number() over (), item.item_id, item.title, item.score,
+                    coalesce(
+                        own.reasons ->> (array_position(own.item_ids, item.item_id) - 1),
+                        serving.shared_reason(moved.sources[item.place])
+                    ),
+                    moved.sources[item.place], case when own.is_fixed then 1 end, own.model_version, own.placement, null
+                )::serving.recommendation
+                from serving.chosen(moved.ids, moved.scores, gone, '{}', null) as item
+                limit wanted
+            );
+            if cardinality(list) = wanted then
+                return query select * from unnest(list);
+                return;
+            end if;
+            most := null;
+        end loop;
         if moved.ids is not null then
             pool := moved;
         end if;
     elsif reacted and cardinality(lately.items) >= 3 then
-        select near.ids, near.scores, array_fill(true, array[coalesce(cardinality(near.ids), 0)]) as raised into pool
+        select near.ids, near.scores, array_fill('live'::text, array[coalesce(cardinality(near.ids), 0)]) as sources
+        into pool
         from serving.nearest(lately.items, lately.weights, own.pool) as near;
     end if;
     return query
@@ -164,7 +208,7 @@ begin
         person => person,
         own_ids => pool.ids,
         own_scores => pool.scores,
-        raised => pool.raised,
+        own_sources => pool.sources,
         list_ids => own.item_ids,
         reasons => own.reasons,
         propensities => case when as_drawn then own.propensities end,

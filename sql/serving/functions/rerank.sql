@@ -10,7 +10,6 @@ as $$
 declare
     person constant text := case when user_id is null then user_of(session) else user_id end;
     own record;
-    since timestamptz;
     lately record;
     pool text[];
     direction vector;
@@ -27,7 +26,9 @@ begin
         lists.pool_scores,
         lists.model_version,
         lists.published_at,
-        coalesce(publications.through_transaction_id, 0) as through,
+        coalesce(lists.through_transaction_id, publications.through_transaction_id, 0) as through,
+        lists.through_transaction_id is not null
+            and lists.published_at > statement_timestamp() - interval '8 days' as is_recent,
         vectors.vector
     into own
     from users
@@ -38,10 +39,17 @@ begin
     direction := own.vector;
     pool := own.pool_item_ids;
     if own.consent is not false then
-        since := coalesce(own.published_at, statement_timestamp()) - interval '7 days';
-        lately := serving.reactions_since(person, coalesce(own.through, 0), since, 50);
-        select coalesce(moved.ids, pool) into pool
-        from serving.live_order(pool, own.pool_scores, lately.items, lately.weights) as moved;
+        if own.is_recent then
+            lately := serving.fresh_reactions(person, own.through, 50);
+        else
+            lately := serving.reactions_since(
+                person, coalesce(own.through, 0), coalesce(own.published_at, statement_timestamp()) - interval '7 days', 50
+            );
+        end if;
+        if lately.items <> '{}' then
+            select coalesce(array_agg(live.item_id), pool) into pool
+            from serving.live_ranking(pool, own.pool_scores, lately.items, lately.weights) as live;
+        end if;
         if direction is null then
             select interest.direction into direction from serving.interest(lately.items, lately.weights) as interest;
         end if;

@@ -10,6 +10,7 @@ language sql immutable as $$
         when 'next' then 'Often had next'
         when 'buy_again' then 'You had this before'
         when 'new' then 'New'
+        when 'live' then 'Similar to what you just chose'
         else ''
     end
 $$;

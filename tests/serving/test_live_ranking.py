@@ -29,7 +29,8 @@ def order(
     shop: Shop, reacted: list[str], weights: list[float], had: list[str] | None = None
 ) -> dict[str, Any]:
     [row] = shop.rows(
-        "select * from serving.live_order(:pool, :scores, :reacted, cast(:weights as real[]),"
+        "select array_agg(item_id) as ids, array_agg(score) as scores, array_agg(interest > 0) as raised"
+        " from serving.live_ranking(:pool, :scores, :reacted, cast(:weights as real[]),"
         " cast(:had as text[]))",
         pool=POOL, scores=[float(30 - n) for n in range(30)], reacted=reacted, weights=weights, had=had,
     )  # fmt: skip
@@ -60,7 +61,7 @@ def test_items_from_outside_the_pool_come_in_only_where_it_is_known_what_the_use
     row = order(stocked, ["seen"], [1.0], had=[])
     assert sorted(row["ids"]) == sorted([*POOL, "beside"])
     assert row["raised"][row["ids"].index("beside")]
-    assert len(row["ordered_scores"]) == len(row["raised"]) == 31
+    assert len(row["scores"]) == len(row["raised"]) == 31
     assert "beside" not in order(stocked, ["seen"], [1.0], had=["beside"])["ids"]
 
 
@@ -73,6 +74,39 @@ def test_what_somebody_reacted_to_is_not_raised_by_another_reaction(stocked: Sho
     ids = order(stocked, ["item-3", "seen"], [1.0, 1.0], had=[])["ids"]
     assert "seen" not in ids
     assert ids.index("item-3") >= 3
+
+
+def test_a_reaction_that_weighs_less_than_a_hundredth_of_another_says_nothing(stocked: Shop) -> None:
+    together(stocked, "item-0", "item-10")
+    alone = order(stocked, ["item-0"], [1.0])["ids"]
+    assert order(stocked, ["item-0", "seen"], [1.0, 0.009])["ids"] == alone
+    assert order(stocked, ["item-0", "seen"], [1.0, 0.1])["ids"] != alone
+
+
+@pytest.fixture
+def reacting(stocked: Shop) -> Shop:
+    """Ada has a pool of 30 and has seen `seen` since."""
+    stocked.add_user("ada")
+    stocked.publish("ada", *POOL)
+    stocked.react("ada", "view", "seen")
+    return stocked
+
+
+def test_a_list_of_the_first_candidates_is_that_of_all(reacting: Shop) -> None:
+    rows = reacting.recommend("ada")
+    assert {row["source"] for row in rows} == {"live", "personal"}
+    # Where a rule holds, all candidates are looked at.
+    reacting.rule("of something else", "exclude", item_ids=["unheard of"])
+    assert reacting.recommend("ada") == rows
+
+
+def test_a_list_is_full_where_the_first_candidates_cannot_be_shown(reacting: Shop) -> None:
+    first = reacting.shown("ada", k=20)
+    reacting.execute("update items set available = false where item_id = any (:ids)", {"ids": first})
+    rows = reacting.recommend("ada", k=10)
+    assert len(rows) == 10
+    assert {row["source"] for row in rows} == {"personal"}
+    assert not {row["item_id"] for row in rows} & set(first)
 
 
 def test_a_recent_reaction_counts_more_than_an_earlier_one(shop: Shop) -> None:
