@@ -6,6 +6,7 @@ from airflow.sdk import dag
 
 from recsys.airflow.approval_operator import AFTER_APPROVAL, ApprovePromotion
 from recsys.airflow.defaults import (
+    BESIDE_ON_GPU,
     CHAMPION,
     DEFAULT_ARGS,
     INTERVAL_PARAMS,
@@ -15,8 +16,10 @@ from recsys.airflow.defaults import (
     alert_of_failure,
     deadline,
     on_schedule,
+    other_machines,
 )
-from recsys.airflow.tasks import chain, stage
+from recsys.airflow.tasks import chain, on_each_machine, stage
+from recsys.pipeline.learning import assist_fine_tune
 from recsys.pipeline.order import NIGHTLY
 
 
@@ -44,10 +47,13 @@ registrations are found again, not made twice.
 """,
 )
 def nightly_training() -> None:
+    limit = timedelta(hours=8)
+    assist = on_each_machine(assist_fine_tune, other_machines(), **BESIDE_ON_GPU, execution_timeout=limit)
     decision = chain(
         NIGHTLY.until_decision,
+        beside={"fine_tune": assist},
         validate=WITH_DATA_DOCS,
-        fine_tune={**ON_GPU, "execution_timeout": timedelta(hours=8)},
+        fine_tune={**ON_GPU, "execution_timeout": limit},
     )
     answer = ApprovePromotion(task_id="approve", decided=decision, within=timedelta(hours=8)).output
     stage(NIGHTLY.promote, outlets=[CHAMPION], trigger_rule=AFTER_APPROVAL)(decision, answer)

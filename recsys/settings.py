@@ -10,9 +10,9 @@ import math
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from recsys.errors import ConfigurationError
@@ -267,10 +267,22 @@ class TrainingSettings(_Section):
     compile: bool = Field(
         False, description="compile the text encoder's layers on a GPU: a minute once, then faster steps"
     )
-    devices: int = Field(1, ge=1, description="processes that torchrun starts, one per GPU")
+    devices: int = Field(1, ge=1, description="processes that torchrun starts on a machine, one per GPU")
+    machines: int = Field(1, ge=1, description="machines that share a full fine-tune")
+    rendezvous: str | None = Field(
+        None,
+        pattern=r"^[^\s:/]+:\d{1,5}$",
+        description="host:port on one of the machines, where they find each other; unset: one machine only",
+    )
     threads: int | None = Field(
         None, ge=1, description="CPU threads; unset: all cores, divided by the number of processes"
     )
+
+    @model_validator(mode="after")
+    def _machines_can_meet(self) -> Self:
+        if self.machines > 1 and self.rendezvous is None:
+            raise ValueError(f"machines is {self.machines}, so rendezvous must name host:port of one of them")
+        return self
 
 
 class MicroUpdateSettings(_Section):

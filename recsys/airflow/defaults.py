@@ -43,10 +43,18 @@ ON_GPU: Mapping[str, Any] = {
 }
 
 
+BESIDE_ON_GPU: Mapping[str, Any] = {name: value for name, value in ON_GPU.items() if name != "pool"}
+"""Options of tasks on GPUs that may run beside the writer of models."""
+
+
 def on_publishing_queue() -> Mapping[str, Any]:
     """Return the options of tasks that score shards; on a GPU they may run beside training."""
-    on_gpu = load_settings().publishing.queue == GPU_QUEUE
-    return {name: value for name, value in ON_GPU.items() if name != "pool"} if on_gpu else {}
+    return BESIDE_ON_GPU if load_settings().publishing.queue == GPU_QUEUE else {}
+
+
+def other_machines() -> int:
+    """Return how many machines train besides the first."""
+    return load_settings().training.machines - 1
 
 
 _FINAL = [

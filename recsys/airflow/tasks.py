@@ -1,6 +1,6 @@
 """The task wrapper: it makes the context of a stage, hands it in, and closes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -64,6 +64,28 @@ def for_each(function: Stage, **options: Any) -> Any:
     return lambda references: make_tasks.expand(reference=references)
 
 
+def on_each_machine(function: Stage, others: int, **options: Any) -> Any:
+    """Make the tasks that run a stage on each of the other machines, on the same reference and its number.
+
+    Parameters
+    ----------
+    others
+        Number of other machines; with 0 there is no task.
+    options
+        As in `stage`.
+    """
+
+    def run_stage(reference: Any, machine: int) -> Any:
+        return _run(function, (reference, machine))
+
+    run_stage.__name__, run_stage.__doc__ = function.__name__, function.__doc__
+    make_tasks = task(**options)(run_stage)
+    machines = list(range(2, others + 2))
+    return lambda reference: (
+        make_tasks.partial(reference=reference).expand(machine=machines) if others else None
+    )
+
+
 def _run(function: Stage, references: tuple[Any, ...]) -> Any:
     # A task that was skipped on the way returned None.
     received = receive(function, references)
@@ -74,18 +96,28 @@ def _run(function: Stage, references: tuple[Any, ...]) -> Any:
         raise AirflowSkipException(str(nothing)) from nothing
 
 
-def chain(stages: Sequence[Stage], received: Any = None, **options: Mapping[str, Any]) -> Any:
+def chain(
+    stages: Sequence[Stage],
+    received: Any = None,
+    *,
+    beside: Mapping[str, Callable[[Any], Any]] | None = None,
+    **options: Mapping[str, Any],
+) -> Any:
     """Make the tasks of stages in their order, each on what the one before returns; return the last output.
 
     Parameters
     ----------
     received
         Output of the task before the first stage, if there is one.
+    beside
+        By a stage's name, what makes other tasks on what that stage receives.
     options
         Arguments of `stage` by the stage's name.
     """
     for function in stages:
         make = stage(function, **options.get(function.__name__, {}))
+        if beside and function.__name__ in beside:
+            beside[function.__name__](received)
         if received is not None and takes(function):
             received = make(received)
         else:

@@ -115,6 +115,8 @@ class Recommender(nn.Module):
     ) -> "Recommender":
         """Build an untrained recommender on a pre-trained text encoder; encodes the catalogue once.
 
+        The processes of a training run call it at the same time and divide the texts.
+
         Parameters
         ----------
         settings, catalogue, event_types
@@ -141,7 +143,7 @@ class Recommender(nn.Module):
         )
         text.to(device)
         with text.cached_in(cache_folder, catalogue.texts):
-            vectors = text.encode(catalogue.texts, progress)
+            vectors = text.encode(catalogue.texts, progress, divided=True)
         model = cls(settings, catalogue, event_types, identity, vectors, numbers).to(device)
         model.text = text
         model.requests.centre_on(catalogue, cache_folder / "phrases" if cache_folder else None)

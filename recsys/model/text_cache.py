@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import safetensors
 import safetensors.torch
@@ -72,7 +73,7 @@ class FrozenOutputCache:
         digests = torch.tensor(
             list(b"".join(bytes.fromhex(name) for name in self._outputs)), dtype=torch.uint8
         )
-        temporary = path.with_name(f"{path.name}.{id(self):x}.tmp")
+        temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")
         safetensors.torch.save_file(
             {
                 "digests": digests,

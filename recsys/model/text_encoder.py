@@ -23,6 +23,7 @@ from recsys.model.base_encoder import (
 )
 from recsys.model.device import to_device
 from recsys.model.packing import packed_attention, packs
+from recsys.model.processes import gather_rows, processes
 from recsys.model.text_cache import FrozenOutputCache, text_digest
 from recsys.settings import ModelSettings
 
@@ -143,12 +144,16 @@ class TextEncoder(nn.Module):
         if folder is None or not self.caches:
             yield
             return
-        name = f"{self.base.sha256[:16]}-{self._frozen_layers}-{self.max_tokens}.safetensors"
-        self.cache.load(folder / name, [text_digest(text) for text in texts])
+        name = f"{self.base.sha256[:16]}-{self._frozen_layers}-{self.max_tokens}"
+        digests = [text_digest(text) for text in texts]
+        # Each process of a training run writes the outputs that it knows, and reads those of all.
+        for file in sorted(folder.glob(f"{name}*.safetensors")):
+            self.cache.load(file, digests)
         before = len(self.cache)
         yield
         if len(self.cache) > before:
-            self.cache.save(folder / name)
+            rank, _ = processes()
+            self.cache.save(folder / (f"{name}-{rank}.safetensors" if rank else f"{name}.safetensors"))
 
     @property
     def caches(self) -> bool:
@@ -194,36 +199,79 @@ class TextEncoder(nn.Module):
             layer.compile(dynamic=True)
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Tensor:
+    def encode(
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        divided: bool = False,
+    ) -> Tensor:
         """Return vectors [texts, width] without gradient; equal texts are encoded once.
 
         Parameters
         ----------
         progress
             Called with the number of texts encoded so far and their total number.
+        divided
+            All processes of a training run call this at the same time with the same texts: each encodes a
+            part, and all get all vectors.
         """
         # Only the pass with gradient uses compiled layers; a second compilation would not pay off.
         with torch.compiler.set_stance("force_eager") if self._compiled else nullcontext():
-            return self._encode(texts, progress)
+            return self._encode(texts, progress, divided)
 
-    def encode_with_gradient(self, texts: Sequence[str]) -> Tensor:
-        """Return vectors [texts, width] with gradients for the trained weights."""
+    def encode_with_gradient(self, texts: Sequence[str], *, divided: bool = False) -> Tensor:
+        """Return vectors [texts, width] with gradients for the trained weights.
+
+        Parameters
+        ----------
+        divided
+            As in `encode`; the gradients return to the process that encoded a text.
+        """
         if self.device.type == "cpu":
-            return self._encode(texts, None)
+            return self._encode(texts, None, divided)
         self._rounded = {n: p.to(torch.bfloat16) for n, p in self.transformer.named_parameters()}
         try:
-            return self._encode(texts, None)
+            return self._encode(texts, None, divided)
         finally:
             self._rounded = None
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None) -> Tensor:
+    def _encode(
+        self, texts: Sequence[str], progress: Callable[[int, int], None] | None, divided: bool
+    ) -> Tensor:
         if not texts:
             return torch.zeros(0, self.width, device=self.device)
         places: dict[str, int] = {}
         rows = [places.setdefault(text_digest(text), len(places)) for text in texts]
         first = dict(zip(reversed(rows), range(len(rows) - 1, -1, -1), strict=True))
         digests = list(places)
-        tokens = self._tokens(digests, [texts[first[place]] for place in range(len(digests))])
+        unique = [texts[first[place]] for place in range(len(digests))]
+        if divided and len(digests) >= processes()[1] > 1:
+            vectors = self._encode_part(digests, unique, progress)
+        else:
+            vectors = self._encode_unique(digests, unique, progress)
+        return vectors.index_select(0, to_device(torch.tensor(rows), self.device))
+
+    def _encode_part(
+        self, digests: list[str], texts: list[str], progress: Callable[[int, int], None] | None
+    ) -> Tensor:
+        """Encode every n-th text by length, so that all processes have as much to do, and gather all."""
+        rank, world = processes()
+        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), digests[i]))
+        own = order[rank::world]
+        part = self._encode_unique([digests[i] for i in own], [texts[i] for i in own], progress)
+        gathered = gather_rows(part, len(order))
+        if self.mode == "frozen":
+            for i, vector in zip(order, gathered.detach().cpu(), strict=True):
+                self.cache.put(digests[i], vector[None])
+        place = torch.empty(len(order), dtype=torch.long)
+        place[torch.tensor(order)] = torch.arange(len(order))
+        return gathered.index_select(0, to_device(place, self.device))
+
+    def _encode_unique(
+        self, digests: list[str], texts: list[str], progress: Callable[[int, int], None] | None
+    ) -> Tensor:
+        tokens = self._tokens(digests, texts)
         parts: list[Tensor] = []
         order: list[int] = []
         for batch in self._batches([len(ids) for ids in tokens]):
@@ -231,9 +279,9 @@ class TextEncoder(nn.Module):
             order += batch
             if progress is not None:
                 progress(len(order), len(digests))
-        position = torch.empty(len(order), dtype=torch.long)
-        position[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(parts).index_select(0, to_device(position[torch.tensor(rows)], self.device))
+        place = torch.empty(len(order), dtype=torch.long)
+        place[torch.tensor(order)] = torch.arange(len(order))
+        return torch.cat(parts).index_select(0, to_device(place, self.device))
 
     def _tokens(self, digests: list[str], texts: list[str]) -> list[NDArray[np.int32]]:
         """Return token ids; cached if the encoder is trained, because texts then come more than once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,10 +15,28 @@ if TYPE_CHECKING:
     from recsys.registry.versions import RegisteredVersion
     from recsys.snapshot.read import Snapshot
 
+logger = logging.getLogger(__name__)
+
 
 def fine_tune(context: Context, lineage: Lineage) -> Candidate:
     """Fine-tune the recommender on a full snapshot, in a separate process."""
     return _train(context, lineage, "full")
+
+
+def assist_fine_tune(context: Context, lineage: Lineage, machine: int) -> None:
+    """Train on another machine together with `fine_tune`, which hands the result on.
+
+    Parameters
+    ----------
+    machine
+        Its number, from 2.
+    """
+    from recsys.training.job import TrainingJob, run_folder
+    from recsys.training.launch import assist_training
+
+    logger.info("machine %d of %d", machine, context.settings.training.machines)
+    folder = run_folder(context.settings.runs, "full", context.run.key)
+    assist_training(TrainingJob.of(context.settings, "full", lineage.snapshot, folder))
 
 
 def micro_update(context: Context, lineage: Lineage) -> Candidate:

@@ -25,7 +25,7 @@ from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.other_parts import fit_other_parts
-from recsys.training.parallel import agree, barrier, is_first
+from recsys.training.parallel import agree, barrier, is_first, is_first_here
 from recsys.training.split import Split
 from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 
@@ -125,7 +125,7 @@ def _build(
     catalogue: Catalogue, event_types: EventTypes, settings: Settings, device: torch.device
 ) -> Recommender:
     def progress(done: int, total: int) -> None:
-        if is_first():
+        if is_first_here():
             _log.info("encoded %d of %d item texts", done, total)
 
     folder = settings.runs / "text-cache"
@@ -144,7 +144,7 @@ def _trainer(model: Recommender, data: TrainingData, training: TrainingSettings)
 
 def _say_text_training(trainer: Trainer) -> None:
     settings, mode = trainer.settings, trainer.model.settings.fine_tuning
-    if not is_first():
+    if not is_first_here():
         return
     if not trainer.text_parameters:
         _log.info("the text encoder is not trained (%s)", mode)

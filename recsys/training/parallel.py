@@ -1,9 +1,12 @@
-"""Coordinate the training processes that torchrun starts."""
+"""Coordinate the training processes that torchrun starts, on one machine or several."""
 
+import os
 from datetime import timedelta
 
 import torch
 import torch.distributed
+
+from recsys.model.processes import processes
 
 _TIMEOUT = timedelta(hours=12)
 """Longest wait for another process: the first one may divide events into files meanwhile. When a process
@@ -25,16 +28,14 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def processes() -> tuple[int, int]:
-    """Return the rank of this process and the number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
 def is_first() -> bool:
     """Return whether this is the process that writes files and logs."""
     return processes()[0] == 0
+
+
+def is_first_here() -> bool:
+    """Return whether this is the process of its machine that tells people how far the run is."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def barrier() -> None:

@@ -29,7 +29,7 @@ from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
 from recsys.training.job import TrainingJob, read_job
 from recsys.training.micro import fit_micro
-from recsys.training.parallel import barrier, is_first, join_processes, leave_processes
+from recsys.training.parallel import barrier, is_first, is_first_here, join_processes, leave_processes
 from recsys.training.result import (
     CHECKPOINT_FOLDER,
     HISTORY_FILE,
@@ -157,7 +157,7 @@ def _fit(
 @contextmanager
 def _step_bar() -> Iterator[OnStep | None]:
     """Show how far an epoch is to a person who watches; a log gets a line for each epoch instead."""
-    if not (sys.stdout.isatty() and is_first()):
+    if not (sys.stdout.isatty() and is_first_here()):
         yield None
         return
     from rich.progress import Progress
@@ -199,10 +199,9 @@ def _guard_entries(parent: Path, settings: MicroUpdateSettings) -> dict[str, obj
 
 def _reporter(history: Path) -> Callable[[dict[str, Any]], None]:
     def report(row: dict[str, Any]) -> None:
-        if not is_first():
-            return
-        with history.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        if is_first():
+            with history.open("a") as file:
+                file.write(json.dumps(row) + "\n")
         losses = ", ".join(f"{name} {row[name]:.3f}" for name in _LOSSES if name in row)
         measured = ", ".join(f"{name} {row[key]:.4f}" for key, name in _MEASURED.items() if key in row)
         _say(f"epoch {row['epoch']}: {losses}; {measured} ({row['seconds']:.1f} s)")
@@ -215,7 +214,7 @@ _LOSSES = ("next_item", "liking", "rating", "request", "distillation")
 
 
 def _say(message: str) -> None:
-    if is_first():
+    if is_first_here():
         _log.info("%s", message)
 
 
@@ -223,5 +222,5 @@ def _use_threads(settings: TrainingSettings) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     elif settings.devices > 1:
-        # torchrun's processes share this machine's cores.
+        # The processes on this machine share its cores.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.devices))

@@ -17,11 +17,11 @@ from recsys.errors import TrainingError
 from recsys.model.device import to_device
 from recsys.model.events import EventBatch
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
+from recsys.model.processes import processes
 from recsys.model.recommender import Recommender
 from recsys.settings import TrainingSettings
 from recsys.training.batching import Batches
 from recsys.training.objective import FreshText, Objective
-from recsys.training.parallel import processes
 from recsys.training.split import ValidationCases
 
 OnStep = Callable[[int, int, int], None]
@@ -42,9 +42,9 @@ GRADIENT_CLIP = 1.0
 class Trainer:
     """Trains a recommender epoch by epoch.
 
-    With several processes (torchrun), each process takes every n-th user of a batch. Losses are divided by
-    the counts of all processes and gradients are summed, so that the result is that of one process, except
-    for dropout.
+    With several processes (torchrun), each process takes every n-th user of a batch and encodes every n-th
+    text. Losses are divided by the counts of all processes and gradients are summed, so that the result is
+    that of one process, except for dropout.
 
     Parameters
     ----------
@@ -157,14 +157,15 @@ class Trainer:
 
     def refresh_text(self) -> None:
         """Encode the whole catalogue again, because the text encoder has changed."""
-        self.model.text_vectors.copy_(self.model.text_encoder().encode(self.model.catalogue.texts))
+        texts = self.model.catalogue.texts
+        self.model.text_vectors.copy_(self.model.text_encoder().encode(texts, divided=True))
 
     def _fresh_text(self, batch: EventBatch) -> FreshText:
         targets = np.unique(batch.item[batch.mask & (batch.weight > 0)].numpy())
         count = min(self.settings.text_items_per_step, len(targets))
         chosen = np.sort(self._rng.choice(targets, count, replace=False))
         texts = [self.model.catalogue.texts[i] for i in chosen]
-        vectors = self.model.text_encoder().encode_with_gradient(texts)
+        vectors = self.model.text_encoder().encode_with_gradient(texts, divided=True)
         return FreshText(to_device(chosen, self.model.device), vectors)
 
     def _part_of_process(self, batch: EventBatch, beginnings: Tensor) -> tuple[EventBatch, Tensor]:

@@ -4,27 +4,38 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
+import torch
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from recsys.errors import CheckpointError, ConfigurationError, SnapshotError, TrainingError
+from recsys.errors import (
+    CheckpointError,
+    ConfigurationError,
+    ServiceUnavailableError,
+    SnapshotError,
+    TrainingError,
+)
+from recsys.local.ports import any_free_port
 from recsys.model.checkpoint import load_recommender
 from recsys.pipeline import learning
 from recsys.pipeline.context import Context, Run
 from recsys.pipeline.references import Candidate
 from recsys.registry.lineage import Lineage
-from recsys.settings import Settings
+from recsys.settings import Settings, TrainingSettings
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
-from recsys.training.job import TrainingJob, read_job
-from recsys.training.launch import run_training
+from recsys.training.job import JOB_FILE, TrainingJob, read_job
+from recsys.training.launch import assist_training, run_training
 from recsys.training.result import TrainingResult, read_result, verify_checkpoint
 from recsys.training.run import main, train
 from recsys.training.run_lock import hold_run_folder
@@ -291,3 +302,85 @@ def test_a_job_reads_back_with_its_settings(snapshot: SnapshotRef, small: Settin
     assert again == job
     assert (again.settings.model, again.settings.training) == (small.model, small.training)
     assert again.settings.runs == small.runs
+
+
+def kill_a_training_process(job: TrainingJob) -> None:
+    """Kill one of the processes that train, not torchrun."""
+    arguments = [str(job.output / JOB_FILE), "--end-with-parent"]
+    training = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] and process.info["cmdline"][-2:] == arguments
+    ]
+    workers = [process for process in training if "torch.distributed.run" not in process.info["cmdline"]]
+    assert len(workers) == 2
+    workers[0].kill()
+
+
+def test_two_machines_train_like_one_process_and_resume_after_one_was_killed(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+) -> None:
+    model = {"dropout": 0.0, "id_dropout": 0.0, "fine_tuning": "top_layers"}
+    training = {"epochs": 12, "patience": 12, "request_steps": 0}
+    alone = small.model_copy(
+        update={
+            "model": small.model.model_copy(update=model),
+            "training": small.training.model_copy(update=training),
+        }
+    )
+    one = train(TrainingJob.of(alone, "full", snapshot, tmp_path / "one"))
+    meet = {"machines": 2, "rendezvous": f"localhost:{any_free_port()}"}
+    together = alone.model_copy(update={"training": alone.training.model_copy(update=meet)})
+    job = TrainingJob.of(together, "full", snapshot, tmp_path / "two")
+    history = tmp_path / "two" / "history.jsonl"
+    with ThreadPoolExecutor(2) as machines:
+
+        def start() -> tuple[Future[TrainingResult], Future[None]]:
+            return machines.submit(run_training, job), machines.submit(assist_training, job)
+
+        killed = start()
+        while not (history.is_file() and history.read_text().count("\n") >= 2):
+            assert not killed[0].done()
+            time.sleep(0.05)
+        kill_a_training_process(job)
+        for machine in killed:
+            with pytest.raises(ServiceUnavailableError, match="full training ended with exit code 1"):
+                machine.result()
+        again = start()
+        two = again[0].result()
+        again[1].result()
+    assert [row["epoch"] for row in epochs(two)] == list(range(1, 13))
+    for expected, found in zip(epochs(one), epochs(two), strict=True):
+        for name in ("next_item", "liking"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-3)
+    texts = [load_recommender(result.checkpoint).text_vectors for result in (one, two)]
+    assert torch.allclose(*texts, atol=1e-3)
+    assist_training(job)  # returns at once: the run is finished
+
+
+def test_machines_that_all_fail_alike_say_why_and_do_not_try_again(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+) -> None:
+    meet = {"machines": 2, "rendezvous": f"localhost:{any_free_port()}", "learning_rate": 1e30}
+    failing = small.model_copy(update={"training": small.training.model_copy(update=meet)})
+    job = TrainingJob.of(failing, "full", snapshot, tmp_path / "run")
+    with ThreadPoolExecutor(2) as machines:
+        futures = [machines.submit(run_training, job), machines.submit(assist_training, job)]
+    for machine in futures:
+        with pytest.raises(TrainingError, match="lower RECSYS_TRAINING__LEARNING_RATE"):
+            machine.result()
+
+
+@pytest.mark.parametrize("rendezvous", [None, "", "gpu-1", "http://gpu-1:29400", "gpu-1:", ":29400"])
+def test_machines_without_a_place_to_meet_are_refused(rendezvous: str | None) -> None:
+    with pytest.raises(ValidationError, match="rendezvous"):
+        TrainingSettings(machines=2, rendezvous=rendezvous)
+
+
+def test_a_rendezvous_that_no_machine_has_is_named(
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path
+) -> None:
+    meet = {"machines": 2, "rendezvous": "no-such-machine.invalid:29400"}
+    lost = small.model_copy(update={"training": small.training.model_copy(update=meet)})
+    with pytest.raises(TrainingError, match=r"no-such-machine\.invalid:29400.*name one of the machines"):
+        run_training(TrainingJob.of(lost, "full", snapshot, tmp_path / "run"))
