@@ -15,7 +15,7 @@ import pytest
 import typer.main
 import yaml
 
-from recsys.settings import Settings, load_settings
+from recsys.settings import Settings, TrainingSettings, load_settings
 from tests.compose_file import DOCKERFILE, REPOSITORY, dockerfile_environment, load_compose_file
 from tests.kubernetes_files import (
     FOLDER,
@@ -256,19 +256,18 @@ def test_deadlines_do_not_need_the_executor(dags: list[Any]) -> None:
         assert isinstance(alert.callback, AsyncCallback), dag.dag_id
 
 
-@pytest.mark.parametrize("queue", sorted(load_pod_templates()))
-def test_the_executor_makes_a_valid_pod_from_each_template(queue: str) -> None:
+def _made_pod(queue: str, task: str) -> Manifest:
+    """Return the pod that the executor makes from a template."""
     from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 
     executor = VALUES["config"]["kubernetes_executor"]
-    image = f"{executor['worker_container_repository']}:{executor['worker_container_tag']}"
     template = FOLDER / "pod-templates" / f"{queue}.yaml"
     pod = PodGenerator.construct_pod(
         dag_id="nightly_training",
-        task_id="fine_tune",
-        pod_id="nightly-training-fine-tune",
+        task_id=task,
+        pod_id=f"nightly-training-{task.replace('_', '-')}",
         try_number=1,
-        kube_image=image,
+        kube_image=f"{executor['worker_container_repository']}:{executor['worker_container_tag']}",
         date=None,
         args=["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string", "{}"],
         pod_override_object=None,
@@ -276,7 +275,14 @@ def test_the_executor_makes_a_valid_pod_from_each_template(queue: str) -> None:
         namespace=NAMESPACE,
         scheduler_job_id="1",
     )
-    made = PodGenerator.serialize_pod(pod)
+    return dict(PodGenerator.serialize_pod(pod))
+
+
+@pytest.mark.parametrize("queue", sorted(load_pod_templates()))
+def test_the_executor_makes_a_valid_pod_from_each_template(queue: str) -> None:
+    executor = VALUES["config"]["kubernetes_executor"]
+    image = f"{executor['worker_container_repository']}:{executor['worker_container_tag']}"
+    made = _made_pod(queue, "fine_tune")
 
     _validate(made, VERSIONS[-1])
     (container,) = made["spec"]["containers"]
@@ -457,7 +463,7 @@ def _services() -> dict[str, Manifest]:
     return {m["metadata"]["name"]: m["spec"] for m in load_manifests() if m["kind"] == "Service"}
 
 
-@pytest.mark.parametrize("name", sorted(_services()))
+@pytest.mark.parametrize("name", sorted(_services().keys() - {"training"}))
 def test_every_service_leads_to_a_pod_that_is_ready(name: str) -> None:
     service = _services()[name]
     (pod,) = [pod for pod in PODS.values() if service["selector"].items() <= pod.labels.items()]
@@ -467,6 +473,34 @@ def test_every_service_leads_to_a_pod_that_is_ready(name: str) -> None:
     assert port["targetPort"] == container_port["name"]
     assert pod.container["readinessProbe"]["httpGet"] == {"path": "/health", "port": container_port["name"]}
     assert re.search(rf"--port[ =]{container_port['containerPort']}\b", " ".join(pod.container["args"]))
+
+
+def test_the_pods_of_a_fine_tune_meet_at_the_first_and_let_each_other_in() -> None:
+    service = _services()["training"]
+    first, other, default = (
+        _made_pod(queue, task)["metadata"]["labels"]
+        for queue, task in [("gpu", "fine_tune"), ("gpu", "assist_fine_tune"), ("default", "evaluate")]
+    )
+    assert service["selector"].items() <= first.items()
+    assert not service["selector"].items() <= other.items()
+    # A headless service has the address of its pod, by which torchrun recognizes its own machine.
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    (port,) = service["ports"]
+    (policy,) = [
+        m["spec"]
+        for m in load_manifests()
+        if m["kind"] == "NetworkPolicy" and m["metadata"]["name"] == "training"
+    ]
+    assert _selects(policy["podSelector"], first)
+    assert not _selects(policy["podSelector"], default | {"dag_id": "hourly_micro_update"})
+    for rule in (*policy["ingress"], *policy["egress"]):
+        (peer,) = rule["from"] if "from" in rule else rule["to"]
+        assert _selects(peer["podSelector"], other)
+        (ports,) = rule["ports"]
+        assert ports["port"] <= port["port"] <= ports["endPort"]
+    named = (FOLDER / "training.yaml").read_text().partition("RECSYS_TRAINING__RENDEZVOUS=")[2].split()[0]
+    assert named == f"training:{port['port']}"
+    assert TrainingSettings(machines=2, rendezvous=named).rendezvous == named
 
 
 def test_health_of_the_http_service_needs_no_key() -> None:

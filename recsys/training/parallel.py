@@ -1,6 +1,5 @@
 """Coordinate the training processes that torchrun starts, on one machine or several."""
 
-import os
 from datetime import timedelta
 
 import torch
@@ -35,7 +34,7 @@ def is_first() -> bool:
 
 def is_first_here() -> bool:
     """Return whether this is the process of its machine that tells people how far the run is."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    return torch.distributed.get_node_local_rank(fallback_rank=0) == 0
 
 
 def barrier() -> None:

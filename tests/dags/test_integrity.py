@@ -199,6 +199,21 @@ def test_shards_run_on_the_gpu_queue_where_the_settings_say_so(monkeypatch: pyte
     assert found.get_task("swap_shards").queue == "default"
 
 
+def test_other_machines_assist_the_fine_tune_beside_the_pool_of_writers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RECSYS_TRAINING__MACHINES", "3")
+    monkeypatch.setenv("RECSYS_TRAINING__RENDEZVOUS", "gpu-1:29400")
+    found = DagBag(str(DAGS_FOLDER / "nightly_training.py")).dags["nightly_training"]
+    assist, first = found.get_task("assist_fine_tune"), found.get_task("fine_tune")
+    assert assist.upstream_task_ids == first.upstream_task_ids == {"take_full_snapshot"}
+    assert assist.downstream_task_ids == set()
+    assert assist.op_kwargs_expand_input.value == {"machine": [2, 3]}
+    assert (assist.queue, assist.pool, first.pool) == (GPU_QUEUE, "default_pool", MODEL_WRITER_POOL)
+    assert assist.executor_config == first.executor_config
+    assert assist.execution_timeout == first.execution_timeout
+
+
 _SERIALIZE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag

@@ -5,6 +5,7 @@ import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizer
 
 from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model import text_encoder
 from recsys.model.base_encoder import find_base_encoder
 from recsys.model.text_encoder import TextEncoder
 from recsys.settings import ModelSettings
@@ -66,6 +67,23 @@ def test_a_cached_text_does_not_pass_the_frozen_layers_again(encoder_folder: Pat
         again = later.encode(TEXTS)
     assert not frozen_calls
     assert torch.allclose(vectors, again)
+
+
+def test_what_each_process_of_a_run_has_cached_serves_all_later_ones(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank, texts in enumerate([TEXTS[:4], TEXTS[4:]]):
+        monkeypatch.setattr(text_encoder, "processes", lambda rank=rank: (rank, 2))
+        text = encoder(encoder_folder)
+        with text.cached_in(tmp_path, TEXTS):
+            text.encode(texts)
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.undo()
+    later = encoder(encoder_folder)
+    later.frozen_tokens = 0
+    with later.cached_in(tmp_path, TEXTS):
+        later.encode(TEXTS)
+    assert later.frozen_tokens == 0
 
 
 def test_a_broken_cache_is_computed_again(encoder_folder: Path, tmp_path: Path) -> None:

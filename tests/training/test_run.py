@@ -358,6 +358,7 @@ def test_two_machines_train_like_one_process_and_resume_after_one_was_killed(
     assist_training(job)  # returns at once: the run is finished
 
 
+@pytest.mark.slow
 def test_machines_that_all_fail_alike_say_why_and_do_not_try_again(
     snapshot: SnapshotRef, small: Settings, tmp_path: Path
 ) -> None:

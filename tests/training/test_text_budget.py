@@ -52,7 +52,7 @@ def test_a_run_keeps_to_the_budget_and_says_so(
     monkeypatch.setattr(
         TextEncoder,
         "encode_with_gradient",
-        lambda own, texts: calls.append(len(texts)) or encode(own, texts),
+        lambda own, texts, **options: calls.append(len(texts)) or encode(own, texts, **options),
     )
     settings = small_settings(tmp_path, encoder_folder, epochs=2, text_passes=1.0, batch_size=4)
     with caplog.at_level(logging.INFO, "recsys"):
