@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="JSON file for the figures")
     options = parser.parse_args(arguments)
     started = time.monotonic()
-    world = _world(options.cache, options.data, options.items)
-    noise = _noise_of_a_better_model(world, options.cases, options.better, options.seed)
+    world = simulated_world(options.cache, options.data, options.items)
+    noise = noise_of_a_better_model(world, options.cases, options.better, options.seed)
     evaluation = EvaluationSettings(max_cases_per_user=options.cases, bootstrap_resamples=options.resamples)
     figures: dict[str, object] = {
         "users": options.users, "cases_per_user": options.cases, "items": world.items,
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         promoted = sum(decision.action == PROMOTE for decision in decisions)
         figures[name] = promoted / options.trials
-        figures[f"{name}_limits"] = _limits(promoted, options.trials)
+        figures[f"{name}_limits"] = rate_limits(promoted, options.trials)
         figures[f"{name}_reasons"] = dict(Counter(decision.reason for decision in decisions))
         print(f"{name:<22} {figures[name]:.3f}  {figures[f'{name}_limits']}  {figures[f'{name}_reasons']}")
     figures["seconds"] = round(time.monotonic() - started, 1)
@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _world(cache: Path, data: Path | None, items: int) -> World:
+def simulated_world(cache: Path, data: Path | None, items: int) -> World:
+    """Fit users with known preferences on real ratings."""
     ratings = load_movielens(cache, data).ratings
     frame = pd.DataFrame(
         {
@@ -126,8 +127,20 @@ def _scores(
     return preference + spread * (np.sqrt(_SHARED) * shared + np.sqrt(1 - _SHARED) * own)
 
 
-def _ndcg(preference_scores: np.ndarray, events: np.ndarray, k: int = 10) -> float:
-    """Return the mean NDCG@k over held-out events, each predicted from all earlier ones."""
+def per_user_ndcg(
+    world: World, users: int, cases: int, better_noise: float | None, generator: np.random.Generator
+) -> np.ndarray:
+    """Return [users, 2] NDCG@10 of a candidate and a champion; equally good ones without `better_noise`."""
+    preference, events = _draw(world, users, cases, generator)
+    shared = generator.standard_normal(preference.shape)
+    spreads = (_CHAMPION_NOISE if better_noise is None else better_noise, _CHAMPION_NOISE)
+    return np.stack(
+        [_ndcg(_scores(preference, shared, spread, generator), events) for spread in spreads], axis=1
+    )
+
+
+def _ndcg(preference_scores: np.ndarray, events: np.ndarray, k: int = 10) -> np.ndarray:
+    """Return [users] the mean NDCG@k over held-out events, each predicted from all earlier ones."""
     values = []
     scores = preference_scores.copy()
     rows = np.arange(len(events))
@@ -137,19 +150,20 @@ def _ndcg(preference_scores: np.ndarray, events: np.ndarray, k: int = 10) -> flo
             rank = (scores >= scores[rows, target][:, None]).sum(axis=1)
             values.append(np.where(rank <= k, 1 / np.log2(1 + rank), 0.0))
         scores[rows, target] = -np.inf
-    return float(np.mean(values))
+    return np.asarray(np.mean(values, axis=0))
 
 
-def _noise_of_a_better_model(world: World, cases: int, better: float, seed: int) -> float:
+def noise_of_a_better_model(world: World, cases: int, better: float, seed: int) -> float:
     """Return the noise at which a model is truly better by this share; found by bisection."""
     generator = np.random.default_rng([seed, 1_000_000])
     preference, events = _draw(world, _CALIBRATION_USERS, cases, generator)
     noise = generator.standard_normal(preference.shape)
-    wanted = (1 + better) * _ndcg(preference + _CHAMPION_NOISE * noise, events)
+    wanted = (1 + better) * _ndcg(preference + _CHAMPION_NOISE * noise, events).mean()
     low, high = 0.0, _CHAMPION_NOISE
     for _ in range(12):
         middle = (low + high) / 2
-        low, high = (middle, high) if _ndcg(preference + middle * noise, events) > wanted else (low, middle)
+        found = _ndcg(preference + middle * noise, events).mean()
+        low, high = (middle, high) if found > wanted else (low, middle)
     return (low + high) / 2
 
 
@@ -186,7 +200,8 @@ def _trial(
     return decide("full", comparison.held_out, settings, fresher=False)
 
 
-def _limits(successes: int, trials: int) -> list[float]:
+def rate_limits(successes: int, trials: int) -> list[float]:
+    """Return the 95 % interval of a share (Clopper and Pearson)."""
     low = beta.ppf(0.025, successes, trials - successes + 1) if successes else 0.0
     high = beta.ppf(0.975, successes + 1, trials - successes) if successes < trials else 1.0
     return [round(float(low), 4), round(float(high), 4)]

@@ -358,6 +358,12 @@ class GateSettings(_Section):
     require_superiority: bool = Field(
         False, description="nightly: promote only candidates that are shown to be better"
     )
+    monthly_error: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="chance that any candidate of a month (UTC) is wrongly called better than the champion",
+    )
     coverage_margin: float = Field(
         0.3, ge=0, description="largest fall of catalogue coverage; share of the champion's"
     )

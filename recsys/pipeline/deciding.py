@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recsys.errors import NothingToDoError, PromotionConflictError
 from recsys.pipeline.context import Context
 from recsys.pipeline.references import Challenger, Decided, NewChampion
 from recsys.promotion.decision import ASK, HOLD, Response
+
+if TYPE_CHECKING:
+    from recsys.evaluation.result import Evaluation
+    from recsys.promotion.superiority import Superiority
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
         compared.guard,
         off_policy=compared.off_policy,
         liking=compared.liking,
+        superiority=_superiority(context, challenger, compared.held_out),
     )
     decision = ask_if_configured(decision, challenger.kind, settings.approval)
     current = champion(context.engine)
@@ -50,6 +56,29 @@ def gate(context: Context, challenger: Challenger) -> Decided:
         describe_decision(settings, version, decision.explanation)
         tag_version(settings, version, {"recsys.decision": ASK, "recsys.decision_reason": decision.reason})
     return Decided(version=version, decision=decision, links=challenger.links)
+
+
+def _superiority(context: Context, challenger: Challenger, evaluation: Evaluation) -> Superiority | None:
+    """Test whether the challenger is better, at the level that the month has left."""
+    from recsys.promotion.error_budget import make_test
+    from recsys.promotion.superiority import Superiority, claims_superiority, superiority_p_value
+
+    settings = context.settings
+    p_value, champion = superiority_p_value(evaluation, settings), evaluation.champion_version
+    if p_value is None or champion is None:
+        return None
+    if not claims_superiority(challenger.kind, settings):
+        return Superiority(p_value, level=0.0)
+    return make_test(
+        context.engine,
+        settings,
+        run_key=context.run.key,
+        kind=challenger.kind,
+        version=challenger.version,
+        champion=champion,
+        p_value=p_value,
+        now=context.clock(),
+    )
 
 
 def promote(context: Context, decided: Decided, response: Response | None = None) -> NewChampion:

@@ -4,7 +4,10 @@ Each check compares one figure, with its interval if it has one, to one threshol
 finding that can follow the outcome of a decision, such as "rejected: ".
 """
 
+from dataclasses import replace
+
 import numpy as np
+from scipy.special import ndtri
 
 from recsys.evaluation.bootstrap import POWER, Interval
 from recsys.evaluation.labels import label
@@ -12,6 +15,7 @@ from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.metrics import ndcg_name
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
 from recsys.promotion.decision import FAIL, INCONCLUSIVE, NOT_APPLICABLE, PASS, Check, Verdict
+from recsys.promotion.superiority import Superiority
 from recsys.settings import Settings
 
 
@@ -65,28 +69,80 @@ def enough_users(evaluation: Evaluation, settings: Settings) -> Check:
     )
 
 
-def against_champion(evaluation: Evaluation, settings: Settings) -> tuple[Check, Check]:
-    """Check that the candidate is shown to be non-inferior to the champion, and to be better."""
+def against_champion(
+    evaluation: Evaluation,
+    settings: Settings,
+    superiority: Superiority | None = None,
+    guardrails: int = 1,
+) -> tuple[Check, Check]:
+    """Check that the candidate is shown to be non-inferior to the champion, and to be better.
+
+    Parameters
+    ----------
+    superiority
+        The test at the level that the month has left; None: the interval decides.
+    guardrails
+        Number of margins that must all hold, this one included.
+    """
     metric = ndcg_name(evaluation.k)
     margin = settings.gate.non_inferiority_margin
     allowed = margin * evaluation.mean(CHAMPION, metric)
     interval = evaluation.compare(CANDIDATE, CHAMPION, metric, settings.evaluation)
+    passable = replace(interval, detectable=passable_margin(interval, guardrails, settings))
     within = f"({change(label(metric), interval, settings)}; margin {percent(margin)})"
-    figures, found = means(evaluation, CHAMPION, metric), _power(interval, allowed)
+    figures = means(evaluation, CHAMPION, metric)
     if interval.low >= -allowed:
         verdict, explanation = PASS, f"non-inferior {within}. {figures}"
     elif interval.high < -allowed:
         verdict, explanation = FAIL, f"worse than the champion {within}. {figures}"
     else:
-        verdict, explanation = INCONCLUSIVE, f"non-inferiority not shown {within}. {figures} {found}"
-    not_worse = check("not_worse_than_champion", verdict, explanation, interval=interval, threshold=-allowed)
-    changed = f"({change(label(metric), interval, settings)})"
-    if interval.low > 0:
+        verdict = INCONCLUSIVE
+        found = _power_of_all(passable.detectable, allowed, guardrails)
+        explanation = f"non-inferiority not shown {within}. {figures} {found}"
+    not_worse = check("not_worse_than_champion", verdict, explanation, interval=passable, threshold=-allowed)
+    return not_worse, _better(interval, allowed, figures, label(metric), settings, superiority)
+
+
+def _better(
+    interval: Interval,
+    allowed: float,
+    figures: str,
+    metric: str,
+    settings: Settings,
+    superiority: Superiority | None,
+) -> Check:
+    shown, tested = interval.low > 0, ""
+    if superiority is not None:
+        shown = superiority.shown
+        confidence = settings.evaluation.confidence
+        interval = replace(
+            interval,
+            detectable=interval.detectable
+            / (ndtri((1 + confidence) / 2) + ndtri(POWER))
+            * (ndtri(1 - superiority.level) + ndtri(POWER)),
+        )
+        tested = f"; p {superiority.p_value:.2g}, this month allows {superiority.level:.2g}"
+    changed = f"({change(metric, interval, settings)}{tested})"
+    if shown:
         verdict, explanation = PASS, f"better than the champion {changed}. {figures}"
     else:
-        verdict = INCONCLUSIVE
-        explanation = f"not shown to be better than the champion {changed}. {figures} {found}"
-    return not_worse, check("better_than_champion", verdict, explanation, interval=interval, threshold=0.0)
+        found = _power(interval, allowed)
+        verdict, explanation = (
+            INCONCLUSIVE,
+            f"not shown to be better than the champion {changed}. {figures} {found}",
+        )
+    return check("better_than_champion", verdict, explanation, interval=interval, threshold=0.0)
+
+
+def passable_margin(interval: Interval, guardrails: int, settings: Settings) -> float:
+    """Return the smallest margin at which an equally good candidate passes all guardrails with `POWER`.
+
+    All guardrails must hold, so none of their levels needs a correction, but the chance to fail one of them
+    grows with their number: each gets its share of 1 - `POWER` (Schultzberg, Ankargren and Frånberg,
+    "Risk-aware product decisions in A/B tests with multiple metrics", 2024).
+    """
+    level = ndtri((1 + settings.evaluation.confidence) / 2)
+    return float(interval.detectable / (level + ndtri(POWER)) * (level + ndtri(1 - (1 - POWER) / guardrails)))
 
 
 def better_than_popularity(evaluation: Evaluation, settings: Settings) -> Check:
@@ -151,8 +207,21 @@ def percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
+def _power_of_all(passable: float, allowed: float, guardrails: int) -> str:
+    """Return whether an equally good candidate would have passed, as a sentence."""
+    guards = "this margin" if guardrails == 1 else f"all {guardrails} margins"
+    if passable <= allowed:
+        return f"Enough data: an equally good candidate holds {guards} with {percent(POWER)} probability."
+    return (
+        f"Too little data: an equally good candidate holds {guards} with {percent(POWER)} probability only "
+        f"where a loss of {passable:.4f} is allowed."
+    )
+
+
 def _power(interval: Interval, relevant: float) -> str:
     """Return whether the data would have shown a relevant difference, as a sentence."""
+    if np.isposinf(interval.detectable):
+        return "No gain may be claimed now: what this month allows is spent, or this gate claims none."
     if interval.detectable <= relevant:
         return (
             f"No difference found: one of {interval.detectable:.4f} would be found with {percent(POWER)} "

@@ -7,9 +7,11 @@ enough is held: a bad model is not the same as too little data.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from recsys.errors import ConfigurationError
+from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.liking import Liking
 from recsys.evaluation.off_policy.compare import OffPolicyComparison
 from recsys.evaluation.result import CHAMPION, Evaluation
@@ -19,6 +21,7 @@ from recsys.promotion.checks import (
     comparison_possible,
     enough_users,
     has_champion,
+    passable_margin,
     scores_are_finite,
 )
 from recsys.promotion.decision import (
@@ -42,6 +45,7 @@ from recsys.promotion.guardrails import (
     on_slices,
 )
 from recsys.promotion.outcome import OUTCOMES
+from recsys.promotion.superiority import Superiority
 from recsys.settings import GateAction, Settings
 
 
@@ -87,6 +91,7 @@ def decide(
     fresher: bool = True,
     off_policy: OffPolicyComparison | None = None,
     liking: Mapping[str, Liking] | None = None,
+    superiority: Superiority | None = None,
 ) -> Decision:
     """Decide on a candidate from its evaluation with the champion and the baselines.
 
@@ -107,6 +112,9 @@ def decide(
         Estimated rewards of both on logged slates.
     liking
         Calibration and AUC of the liking head, by scorer.
+    superiority
+        The test whether the candidate is better, at the level that the month has left; None: the interval of
+        `evaluation.confidence` decides, as if this were the only test.
 
     Raises
     ------
@@ -124,7 +132,10 @@ def decide(
             action = REJECT if rule.on_fail == REJECT else HOLD
             return _decision(action, rule.failed, checks, check, evaluation)
     if CHAMPION in evaluation.scorers and CHAMPION not in evaluation.failures:
-        checks += _beside_champion(kind, evaluation, settings, guard, off_policy, liking or {})
+        guardrails = _guardrails(kind, evaluation, settings, guard, off_policy, liking or {})
+        count = 1 + sum(check.detectable is not None for check in guardrails)
+        checks += [*against_champion(evaluation, settings, superiority, count)]
+        checks += [_of_all(check, count, settings) for check in guardrails]
         return _decide_against_champion(rules, checks, evaluation)
     return _decide_without_champion(kind, rules, evaluation, settings, checks)
 
@@ -151,7 +162,15 @@ def _rules(kind: str, settings: Settings, fresher: bool) -> dict[str, Rule]:
     }
 
 
-def _beside_champion(
+def _of_all(check: Check, guardrails: int, settings: Settings) -> Check:
+    """Return a guardrail whose detectable figure accounts for the others, see `passable_margin`."""
+    if check.detectable is None:
+        return check
+    interval = Interval(0.0, 0.0, 0.0, detectable=check.detectable)
+    return replace(check, detectable=passable_margin(interval, guardrails, settings))
+
+
+def _guardrails(
     kind: str,
     evaluation: Evaluation,
     settings: Settings,
@@ -160,7 +179,6 @@ def _beside_champion(
     liking: Mapping[str, Liking],
 ) -> list[Check]:
     return [
-        *against_champion(evaluation, settings),
         catalogue_coverage(evaluation, settings),
         on_slices(evaluation, settings),
         *list_checks(evaluation, settings),

@@ -28,6 +28,7 @@ _LATER_TABLES = {
     "model_versions": "SELECT, INSERT, UPDATE",
     "noisy_feedback": "SELECT, INSERT, UPDATE, DELETE",
     "published_items": "SELECT, INSERT, UPDATE, DELETE",
+    "superiority_tests": "SELECT, INSERT",
     "shared_lists": "SELECT, INSERT, DELETE",
     "row_violations": "SELECT, INSERT, UPDATE, DELETE",
     "user_eligibility": "SELECT",

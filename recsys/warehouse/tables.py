@@ -441,6 +441,29 @@ promotion_ledger = Table(
     comment="every decision about the champion, append-only: who, when, on which evidence",
 )
 
+superiority_tests = Table(
+    "superiority_tests",
+    metadata,
+    Column("run_key", Text, primary_key=True),
+    Column("champion_version", Text, primary_key=True),
+    Column("model_version", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("month", Date, nullable=False, comment="first day, UTC"),
+    _timestamp("tested_at", nullable=False),
+    Column("p_value", Double, nullable=False, comment="one-sided"),
+    Column(
+        "level",
+        Double,
+        nullable=False,
+        comment="largest p-value that shows a gain; it is spent unless the gain is shown",
+    ),
+    Column("shown", Boolean, nullable=False, comment="whether the candidate is shown to be better"),
+    CheckConstraint("kind in ('full', 'micro')", name="superiority_tests_kind_check"),
+    CheckConstraint("shown = (level > 0 and p_value <= level)", name="superiority_tests_shown_check"),
+    comment="every test whether a candidate is better than the champion, append-only; the tests of a month "
+    "share one probability of error",
+)
+
 publications = Table(
     "publications",
     metadata,

@@ -518,5 +518,6 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "comment_sentiment_by_item": _commented_by_enough_people,
     "open_alerts": lambda tables: [row for row in tables["alerts"] if row["closed_at"] is None],
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
+    "superiority_tests": lambda tables: tables["superiority_tests"],
 }
 """Views of data that MovieLens does not have, and the rows that they would show."""

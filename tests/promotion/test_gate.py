@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
+from scipy.special import ndtri
 
 from recsys.errors import ConfigurationError
 from recsys.evaluation.liking import Liking
@@ -13,8 +14,10 @@ from recsys.evaluation.off_policy.difference import Difference
 from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.metrics import metric_names
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation, SliceResult
+from recsys.promotion.checks import against_champion
 from recsys.promotion.decision import Decision
 from recsys.promotion.gate import decide
+from recsys.promotion.superiority import Superiority
 from recsys.settings import EvaluationSettings, GateSettings, Settings
 
 K = 10
@@ -417,3 +420,31 @@ def test_slates_that_allow_no_conclusion_decide_nothing_and_give_the_reason():
     [check] = [check for check in decision.checks if check.name == "off_policy_value"]
     assert check.verdict == "not_applicable"
     assert "12%" in check.explanation
+
+
+def test_a_gain_counts_as_one_only_at_the_level_that_the_month_has_left():
+    better = _beside_champion(_noisy(USERS, 1.2))
+    shown = decide("full", better, SETTINGS, superiority=Superiority(1e-4, 1e-3))
+    assert (shown.action, shown.reason) == ("promote", "better_than_champion")
+    assert "; p 0.0001, this month allows 0.001). Candidate" in shown.explanation
+    spent = decide("full", better, SETTINGS, superiority=Superiority(1e-4, 1e-5))
+    assert (spent.action, spent.reason) == ("promote", "non_inferior_and_fresher")
+    strict = decide(
+        "full", better, _configured(require_superiority=True), superiority=Superiority(1e-4, 1e-5)
+    )
+    assert (strict.action, strict.reason) == ("hold", "not_shown_better_than_champion")
+    none = decide("full", better, _configured(require_superiority=True), superiority=Superiority(1e-4, 0.0))
+    assert "No gain may be claimed now" in none.explanation
+    json.dumps(to_jsonable_python(none.checks), allow_nan=False)
+
+
+def test_the_margin_that_a_good_candidate_passes_grows_with_the_number_of_guardrails():
+    few = USERS[:40]
+    evaluation = _beside_champion(_noisy(few, 1.0, spread=0.3), users=few)
+    alone, together = (
+        against_champion(evaluation, SETTINGS, guardrails=number)[0].detectable for number in (1, 5)
+    )
+    # Of a chance of 20 % to miss one of five, each gets 4 %.
+    assert together / alone == pytest.approx((ndtri(0.975) + ndtri(0.96)) / (ndtri(0.975) + ndtri(0.8)))
+    decision = decide("micro", evaluation, SETTINGS, guard=_guard(USERS * 0.99))
+    assert "an equally good candidate holds all 4 margins with 80 % probability" in decision.explanation
