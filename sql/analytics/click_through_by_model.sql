@@ -4,9 +4,11 @@ with reactions as (
         impression_id,
         user_id,
         item_id,
-        bool_or(event_type = 'click') as clicked,
-        bool_or(event_type = 'purchase') as converted
+        bool_or(event_type = 'click' or role = 'step') as clicked,
+        -- What somebody wanted to happen, and did not dislike.
+        bool_or(role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)) as converted
     from public.feedback
+    left join public.event_types using (event_type)
     where impression_id is not null
     group by impression_id, user_id, item_id
 ),
@@ -77,8 +79,8 @@ comment on column analytics.click_through_by_model.slates is 'impressions';
 comment on column analytics.click_through_by_model.shown is 'items in those slates, without items logged as null';
 comment on column analytics.click_through_by_model.reactions is 'shown items with feedback of any type';
 comment on column analytics.click_through_by_model.clicks is 
-    'shown items with an event of type click; a second click does not count';
-comment on column analytics.click_through_by_model.conversions is 'shown items with an event of type purchase';
+    'shown items with an event of type click, or of another type that is a step; a second one does not count';
+comment on column analytics.click_through_by_model.conversions is 'shown items with an event of a type that is an outcome; of those with a value, a positive one';
 comment on column analytics.click_through_by_model.click_through_rate is 'clicks / shown';
 comment on column analytics.click_through_by_model.conversion_rate is 'conversions / shown';
 comment on column analytics.click_through_by_model.slate_click_share is 'share of slates with at least one click';

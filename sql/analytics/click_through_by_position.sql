@@ -4,9 +4,11 @@ with reactions as (
         impression_id,
         user_id,
         item_id,
-        bool_or(event_type = 'click') as clicked,
-        bool_or(event_type = 'purchase') as converted
+        bool_or(event_type = 'click' or role = 'step') as clicked,
+        -- What somebody wanted to happen, and did not dislike.
+        bool_or(role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)) as converted
     from public.feedback
+    left join public.event_types using (event_type)
     where impression_id is not null
     group by impression_id, user_id, item_id
 ),
@@ -68,9 +70,9 @@ comment on column analytics.click_through_by_position.shown is 'slates with a kn
 comment on column analytics.click_through_by_position.reactions is
     'of those, slates with feedback of any type on the item';
 comment on column analytics.click_through_by_position.clicks is
-    'of those, slates with an event of type click on the item';
+    'of those, slates with an event on the item of type click, or of another type that is a step';
 comment on column analytics.click_through_by_position.conversions is
-    'of those, slates with an event of type purchase on the item';
+    'of those, slates with an event on the item of a type that is an outcome; of those with a value, a positive one';
 comment on column analytics.click_through_by_position.click_through_rate is 'clicks / shown';
 comment on column analytics.click_through_by_position.conversion_rate is 'conversions / shown';
 comment on column analytics.click_through_by_position.average_propensity is

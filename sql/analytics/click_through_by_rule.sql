@@ -4,9 +4,11 @@ with reactions as (
         impression_id,
         user_id,
         item_id,
-        bool_or(event_type = 'click') as clicked,
-        bool_or(event_type = 'purchase') as converted
+        bool_or(event_type = 'click' or role = 'step') as clicked,
+        -- What somebody wanted to happen, and did not dislike.
+        bool_or(role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)) as converted
     from public.feedback
+    left join public.event_types using (event_type)
     where impression_id is not null
     group by impression_id, user_id, item_id
 ),
@@ -65,7 +67,7 @@ comment on column analytics.click_through_by_rule.slates is 'impressions with an
 comment on column analytics.click_through_by_rule.shown is 'such items in them';
 comment on column analytics.click_through_by_rule.reactions is 'of those, items with feedback of any type';
 comment on column analytics.click_through_by_rule.clicks is
-    'of those, items with an event of type click; a second click does not count';
-comment on column analytics.click_through_by_rule.conversions is 'of those, items with an event of type purchase';
+    'of those, items with an event of type click, or of another type that is a step; a second one does not count';
+comment on column analytics.click_through_by_rule.conversions is 'of those, items with an event of a type that is an outcome; of those with a value, a positive one';
 comment on column analytics.click_through_by_rule.click_through_rate is 'clicks / shown';
 comment on column analytics.click_through_by_rule.conversion_rate is 'conversions / shown';

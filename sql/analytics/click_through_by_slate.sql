@@ -6,10 +6,13 @@ with slates as (
         impressions.query is not null as requested,
         cardinality(array_remove(impressions.item_ids, null)) as items,
         count(distinct reactions.item_id) as reactions,
-        count(distinct reactions.item_id) filter (where reactions.event_type = 'click') as clicks,
-        count(distinct reactions.item_id) filter (where reactions.event_type = 'purchase') as conversions,
+        count(distinct reactions.item_id) filter (where event_type = 'click' or role = 'step') as clicks,
+        -- What somebody wanted to happen, and did not dislike.
+        count(distinct reactions.item_id) filter (
+            where role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)
+        ) as conversions,
         min(array_position(impressions.item_ids, reactions.item_id))
-            filter (where reactions.event_type = 'click') as first_clicked_position,
+            filter (where event_type = 'click' or role = 'step') as first_clicked_position,
         extract(epoch from min(reactions.occurred_at) - impressions.shown_at)::double precision
             as seconds_to_first_reaction
     from public.impressions
@@ -18,6 +21,7 @@ with slates as (
         and reactions.user_id = impressions.user_id
         and reactions.item_id = any (impressions.item_ids)
         and isfinite(reactions.occurred_at)
+    left join public.event_types using (event_type)
     group by impressions.impression_id
 )
 
@@ -44,8 +48,10 @@ comment on column analytics.click_through_by_slate.model_version is
 comment on column analytics.click_through_by_slate.requested is 'whether the user made a request in words';
 comment on column analytics.click_through_by_slate.items is 'items in the slate, without items logged as null';
 comment on column analytics.click_through_by_slate.reactions is 'items with feedback of any type';
-comment on column analytics.click_through_by_slate.clicks is 'items with an event of type click';
-comment on column analytics.click_through_by_slate.conversions is 'items with an event of type purchase';
+comment on column analytics.click_through_by_slate.clicks is
+    'items with an event of type click, or of another type that is a step';
+comment on column analytics.click_through_by_slate.conversions is
+    'items with an event of a type that is an outcome; of those with a value, a positive one';
 comment on column analytics.click_through_by_slate.first_clicked_position is
     'highest position that was clicked (1 is the top); null: none';
 comment on column analytics.click_through_by_slate.slates is 'number of such slates';

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from statistics import median
@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.warehouse.analytics import MIN_PEOPLE, install_analytics
+from recsys.warehouse.recipes import apply_recipe
 
 START = datetime(2026, 1, 28, 20, tzinfo=UTC)
 USERS = [f"u{number}" for number in range(24)]
@@ -64,7 +65,7 @@ class Shop:
             found = connection.exec_driver_sql(f"SELECT * FROM analytics.{view}")
             return [dict(row) for row in found.mappings()]
 
-    def reactions(self, slate: Slate, type_: str | None = None) -> set[str]:
+    def reactions(self, slate: Slate, counts: Callable[[Event], bool] = lambda _: True) -> set[str]:
         """Items of a slate that its user reacted to."""
         return {
             event.item
@@ -72,8 +73,17 @@ class Shop:
             if event.impression == slate.id
             and event.user == slate.user
             and event.item in slate.items
-            and type_ in (None, event.type)
+            and counts(event)
         }
+
+
+def is_click(event: Event) -> bool:
+    return event.type == "click"
+
+
+def is_conversion(event: Event) -> bool:
+    """Whether somebody wanted it: no type is a step here."""
+    return event.type in ("purchase", "like") or (event.type == "rating" and (event.value or 0) >= 4)
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +180,14 @@ def enough(people: set[str]) -> bool:
 def test_click_through_by_slate_counts_slates_that_are_alike(shop: Shop) -> None:
     alike: dict[tuple[Any, ...], list[Slate]] = defaultdict(list)
     for slate in shop.slates:
-        clicked = shop.reactions(slate, "click")
+        clicked = shop.reactions(slate, is_click)
         alike[
             slate.version or "unknown",
             slate.query is not None,
             len([item for item in slate.items if item]),
             len(shop.reactions(slate)),
             len(clicked),
-            len(shop.reactions(slate, "purchase")),
+            len(shop.reactions(slate, is_conversion)),
             min((slate.items.index(item) + 1 for item in clicked), default=None),
         ].append(slate)
 
@@ -216,9 +226,9 @@ def test_click_through_by_model_counts_shown_items_and_slates(shop: Shop) -> Non
     for version, row in found.items():
         slates = [slate for slate in shop.slates if (slate.version or "unknown") == version]
         shown = sum(len(set(slate.items) - {None}) for slate in slates)
-        assert len({slate.user for slate in slates if shop.reactions(slate, "purchase")}) >= MIN_PEOPLE
-        clicks = [len(shop.reactions(slate, "click")) for slate in slates]
-        conversions = [len(shop.reactions(slate, "purchase")) for slate in slates]
+        assert len({slate.user for slate in slates if shop.reactions(slate, is_conversion)}) >= MIN_PEOPLE
+        clicks = [len(shop.reactions(slate, is_click)) for slate in slates]
+        conversions = [len(shop.reactions(slate, is_conversion)) for slate in slates]
         assert (row["slates"], row["shown"]) == (len(slates), shown)
         assert row["reactions"] == sum(len(shop.reactions(slate)) for slate in slates)
         assert (row["clicks"], row["conversions"]) == (sum(clicks), sum(conversions))
@@ -242,12 +252,12 @@ def test_click_through_by_position_counts_an_item_at_its_first_position(shop: Sh
     for key, shown in slots.items():
         row, logged = found[key], [slate for slate, _ in shown if slate.propensities]
         assert row["shown"] == len(shown)
-        for column, type_, rate in (
-            ("reactions", None, None),
-            ("clicks", "click", "click_through_rate"),
-            ("conversions", "purchase", "conversion_rate"),
+        for column, counts, rate in (
+            ("reactions", lambda _: True, None),
+            ("clicks", is_click, "click_through_rate"),
+            ("conversions", is_conversion, "conversion_rate"),
         ):
-            acted = [slate.user for slate, item in shown if item in shop.reactions(slate, type_)]
+            acted = [slate.user for slate, item in shown if item in shop.reactions(slate, counts)]
             hidden.append(not enough(set(acted)))
             assert row[column] == (None if hidden[-1] else len(acted)), (key, column)
             if rate:
@@ -259,6 +269,58 @@ def test_click_through_by_position_counts_an_item_at_its_first_position(shop: Sh
             else None
         )
     assert {True, False} == set(hidden)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "click", "conversion", "dislike"),
+    [
+        ("shop", "view", "purchase", "dislike"),
+        ("newsroom", "view", "bookmark", "dislike"),
+        ("video", "click", "like", "dislike"),
+        ("music", "view", "listen", "skip"),
+    ],
+)
+def test_clicks_and_conversions_are_what_the_event_types_say(
+    warehouse: sa.Engine, recipe: str, click: str, conversion: str, dislike: str
+) -> None:
+    apply_recipe(warehouse, recipe)
+    users = USERS[:15]
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO items (item_id) VALUES ('a'), ('b')")
+        connection.execute(
+            sa.text("INSERT INTO users (user_id) VALUES (:user)"), [{"user": user} for user in users]
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO impressions (impression_id, user_id, item_ids, rules, model_version, shown_at)"
+                " VALUES (:user, :user, '{a,b}', '{r,NULL}', '1', now())"
+            ),
+            [{"user": user} for user in users],
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO feedback (user_id, item_id, event_type, impression_id)"
+                " VALUES (:user, 'a', :type, :user)"
+            ),
+            [
+                {"user": user, "type": type_}
+                for number, type_ in enumerate([click, conversion, dislike])
+                for user in users[5 * number : 5 * number + 5]
+            ],
+        )
+    install_analytics(warehouse)
+    with warehouse.connect() as connection:
+        for view in ("model", "position", "rule"):
+            query = (
+                f"SELECT sum(reactions), sum(clicks), sum(conversions) FROM analytics.click_through_by_{view}"
+            )
+            assert connection.exec_driver_sql(query).one() == (15, 5, 5), view
+        query = (
+            "SELECT clicks, conversions, first_clicked_position, slates FROM analytics.click_through_by_slate"
+        )
+        assert sorted(map(str, connection.exec_driver_sql(query))) == [
+            "(0, 0, None, 5)", "(0, 1, None, 5)", "(1, 0, 1, 5)",
+        ]  # fmt: skip
 
 
 def test_cohort_retention_follows_users_from_their_first_week(shop: Shop) -> None:

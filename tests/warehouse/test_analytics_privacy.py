@@ -276,7 +276,7 @@ def test_counts_of_four_among_many_people_are_null(warehouses: Callable[[str], s
     with engine.begin() as connection:
         for number in range(12):
             few = number < MIN_PEOPLE - 1
-            act(connection, f"u{number:02}", type_="click" if few else "view", slate=("common",), late=few)
+            act(connection, f"u{number:02}", type_="click" if few else "share", slate=("common",), late=few)
             opinion = {"value": 1 if few else 5, "comment": "a word" if few else None}
             act(connection, f"u{number:02}", type_="rating", days=1, **opinion)
             act(connection, f"u{number:02}", type_="comment", comment="a word", days=2)
