@@ -253,7 +253,7 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
     with_request = manifest["request_fusion"]
     model.request_fusion = Fusion(with_request if REQUEST in with_request else REQUEST_WEIGHTS)
     model.live_interest = LiveInterest(**manifest.get("live_interest", {}))
-    model.update_proxies()
+    model.forget_proxies()
     return model.eval()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 MIN_EVENTS = 5
 """An item with fewer events is cold."""
 _MAX_CANDIDATES = 50_000
-_BLOCK_ITEMS = 1_024
+_BLOCK_ITEMS = 256
 
 
 def find_proxies(text_parts: Tensor, counts: Tensor) -> Tensor:

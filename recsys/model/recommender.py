@@ -49,16 +49,14 @@ class Recommender(nn.Module):
     ----------
     text_vectors
         [items, text width] vectors of the items' texts.
-    proxies
-        [items] position of each item's proxy; see `recsys.model.cold_items`.
     request_vectors
         [items, text width] vectors that requests are matched with. None after loading a checkpoint that was
         written before models answered requests.
     """
 
     text_vectors: Tensor
-    proxies: Tensor
     request_vectors: Tensor | None
+    _proxies: Tensor
 
     def __init__(
         self,
@@ -88,7 +86,8 @@ class Recommender(nn.Module):
         self.requests = RequestMatcher(encoder, settings)
         self.comments = CommentReader(encoder)
         self.register_buffer("text_vectors", text_vectors, persistent=False)
-        self.register_buffer("proxies", torch.arange(len(catalogue)), persistent=False)
+        self.register_buffer("_proxies", torch.arange(len(catalogue)), persistent=False)
+        self._proxies_are_known = True
         self.register_buffer("request_vectors", None, persistent=False)
         self.text_digests = [text_digest(text) for text in catalogue.texts]
         self.text: TextEncoder | None = None
@@ -265,7 +264,19 @@ class Recommender(nn.Module):
         """Choose the proxies of cold items again; call it after weights, counts or texts changed."""
         parts = self.items.from_text(self.text_vectors)
         counts = torch.from_numpy(self.popularity.counts).to(self.device)
-        self.proxies.copy_(find_proxies(parts, counts))
+        self._proxies.copy_(find_proxies(parts, counts))
+        self._proxies_are_known = True
+
+    def forget_proxies(self) -> None:
+        """Choose the proxies again when they are next read: not at all if the catalogue changes before."""
+        self._proxies_are_known = False
+
+    @property
+    def proxies(self) -> Tensor:
+        """Position [items] of each item's proxy; see `recsys.model.cold_items`."""
+        if not self._proxies_are_known:
+            self.update_proxies()
+        return self._proxies
 
     def clone(self) -> "Recommender":
         """Copy the weights; share the text encoder, the catalogue and the request vectors."""

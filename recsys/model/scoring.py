@@ -41,7 +41,6 @@ class ScoredModel(Protocol):
     event_types: EventTypes
     items: ItemEncoder
     feedback: FeedbackHead
-    proxies: Tensor
     popularity: Popularity
     recent: RecentPopularity | None
     ages: ItemAges | None
@@ -49,6 +48,11 @@ class ScoredModel(Protocol):
     fusion: Fusion
     returning_fusion: Fusion
     request_fusion: Fusion
+
+    @property
+    def proxies(self) -> Tensor:
+        """Position [items] of each item's proxy; see `recsys.model.cold_items`."""
+        ...
 
     def item_table(self) -> Tensor:
         """Return the vectors [items, dim] of the whole catalogue."""

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.cold_items import MIN_EVENTS, find_proxies
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.item_encoder import ItemEncoder
@@ -53,6 +56,25 @@ def test_an_item_is_scored_like_its_proxy_until_it_has_five_events(
     standardised = recommender.parts(past)["collaborative"][0, catalogue.index["space-11"]]
     # All other items were consumed together, space-11 only alone: without a proxy it scores below the mean.
     assert (standardised > 0) == uses_proxy
+
+
+def test_proxies_are_chosen_once_between_a_checkpoint_and_its_use_on_another_catalogue(
+    recommender: Recommender, catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [item for item in catalogue.item_ids if item != "space-11"]
+    recommender.popularity = Popularity.fit(histories(catalogue, *[liked(*others)] * 10), len(catalogue))
+    recommender.update_proxies()
+    save_recommender(recommender, tmp_path / "checkpoint")
+    calls = []
+    monkeypatch.setattr(
+        "recsys.model.recommender.find_proxies", lambda *of: calls.append(of) or find_proxies(*of)
+    )
+    loaded = load_recommender(tmp_path / "checkpoint")
+    moved = loaded.with_catalogue(catalogue)
+    assert torch.equal(moved.proxies, recommender.proxies)
+    assert len(calls) == 1
+    assert torch.equal(loaded.proxies, recommender.proxies)
+    assert moved.proxies[catalogue.index["space-11"]] != catalogue.index["space-11"]
 
 
 def test_an_untrained_item_uses_its_proxys_id_vector_and_starts_training_with_it():
