@@ -85,8 +85,11 @@ class ListExplainer:
         support = self._directions[wanted] @ self._directions[seen].transpose(0, 2, 1)
         known: NDArray[np.bool_] = np.zeros(wanted.shape, dtype=bool)
         if self.model.collaborative is not None:
-            pairs = np.broadcast_arrays(seen[:, None, :], wanted[:, :, None])
-            found = self.model.collaborative.weights[pairs[0].ravel(), pairs[1].ravel()]
+            # Of the rows that are needed: to look up pairs in all weights would check all weights first.
+            rows, place = np.unique(seen, return_inverse=True)
+            own = self.model.collaborative.weights[rows]
+            pairs = np.broadcast_arrays(place.reshape(seen.shape)[:, None, :], wanted[:, :, None])
+            found = own[pairs[0].ravel(), pairs[1].ravel()]
             together = np.asarray(found, dtype=np.float32).reshape(support.shape)
             together[np.broadcast_to((events == _NONE)[:, None, :], together.shape)] = 0.0
             known = np.asarray((together > 0).any(axis=2))
