@@ -6,10 +6,12 @@ A warehouse with made-up feedback and a recommender with random weights, whose i
 The floor is `torch.topk(users @ items.T, pool)` for as many users, in blocks of the fastest size on this
 machine, with all threads. Ours is everything from the history to the swapped list: reading, encoding, scores,
 what is off a list, pools, reasons, staging, swap. `ratio_to_product` is the time of one process with all
-threads over that of the floor.
+threads over that of the floor, and `processor_ratio` the same of processor time, of Postgres too, which other
+processes on the machine hardly change.
 
 Workers get a core each, as far as there are cores: one worker is bound to one, two to two. `speedup_2` is how
-much faster two are. `identical` says whether lists, pools and vectors of all runs are the same bytes. While
+much faster two are, and `most_speedup_2` how much faster they would be if only staging took half as long.
+`identical` says whether lists, pools and vectors of all runs are the same bytes. While
 the swap runs, a reader reads one list after the other and never waits for a lock, or `waits` counts it.
 """
 
@@ -18,17 +20,20 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+import scipy.sparse
 import sqlalchemy as sa
 import torch
 from pydantic import SecretStr
 
 from benchmarks.made_warehouse import (
+    LAST_TIME,
     PSEUDONYM_KEY,
     add_catalogue,
     add_feedback,
@@ -37,8 +42,10 @@ from benchmarks.made_warehouse import (
     vacuum,
 )
 from benchmarks.scoring import TEXT_WIDTH, floor_block, floor_seconds
+from recsys.local.postgres import PostgresServer
 from recsys.model.base_encoder import EncoderIdentity
-from recsys.model.collaborative import Popularity
+from recsys.model.collaborative import EASE, Popularity
+from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.promotion import ledger
 from recsys.publishing.histories import read_catalogue, read_event_types
@@ -49,10 +56,13 @@ from recsys.publishing.servable import Servable, explain_in_sentences
 from recsys.publishing.shards import publish_or_plan, swap_shards
 from recsys.serving.install import install_serving
 from recsys.settings import ModelSettings, Settings
+from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.engine import connect
 
 EVENTS = 20
 """Events a user."""
+NEIGHBOURS = 84
+"""Items with a weight of collaborative filtering for an item."""
 _FLOOR_USERS = 4_096
 _SEEN = (
     "select md5(string_agg(md5(row(user_id, item_ids, scores, propensities, reasons, titles, pool_item_ids,"
@@ -80,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
     workers = [int(number) for number in options.shards.split(",")]
-    with made_warehouse(options.folder) as (_, url, root):
+    with made_warehouse(options.folder) as (server, url, root):
         settings = Settings(
             home=root / "home", warehouse_url=SecretStr(url), pseudonym_key=SecretStr(PSEUDONYM_KEY)
         )
@@ -94,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             engine, action="promote", version="made", expected_champion=None, reason="benchmark",
             explanation="It is a benchmark.", actor="benchmark",
         )  # fmt: skip
-        report(_figures(engine, settings, url, options.users, workers), options.json)
+        processor = Processor(server)
+        report(_figures(engine, settings, url, options.users, workers, processor), options.json)
         engine.dispose()
 
 
@@ -110,11 +121,40 @@ def load_made(settings: Settings, _version: str) -> Servable:
     model = Recommender(
         ModelSettings(base_encoder="made"), catalogue, types, encoder, torch.randn(items, TEXT_WIDTH)
     ).eval()
+    rng = np.random.default_rng(0)
     model.items.trained[:] = True
-    model.popularity = Popularity(
-        (1e5 / (1 + np.random.default_rng(0).permutation(items))).astype(np.float32)
-    )
+    model.popularity = Popularity((1e5 / (1 + rng.permutation(items))).astype(np.float32))
+    model.collaborative = _made_collaborative(items, rng)
+    model.recent = RecentPopularity(rng.exponential(size=items), microseconds(LAST_TIME), half_life_days=7)
+    model.forget_proxies()
     return Servable(model, "full", None, explain_in_sentences)
+
+
+def _made_collaborative(items: int, rng: np.random.Generator) -> EASE:
+    """Return random weights of as many neighbours as items have in `benchmarks.collaborative`."""
+    each = min(NEIGHBOURS, items - 1)
+    others = np.sort(rng.integers(0, items, (items, each), dtype=np.int32), axis=1)
+    weights = rng.exponential(0.05, others.size).astype(np.float32)
+    starts = np.arange(items + 1, dtype=np.int64) * each
+    matrix = scipy.sparse.csr_matrix((weights, others.ravel(), starts), shape=(items, items))
+    matrix.sum_duplicates()
+    return EASE(matrix)
+
+
+class Processor:
+    """Processor time of this process, of processes that it has started, and of a Postgres server."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        pid = int((server.data_dir / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+        self._postgres = psutil.Process(pid)
+
+    def seconds(self) -> float:
+        """Return seconds since the start of all of them; of other processes once they have ended."""
+        total = 0.0
+        for process in (psutil.Process(), self._postgres, *self._postgres.children()):
+            with suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:4])
+        return total
 
 
 @dataclass
@@ -124,6 +164,7 @@ class Run:
     plan: float
     stage: float
     swap: float
+    processor: float
     staged_mib: float
     swap_wal_mib: float
     longest_read: float
@@ -137,26 +178,36 @@ class Run:
 
 
 def _figures(
-    engine: sa.Engine, settings: Settings, url: str, users: int, workers: Sequence[int]
+    engine: sa.Engine,
+    settings: Settings,
+    url: str,
+    users: int,
+    workers: Sequence[int],
+    processor: Processor,
 ) -> dict[str, Any]:
     model = load_made(settings, "made").model
     table = torch.from_numpy(model.scorer().item_vectors)
     vectors = torch.randn(min(_FLOOR_USERS, users), table.shape[1])
     pool = settings.publishing.pool
     block = floor_block(vectors, table, pool)
-    floors = [floor_seconds(vectors, table, pool, block) for _ in range(3)]
+
+    def floor_again() -> tuple[float, float]:
+        used = time.process_time()
+        return floor_seconds(vectors, table, pool, block), time.process_time() - used
+
+    floors = [floor_again() for _ in range(3)]
     _forget(engine, url)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), processor.seconds()
     publish(engine, settings, scope="all", run_key="benchmark", load=load_made)
-    whole = time.perf_counter() - started
+    whole, work = time.perf_counter() - started, processor.seconds() - used
     seen = _seen(engine)
-    floors += [floor_seconds(vectors, table, pool, block) for _ in range(3)]
-    floor = float(np.median(floors)) / len(vectors) * users
+    floors += [floor_again() for _ in range(3)]
+    floor, floor_work = np.median(floors, axis=0) / len(vectors) * users
     runs = {}
     for number in workers:
         _forget(engine, url)
         with _cores(number):
-            runs[number] = _in_shards(engine, settings, number)
+            runs[number] = _in_shards(engine, settings, number, processor)
     figures: dict[str, Any] = {
         "users": users,
         "items": len(table),
@@ -165,19 +216,24 @@ def _figures(
         "floor_users_per_second": users / floor,
         "users_per_second": users / whole,
         "ratio_to_product": whole / floor,
+        "processor_ratio": work / floor_work,
+        "processor_ms_per_user": 1e3 * work / users,
         "identical": all(run.seen == seen for run in runs.values()),
     }
     for number, run in runs.items():
         figures |= {f"{name}_{number}": value for name, value in vars(run).items() if name != "seen"}
         figures[f"users_per_second_{number}"] = users / run.seconds
+    one = runs[workers[0]]
     for number in workers[1:]:
-        figures[f"speedup_{number}"] = runs[workers[0]].seconds / runs[number].seconds
-        figures[f"speedup_of_staging_{number}"] = runs[workers[0]].stage / runs[number].stage
+        figures[f"speedup_{number}"] = one.seconds / runs[number].seconds
+        figures[f"speedup_of_staging_{number}"] = one.stage / runs[number].stage
+        fraction = workers[0] / number
+        figures[f"most_speedup_{number}"] = one.seconds / (one.plan + fraction * one.stage + one.swap)
     return figures
 
 
-def _in_shards(engine: sa.Engine, settings: Settings, workers: int) -> Run:
-    started = time.perf_counter()
+def _in_shards(engine: sa.Engine, settings: Settings, workers: int, processor: Processor) -> Run:
+    started, used = time.perf_counter(), processor.seconds()
     plan = publish_or_plan(
         engine,
         settings,
@@ -200,12 +256,13 @@ def _in_shards(engine: sa.Engine, settings: Settings, workers: int) -> Run:
         begun = time.perf_counter()
         with reader:
             swap_shards(engine, plan.plan_id)
-        ended = time.perf_counter()
+        ended, work = time.perf_counter(), processor.seconds() - used
         written = connection.exec_driver_sql(f"select pg_current_wal_lsn() - '{before}'").scalar_one()
     return Run(
         plan=planned - started,
         stage=staged - planned,
         swap=ended - begun,
+        processor=work,
         staged_mib=float(size) / 2**20,
         swap_wal_mib=float(written) / 2**20,
         longest_read=reader.longest,
