@@ -12,6 +12,10 @@ month's probability shared by the nights alone (the default), by nights and hour
 `power` is the chance that a candidate that is truly 5 % better is found in one night: at the level of a
 single test, at a night's share of the month, and at a week's share. `within_days` is the same for a candidate
 that stays better on several nights.
+
+`decline` is about a champion that loses `--daily-loss` of its NDCG a day in a system that has run for a
+month: the share of declines that monitoring reports within ten days, and its false alarms in months without
+a decline.
 """
 
 import argparse
@@ -24,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gate import noise_of_a_better_model, per_user_ndcg, rate_limits, simulated_world
+from recsys.evaluation.earlier import Decline, declines, earlier_name
 from recsys.evaluation.ranking.metrics import metric_names
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation, SliceResult
 from recsys.promotion.superiority import EarlierTest, Kind, Superiority, next_level, superiority_p_value
@@ -47,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=5, help="held-out events per user")
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--better", type=float, default=0.05, help="true relative gain of better candidates")
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument(
+        "--daily-loss", type=float, default=0.005, help="NDCG that a slow decline loses a day"
+    )
+    parser.add_argument("--resamples", type=int, default=400)
     parser.add_argument("--data", type=Path, help="folder of MovieLens files; default: MovieLens-100K")
     parser.add_argument("--cache", type=Path, default=Path(".recsys/wheels"))
     parser.add_argument("--seed", type=int, default=0)
@@ -74,6 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gain = _drawn(better, options.users, settings, swapped=False)
     p_values = np.array([gain(generator) for _ in range(max(1_000, options.months))])
     share = settings.gate.monthly_error / _DAYS
+    decline = [
+        _first_alert(alike, options.users, settings, options.daily_loss, 10, [options.seed, 3, number])
+        for number in range(options.months)
+    ]
+    steady = [
+        _first_alert(alike, options.users, settings, 0.0, _DAYS, [options.seed, 4, number])
+        for number in range(options.months)
+    ]
     figures = {
         "months": options.months,
         "users": options.users,
@@ -91,6 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "within_days": {
             str(days): round(float(1 - (1 - (p_values <= share).mean()) ** days), 4) for days in (1, 2, 3)
         },
+        "decline": {
+            "daily_loss": options.daily_loss,
+            "reported_within_10_days": _share([day is not None for day in decline]),
+            "median_days": float(np.median([_DAYS if day is None else day for day in decline])),
+            "false_alarms_in_a_steady_month": _share([day is not None for day in steady]),
+        },
         "seconds": round(time.monotonic() - started, 1),
     }
     print(json.dumps(figures, indent=2))
@@ -100,17 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _drawn(bank: np.ndarray, users: int, settings: Settings, *, swapped: bool) -> Draw:
     """Return a test on users drawn from a bank [users, 2] of NDCG by candidate and champion."""
-    names = metric_names(settings.evaluation.k)
-    keys = np.arange(users).astype(str).astype(object)
 
     def draw(generator: np.random.Generator) -> float:
         pairs = bank[generator.integers(0, len(bank), users)]
         if swapped:
             pairs = np.where(generator.random((users, 1)) < 0.5, pairs[:, ::-1], pairs)
-        values = np.zeros((users, 2, len(names)))
-        values[:, :, 0] = pairs
-        result = SliceResult(keys, np.ones(users, dtype=np.int64), values)
-        evaluation = Evaluation(settings.evaluation.k, (CANDIDATE, CHAMPION), {"all": result}, {}, {}, "1")
+        evaluation = _evaluation(pairs, (CANDIDATE, CHAMPION), settings)
         p_value = superiority_p_value(evaluation, settings)
         assert p_value is not None
         return p_value
@@ -142,6 +159,41 @@ def _is_false(month: list[tuple[Kind, datetime, float]], settings: Settings | No
         if found.shown:
             return True
     return False
+
+
+def _first_alert(
+    bank: np.ndarray, users: int, settings: Settings, daily_loss: float, nights: int, seed: list[int]
+) -> int | None:
+    """Return the day on which monitoring reports a decline that began on day 0; None when it does not.
+
+    The rule is that of `sql/upkeep/select_declines.sql`.
+    """
+    generator = np.random.default_rng(seed)
+    compared: dict[int, list[Decline]] = {days: [] for days in settings.evaluation.earlier_champion_days}
+    for night in range(1, nights + 1):
+        for days, found in compared.items():
+            pairs = bank[generator.integers(0, len(bank), users)]
+            pairs = np.where(generator.random((users, 1)) < 0.5, pairs[:, ::-1], pairs)
+            pairs = pairs * [1 - daily_loss * min(night, days), 1.0]
+            both = _evaluation(pairs, (CHAMPION, earlier_name(days)), settings)
+            found += declines(both, settings.evaluation)
+            last = found[-5:]
+            lost = -np.mean([each.difference for each in last]) / np.mean(
+                [each.earlier_ndcg for each in last]
+            )
+            beyond_chance = sum(each.high < 0 for each in last)
+            if beyond_chance >= 3 and lost > settings.alerts.champion_decline:
+                return night
+    return None
+
+
+def _evaluation(pairs: np.ndarray, scorers: tuple[str, str], settings: Settings) -> Evaluation:
+    """Return an evaluation with the NDCG [users, 2] of two scorers."""
+    values = np.zeros((len(pairs), 2, len(metric_names(settings.evaluation.k))))
+    values[:, :, 0] = pairs
+    keys = np.arange(len(pairs)).astype(str).astype(object)
+    result = SliceResult(keys, np.ones(len(pairs), dtype=np.int64), values)
+    return Evaluation(settings.evaluation.k, scorers, {"all": result}, {}, {}, "1")
 
 
 def _share(claims: list[bool]) -> dict[str, object]:

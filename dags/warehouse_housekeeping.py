@@ -23,8 +23,8 @@ from recsys.pipeline.order import MONITORING, REGISTRY_UPKEEP, WAREHOUSE_UPKEEP
     + """
 Creates the partitions of the coming months, carries out erasure requests in tables and snapshots, removes
 what is past its retention, repairs the MLflow alias from the ledger after a crash between the two, and alerts
-on windows whose rows do not add up. Monitoring alerts on old lists, drift of feedback, fewer responses and
-items that are suddenly disliked, once for each cause.
+on windows whose rows do not add up. Monitoring alerts on old lists, drift of feedback, fewer responses,
+items that are suddenly disliked and a slow decline of the champion, once for each cause.
 """,
 )
 def warehouse_housekeeping() -> None:

@@ -326,6 +326,11 @@ class EvaluationSettings(_Section):
     )
     item_slices: tuple[str, ...] = Field((), description="item attributes to slice by, as a JSON list")
     user_slices: tuple[str, ...] = Field((), description="user attributes to slice by, as a JSON list")
+    earlier_champion_days: tuple[Annotated[int, Field(ge=1, le=_CENTURY_DAYS)], ...] = Field(
+        (7, 28),
+        description="ages of the champions that a night ranks beside the champion, in days, as a JSON list; "
+        "empty: none",
+    )
     off_policy_days: int = Field(
         28,
         ge=0,
@@ -565,6 +570,12 @@ class AlertSettings(_Section):
         ge=0,
         lt=1,
         description="fall of the share of slates that users answer, against the week before, that alerts",
+    )
+    champion_decline: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="loss of NDCG@k against the champion of a week or a month ago that alerts, share",
     )
     dislike_times: float = Field(
         3.0,

@@ -1,5 +1,6 @@
 """Compare a candidate with the champion and the baselines on one snapshot."""
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from recsys.errors import EvaluationError
 from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.earlier import earlier_name
 from recsys.evaluation.liking import Liking, LikingModel, evaluate_liking, held_out_opinions
 from recsys.evaluation.off_policy.compare import compare_policies
 from recsys.evaluation.off_policy.log import SlateRecords
@@ -24,6 +26,8 @@ from recsys.snapshot.reference import TrainedThrough
 from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
 from recsys.training.result import HISTORY_FILE
 
+logger = logging.getLogger(__name__)
+
 SlateReader = Callable[[Catalogue, datetime, datetime], SlateRecords]
 """Reads the slates shown between two moments, as `recsys.evaluation.off_policy.log.read_slates` does."""
 
@@ -37,6 +41,7 @@ def compare_candidate(
     folder: Path,
     slates: SlateReader | None = None,
     user_attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    earlier: Mapping[int, Path] | None = None,
 ) -> Comparison:
     """Evaluate a candidate's checkpoint and save the result.
 
@@ -56,6 +61,9 @@ def compare_candidate(
         that the models have trained on.
     user_attributes
         Attributes of users by user key, for slices.
+    earlier
+        Checkpoint folders of earlier champions by their age in days. They are ranked on the held-out events,
+        unless they have trained on some of them.
     """
     # Imports torch, which those who only compare scorers do not need.
     from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
@@ -66,15 +74,21 @@ def compare_candidate(
     log = EventLog.of(sequences)
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
     since, guard_boundary = _untrained_since(list(folders.values()))
-    scorers: dict[str, Scorer] = {
-        name: EvaluatedRecommender(
+
+    def scorer(checkpoint: Path) -> Scorer:
+        return EvaluatedRecommender(
             load_recommender(checkpoint).with_catalogue(catalogue), snapshot.event_types(), log
         )
-        for name, checkpoint in folders.items()
-    }
+
+    scorers = {name: scorer(checkpoint) for name, checkpoint in folders.items()}
     baselines: dict[str, Scorer] = {}
     if snapshot.manifest.kind == "full":
         baselines = fit_baselines(sequences, catalogue, snapshot.held_out_from, settings)
+    for days, checkpoint in (earlier or {}).items():
+        if _untrained_since([*folders.values(), checkpoint]) == (since, guard_boundary):
+            baselines[earlier_name(days)] = scorer(checkpoint)
+        else:
+            logger.info("the champion of %d days ago has trained on held-out events and is left out", days)
     comparison = compare_scorers(
         scorers,
         baselines,

@@ -1,13 +1,16 @@
 """Store the figures of an evaluation in the warehouse, for SQL."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from recsys.evaluation.earlier import Decline
 from recsys.evaluation.result import Evaluation
-from recsys.warehouse.tables import model_evaluations
+from recsys.warehouse.tables import champion_comparisons, model_evaluations
 
 
 def store_evaluation(
@@ -51,6 +54,37 @@ def store_evaluation(
     with engine.begin() as connection:
         connection.execute(statement, rows)
     return len(rows)
+
+
+def store_declines(
+    engine: sa.Engine,
+    run_key: str,
+    found: Sequence[Decline],
+    champion_version: str,
+    earlier: Mapping[int, str],
+    now: datetime,
+) -> None:
+    """Write comparisons with earlier champions to table `champion_comparisons`; a retry overwrites its own.
+
+    Parameters
+    ----------
+    earlier
+        Versions by their age in days.
+    """
+    rows = [
+        {
+            **asdict(decline),
+            "run_key": run_key,
+            "champion_version": champion_version,
+            "earlier_version": earlier[decline.days],
+            "compared_at": now,
+        }
+        for decline in found
+    ]
+    with engine.begin() as connection:
+        connection.execute(sa.delete(champion_comparisons).where(champion_comparisons.c.run_key == run_key))
+        if rows:
+            connection.execute(sa.insert(champion_comparisons), rows)
 
 
 def _finite(value: float) -> float | None:

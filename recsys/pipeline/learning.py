@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from recsys.errors import RegistryError
 from recsys.pipeline.context import Context
 from recsys.pipeline.references import Candidate, Challenger, EvaluatedCandidate
 from recsys.registry.lineage import Lineage
@@ -82,6 +84,9 @@ def evaluate(context: Context, candidate: Candidate) -> EvaluatedCandidate:
     folder = Path(candidate.folder) / "evaluation"
     # Training has just compared the digests of all files.
     snapshot = read_snapshot(candidate.lineage.snapshot, verify="sizes")
+    earlier: dict[int, tuple[str, Path]] = {}
+    if candidate.training.kind == "full" and opponent is not None:
+        earlier = _earlier_champions(context, opponent)
     compared = compare_candidate(
         snapshot,
         Path(candidate.training.checkpoint),
@@ -93,10 +98,39 @@ def evaluate(context: Context, candidate: Candidate) -> EvaluatedCandidate:
             engine, catalogue, since, until, settings.evaluation.off_policy_event_types
         ),
         user_attributes=read_user_attributes(engine, settings.evaluation.user_slices),
+        earlier={days: checkpoint for days, (_, checkpoint) in earlier.items()},
     )
     track_evaluation(settings, candidate.mlflow_run, compared.held_out, folder)
     _forget_erased_meanwhile(settings, snapshot, candidate.mlflow_run, folder)
-    return EvaluatedCandidate(candidate=candidate, evaluation=str(folder), opponent=opponent)
+    return EvaluatedCandidate(
+        candidate=candidate,
+        evaluation=str(folder),
+        opponent=opponent,
+        earlier_champions={days: version for days, (version, _) in earlier.items()},
+    )
+
+
+def _earlier_champions(context: Context, champion: str) -> dict[int, tuple[str, Path]]:
+    """Return versions that were champion some days ago, with their checkpoints, by days.
+
+    Of a version that has been champion all the time there is nothing to compare, and one that retention or
+    erasure has removed cannot be. One that both ages have in common is compared at the smaller age.
+    """
+    from recsys.promotion.ledger import champion_at
+    from recsys.registry.versions import download_checkpoint
+
+    settings, found = context.settings, {}
+    compared = {champion}
+    for days in sorted(set(settings.evaluation.earlier_champion_days)):
+        version = champion_at(context.engine, context.clock() - timedelta(days=days))
+        if version is None or version in compared:
+            continue
+        try:
+            found[days] = version, download_checkpoint(settings, version)
+        except RegistryError as error:
+            logger.warning("the champion of %d days ago is not compared: %s", days, error)
+        compared.add(version)
+    return found
 
 
 def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run: str, folder: Path) -> None:
@@ -113,7 +147,8 @@ def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run:
 def register(context: Context, evaluated: EvaluatedCandidate) -> Challenger:
     """Register the candidate as `challenger` in MLflow, and its figures in the warehouse."""
     from recsys.evaluation.comparison import Comparison
-    from recsys.evaluation.store import store_evaluation
+    from recsys.evaluation.earlier import declines, earlier_name
+    from recsys.evaluation.store import store_declines, store_evaluation
     from recsys.registry.knowledge import record_knowledge
     from recsys.registry.registration import register_version
     from recsys.training.result import verify_checkpoint
@@ -130,9 +165,14 @@ def register(context: Context, evaluated: EvaluatedCandidate) -> Challenger:
         evaluation=compared.held_out,
     )
     record_knowledge(context.engine, settings, registered)
+    earlier = evaluated.earlier_champions
     versions = {"candidate": registered.version, "champion": evaluated.opponent}
+    versions |= {earlier_name(days): version for days, version in earlier.items()}
     for evaluation in compared.evaluations:
         store_evaluation(context.engine, run.key, evaluation, versions)
+    if evaluated.opponent is not None:
+        lost = declines(compared.held_out, settings.evaluation)
+        store_declines(context.engine, run.key, lost, evaluated.opponent, earlier, context.clock())
     return Challenger(
         version=registered.version,
         kind=candidate.training.kind,

@@ -65,11 +65,18 @@ class Candidate(Reference):
 
 
 class EvaluatedCandidate(Reference):
-    """A candidate with the folder of its evaluation and the version that it was compared with."""
+    """A candidate with the folder of its evaluation and the version that it was compared with.
+
+    Attributes
+    ----------
+    earlier_champions
+        Versions that were champion some days ago, by days.
+    """
 
     candidate: Candidate
     evaluation: str
     opponent: str | None
+    earlier_champions: dict[int, str] = {}
 
 
 class Challenger(Reference):

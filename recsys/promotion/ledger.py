@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from recsys.errors import PromotionConflictError, RegistryError
+from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import promotion_ledger
 
 LedgerAction = Literal["promote", "hold", "reject", "roll_back"]
@@ -52,6 +53,15 @@ def champion(engine: sa.Engine) -> Champion | None:
     """Return the champion, or None before the first promotion."""
     with engine.connect() as connection:
         return _champion(connection)
+
+
+def champion_at(engine: sa.Engine, moment: datetime) -> str | None:
+    """Return the version that was champion at a moment; None before the first promotion."""
+    with engine.connect() as connection:
+        version = connection.scalar(
+            sa.text(read_statement("promotion/select_champion_at")), {"moment": moment}
+        )
+    return None if version is None else str(version)
 
 
 def history(engine: sa.Engine, limit: int = 50) -> list[LedgerEntry]:

@@ -2,7 +2,7 @@
 
 Whether rows add up and whether runs succeed is checked elsewhere, when it happens. This looks at what no run
 notices: lists that nobody renews, feedback that drifts, responses that become fewer, an item that is suddenly
-disliked.
+disliked, champions that each lose a little.
 """
 
 import logging
@@ -22,6 +22,8 @@ _LEAST_EXPECTED_ANSWERS = 20.0
 _STANDARD_ERRORS = 3.0
 _LEAST_PEOPLE = 5
 _MOST_ITEMS = 10
+_NIGHTS_OF_DECLINE = 3
+"""Of the last five. One in forty nights is beyond chance by chance; three of five hardly ever are."""
 _TIME_TO_RESPOND = timedelta(hours=1)
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> list[Findin
             *_drift(connection, now),
             *_fewer_responses(connection, settings, now),
             *_disliked_items(connection, settings, now),
+            *_slow_decline(connection, settings, now),
         ]
         causes = [finding.cause for finding in found]
         connection.execute(sa.text(read_statement("upkeep/close_alerts")), {"now": now, "causes": causes})
@@ -156,4 +159,19 @@ def _disliked_items(connection: sa.Connection, settings: Settings, now: datetime
             f"disliked item: {item_id}",
             f"{people} people disliked item {item_id} in the last day; usual is {usual:.1f} a day. Read "
             "their comments, and see whether the item is broken, late or wrongly described",
+        )
+
+
+def _slow_decline(connection: sa.Connection, settings: Settings, now: datetime) -> Iterator[Finding]:
+    rows = connection.execute(
+        sa.text(read_statement("upkeep/select_declines")),
+        {"until": now, "nights": _NIGHTS_OF_DECLINE, "decline": settings.alerts.champion_decline},
+    )
+    for days, nights, compared, ndcg, earlier in rows:
+        yield Finding(
+            f"slow decline: {days} days",
+            f"the champion ranks the newest feedback {1 - ndcg / earlier:.1%} worse than the champion of "
+            f"{days} days ago (NDCG {ndcg:.4f} and {earlier:.4f}, beyond chance in {nights} of the last "
+            f"{compared} nights), though each promotion was within its margin. See "
+            "analytics.champion_comparisons for the nights, and consider roll_back_model",
         )

@@ -19,6 +19,7 @@ PAGE = "recsys_page"
 # Tables and views of the pipeline that are newer than the function `warehouse_grant_roles`, with its rights.
 _LATER_TABLES = {
     "alerts": "SELECT, INSERT, UPDATE",
+    "champion_comparisons": "SELECT, INSERT, UPDATE, DELETE",
     "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
     "erased_users": "SELECT, INSERT, DELETE",
     "fresh_feedback": "SELECT, UPDATE, DELETE",  # UPDATE to lock rows

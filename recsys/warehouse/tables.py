@@ -441,6 +441,24 @@ promotion_ledger = Table(
     comment="every decision about the champion, append-only: who, when, on which evidence",
 )
 
+champion_comparisons = Table(
+    "champion_comparisons",
+    metadata,
+    Column("run_key", Text, primary_key=True),
+    Column("days", Integer, primary_key=True, comment="age of the earlier champion's reign in days"),
+    Column("champion_version", Text, nullable=False),
+    Column("earlier_version", Text, nullable=False),
+    Column("ndcg", Double, nullable=False, comment="of the champion"),
+    Column("earlier_ndcg", Double, nullable=False),
+    Column("difference", Double, nullable=False, comment="champion - earlier champion, with its interval"),
+    Column("low", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    Column("users", BigInteger, nullable=False),
+    _timestamp("compared_at", nullable=False),
+    comment="the champion of each night against earlier champions on the newest feedback, to see a slow "
+    "decline",
+)
+
 superiority_tests = Table(
     "superiority_tests",
     metadata,

@@ -9,7 +9,7 @@ where closed_at is null;
 
 comment on view analytics.open_alerts is
     'What monitoring has found and what still holds: old lists, drift of feedback, fewer responses, items that are '
-    'suddenly disliked. Figures are about five people or more.';
+    'suddenly disliked, a slow decline of the champion. Figures are about five people or more.';
 comment on column analytics.open_alerts.cause is 'what is watched';
 comment on column analytics.open_alerts.message is 'as last found';
 comment on column analytics.open_alerts.opened_at is 'when it was first found';

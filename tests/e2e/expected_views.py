@@ -511,6 +511,7 @@ def _commented_by_enough_people(tables: Tables) -> list[Row]:
 
 
 EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
+    "champion_comparisons": lambda tables: tables["champion_comparisons"],
     "click_through_by_model": lambda tables: tables["impressions"],
     "click_through_by_position": lambda tables: tables["impressions"],
     "click_through_by_rule": lambda tables: [row for row in tables["impressions"] if row["rules"]],

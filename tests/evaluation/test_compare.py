@@ -8,8 +8,10 @@ from pydantic_core import to_jsonable_python
 
 from recsys.evaluation.compare import compare_candidate
 from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.earlier import declines
 from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.off_policy.log import screen_slates
+from recsys.evaluation.ranking.metrics import ndcg_name
 from recsys.evaluation.result import CANDIDATE, CHAMPION
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import EncoderIdentity, Recommender
@@ -171,3 +173,23 @@ def test_events_of_types_that_a_model_does_not_know_are_left_out(save_model, mak
     among_unknown = older.score(make_sequences(liked + viewed, catalogue))
     assert np.isfinite(alone).all()
     assert np.allclose(alone, among_unknown, atol=1e-6)
+
+
+def test_an_earlier_champion_is_ranked_too_unless_it_has_trained_on_held_out_events(
+    save_model, make_sequences, catalogue, minute, rows, evaluation_settings, tmp_path
+):
+    snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
+    candidate, champion = save_model("candidate", 20), save_model("champion", 25, seed=1)
+    earlier = {7: save_model("week", 5, seed=2), 28: save_model("rolled back", 30, seed=3)}
+    compared = compare_candidate(
+        snapshot, candidate, champion, "7", evaluation_settings, tmp_path / "evaluation", earlier=earlier
+    )
+    assert "champion_days_ago:7" in compared.held_out.scorers
+    assert "champion_days_ago:28" not in compared.held_out.scorers
+    assert compared.held_out.slices["all"].user_keys.tolist() == ["u1"]
+    [decline] = declines(compared.held_out, evaluation_settings)
+    assert (decline.days, decline.users) == (7, 1)
+    metric = ndcg_name(compared.held_out.k)
+    assert decline.difference == pytest.approx(
+        compared.held_out.mean(CHAMPION, metric) - compared.held_out.mean("champion_days_ago:7", metric)
+    )

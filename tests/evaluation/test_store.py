@@ -1,10 +1,13 @@
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 
+from recsys.evaluation.earlier import Decline
 from recsys.evaluation.ranking.baselines import POPULARITY
 from recsys.evaluation.ranking.cases import held_out_cases
 from recsys.evaluation.ranking.evaluate import evaluate
 from recsys.evaluation.result import CANDIDATE
-from recsys.evaluation.store import store_evaluation
+from recsys.evaluation.store import store_declines, store_evaluation
 
 
 def test_figures_are_stored_for_sql_and_a_retry_overwrites_them(
@@ -31,3 +34,19 @@ def test_figures_are_stored_for_sql_and_a_retry_overwrites_them(
     assert count == rows
     assert stored == [("candidate", "4", 1.0, 1), ("popularity", None, 0.0, 1)]
     assert empty is None
+
+
+def test_comparisons_with_earlier_champions_are_stored_once_and_a_retry_overwrites_them(warehouse):
+    now = datetime(2026, 5, 20, 3, tzinfo=UTC)
+    week, month = (Decline(days, 0.2, 0.21, -0.01, -0.02, 0.0, 90) for days in (7, 28))
+    store_declines(warehouse, "nightly:1", [week, month], "9", {7: "5", 28: "2"}, now)
+    store_declines(warehouse, "nightly:2", [week], "9", {7: "5"}, now)
+    store_declines(warehouse, "nightly:1", [week], "9", {7: "6"}, now)
+    with warehouse.connect() as connection:
+        stored = connection.execute(
+            sa.text(
+                "select run_key, days, champion_version, earlier_version, difference "
+                "from champion_comparisons order by run_key, days"
+            )
+        ).all()
+    assert stored == [("nightly:1", 7, "9", "6", -0.01), ("nightly:2", 7, "9", "5", -0.01)]

@@ -1,4 +1,5 @@
 import threading
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -141,3 +142,17 @@ def test_the_ledger_names_the_version_that_each_promotion_replaced(warehouse):
     assert ledger.replaced_by(warehouse, "1") is None
     assert ledger.was_champion(warehouse, "2")
     assert not ledger.was_champion(warehouse, "9")
+
+
+def test_the_champion_of_a_past_moment_is_the_one_whose_change_came_last(warehouse):
+    with warehouse.begin() as connection:
+        for sequence, (version, day) in enumerate((("1", 2), ("2", 9), ("1", 12)), start=1):
+            connection.execute(
+                sa.insert(promotion_ledger).values(
+                    action="promote" if sequence < 3 else "roll_back", model_version=version, reason="x",
+                    champion_sequence=sequence, explanation="x", actor="x",
+                    decided_at=datetime(2026, 3, day, tzinfo=UTC),
+                )
+            )  # fmt: skip
+    found = [ledger.champion_at(warehouse, datetime(2026, 3, day, 12, tzinfo=UTC)) for day in (1, 8, 10, 20)]
+    assert found == [None, "1", "2", "1"]

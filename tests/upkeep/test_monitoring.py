@@ -189,3 +189,51 @@ def test_two_calls_at_once_send_an_alert_once(
     monkeypatch.setattr(monitoring, "send_alert", send)
     monitor(warehouse, settings, NOW)
     assert sorted(sent) == ["broken", "late"]
+
+
+def compare(engine: sa.Engine, days_ago: float, loss: float, beyond_chance: bool, days: int = 7) -> None:
+    """Store a night's comparison of the champion with an earlier one of NDCG 0.2."""
+    high = -0.0001 if beyond_chance else 0.0001
+    run(
+        engine,
+        """
+        INSERT INTO champion_comparisons (
+            run_key, days, champion_version, earlier_version, ndcg, earlier_ndcg, difference, low, high,
+            users, compared_at
+        )
+        VALUES (:key, :days, '9', '2', 0.2 - :change, 0.2, -:change, -1, :high, 900, :now - :ago)
+        """,
+        key=f"nightly:{days_ago}", days=days, change=loss * 0.2, high=high, ago=timedelta(days=days_ago),
+    )  # fmt: skip
+
+
+def test_a_champion_that_declines_slowly_alerts_until_it_is_rolled_back(
+    warehouse: sa.Engine, settings: Settings, sent: list[str]
+) -> None:
+    for night, shown in enumerate((True, False, True, False)):
+        compare(warehouse, night + 0.9, loss=0.03, beyond_chance=shown)
+    assert causes(warehouse, settings) == []
+    compare(warehouse, 0.1, loss=0.03, beyond_chance=True)
+    assert causes(warehouse, settings) == ["slow decline: 7 days"]
+    assert causes(warehouse, settings) == ["slow decline: 7 days"]
+    assert len(sent) == 1
+    assert "3.0% worse than the champion of 7 days ago (NDCG 0.1940 and 0.2000" in sent[0]
+    assert "in 3 of the last 5 nights" in sent[0]
+    run(
+        warehouse,
+        "INSERT INTO promotion_ledger"
+        " (decided_at, action, model_version, champion_sequence, reason, explanation, actor)"
+        " VALUES (:now, 'roll_back', '2', 1, 'x', 'x', 'x')",
+    )
+    assert causes(warehouse, settings, NOW + timedelta(hours=1)) == []
+
+
+def test_small_losses_old_nights_and_chance_are_no_decline(
+    warehouse: sa.Engine, settings: Settings, sent: list[str]
+) -> None:
+    for night in range(5):
+        compare(warehouse, night + 0.5, loss=0.015, beyond_chance=True)
+        compare(warehouse, night + 0.4, loss=0.05, beyond_chance=False, days=28)
+        compare(warehouse, night + 20, loss=0.05, beyond_chance=True, days=14)
+    assert causes(warehouse, settings) == []
+    assert sent == []
