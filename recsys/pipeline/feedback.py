@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_CLOCK_DIFFERENCE_SECONDS = 300
 _MAX_WINDOW_IDS = 100
-"""The newest windows that a model version names: a tag of MLflow holds no more than 5,000 characters."""
+"""The newest windows that a reference names: what XCom carries stays small."""
 
 
 def open_window(context: Context) -> OpenedWindow:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from mlflow.entities import RunData
 
 from recsys.errors import EvaluationError, RegistryError, ServiceUnavailableError
 from recsys.evaluation.bootstrap import Interval
@@ -28,7 +29,6 @@ _ORIGIN = {
     "base encoder": "recsys.base_encoder",
     "licence": "recsys.base_encoder_licence",
     "code": "recsys.code_version",
-    "training seconds": "recsys.training_seconds",
     "decision": "recsys.decision",
     "reason": "recsys.decision_reason",
 }
@@ -107,13 +107,17 @@ def compare_versions(
     if paired is None and evaluate:
         paired = _evaluate_both(engine, settings, one, two)
     own = [_metrics(engine, version) for version in (one, two)]
-    parameters = [_parameters(settings, version) for version in (one, two)]
+    runs = [_run(settings, version) for version in (one, two)]
+    seconds = [
+        f"{run.metrics['training_seconds']:g}" if "training_seconds" in run.metrics else "-" for run in runs
+    ]
     return VersionComparison(
         (first, second),
-        {name: (one.tags.get(tag, "-"), two.tags.get(tag, "-")) for name, tag in _ORIGIN.items()},
+        {name: (one.tags.get(tag, "-"), two.tags.get(tag, "-")) for name, tag in _ORIGIN.items()}
+        | {"training seconds": (seconds[0], seconds[1])},
         {key: (own[0].get(key), own[1].get(key)) for key in sorted({*own[0], *own[1]})},
         (_lineage(settings, one), _lineage(settings, two)),
-        _differences(*parameters),
+        _differences(*(dict(run.params) for run in runs)),
         paired,
     )
 
@@ -204,10 +208,10 @@ def _lineage(settings: Settings, version: RegisteredVersion) -> tuple[str, ...]:
     return tuple(chain)
 
 
-def _parameters(settings: Settings, version: RegisteredVersion) -> dict[str, str]:
+def _run(settings: Settings, version: RegisteredVersion) -> RunData:
     client = mlflow_client(settings)
     with mlflow_errors(settings, f"find the run of version {version.version}"):
-        return dict(client.get_run(version.run_id).data.params)
+        return client.get_run(version.run_id).data
 
 
 def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -14,6 +14,7 @@ _BODY = "### "
 
 
 def describe(
+    version: str,
     training: TrainingResult,
     lineage: Lineage,
     evaluation: Evaluation | None,
@@ -41,13 +42,24 @@ def describe(
         f"{_BODY}Trained",
         "",
         f"{_KINDS[training.kind]}{origin} on {lineage.snapshot.rows:,} events in {training.seconds:,.0f} s, "
-        f"{training.epochs} epochs ({training.stopped_because}), window {lineage.snapshot.window_id}"
+        f"{training.epochs} epochs ({training.stopped_because}), {_windows(lineage)}"
         + (f", text encoder `{encoder}`" if encoder else "")
         + f". Snapshot `{lineage.snapshot.uri}`, digest `{lineage.snapshot.digest[:12]}`.",
+        "",
+        "In SQL: its decisions with all checks are in `analytics.promotion_history`, its figures on all "
+        "slices in `analytics.model_metrics`, its windows in `analytics.model_lineage` "
+        f"(`model_version = '{version}'`).",
         "",
         " · ".join(f"[{name}]({address})" for name, address in links.items()),
     ]
     return "\n".join(lines).rstrip()
+
+
+def _windows(lineage: Lineage) -> str:
+    windows = lineage.window_ids
+    if len(windows) < 2:
+        return f"window {lineage.snapshot.window_id}"
+    return f"windows {min(windows)} to {max(windows)}"
 
 
 def describe_decision(settings: Settings, version: str, decision: str) -> None:

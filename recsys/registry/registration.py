@@ -71,7 +71,7 @@ def register_version(
     run_key
         Key of the training run; it gets one version.
     training, lineage, evaluation
-        Become tags of the version and its description.
+        Become the version's description; what code reads becomes tags.
     """
     client = mlflow_client(settings)
     name = settings.registered_model
@@ -82,7 +82,7 @@ def register_version(
             # An earlier release registered it, or the warehouse was restored to an earlier time.
             trust_version(settings, registered_version(version), folder_digest(checkpoint))
         if version is None:
-            tags = _tags(run_key, training, lineage, evaluation, checkpoint)
+            tags = _tags(run_key, training, lineage, checkpoint)
             model_id = _logged_model(client, settings, run_id)
             if model_id is None:
                 model_id = _log_model(settings, run_id, run_key, checkpoint)
@@ -96,7 +96,9 @@ def register_version(
                 links["Data Docs"] = lineage.data_docs_url
             encoder = dict(version.tags).get(BASE_ENCODER)
             client.update_model_version(
-                name, version.version, describe(training, lineage, evaluation, encoder, links)
+                name,
+                version.version,
+                describe(str(version.version), training, lineage, evaluation, encoder, links),
             )
         name_version(settings, model_of(version), str(version.version))
         challenger = _alias_version(client, name, CHALLENGER_ALIAS)
@@ -190,28 +192,21 @@ def _tags(
     run_key: str,
     training: TrainingResult,
     lineage: Lineage,
-    evaluation: Evaluation | None,
     checkpoint: Path,
 ) -> dict[str, str]:
+    """Return what code searches or compares by; what people read is in the description."""
     manifest = _manifest(checkpoint)
     encoder, live = manifest["base_encoder"], manifest.get("live_interest")
     tags = {
         RUN_KEY: run_key,
         "recsys.kind": training.kind,
         PARENT: lineage.parent,
-        "recsys.compared_with": evaluation.champion_version if evaluation else None,
         "recsys.window_id": lineage.snapshot.window_id,
-        "recsys.window_ids": json.dumps(lineage.window_ids),
-        "recsys.snapshot_uri": lineage.snapshot.uri,
         "recsys.snapshot_digest": lineage.snapshot.digest,
         TRAINED_THROUGH: json.dumps(to_jsonable_python(training.trained_through), sort_keys=True),
         "recsys.code_version": code_version(),
         BASE_ENCODER: encoder.get("name"),
-        "recsys.base_encoder_sha256": encoder.get("sha256"),
         "recsys.base_encoder_licence": _LICENCES.get(str(encoder.get("sha256"))),
-        "recsys.training_seconds": training.seconds,
-        "recsys.training_epochs": training.epochs,
-        "recsys.training_rows": lineage.snapshot.rows,
         LIVE_INTEREST: None if live is None else json.dumps(live, sort_keys=True),
         DIGEST: folder_digest(checkpoint),
     }

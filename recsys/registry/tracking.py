@@ -35,7 +35,7 @@ RUN_KEY = "recsys.run_key"
 _SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 EVALUATION_ARTIFACTS = "evaluation"
 _METRICS_PER_CALL = 900  # MLflow takes at most 1,000
-_DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag
+_DATASET_DIGEST_LENGTH = 32  # MLflow keeps at most 36 characters; the whole digest is a tag of the version
 
 
 def track_training(settings: Settings, run_key: str, training: TrainingResult, lineage: Lineage) -> str:
@@ -48,7 +48,7 @@ def track_training(settings: Settings, run_key: str, training: TrainingResult, l
     training
         Its curves are read from `training.history`.
     lineage
-        Becomes tags, and the snapshot becomes the run's dataset.
+        The snapshot becomes the run's dataset, and its Data Docs become tags.
 
     Returns
     -------
@@ -61,13 +61,8 @@ def track_training(settings: Settings, run_key: str, training: TrainingResult, l
         started = client.get_run(run_id).info.start_time
         tags = {
             "recsys.kind": kind,
-            "recsys.window_id": snapshot.window_id,
-            "recsys.snapshot_uri": snapshot.uri,
-            "recsys.snapshot_digest": snapshot.digest,
-            "recsys.parent_version": lineage.parent,
             "recsys.data_docs": lineage.data_docs,
             "recsys.data_docs_url": lineage.data_docs_url,
-            "recsys.stopped_because": training.stopped_because,
         }
         client.log_batch(
             run_id,

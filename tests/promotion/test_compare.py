@@ -94,11 +94,9 @@ def test_two_versions_are_compared_side_by_side(warehouse, quick, versions, monk
         compare_versions(warehouse, quick, "1", "9")
 
 
-def test_a_version_has_tags_of_its_windows_its_opponent_and_its_training_cost(quick, versions):
+def test_a_version_has_few_tags_which_code_reads(quick, versions):
     from recsys.registry.versions import load_version
 
     tags = load_version(quick, "2").tags
-    assert tags["recsys.window_ids"] == "[2]"
-    assert tags["recsys.parent_version"] == tags["recsys.compared_with"] == "1"
-    assert tags["recsys.training_epochs"] == "3"
-    assert tags["recsys.training_rows"] == "100"
+    assert tags["recsys.parent_version"] == "1"
+    assert len(tags) <= 13, sorted(tags)

@@ -24,17 +24,29 @@ def evaluated(champion):
 
 
 def test_a_description_shows_candidate_and_champion_and_where_the_version_comes_from(make_training, lineage):
-    text = describe(make_training(), lineage, evaluated("3"), "MiniLM", {"Evaluation": "http://mlflow/r"})
+    text = describe(
+        "7", make_training(), lineage, evaluated("3"), "MiniLM", {"Evaluation": "http://mlflow/r"}
+    )
     assert "80 held-out events of 40 users; the champion is version 3." in text
     assert "| candidate | 0.2500 (0.0625 to 0.5000) |" in text
     assert "| champion | 0.1250 (0.0625 to 0.5000) |" in text
     assert "popularity" not in text
     assert f"window 1, text encoder `MiniLM`. Snapshot `{lineage.snapshot.uri}`" in text
+    assert "`analytics.promotion_history`" in text
+    assert "`model_version = '7'`" in text
     assert text.endswith("[Evaluation](http://mlflow/r)")
 
 
+def test_an_update_that_learns_what_several_windows_brought_names_the_first_and_the_last(
+    make_training, lineage
+):
+    learned = lineage.model_copy(update={"window_ids": (3, 4, 9)})
+    text = describe("7", make_training(), learned, None, None, {})
+    assert "windows 3 to 9. Snapshot" in text
+
+
 def test_the_first_version_has_no_champion_beside_it(make_training, lineage):
-    text = describe(make_training(), lineage, evaluated(None), None, {})
+    text = describe("7", make_training(), lineage, evaluated(None), None, {})
     assert "there was no champion." in text
     assert "| champion |" not in text
 
@@ -42,7 +54,7 @@ def test_the_first_version_has_no_champion_beside_it(make_training, lineage):
 def test_a_version_that_could_not_be_compared_says_why(make_training, lineage):
     nothing = Evaluation.of_nothing(10, ("candidate",), "no feedback is held out.", None)
     assert "Nothing could be compared: no feedback is held out." in describe(
-        make_training(), lineage, nothing, None, {}
+        "7", make_training(), lineage, nothing, None, {}
     )
 
 

@@ -40,8 +40,6 @@ def test_a_version_has_tags_of_its_lineage(settings, register, lineage):
     assert tags["recsys.snapshot_digest"] == lineage.snapshot.digest
     assert tags["recsys.kind"] == "full"
     assert tags["recsys.window_id"] == "1"
-    assert tags["recsys.training_seconds"] == "1.5"
-    assert len(tags["recsys.base_encoder_sha256"]) == 64
     assert tags["recsys.code_version"].startswith("0.")
     assert trained_through(settings, registered.version).transaction_id == 17
 
