@@ -11,6 +11,7 @@ select
     high,
     users
 from public.champion_comparisons
+-- A figure over fewer people would describe one of them: MIN_PEOPLE in recsys.warehouse.analytics.
 where users >= 5;
 
 comment on view analytics.champion_comparisons is

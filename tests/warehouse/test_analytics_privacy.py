@@ -122,6 +122,14 @@ def evaluate(connection: sa.Connection, people: int, slice_: str = "all") -> Non
     )
     connection.execute(
         sa.text(
+            "INSERT INTO champion_comparisons (run_key, days, champion_version, earlier_version, ndcg,"
+            " earlier_ndcg, difference, low, high, users, compared_at)"
+            " VALUES (:slice, 7, '2', '1', 0.123, 0.124, -0.001, -0.002, 0.001, :people, :at)"
+        ),
+        {"slice": slice_, "people": people, "at": START},
+    )
+    connection.execute(
+        sa.text(
             "INSERT INTO comment_sentiment"
             " (item_id, comments, average_value, average_sentiment, model_version, published_at)"
             " VALUES (:item, :people, 0.5, 0.5, '1', :at)"
