@@ -7,6 +7,7 @@ place, in one transaction, so that readers always have one or the other and keep
 import sqlalchemy as sa
 
 from recsys.warehouse.advisory_locks import lock
+from recsys.warehouse.roles import create_role
 from recsys.warehouse.statements import read_statement, sql_path
 
 SCHEMA = "serving"
@@ -43,4 +44,5 @@ def install_serving(engine: sa.Engine) -> None:
             connection.exec_driver_sql(script, execution_options=_UNCHANGED)
         for function in connection.scalars(sa.text(_FUNCTIONS_OF_EARLIER_RELEASES)).all():
             connection.exec_driver_sql(f"DROP FUNCTION {function}")
+        create_role(connection, READER)
         connection.exec_driver_sql(read_statement("serving/grant_reading"), execution_options=_UNCHANGED)

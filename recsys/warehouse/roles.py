@@ -54,6 +54,7 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     without them.
     """
     missing = list(connection.scalar(sa.text("SELECT warehouse_grant_roles()")) or [])
+    create_role(connection, PAGE)
     connection.exec_driver_sql(
         read_statement("warehouse/grant_page_role"), execution_options={"no_parameters": True}
     )
@@ -80,6 +81,14 @@ def grant_roles(connection: sa.Connection) -> list[str]:
             "; ".join(f"CREATE ROLE {role} NOLOGIN" for role in missing),
         )
     return missing
+
+
+def create_role(connection: sa.Connection, role: str) -> None:
+    """Create a role unless it exists or the connected user may not create roles."""
+    connection.execute(sa.text("SELECT set_config('recsys.role', :role, true)"), {"role": role})
+    connection.exec_driver_sql(
+        read_statement("warehouse/create_role"), execution_options={"no_parameters": True}
+    )
 
 
 def _limit_sessions(connection: sa.Connection) -> None:

@@ -1,17 +1,5 @@
--- Create the role of applications that only read, if this user may, and let it and writers call the reading functions.
--- Those run with the rights of their owner. The other functions of the schema belong to them: a role that could call
--- them could read somebody's history.
-DO $$
-BEGIN
-    IF to_regrole('recsys_reader') IS NULL THEN
-        CREATE ROLE recsys_reader NOLOGIN;
-    END IF;
-EXCEPTION
-    WHEN duplicate_object OR unique_violation THEN
-        NULL;  -- another database of this cluster was faster
-    WHEN insufficient_privilege THEN
-        RETURN;
-END $$;
+-- Let applications that only read, and writers, call the reading functions. Those run with the rights of their owner. The
+-- other functions of the schema belong to them: a role that could call them could read somebody's history.
 DO $$
 DECLARE
     role text;

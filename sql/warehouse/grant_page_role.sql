@@ -1,15 +1,4 @@
--- Create the role of the Recommender page, if this user may, and let it read what the page shows.
-DO $$
-BEGIN
-    IF to_regrole('recsys_page') IS NULL THEN
-        CREATE ROLE recsys_page NOLOGIN;
-    END IF;
-EXCEPTION
-    WHEN duplicate_object OR unique_violation THEN
-        NULL;  -- another database of this cluster was faster
-    WHEN insufficient_privilege THEN
-        RETURN;
-END $$;
+-- Let the role of the Recommender page read what the page shows.
 DO $$
 BEGIN
     IF to_regrole('recsys_page') IS NULL OR to_regclass('validation_results') IS NULL THEN
