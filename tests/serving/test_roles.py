@@ -79,7 +79,7 @@ def test_a_reader_cannot(reader: sa.Engine, statement: str) -> None:
 def test_a_reader_cannot_put_a_table_of_their_own_in_the_way(reader: sa.Engine, shop: Shop) -> None:
     shop.execute(f"grant temporary on database {shop.engine.url.database} to {READER}")
     with reader.begin() as connection:
-        connection.exec_driver_sql("create temporary table placements (placement text)")
+        connection.exec_driver_sql("create temporary table placements (placement text) on commit drop")
         connection.exec_driver_sql("set search_path = pg_temp, public")
         rows = connection.exec_driver_sql("select item_id from serving.recommend('ada')").scalars().all()
     assert rows == ["b", "a"]
