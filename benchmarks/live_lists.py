@@ -163,7 +163,7 @@ class LiveLists:
 def reactions(
     sequences: Sequences, position: int, since: int, decay: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return items and weights that `serving.meaning` returns just before an event, latest first."""
+    """Return items and weights that `serving.judged` returns just before an event, latest first."""
     user = int(np.searchsorted(sequences.offsets, position, side="right")) - 1
     first = int(sequences.offsets[user])
     first += int(np.searchsorted(sequences.occurred_at[first:position], since))

@@ -116,6 +116,7 @@ items = Table(
         postgresql_ops={"attributes": "jsonb_path_ops"},
     ),
     Index("items_created_at", "created_at", "item_id"),
+    Index("items_variants", "variant_of", postgresql_where=text("variant_of IS NOT NULL")),
     comment="what can be recommended; titles and descriptions are what the model reads",
 )
 

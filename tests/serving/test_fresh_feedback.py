@@ -152,7 +152,7 @@ def test_it_says_the_same_as_feedback_itself(published: Shop) -> None:
         " case n % 7 when 1 then n % 5 + 1 when 5 then n end, now() - make_interval(mins => n * n % 97)"
         " from generate_series(1, 80) as n"
     )
-    [small] = published.rows("select * from serving.fresh_reactions('ada', 0, 50)")
+    [small] = published.rows("select * from serving.fresh_events('ada', 0, 50)")
     [all_] = published.rows("select * from serving.reactions_since('ada', 0, '-infinity', 50)")
     assert small == all_
     assert small["events"] == 50

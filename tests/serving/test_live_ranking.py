@@ -83,6 +83,20 @@ def test_a_reaction_that_weighs_less_than_a_hundredth_of_another_says_nothing(st
     assert order(stocked, ["item-0", "seen"], [1.0, 0.1])["ids"] != alone
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "live_ranking('{a}', '{1}', '{b}', '{1}', '{}')",
+        "fresh_events('ada', 0, 50)",
+        "judged('{a}', '{view}', '{1}', '{now}')",
+    ],
+)
+def test_its_query_is_part_of_the_callers(shop: Shop, call: str) -> None:
+    plan = [row["QUERY PLAN"] for row in shop.rows(f"explain select * from serving.{call} limit 3")]
+    assert not [line for line in plan if f"Function Scan on {call.split('(')[0]}" in line]
+    assert len(plan) > 5
+
+
 @pytest.fixture
 def reacting(stocked: Shop) -> Shop:
     """Ada has a pool of 30 and has seen `seen` since."""

@@ -1,6 +1,7 @@
 -- Choose from candidates those that may be shown, in their order. Postgres puts this query in the place of each call.
 -- The look-up is lateral: it keeps the order, and in a join over arrays of unknown length a plan might read the whole
--- catalogue. Where no candidate is a variant, candidates are not compared with each other.
+-- catalogue. Where no candidate is a variant, candidates are not compared with each other; in a catalogue without variants
+-- no more of them are looked up than a caller takes.
 create or replace function serving.chosen(ids text[], scores real[], gone text[], things text[], path jsonpath)
 returns table (item_id text, title text, score real, thing text, place bigint)
 language sql stable rows 10 as $$
@@ -27,7 +28,8 @@ language sql stable rows 10 as $$
     from qualified
     where thing <> all (things)
         and (
-            not (select coalesce(bool_or(variant_of is not null), false) from qualified)
+            not exists (select from public.items where items.variant_of is not null)
+            or not (select coalesce(bool_or(variant_of is not null), false) from qualified)
             or not exists (
                 select from qualified as better where better.place < qualified.place and better.thing = qualified.thing
             )

@@ -36,8 +36,7 @@ declare
     scores real[];
     hidden text[];
     shown integer := 0;
-    entry serving.recommendation;
-    found_now integer;
+    entries serving.recommendation[];
     ruled record;
     kept text[];
     shapes boolean := false;
@@ -152,46 +151,45 @@ begin
             step := 3 * step;
         end if;
         while first <= cardinality(ids) loop
-            found_now := 0;
-            for entry in select
-                shown + (row_number() over ())::integer,
-                item.item_id,
-                item.title,
-                item.score,
-                coalesce(
-                    case when source = 'personal' then
-                        reasons ->> (array_position(list_ids, item.item_id) - 1)
+            entries := array(
+                select row(
+                    shown + (row_number() over ())::integer,
+                    item.item_id,
+                    item.title,
+                    item.score,
+                    coalesce(
+                        case when source = 'personal' then
+                            reasons ->> (array_position(list_ids, item.item_id) - 1)
+                        end,
+                        case
+                            when source = 'personal' then serving.shared_reason(own_sources[first - 1 + item.place])
+                            else reason
+                        end
+                    ),
+                    case
+                        when source = 'personal' then coalesce(own_sources[first - 1 + item.place], source)
+                        else source
                     end,
                     case
-                        when source = 'personal' then serving.shared_reason(own_sources[first - 1 + item.place])
-                        else reason
-                    end
-                ),
-                case
-                    when source = 'personal' then coalesce(own_sources[first - 1 + item.place], source)
-                    else source
-                end,
-                case
-                    when is_fixed then 1
-                    when item.item_id = list_ids[shown + row_number() over ()]
-                        then propensities[shown + row_number() over ()]
-                end::real,
-                case when source = 'personal' then model_version end,
-                placement,
-                null
-            from serving.chosen(
-                ids[first:first + step - 1], scores[first:first + step - 1], hidden, things, path
-            ) as item
-            limit case when not shapes then wanted - shown end
-            loop
-                if shapes then
-                    list := list || entry;
-                else
-                    return next entry;
-                end if;
-                found_now := found_now + 1;
-            end loop;
-            shown := shown + found_now;
+                        when is_fixed then 1
+                        when item.item_id = list_ids[shown + row_number() over ()]
+                            then propensities[shown + row_number() over ()]
+                    end::real,
+                    case when source = 'personal' then model_version end,
+                    placement,
+                    null
+                )::serving.recommendation
+                from serving.chosen(
+                    ids[first:first + step - 1], scores[first:first + step - 1], hidden, things, path
+                ) as item
+                limit case when not shapes then wanted - shown end
+            );
+            if shapes then
+                list := list || entries;
+            else
+                return query select * from unnest(entries);
+            end if;
+            shown := shown + cardinality(entries);
             if shown >= depth then
                 exit searching when not shapes;
                 shaped := serving.shaped(list, ruled.shaping, kept, gone, path, diversity, wanted);

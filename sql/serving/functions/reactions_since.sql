@@ -10,7 +10,7 @@ create or replace function serving.reactions_since(
     out weights real[]
 )
 language sql stable as $$
-    select meaning.*
+    select judged.*
     from (
         select array_agg(item_id) as item_ids, array_agg(event_type) as types, array_agg(value) as values,
             array_agg(occurred_at) as times
@@ -24,8 +24,8 @@ language sql stable as $$
             limit most
         ) as latest
     ) as listed
-    cross join lateral serving.meaning(listed.item_ids, listed.types, listed.values, listed.times) as meaning
+    cross join lateral serving.judged(listed.item_ids, listed.types, listed.values, listed.times) as judged
 $$;
 
 comment on function serving.reactions_since(text, bigint, timestamptz, integer) is
-    'what a person did since then, at most so many of the latest events, and what it means: see serving.meaning';
+    'what a person did since then, at most so many of the latest events, and what it means: see serving.judged';

@@ -18,7 +18,6 @@ as $$
 declare
     person constant text := case when user_id is null then user_of(session) else user_id end;
     own record;
-    who record;
     lately record;
     reacted boolean := false;
     path jsonpath;
@@ -96,10 +95,17 @@ begin
         lists.through_transaction_id is not null
             and lists.published_at > statement_timestamp() - interval '8 days' as is_recent,
         not place.explores or coalesce(1 = all (lists.propensities), true) as is_fixed,
-        lists.titles <> '{}' and coalesce(lists.available_until > statement_timestamp(), true) as is_current
+        lists.titles <> '{}' and coalesce(lists.available_until > statement_timestamp(), true) as is_current,
+        exists (
+            select from fresh_feedback as fresh
+            where fresh.user_id = person and fresh.transaction_id >= lists.through_transaction_id
+        ) as has_reacted,
+        users.consent,
+        users.attributes
     into own
     from placements as place
     left join recommendation_lists as lists on lists.user_id = person
+    left join users on users.user_id = person
     left join publications on publications.publication_id = lists.publication_id
     where place.placement = recommend.placement;
     if not found then
@@ -109,8 +115,10 @@ begin
     if filter <> '{}' or own.filter <> '{}' then
         path := serving.filter_path(filter, own.filter);
     end if;
-    if own.is_recent then
-        lately := serving.fresh_reactions(person, own.through, 50);
+    if own.is_recent and not own.has_reacted then
+        select 0::bigint as events, '{}'::text[] as gone, '{}'::text[] as items, '{}'::real[] as weights into lately;
+    elsif own.is_recent then
+        select judged.* into lately from serving.fresh_events(person, own.through, 50) as judged;
     else
         lately := serving.reactions_since(
             person, own.through, coalesce(own.published_at, statement_timestamp()) - interval '7 days', 50
@@ -126,10 +134,9 @@ begin
         as_drawn := not found;
     end if;
 
-    select users.consent, users.attributes into who from users where users.user_id = person;
     if lately.events > 0 then
         gone := gone || lately.gone;
-        reacted := own.live and who.consent is not false and lately.items <> '{}';
+        reacted := own.live and own.consent is not false and lately.items <> '{}';
     end if;
     if own.is_fixed then
         select own.pool_item_ids[:own.pool] as ids, own.pool_scores[:own.pool] as scores, null::text[] as sources into pool;
@@ -204,7 +211,7 @@ begin
         gone => gone,
         most => own.pool,
         item_id => context ->> 'item_id',
-        attributes => coalesce(who.attributes, '{}') || coalesce(context, '{}'),
+        attributes => coalesce(own.attributes, '{}') || coalesce(context, '{}'),
         person => person,
         own_ids => pool.ids,
         own_scores => pool.scores,

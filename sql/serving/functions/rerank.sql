@@ -40,7 +40,7 @@ begin
     pool := own.pool_item_ids;
     if own.consent is not false then
         if own.is_recent then
-            lately := serving.fresh_reactions(person, own.through, 50);
+            select judged.* into lately from serving.fresh_events(person, own.through, 50) as judged;
         else
             lately := serving.reactions_since(
                 person, coalesce(own.through, 0), coalesce(own.published_at, statement_timestamp()) - interval '7 days', 50

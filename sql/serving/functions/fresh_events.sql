@@ -1,15 +1,12 @@
 -- What a user with a list of the last days did since it was read, by the small table that holds nothing else.
-create or replace function serving.fresh_reactions(
+create or replace function serving.fresh_events(
     person text,
     since_transaction_id bigint,
-    most integer,
-    out events bigint,
-    out gone text[],
-    out items text[],
-    out weights real[]
+    most integer
 )
-language sql stable as $$
-    select meaning.*
+returns table (events bigint, gone text[], items text[], weights real[])
+language sql stable rows 1 as $$
+    select judged.*
     from (
         select array_agg(item_id) as item_ids, array_agg(event_type) as types, array_agg(value) as values,
             array_agg(occurred_at) as times
@@ -21,9 +18,9 @@ language sql stable as $$
             limit most
         ) as latest
     ) as listed
-    cross join lateral serving.meaning(listed.item_ids, listed.types, listed.values, listed.times) as meaning
+    cross join lateral serving.judged(listed.item_ids, listed.types, listed.values, listed.times) as judged
 $$;
 
-comment on function serving.fresh_reactions(text, bigint, integer) is
+comment on function serving.fresh_events(text, bigint, integer) is
     'what a user did since their list was read, at most so many of the latest events, and what it means: see '
-    'serving.meaning';
+    'serving.judged';

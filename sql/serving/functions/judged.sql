@@ -1,16 +1,14 @@
 -- What events of a person mean, latest first: what is off their lists for them, and what they say about taste. The rules
--- are those of publishing (EventTypes.hides_for and EventTypes.sentiment in recsys.snapshot.event_types).
-create or replace function serving.meaning(
+-- are those of publishing (EventTypes.hides_for and EventTypes.sentiment in recsys.snapshot.event_types). Postgres puts this
+-- query in the place of each call.
+create or replace function serving.judged(
     item_ids text[],
     event_types text[],
     amounts double precision[],
-    times timestamptz[],
-    out events bigint,
-    out gone text[],
-    out items text[],
-    out weights real[]
+    times timestamptz[]
 )
-language sql stable as $$
+returns table (events bigint, gone text[], items text[], weights real[])
+language sql stable rows 1 as $$
     with judged as (
         select
             listed.item_id,
@@ -83,7 +81,7 @@ language sql stable as $$
     ) as ordered
 $$;
 
-comment on function serving.meaning(text[], text[], double precision[], timestamptz[]) is
+comment on function serving.judged(text[], text[], double precision[], timestamptz[]) is
     'how many events these are, what is off a person''s lists for them, and the items that say something about their '
     'taste, latest first, with weights: that of the event type, -1 for dislikes, less with each newer event, see '
     'serving.fitted_weights';
