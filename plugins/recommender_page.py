@@ -46,6 +46,22 @@ _QUERIES = {
         order by case scorer when 'candidate' then 0 when 'champion' then 1 else 2 end, scorer,
             left(metric, 4) <> 'ndcg', metric
     """,
+    # Four weeks of what monitoring has measured, and of the models that the nights compared.
+    "figures": """
+        select figure, label, day, value from analytics.monitored_figures
+        where day >= (now() at time zone 'UTC')::date - 28
+        union all
+        select * from (
+            select distinct on (scorer, day)
+                'ndcg', replace(scorer, '_', ' '), (evaluated_at at time zone 'UTC')::date as day, value
+            from analytics.model_metrics
+            where slice = 'all' and left(metric, 4) = 'ndcg'
+                and scorer in ('candidate', 'champion', 'popularity')
+                and starts_with(run_key, 'nightly_training/') and evaluated_at >= now() - interval '28 days'
+            order by scorer, day, evaluated_at desc
+        ) as nights
+        order by figure, label, day
+    """,
     "decisions": "select * from analytics.promotion_history order by ledger_id desc limit 10",
     "windows": "select * from analytics.window_reconciliation order by window_id desc limit 10",
     "quarantine": "select * from analytics.quarantine_by_reason order by rows desc",
@@ -157,7 +173,25 @@ def read_state() -> tuple[int, dict[str, Any]]:
     models: dict[str, dict[str, Any]] = {}
     for row in content["metrics"]:
         models.setdefault(row["scorer"], {})[row["metric"]] = row
-    return 200, content | {"models": models}
+    return 200, content | {"models": models, "charts": _charts(content["figures"])}
+
+
+_CHARTS = {
+    "response_share": ("Share of shown lists that users answer", ".1%"),
+    "feedback_events": ("Feedback a day", ",.0f"),
+    "ndcg": ("NDCG in the nights", ".4f"),
+}
+
+
+def _charts(figures: list[dict[str, Any]]) -> list[str]:
+    from recsys.airflow.charts import line_chart
+
+    lines: dict[str, dict[str, list[Any]]] = {}
+    for row in figures:
+        named = row["label"] or "not stated"
+        lines.setdefault(row["figure"], {}).setdefault(named, []).append((row["day"], row["value"]))
+    drawn = [line_chart(title, lines.get(name, {}), written) for name, (title, written) in _CHARTS.items()]
+    return [chart for chart in drawn if chart]
 
 
 def query_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, dict[str, Any]]:

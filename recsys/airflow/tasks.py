@@ -6,13 +6,14 @@ from typing import Any
 
 from airflow.sdk import BaseOperatorLink, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.observability.stats import gauge, normalize_name_for_stats
 from pydantic_core import to_jsonable_python
 
 from recsys import errors
 from recsys.airflow.links import airflow_url
 from recsys.pipeline.context import Run, open_context
 from recsys.pipeline.order import Stage, takes
-from recsys.pipeline.references import receive
+from recsys.pipeline.references import Monitored, receive
 from recsys.settings import load_settings
 
 
@@ -91,9 +92,18 @@ def _run(function: Stage, references: tuple[Any, ...]) -> Any:
     received = receive(function, references)
     try:
         with open_context(current_run(), load_settings()) as context:
-            return to_jsonable_python(function(context, *received))
+            returned = function(context, *received)
     except errors.NothingToDoError as nothing:
         raise AirflowSkipException(str(nothing)) from nothing
+    if isinstance(returned, Monitored):
+        export(returned.gauges)
+    return to_jsonable_python(returned)
+
+
+def export(gauges: Mapping[str, float]) -> None:
+    """Send figures as `recsys.NAME` to where Airflow sends its metrics: StatsD, OpenTelemetry or nowhere."""
+    for name, value in gauges.items():
+        gauge(normalize_name_for_stats(f"recsys.{name}", log_warning=False), value)
 
 
 def chain(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recsys.pipeline.context import Context
+from recsys.pipeline.references import Monitored
 
 if TYPE_CHECKING:
     from recsys.upkeep.housekeeping import HousekeepingReport
@@ -20,14 +21,16 @@ def keep_house(context: Context) -> HousekeepingReport:
     return keep_warehouse(context.engine, context.settings, context.clock())
 
 
-def monitor(context: Context) -> int:
-    """Look for old lists, drift, fewer responses and sudden dislikes; return the number of causes found.
+def monitor(context: Context) -> Monitored:
+    """Look for old lists, drift, fewer responses and sudden dislikes, and measure the day.
 
     Each cause alerts once.
     """
     from recsys.upkeep.monitoring import monitor as look
 
-    return len(look(context.engine, context.settings, context.clock()))
+    watched = look(context.engine, context.settings, context.clock())
+    gauges = {".".join(filter(None, (f.name, f.label))): f.value for f in watched.figures}
+    return Monitored(causes=len(watched.findings), gauges=gauges)
 
 
 def reconcile_registry(context: Context) -> str | None:

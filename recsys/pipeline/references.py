@@ -47,6 +47,21 @@ class ValidatedWindow(Reference):
     data_docs_url: str | None = None
 
 
+class Monitored(Reference):
+    """What monitoring found and measured.
+
+    Attributes
+    ----------
+    causes
+        Number of causes for alerts.
+    gauges
+        Figures of the day by name, which metrics systems get: `response_share.home`.
+    """
+
+    causes: int
+    gauges: dict[str, float]
+
+
 class Candidate(Reference):
     """A trained model.
 

@@ -1,4 +1,4 @@
-"""Watch what users get and how they respond, and alert once for each cause.
+"""Watch what users get and how they respond, keep the figures, and alert once for each cause.
 
 Whether rows add up and whether runs succeed is checked elsewhere, when it happens. This looks at what no run
 notices: lists that nobody renews, feedback that drifts, responses that become fewer, an item that is suddenly
@@ -9,22 +9,24 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
 from recsys.alerts import send_alert
 from recsys.settings import Settings
+from recsys.warehouse.analytics import MIN_PEOPLE
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.tables import alerts
+from recsys.warehouse.tables import alerts, monitored_figures
 
 _LEAST_EXPECTED_ANSWERS = 20.0
 _STANDARD_ERRORS = 3.0
-_LEAST_PEOPLE = 5
 _MOST_ITEMS = 10
 _NIGHTS_OF_DECLINE = 3
 """Of the last five. One in forty nights is beyond chance by chance; three of five hardly ever are."""
 _TIME_TO_RESPOND = timedelta(hours=1)
+_KEPT = timedelta(days=400)
+"""How long figures are kept: a year, and the same season of the year before."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +47,41 @@ class Finding:
     message: str
 
 
-def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> list[Finding]:
-    """Look for all causes, open and close alerts, and send those that are new; return what was found.
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the last day.
+
+    Attributes
+    ----------
+    label
+        What it is about: a placement, an event type; empty if there is only one.
+    """
+
+    name: str
+    label: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What monitoring found, and what it measured."""
+
+    findings: list[Finding]
+    figures: list[Figure]
+
+
+def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> Watched:
+    """Look for all causes, open and close alerts, send those that are new, and keep the day's figures.
 
     An alert that could not be noted as sent, because the process was killed, is sent again by the next call.
     """
     with engine.begin() as connection:
+        hours = connection.scalar(sa.text(read_statement("upkeep/measure_list_age")), {"until": now})
+        responses = _measure_responses(connection, now)
         found = [
-            *_old_lists(connection, settings, now),
+            *_old_lists(hours, settings),
             *_drift(connection, now),
-            *_fewer_responses(connection, settings, now),
+            *_fewer_responses(responses, settings),
             *_disliked_items(connection, settings, now),
             *_slow_decline(connection, settings, now),
         ]
@@ -65,9 +92,38 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> list[Findin
                 sa.text(read_statement("upkeep/open_alert")),
                 {"now": now, "cause": finding.cause, "message": finding.message},
             )
+        figures = [
+            *([] if hours is None else [Figure("list_age_hours", "", hours)]),
+            *(
+                Figure("response_share", placement, today.mean)
+                for (placement, latest), today in responses.items()
+                if latest and today.users >= MIN_PEOPLE
+            ),
+            *_feedback_events(connection, now),
+            Figure("open_alerts", "", len(found)),
+        ]
+        _keep(connection, figures, now)
     _send(engine, settings, now)
-    logger.info("monitoring: %d causes for alerts", len(found))
-    return found
+    logger.info("monitoring: %d causes for alerts, %d figures", len(found), len(figures))
+    return Watched(found, figures)
+
+
+def _keep(connection: sa.Connection, figures: list[Figure], now: datetime) -> None:
+    day = now.astimezone(UTC).date()
+    for figure in figures:
+        connection.execute(
+            sa.text(read_statement("upkeep/store_figure")),
+            {"day": day, "figure": figure.name, "label": figure.label, "value": figure.value},
+        )
+    connection.execute(monitored_figures.delete().where(monitored_figures.c.day < day - _KEPT))
+
+
+def _feedback_events(connection: sa.Connection, now: datetime) -> Iterator[Figure]:
+    rows = connection.execute(
+        sa.text(read_statement("upkeep/measure_feedback")), {"until": now, "people": MIN_PEOPLE}
+    )
+    for event_type, events in rows:
+        yield Figure("feedback_events", event_type, events)
 
 
 def _send(engine: sa.Engine, settings: Settings, now: datetime) -> None:
@@ -88,8 +144,7 @@ def _send(engine: sa.Engine, settings: Settings, now: datetime) -> None:
             connection.execute(alerts.update().where(alerts.c.cause == alert.cause).values(sent_at=now))
 
 
-def _old_lists(connection: sa.Connection, settings: Settings, now: datetime) -> Iterator[Finding]:
-    hours = connection.scalar(sa.text(read_statement("upkeep/measure_list_age")), {"until": now})
+def _old_lists(hours: float | None, settings: Settings) -> Iterator[Finding]:
     limit = settings.alerts.max_list_hours
     if hours is not None and hours > limit:
         yield Finding(
@@ -126,11 +181,16 @@ class Responses:
         return difference > fall * usual.mean and difference > _STANDARD_ERRORS * error
 
 
-def _fewer_responses(connection: sa.Connection, settings: Settings, now: datetime) -> Iterator[Finding]:
+def _measure_responses(connection: sa.Connection, now: datetime) -> dict[tuple[str, bool], Responses]:
+    """Return the responses in each placement, in the last day (true) and in the week before."""
     statement = sa.text(read_statement("upkeep/measure_responses"))
-    responses: dict[tuple[str, bool], Responses] = {}
-    for placement, latest, *figures in connection.execute(statement, {"until": now - _TIME_TO_RESPOND}):
-        responses[placement, latest] = Responses(*figures)
+    return {
+        (placement, latest): Responses(*figures)
+        for placement, latest, *figures in connection.execute(statement, {"until": now - _TIME_TO_RESPOND})
+    }
+
+
+def _fewer_responses(responses: dict[tuple[str, bool], Responses], settings: Settings) -> Iterator[Finding]:
     for (placement, latest), today in responses.items():
         usual = responses.get((placement, False))
         if not latest or usual is None or not today.are_fewer_than(usual, settings.alerts.response_fall):
@@ -149,7 +209,7 @@ def _disliked_items(connection: sa.Connection, settings: Settings, now: datetime
         sa.text(read_statement("upkeep/select_disliked_items")),
         {
             "until": now,
-            "people": _LEAST_PEOPLE,
+            "people": MIN_PEOPLE,
             "times": settings.alerts.dislike_times,
             "limit": _MOST_ITEMS,
         },

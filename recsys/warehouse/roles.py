@@ -27,6 +27,7 @@ _LATER_TABLES = {
     "item_lists": "SELECT, INSERT, DELETE",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",
     "model_versions": "SELECT, INSERT, UPDATE",
+    "monitored_figures": "SELECT, INSERT, UPDATE, DELETE",
     "noisy_feedback": "SELECT, INSERT, UPDATE, DELETE",
     "published_items": "SELECT, INSERT, UPDATE, DELETE",
     "superiority_tests": "SELECT, INSERT",

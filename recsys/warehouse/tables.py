@@ -776,6 +776,16 @@ alerts = Table(
     comment="what monitoring has found, one row a cause",
 )
 
+monitored_figures = Table(
+    "monitored_figures",
+    metadata,
+    Column("day", Date, primary_key=True, comment="UTC"),
+    Column("figure", Text, primary_key=True),
+    Column("label", Text, primary_key=True, comment="placement or event type; empty: none"),
+    Column("value", Double, nullable=False),
+    comment="what monitoring measures every day, see analytics.monitored_figures",
+)
+
 published_items = Table(
     "published_items",
     metadata,

@@ -15,7 +15,8 @@ Tables = Mapping[str, Sequence[Row]]
 TABLES = (
     *("items", "users", "feedback", "event_types", "impressions", "windows", "quarantine", "snapshots"),
     *("erased_feedback", "model_evaluations", "promotion_ledger", "publications", "recommendation_lists"),
-    *("user_vectors", "item_vectors", "comment_sentiment", "alerts"),
+    *("user_vectors", "item_vectors", "comment_sentiment", "alerts", "superiority_tests"),
+    "monitored_figures",
 )
 
 
@@ -517,6 +518,7 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "click_through_by_rule": lambda tables: [row for row in tables["impressions"] if row["rules"]],
     "click_through_by_slate": lambda tables: tables["impressions"],
     "comment_sentiment_by_item": _commented_by_enough_people,
+    "monitored_figures": lambda tables: tables["monitored_figures"],
     "open_alerts": lambda tables: [row for row in tables["alerts"] if row["closed_at"] is None],
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
     "superiority_tests": lambda tables: tables["superiority_tests"],

@@ -150,7 +150,7 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
                 "INSERT INTO feedback (user_id, item_id, event_type)"
                 " SELECT 'user ' || n, 'item1', 'dislike' FROM generate_series(0, 7) AS n"
             )
-        assert housekeeping.monitor(context) > 0
+        assert housekeeping.monitor(context).causes > 0
         with context.engine.connect() as connection:
             sent = connection.exec_driver_sql("SELECT cause FROM alerts WHERE sent_at IS NOT NULL").scalars()
             assert "disliked item: item1" in set(sent)

@@ -1,11 +1,13 @@
 """The page in the Airflow UI: who may see it and what it shows."""
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import sqlalchemy as sa
@@ -104,6 +106,30 @@ def test_a_signed_in_viewer_sees_champion_metrics_decisions_and_data(signed_in: 
         assert shown in answer.text, shown
     assert "secret user" not in answer.text
     assert "<script>alert" not in answer.text
+
+
+def test_four_weeks_are_drawn_and_say_their_figures(signed_in: Any, busy: sa.Engine) -> None:
+    with busy.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO monitored_figures SELECT current_date - n, 'response_share', label, 0.1 + n / 100.0"
+            " FROM generate_series(0, 40) AS n, unnest(ARRAY['home', '<b>', '']) AS label"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO model_evaluations (run_key, scorer, slice, metric, value, users, evaluated_at)"
+            " SELECT 'nightly_training/' || n, scorer, 'all', 'ndcg_at_10', 0.2, 943,"
+            " now() - n * interval '1 day'"
+            " FROM generate_series(0, 3) AS n, unnest(ARRAY['candidate', 'popularity']) AS scorer"
+        )
+    page = signed_in.get("/recommender/").text
+    answered, nights = (ElementTree.fromstring(svg) for svg in re.findall("<svg.*?</svg>", page))
+    assert "home 10.0%" in answered.get("aria-label", "")
+    assert "not stated 10.0%" in answered.get("aria-label", "")
+    assert nights.get("aria-label") == "NDCG in the nights: candidate 0.2000, popularity 0.2000"
+    assert [len(line.get("points", "").split()) for line in answered.iter("polyline")] == [29] * 3
+    assert len(list(nights.iter("circle"))) == 8
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert "style=" not in page  # the policy refuses it
 
 
 def test_only_airflow_may_frame_the_page_and_only_its_own_script_runs(signed_in: Any) -> None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from recsys.settings import Settings
 from recsys.upkeep import monitoring
 from recsys.upkeep.monitoring import monitor
+from recsys.warehouse.analytics import install_analytics
 
 NOW = datetime(2026, 5, 20, 1, 30, tzinfo=UTC)
 
@@ -57,11 +58,11 @@ def dislike(engine: sa.Engine, item: str, days_ago: float, people: int, each: in
 
 
 def causes(engine: sa.Engine, settings: Settings, now: datetime = NOW) -> list[str]:
-    return [finding.cause for finding in monitor(engine, settings, now)]
+    return [finding.cause for finding in monitor(engine, settings, now).findings]
 
 
 def test_a_new_warehouse_alerts_nobody(warehouse: sa.Engine, settings: Settings, sent: list[str]) -> None:
-    assert monitor(warehouse, settings, NOW) == []
+    assert monitor(warehouse, settings, NOW).findings == []
     assert sent == []
 
 
@@ -237,3 +238,36 @@ def test_small_losses_old_nights_and_chance_are_no_decline(
         compare(warehouse, night + 20, loss=0.05, beyond_chance=True, days=14)
     assert causes(warehouse, settings) == []
     assert sent == []
+
+
+def test_figures_of_each_day_are_kept_for_a_year_and_leave_out_few_people(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    show(warehouse, "home", 0.5, users=20, answering=5)
+    show(warehouse, "email", 0.5, users=4, answering=4)
+    run(
+        warehouse,
+        "INSERT INTO feedback (user_id, item_id, event_type, occurred_at)"
+        " SELECT 'user' || n, '1', 'purchase', :now - interval '1 hour' FROM generate_series(1, 4) AS n",
+    )
+    run(
+        warehouse,
+        "INSERT INTO monitored_figures VALUES (:day, 'open_alerts', '', 3)",
+        day=NOW.date() - timedelta(401),
+    )
+    monitor(warehouse, settings, NOW - timedelta(days=1))
+    monitor(warehouse, settings, NOW)
+    again = monitor(warehouse, settings, NOW + timedelta(minutes=1))
+    install_analytics(warehouse)
+    with warehouse.connect() as connection:
+        kept = connection.exec_driver_sql("SELECT * FROM analytics.monitored_figures ORDER BY 1, 2, 3").all()
+    today = NOW.date()
+    assert [tuple(row) for row in kept] == [
+        (today - timedelta(days=1), "open_alerts", "", 0),
+        (today, "feedback_events", "view", 9),
+        (today, "open_alerts", "", 0),
+        (today, "response_share", "home", 0.25),
+    ]
+    assert [(f.name, f.label, f.value) for f in again.figures] == [
+        ("response_share", "home", 0.25), ("feedback_events", "view", 9), ("open_alerts", "", 0),
+    ]  # fmt: skip

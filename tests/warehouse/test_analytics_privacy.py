@@ -16,10 +16,12 @@ from recsys.warehouse.analytics import MIN_PEOPLE, SCHEMA, install_analytics
 ABOUT_THE_PIPELINE = {
     *("window_reconciliation", "quarantine_by_reason", "publication_history", "model_lineage"),
     *("promotion_history", "champion_history", "open_alerts", "superiority_tests"),
+    "monitored_figures",
 }
 """Views of what the pipeline did. They count rows of runs, and show neither what nor when somebody did.
 
-Alerts are written by monitoring, which names an item only if five people disliked it.
+Alerts and figures are written by monitoring, which names an item only if five people disliked it and measures
+nothing about fewer than five.
 """
 
 START = datetime(2026, 3, 1, 22, tzinfo=UTC)
