@@ -16,6 +16,7 @@ TABLES = (
     *("items", "users", "feedback", "event_types", "impressions", "windows", "quarantine", "snapshots"),
     *("erased_feedback", "model_evaluations", "promotion_ledger", "publications", "recommendation_lists"),
     *("user_vectors", "item_vectors", "comment_sentiment", "alerts", "superiority_tests"),
+    "champion_comparisons",
     "monitored_figures",
 )
 
