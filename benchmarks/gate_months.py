@@ -9,6 +9,7 @@ makes the test of `recsys.promotion.superiority` and spends from the month's pro
 
 `false_months` is the share of months in which any candidate was called better than the champion: with the
 month's probability shared by the nights alone (the default), by nights and hours, and without sharing.
+`false_night_months` is the first of these over more months.
 `power` is the chance that a candidate that is truly 5 % better is found in one night: at the level of a
 single test, at a night's share of the month, and at a week's share. `within_days` is the same for a candidate
 that stays better on several nights.
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the months and print the rates."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gate_months")
     parser.add_argument("--months", type=int, default=200)
+    parser.add_argument(
+        "--night-months", type=int, default=2_000, help="months of which only nights are drawn"
+    )
     parser.add_argument("--users", type=int, default=2_000, help="users with held-out feedback in each night")
     parser.add_argument("--hour-users", type=int, default=200, help="the same in each hour")
     parser.add_argument("--cases", type=int, default=5, help="held-out events per user")
@@ -79,6 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _month(night, hour, np.random.default_rng([options.seed, 2, number]))
         for number in range(options.months)
     ]
+    nights = [
+        _nights(night, np.random.default_rng([options.seed, 5, number]))
+        for number in range(options.night_months)
+    ]
     gain = _drawn(better, options.users, settings, swapped=False)
     p_values = np.array([gain(generator) for _ in range(max(1_000, options.months))])
     share = settings.gate.monthly_error / _DAYS
@@ -100,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name: _share([_is_false(month, chosen) for month in months])
             for name, chosen in (("nights", settings), ("nights_and_hours", with_hours), ("not_shared", None))
         },
+        "false_night_months": _share([_is_false(month, settings) for month in nights]),
         "power": {
             name: round(float((p_values <= level).mean()), 4)
             for name, level in (("single", _SINGLE), ("night", share), ("week", 7 * share))
@@ -143,6 +152,11 @@ def _month(night: Draw, hour: Draw, generator: np.random.Generator) -> list[tupl
         if moment.hour == _NIGHT:
             tests.append(("full", moment, night(generator)))
     return tests
+
+
+def _nights(night: Draw, generator: np.random.Generator) -> list[tuple[Kind, datetime, float]]:
+    first = _START + timedelta(hours=_NIGHT)
+    return [("full", first + timedelta(days=day), night(generator)) for day in range(_DAYS)]
 
 
 def _is_false(month: list[tuple[Kind, datetime, float]], settings: Settings | None) -> bool:
