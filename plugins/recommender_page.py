@@ -62,6 +62,12 @@ _QUERIES = {
         ) as nights
         order by figure, label, day
     """,
+    "experiment": """
+        select * from analytics.experiment_results
+        where ended_at is null or ended_at > now() - interval '7 days'
+        order by ended_at is not null, shown_since desc, role desc, metric
+        limit 8
+    """,
     "decisions": "select * from analytics.promotion_history order by ledger_id desc limit 10",
     "windows": "select * from analytics.window_reconciliation order by window_id desc limit 10",
     "quarantine": "select * from analytics.quarantine_by_reason order by rows desc",

@@ -65,6 +65,10 @@ class SimulationError(RecsysError):
     """A world cannot be simulated from these ratings or settings."""
 
 
+class ExperimentError(RecsysError):
+    """An experiment cannot be started or ended like this."""
+
+
 class PromotionConflictError(RecsysError):
     """The champion is no longer the version that the candidate was compared with."""
 

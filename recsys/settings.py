@@ -369,6 +369,11 @@ class GateSettings(_Section):
         lt=1,
         description="chance that any candidate of a month (UTC) is wrongly called better than the champion",
     )
+    require_experiment: bool = Field(
+        False,
+        description="nightly: hold what the gate would promote until an experiment has shown that users "
+        "prefer it; experiment_readout promotes it then",
+    )
     coverage_margin: float = Field(
         0.3, ge=0, description="largest fall of catalogue coverage; share of the champion's"
     )

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from recsys.commands import (
     demo,
+    experiment,
     ingest,
     models,
     publish,
@@ -65,6 +66,11 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "recommend": recommend.recommend,
         "simulate": simulate.simulate,
     },
+    "Experiments": {
+        "experiment start": experiment.start,
+        "experiment status": experiment.status,
+        "experiment stop": experiment.stop,
+    },
     "Applications": {
         "serve": serve.serve,
     },
@@ -79,6 +85,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 _GROUPS = {
     "ingest": "Load items, users, feedback or impressions from a file.",
     "variants": "Find items that are one thing.",
+    "experiment": "Let users decide between two model versions.",
     "quarantine": "Inspect, release or discard feedback that broke a validation rule.",
 }
 

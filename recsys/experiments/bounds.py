@@ -7,10 +7,10 @@ function is that of Kim and DeMets (1987); the recursion is that of Armitage, Mc
 and is built with Boost. The computation is short, and the tests hold it to simulated paths.
 
 Two clocks run in it. The error rate is spent by the share of the planned time, which is known in advance.
-What two looks have in common follows from the information at each, which is not: it is the square root of
-the ratio. That is exact for new users every day, and for users who come back as often as before. Where some
-have been seen longer than others, looks have more in common than that, and the bounds err on the safe side
-(Slepian's inequality, 1962).
+What two looks have in common follows from how much each has read, which is not: it is the square root of the
+ratio. That is exact if every day brings new users. Users who come back, and differ lastingly, give two looks
+more in common than that, and the bounds err on the safe side (Slepian's inequality, 1962). The inverse of the
+estimate's variance would be closer, but it may fall: on the first day everybody has seen one slate.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Bounds:
         share
             Share of the planned time that has passed. Above 1 nothing more is spent.
         information
-            Inverse of the variance of the estimate, in any unit that stays the same.
+            How much has been read so far, such as a number of slates.
         """
         to_spend = spent(share, self._alpha) - self._spent
         least = self._information * (1 + _SMALLEST_STEP)

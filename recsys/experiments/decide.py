@@ -95,10 +95,12 @@ class MetricReader:
         """Return what the metric says now, when a share of the planned time has passed."""
         gain_bound, harm_bound = (b.look(share, effect.information) for b in (self._gain, self._harm))
         better, error = effect.metric.better, effect.standard_error
-        if error <= 0:
+        if effect.information <= 0:
             return Reading(effect, self._role, self._margin, float("-inf"), float("inf"), "open")
         gain = better * effect.difference
-        low, high = gain - gain_bound * error, gain + harm_bound * error
+        # Without an error the difference is known, whatever the bounds.
+        low = gain - gain_bound * error if error > 0 else gain
+        high = gain + harm_bound * error if error > 0 else gain
         allowed = self._margin * abs(effect.control)
         verdict: Verdict = "open"
         if high < -allowed:

@@ -17,6 +17,8 @@ items disliked."""
 VARIABLES = (*COUNTS, *(f"{name}_before" for name in COUNTS))
 """Columns of the moments: the counts in the experiment, then those in the time before it."""
 
+_ROUNDING = 1e-15
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -93,10 +95,10 @@ class Effect:
     difference
         Challenger minus control, adjusted for what users did before.
     standard_error
-        0 if there is nothing to compare: no users in an arm, or nobody did anything.
+        0 if all users of an arm are alike.
     information
-        For `recsys.experiments.bounds`: inverse of the variance of the difference as a share of the value of
-        both arms. A mean over users grows with time, a share of it does not.
+        For `recsys.experiments.bounds`: slates of both arms. 0 if there is nothing to compare: no users in an
+        arm, or nobody did what is counted.
     variance_ratio
         Variance with the adjustment, as a share of that without.
     """
@@ -125,7 +127,8 @@ def compare_arms(metric: Metric, control: Moments, challenger: Moments) -> Effec
     pooled = (control.sums + challenger.sums) / users
     weights, level = _linear(metric, pooled, "")
     before, _ = _linear(metric, pooled, "_before")
-    if level == 0:
+    common = _value(metric, users, control.sums + challenger.sums)
+    if level == 0 or common == 0:
         return Effect(metric, control_value, challenger_value, 0.0, 0.0, 0.0, 1.0)
     plain = [float(weights @ arm.covariances @ weights) for arm in arms]
     shared = [float(weights @ arm.covariances @ before) for arm in arms]
@@ -136,9 +139,10 @@ def compare_arms(metric: Metric, control: Moments, challenger: Moments) -> Effec
         max(own - 2 * slope * both + slope**2 * old, 0.0)
         for own, both, old in zip(plain, shared, earlier, strict=True)
     ]
-    common = _value(metric, users, control.sums + challenger.sums)
     difference = float(adjusted @ (challenger.means - control.means)) / level
     variance = sum(v / arm.users for v, arm in zip(variances, arms, strict=True))
+    if variance < _ROUNDING * (common * level) ** 2:
+        variance = 0.0
     unadjusted = sum(v / arm.users for v, arm in zip(plain, arms, strict=True))
     return Effect(
         metric,
@@ -146,7 +150,7 @@ def compare_arms(metric: Metric, control: Moments, challenger: Moments) -> Effec
         challenger_value,
         difference=difference,
         standard_error=float(np.sqrt(variance)) / level,
-        information=(common * level) ** 2 / variance if variance > 0 else 0.0,
+        information=users * float(pooled[VARIABLES.index("slates")]),
         variance_ratio=variance / unadjusted if unadjusted > 0 else 1.0,
     )
 

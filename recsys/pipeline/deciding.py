@@ -23,6 +23,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
     """Decide whether the challenger is promoted, by named checks."""
     from recsys.evaluation.comparison import Comparison
     from recsys.promotion.approval import ask_if_configured
+    from recsys.promotion.experiment_required import require_experiment
     from recsys.promotion.gate import decide
     from recsys.promotion.ledger import champion
     from recsys.promotion.replacement import heed_erasure
@@ -43,6 +44,7 @@ def gate(context: Context, challenger: Challenger) -> Decided:
         liking=compared.liking,
         superiority=_superiority(context, challenger, compared.held_out),
     )
+    decision = require_experiment(decision, challenger.kind, version, settings.gate)
     decision = ask_if_configured(decision, challenger.kind, settings.approval)
     current = champion(context.engine)
     served = [] if current is None else [current.model_version]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
-from recsys.pipeline import deciding, feedback, housekeeping, learning, publishing
+from recsys.pipeline import deciding, experimenting, feedback, housekeeping, learning, publishing
 
 Stage = Callable[..., Any]
 
@@ -99,6 +99,7 @@ PUBLISH = Publication(
     at_once=publishing.publish_at_once,
 )
 REFRESH = (publishing.refresh_active_users,)
+EXPERIMENT = (experimenting.read_experiment, experimenting.promote_winner)
 ROLL_BACK = (deciding.roll_back,)
 WAREHOUSE_UPKEEP = (housekeeping.keep_house, publishing.refresh_analytics)
 MONITORING = (housekeeping.monitor,)

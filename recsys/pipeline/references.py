@@ -118,6 +118,13 @@ class Decided(Reference):
     links: dict[str, str]
 
 
+class ReadExperiment(Reference):
+    """A look at an experiment, and what it decided; `running`: nothing yet."""
+
+    experiment_id: int
+    outcome: str
+
+
 class Shard(Reference):
     """Users of a planned publication that one task scores."""
 

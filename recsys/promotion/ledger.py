@@ -16,7 +16,7 @@ from recsys.errors import PromotionConflictError, RegistryError
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import promotion_ledger
 
-LedgerAction = Literal["promote", "hold", "reject", "roll_back"]
+LedgerAction = Literal["promote", "hold", "reject", "roll_back", "experiment"]
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,37 @@ def promote(
         checks=checks,
         actor=actor,
         run_key=run_key,
+    )
+
+
+def record_experiment(
+    connection: sa.Connection,
+    *,
+    version: str,
+    reason: str,
+    explanation: str,
+    checks: list[dict[str, Any]],
+    actor: str,
+) -> LedgerEntry:
+    """Record the start or the end of an experiment with a version, in the caller's transaction.
+
+    Parameters
+    ----------
+    checks
+        The evidence of an end.
+    """
+    current = _champion(connection)
+    return _insert(
+        connection,
+        action="experiment",
+        model_version=version,
+        previous_champion=current.model_version if current else None,
+        champion_sequence=None,
+        reason=reason,
+        explanation=explanation,
+        checks=checks,
+        actor=actor,
+        run_key=None,
     )
 
 

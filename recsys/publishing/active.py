@@ -1,6 +1,7 @@
 """Publish again for users who have reacted, with the champion as it is and nothing else changed."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -9,12 +10,13 @@ import sqlalchemy as sa
 from recsys.errors import NothingToDoError
 from recsys.memory import require_memory
 from recsys.promotion import ledger
+from recsys.publishing.arms import count_champions_users, load_challenger, running_experiment
 from recsys.publishing.histories import read_catalogue, read_horizon
 from recsys.publishing.prepare import last_publication, published_by
 from recsys.publishing.publish import (
     FORGET_READ_FEEDBACK,
     PublishSummary,
-    stage_scores,
+    stage_arms,
     summarise,
     swap,
 )
@@ -32,10 +34,11 @@ _SWAP = (
 
 
 class ActiveUsers(NamedTuple):
-    """How many users have reacted, with feedback from which transaction id on."""
+    """How many users have reacted, with feedback from which id on, while which experiment runs."""
 
     users: int
     since_transaction_id: int
+    experiment_id: int | None
 
 
 def count_active_users(
@@ -91,6 +94,13 @@ def publish_active_users(
         champion = ledger.champion(engine)
         assert champion is not None  # `_stage_active_users` has seen it
         servable = load_servable(settings, champion.model_version)
+        challenger = load_challenger(engine, settings, load_servable, moment)
+        if (None if challenger is None else challenger.experiment_id) != active.experiment_id:
+            raise NothingToDoError(
+                "the running experiment has ended; publish_recommendations replaces all lists"
+            )
+        if challenger is not None:
+            challenger = replace(challenger, first=count_champions_users(connection))
         catalogue = read_catalogue(connection)
         require_memory(
             f"publishing {len(catalogue)} items with version {champion.model_version}",
@@ -99,10 +109,18 @@ def publish_active_users(
         )
         model, _ = servable.on_catalogue(catalogue)
         scorer = BatchScorer(model, settings.publishing, servable.explain, moment)
-        stage_scores(
-            connection, settings, scorer, last=active.users, through=through, run_key=run_key, moment=moment
+        stage_arms(
+            connection,
+            settings,
+            scorer,
+            challenger,
+            catalogue,
+            users=active.users,
+            through=through,
+            run_key=run_key,
+            moment=moment,
         )
-        publication = swap(engine, connection, champion, run_key, _SWAP, through, False)
+        publication = swap(engine, connection, champion, run_key, _SWAP, through, False, active.experiment_id)
         if publication is None:
             raise NothingToDoError(f"version {champion.model_version} was replaced as champion meanwhile")
         return summarise(publication, started)
@@ -119,8 +137,21 @@ def _stage_active_users(
             f"version {champion.model_version} is champion but not published yet; "
             "publish_recommendations does that"
         )
+    experiment = running_experiment(engine)
+    experiment_id = None if experiment is None else experiment.experiment_id
+    if last.experiment_id != experiment_id:
+        raise NothingToDoError(
+            "an experiment has started or ended since the last publication; publish_recommendations gives "
+            "all users their lists"
+        )
     since = last.through_transaction_id
     users = stage_users(
-        connection, everyone=False, since_transaction_id=since, at=moment, visitors=visitors, only_active=True
+        connection,
+        everyone=False,
+        since_transaction_id=since,
+        at=moment,
+        visitors=visitors,
+        only_active=True,
+        experiment_id=experiment_id,
     )
-    return ActiveUsers(users, since)
+    return ActiveUsers(users, since, experiment_id)

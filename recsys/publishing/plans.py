@@ -40,6 +40,8 @@ class Plan:
         Memory that a process which scores needs for model and catalogue.
     publishing
         Settings for all shards, whatever those of their workers are.
+    challenger, challenger_first
+        The version that users from this position on get while an experiment runs.
     """
 
     plan_id: int
@@ -55,6 +57,9 @@ class Plan:
     serving_bytes: int
     shards: int
     state: str
+    experiment_id: int | None
+    challenger: str | None
+    challenger_first: int | None
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,9 @@ def load_plan(connection: sa.Connection, plan_id: int) -> Plan:
         serving_bytes=row.serving_bytes,
         shards=-(-row.users // row.users_per_shard),
         state=row.state,
+        experiment_id=row.experiment_id,
+        challenger=row.challenger,
+        challenger_first=row.challenger_first,
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from recsys.errors import NothingToDoError
 from recsys.memory import require_memory
 from recsys.promotion import ledger
 from recsys.promotion.ledger import Champion
+from recsys.publishing.arms import Challenger, count_champions_users, load_challenger
 from recsys.publishing.histories import count_items, read_horizon
 from recsys.publishing.servable import Servable
 from recsys.publishing.staging import stage_catalogue, stage_users
@@ -38,6 +39,8 @@ class Prepared:
         Time for which it is decided what is off a user's list and what is available.
     users, items
         How many there are.
+    challenger
+        The version that the last of the users get, while an experiment runs.
     """
 
     champion: Champion
@@ -47,6 +50,17 @@ class Prepared:
     moment: datetime
     users: int
     items: int
+    challenger: Challenger | None = None
+
+    @property
+    def serving_bytes(self) -> dict[str, int]:
+        """Memory in bytes, by part, that a process which scores all of them needs."""
+        return serving_bytes(self.servable, self.challenger, self.items)
+
+    @property
+    def experiment_id(self) -> int | None:
+        """The experiment that runs."""
+        return None if self.challenger is None else self.challenger.experiment_id
 
 
 def prepare(
@@ -64,11 +78,14 @@ def prepare(
     if champion is None:
         raise NothingToDoError("there is no champion to publish yet; run nightly_training first")
     servable = load(settings, champion.model_version)
+    challenger = load_challenger(engine, settings, load, moment)
+    experiment_id = None if challenger is None else challenger.experiment_id
     last = last_publication(connection)
     changed = stage_catalogue(connection, at=moment)
     everyone = (
         last is None
         or scope == "all"
+        or last.experiment_id != experiment_id
         or changed.titles > _MOST_CHANGED_TITLES
         or (scope == "auto" and not _continues(champion, servable, last))
         or (
@@ -83,7 +100,7 @@ def prepare(
         raise NothingToDoError("there are no items to recommend; load some with `recsys ingest items FILE`")
     require_memory(
         f"publishing {items} items with version {champion.model_version}",
-        servable.model.serving_bytes(items),
+        serving_bytes(servable, challenger, items),
         "remove items that are no longer needed from the table items",
     )
     users = stage_users(
@@ -92,7 +109,10 @@ def prepare(
         since_transaction_id=0 if last is None else last.through_transaction_id,
         at=moment,
         visitors=settings.publishing.visitors,
+        experiment_id=experiment_id,
     )
+    if challenger is not None:
+        challenger = replace(challenger, first=count_champions_users(connection))
     nothing_new = users == 0 and not everyone and not changed.vectors
     if nothing_new and last is not None and last.model_version == champion.model_version:
         raise NothingToDoError(
@@ -105,7 +125,16 @@ def prepare(
         items,
         champion.model_version,
     )
-    return Prepared(champion, servable, everyone, through, moment, users, items)
+    return Prepared(champion, servable, everyone, through, moment, users, items, challenger)
+
+
+def serving_bytes(servable: Servable, challenger: Challenger | None, items: int) -> dict[str, int]:
+    """Return the memory in bytes, by part, that the champion needs, and a challenger beside it."""
+    parts = servable.model.serving_bytes(items)
+    if challenger is not None:
+        beside = challenger.servable.model.serving_bytes(items)
+        parts = parts | {f"challenger: {part}": size for part, size in beside.items()}
+    return parts
 
 
 def last_publication(connection: sa.Connection) -> sa.Row[Any] | None:

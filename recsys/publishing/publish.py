@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from recsys.errors import PublicationConflictError
 from recsys.promotion import ledger
 from recsys.promotion.ledger import Champion
+from recsys.publishing.arms import Challenger, divide, running_experiment
 from recsys.publishing.comment_sentiment import stage_comment_sentiment
 from recsys.publishing.exploration import publication_seed
 from recsys.publishing.histories import HISTORY_EVENTS, read_catalogue, read_histories
@@ -49,6 +50,7 @@ SWAP = (
     "publishing/merge_into_item_vectors",
     "publishing/merge_into_comment_sentiment",
     "publishing/merge_into_published_items",
+    "publishing/note_experiment",
     FORGET_READ_FEEDBACK,
 )
 
@@ -137,21 +139,34 @@ def publish_prepared(
 
     If the champion has changed meanwhile, the staging tables are emptied and None is returned.
     """
-    scorer = stage_catalogue_vectors(connection, settings, prepared, read_catalogue(connection))
-    stage_scores(
+    catalogue = read_catalogue(connection)
+    scorer = stage_catalogue_vectors(connection, settings, prepared, catalogue)
+    stage_arms(
         connection,
         settings,
         scorer,
-        last=prepared.users,
+        prepared.challenger,
+        catalogue,
+        users=prepared.users,
         through=prepared.through,
         run_key=run_key,
         moment=prepared.moment,
     )
     publication = swap(
-        engine, connection, prepared.champion, run_key, SWAP, prepared.through, prepared.everyone
+        engine,
+        connection,
+        prepared.champion,
+        run_key,
+        SWAP,
+        prepared.through,
+        prepared.everyone,
+        prepared.experiment_id,
     )
     if publication is None:
-        logger.warning("version %s was replaced as champion during scoring", prepared.champion.model_version)
+        logger.warning(
+            "the champion, version %s, or the running experiment has changed during scoring",
+            prepared.champion.model_version,
+        )
         empty_staging(connection)
     return publication
 
@@ -169,6 +184,36 @@ def stage_catalogue_vectors(
             connection, model, settings.publishing, through_transaction_id=prepared.through
         )
     return scorer
+
+
+def stage_arms(
+    connection: sa.Connection,
+    settings: Settings,
+    scorer: BatchScorer,
+    challenger: Challenger | None,
+    catalogue: Catalogue,
+    *,
+    users: int,
+    through: int,
+    run_key: str,
+    moment: datetime,
+) -> None:
+    """Score the staged users with the champion's scorer, and those of the challenger with its own."""
+    champions, challengers = divide(0, users, None if challenger is None else challenger.first)
+    for first, last in (champions, challengers):
+        if challenger is not None and (first, last) == challengers and first < last:
+            model, _ = challenger.servable.on_catalogue(catalogue)
+            scorer = BatchScorer(model, settings.publishing, challenger.servable.explain, moment)
+        stage_scores(
+            connection,
+            settings,
+            scorer,
+            first=first,
+            last=last,
+            through=through,
+            run_key=run_key,
+            moment=moment,
+        )
 
 
 def whole_batches(users: int) -> int:
@@ -231,6 +276,7 @@ def swap(
     statements: Sequence[str],
     through: int,
     everyone: bool,
+    experiment_id: int | None = None,
 ) -> sa.Row[Any] | None:
     """Replace what is published with what is staged, unless the champion has changed; return the publication.
 
@@ -240,9 +286,12 @@ def swap(
         Names of the statements that replace it, in order.
     through
         Feedback with lower transaction ids was read.
+    experiment_id
+        The experiment whose arms are staged. If another one runs by now, nothing is replaced either.
     """
     with connection.begin() as transaction:
-        if ledger.champion(engine) != champion:
+        current = running_experiment(engine)
+        if ledger.champion(engine) != champion or experiment_id != (current and current.experiment_id):
             transaction.rollback()
             return None
         parameters: dict[str, Any] = {
@@ -251,6 +300,7 @@ def swap(
             "scope": "all" if everyone else "affected",
             "everyone": everyone,
             "through_transaction_id": through,
+            "experiment_id": experiment_id,
         }
         publication = connection.execute(
             sa.text(read_statement("publishing/insert_publication")), parameters

@@ -17,6 +17,7 @@ from recsys.errors import ConfigurationError, NothingToDoError, PublicationConfl
 from recsys.memory import require_memory
 from recsys.promotion import ledger
 from recsys.publishing import publish as publishing
+from recsys.publishing.arms import divide
 from recsys.publishing.histories import read_catalogue
 from recsys.publishing.plans import (
     Attempt,
@@ -113,6 +114,7 @@ def _plan(
             f"{MOST_SHARDS} times at most; set RECSYS_PUBLISHING__USERS_PER_SHARD to at least "
             f"{-(-prepared.users // MOST_SHARDS)}"
         )
+    challenger = prepared.challenger
     empty_plan_tables(connection)
     with connection.begin():
         plan_id = connection.scalar(
@@ -128,7 +130,10 @@ def _plan(
                 "users": prepared.users,
                 "items": prepared.items,
                 "users_per_shard": users_per_shard,
-                "serving_bytes": sum(prepared.servable.model.serving_bytes(prepared.items).values()),
+                "serving_bytes": sum(prepared.serving_bytes.values()),
+                "experiment_id": prepared.experiment_id,
+                "challenger": challenger and challenger.version,
+                "challenger_first": challenger and challenger.first,
             },
         )
     assert plan_id is not None
@@ -203,7 +208,7 @@ class ShardWorker:
         self._settings = settings.model_copy(update={"publishing": plan.publishing})
         self._plan = plan
         self._load, self._load_on_cpu = load, load_on_cpu
-        self._scorer: BatchScorer | None = None
+        self._scorers: dict[str, BatchScorer] = {}
         self._device = "cpu"
 
     def stage(self, connection: sa.Connection, taken: Attempt) -> None:
@@ -221,7 +226,7 @@ class ShardWorker:
                 str(error).partition("\n")[0],
             )
             connection.rollback()
-            self._scorer = None
+            self._scorers = {}
             again = claim(connection, taken.plan_id, taken.shard)
             if again is not None:
                 self._stage(connection, again, self._load_on_cpu)
@@ -229,32 +234,36 @@ class ShardWorker:
     def _stage(self, connection: sa.Connection, taken: Attempt, load: Load) -> None:
         plan = self._plan
         self._stage_users(connection, taken)
-        if self._scorer is None:
-            self._scorer = self._make_scorer(connection, load)
-        stage_scores(
-            connection,
-            self._settings,
-            self._scorer,
-            first=taken.first,
-            last=taken.last,
-            through=plan.through_transaction_id,
-            run_key=plan.run_key,
-            moment=plan.moment,
-            before_write=lambda: taken.keep(connection, self._device),
-        )
+        champions, challengers = divide(taken.first, taken.last, plan.challenger_first)
+        for version, (first, last) in ((plan.model_version, champions), (plan.challenger, challengers)):
+            if version is None or first == last:
+                continue
+            if version not in self._scorers:
+                self._scorers[version] = self._make_scorer(connection, load, version)
+            stage_scores(
+                connection,
+                self._settings,
+                self._scorers[version],
+                first=first,
+                last=last,
+                through=plan.through_transaction_id,
+                run_key=plan.run_key,
+                moment=plan.moment,
+                before_write=lambda: taken.keep(connection, self._device),
+            )
         with connection.begin():
             taken.keep(connection, self._device, "staged")
         logger.info("staged shard %d of plan %d on %s", taken.shard, plan.plan_id, self._device)
 
-    def _make_scorer(self, connection: sa.Connection, load: Load) -> BatchScorer:
+    def _make_scorer(self, connection: sa.Connection, load: Load, version: str) -> BatchScorer:
         plan = self._plan
         require_memory(
-            f"staging a shard of {plan.items} items with version {plan.model_version}",
+            f"staging a shard of {plan.items} items with version {version}",
             {"model and catalogue": plan.serving_bytes},
             "let fewer shards run at once on a machine (AIRFLOW__CORE__PARALLELISM, "
             "AIRFLOW__CELERY__WORKER_CONCURRENCY or `recsys publish --processes`)",
         )
-        servable = load(self._settings, plan.model_version)
+        servable = load(self._settings, version)
         self._device = servable.device
         catalogue = read_catalogue(connection, "publishing/select_planned_items")
         model, self._device = servable.on_catalogue(catalogue)
@@ -307,6 +316,7 @@ def swap_shards(engine: sa.Engine, plan_id: int) -> PublishSummary:
             ("publishing/finish_plan", *SWAP),
             plan.through_transaction_id,
             plan.everyone,
+            plan.experiment_id,
         )
         if publication is None:
             close_plans(connection)
@@ -325,6 +335,6 @@ def require_champion(engine: sa.Engine, plan: Plan) -> ledger.Champion:
 
 def _replaced(plan: Plan) -> NothingToDoError:
     return NothingToDoError(
-        f"version {plan.model_version} was replaced as champion while plan {plan.plan_id} was staged; the "
-        "publication of the new champion replaces all lists"
+        f"version {plan.model_version} was replaced as champion, or an experiment has started or ended, "
+        f"while plan {plan.plan_id} was staged; the next publication replaces all lists"
     )

@@ -180,6 +180,7 @@ def stage_users(
     at: datetime,
     visitors: VisitorListSettings | None = None,
     only_active: bool = False,
+    experiment_id: int | None = None,
 ) -> int:
     """Stage and number the users to score; return how many there are.
 
@@ -195,6 +196,8 @@ def stage_users(
         Which visitors get lists.
     only_active
         Only users with new feedback, whatever else has changed.
+    experiment_id
+        The experiment that chooses whose list a user gets; None: all get the champion's.
     """
     visitors = visitors or VisitorListSettings()
     result = connection.execute(
@@ -206,6 +209,7 @@ def stage_users(
             "visitor_days": visitors.days,
             "visitor_min_events": visitors.min_events,
             "only_active": only_active,
+            "experiment_id": experiment_id,
         },
     )
     connection.exec_driver_sql("analyze staged_users")

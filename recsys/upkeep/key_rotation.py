@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from recsys.errors import WarehouseError
+from recsys.promotion import ledger
 from recsys.settings import Settings
 from recsys.upkeep.erasure import erase_everywhere
 from recsys.warehouse.advisory_locks import SNAPSHOT_FILES, hold_lock
 from recsys.warehouse.pseudonyms import fill_user_keys
-from recsys.warehouse.tables import erasure_requests, users
+from recsys.warehouse.tables import erasure_requests, experiments, users
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
                 f"{waiting} erasure requests are still open and need the old hashes. Pause the DAGs, wait "
                 "until their runs have ended or remove unfinished snapshots, and run this again"
             )
+        _end_experiment(connection)
         connection.execute(users.update().where(users.c.user_key.is_not(None)).values(user_key=None))
     with hold_lock(engine, SNAPSHOT_FILES):
         folders = [*snapshot_folders(settings.snapshots), *unfinished_folders(settings.snapshots)]
@@ -62,3 +64,23 @@ def rotate_user_keys(engine: sa.Engine, settings: Settings) -> RotationReport:
     report = RotationReport(fill_user_keys(engine, key), len(removed))
     logger.info("user keys rotated: %s", report)
     return report
+
+
+def _end_experiment(connection: sa.Connection) -> None:
+    """End the running experiment: the arm of a user follows from the user's hash."""
+    why, actor = "the hashes of all users are replaced, so users would move between its arms", "recsys"
+    ended = connection.execute(
+        experiments.update()
+        .where(experiments.c.ended_at.is_(None))
+        .values(ended_at=sa.func.clock_timestamp(), ended_by=actor, outcome="keys_replaced", explanation=why)
+        .returning(experiments.c.challenger)
+    ).one_or_none()
+    if ended is not None:
+        ledger.record_experiment(
+            connection,
+            version=ended.challenger,
+            reason="keys_replaced",
+            explanation=why,
+            checks=[],
+            actor=actor,
+        )

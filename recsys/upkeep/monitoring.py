@@ -17,7 +17,7 @@ from recsys.alerts import send_alert
 from recsys.settings import Settings
 from recsys.warehouse.analytics import MIN_PEOPLE
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.tables import alerts, monitored_figures
+from recsys.warehouse.tables import alerts, experiments, monitored_figures
 
 _LEAST_EXPECTED_ANSWERS = 20.0
 _STANDARD_ERRORS = 3.0
@@ -27,6 +27,7 @@ _NIGHTS_OF_DECLINE = 3
 _TIME_TO_RESPOND = timedelta(hours=1)
 _KEPT = timedelta(days=400)
 """How long figures are kept: a year, and the same season of the year before."""
+_EXPERIMENTS_SHOWN = timedelta(days=7)
 
 logger = logging.getLogger(__name__)
 
@@ -84,14 +85,12 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> Watched:
             *_fewer_responses(responses, settings),
             *_disliked_items(connection, settings, now),
             *_slow_decline(connection, settings, now),
+            *_ended_experiments(connection, now),
         ]
         causes = [finding.cause for finding in found]
         connection.execute(sa.text(read_statement("upkeep/close_alerts")), {"now": now, "causes": causes})
         for finding in found:
-            connection.execute(
-                sa.text(read_statement("upkeep/open_alert")),
-                {"now": now, "cause": finding.cause, "message": finding.message},
-            )
+            open_alert(connection, finding, now)
         figures = [
             *([] if hours is None else [Figure("list_age_hours", "", hours)]),
             *(
@@ -103,7 +102,7 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> Watched:
             Figure("open_alerts", "", len(found)),
         ]
         _keep(connection, figures, now)
-    _send(engine, settings, now)
+    send_open_alerts(engine, settings, now)
     logger.info("monitoring: %d causes for alerts, %d figures", len(found), len(figures))
     return Watched(found, figures)
 
@@ -126,7 +125,15 @@ def _feedback_events(connection: sa.Connection, now: datetime) -> Iterator[Figur
         yield Figure("feedback_events", event_type, events)
 
 
-def _send(engine: sa.Engine, settings: Settings, now: datetime) -> None:
+def open_alert(connection: sa.Connection, finding: Finding, now: datetime) -> None:
+    """Note that a cause was found; `send_open_alerts` sends what is new."""
+    connection.execute(
+        sa.text(read_statement("upkeep/open_alert")),
+        {"now": now, "cause": finding.cause, "message": finding.message},
+    )
+
+
+def send_open_alerts(engine: sa.Engine, settings: Settings, now: datetime) -> None:
     """Send what is open and unsent, holding the row of each meanwhile, so that no other call sends it."""
     unsent = (
         sa.select(alerts.c.cause, alerts.c.message)
@@ -235,3 +242,16 @@ def _slow_decline(connection: sa.Connection, settings: Settings, now: datetime) 
             f"{compared} nights), though each promotion was within its margin. See "
             "analytics.champion_comparisons for the nights, and consider roll_back_model",
         )
+
+
+def _ended_experiments(connection: sa.Connection, now: datetime) -> Iterator[Finding]:
+    """Keep the alert of an experiment that did not end as planned open for a week."""
+    rows = connection.execute(
+        sa.select(alerts.c.cause, alerts.c.message).where(
+            alerts.c.cause.in_(sa.select(sa.literal("experiment ") + experiments.c.name)),
+            alerts.c.closed_at.is_(None),
+            alerts.c.opened_at > now - _EXPERIMENTS_SHOWN,
+        )
+    )
+    for cause, message in rows:
+        yield Finding(cause, message)

@@ -17,6 +17,7 @@ from recsys.registry.evaluation_files import remove_figures_by_user
 from recsys.registry.versions import PARENT
 from recsys.settings import Settings
 from recsys.warehouse.advisory_locks import MODEL_REGISTRY, hold_lock
+from recsys.warehouse.tables import experiments
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ def prune_versions(engine: sa.Engine, settings: Settings, now: datetime) -> Prun
 
     These versions are kept, unless `recsys.upkeep.erased_models` removes them: those younger than
     `retention.model_versions_days`; the champion and the `retention.champions` champions before it, for
-    rollbacks; up to `ANCESTORS` models that the champion descends from; and any version with an alias. The
+    rollbacks; the challenger of a running experiment; up to `ANCESTORS` models that the champion descends
+    from; and any version with an alias. The
     ledger and `model_evaluations` keep decisions, checks and metrics of all versions, and MLflow runs keep
     parameters and reports.
 
@@ -88,6 +90,10 @@ def _kept(
 ) -> set[str]:
     """Return the numbers of versions that are kept at any age."""
     kept = set(ledger.latest_champions(engine, settings.retention.champions + 1))
+    with engine.connect() as connection:
+        kept |= set(
+            connection.scalars(sa.select(experiments.c.challenger).where(experiments.c.ended_at.is_(None)))
+        )
     current = ledger.champion(engine)
     descendant = versions.get(current.model_version) if current else None
     for _ in range(ANCESTORS):

@@ -21,6 +21,8 @@ _LATER_TABLES = {
     "alerts": "SELECT, INSERT, UPDATE",
     "champion_comparisons": "SELECT, INSERT, UPDATE, DELETE",
     "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
+    "experiment_readouts": "SELECT, INSERT",
+    "experiments": "SELECT, INSERT, UPDATE",
     "erased_users": "SELECT, INSERT, DELETE",
     "fresh_feedback": "SELECT, UPDATE, DELETE",  # UPDATE to lock rows
     "item_changes": "SELECT, DELETE",

@@ -14,7 +14,7 @@ create temporary view staged_comment_sentiment as
 select item_id, comments, average_value, average_sentiment
 from staging.staged_comment_sentiment where plan_id = staging.current_plan();
 create temporary view staged_users as
-select position, user_id
+select position, user_id, model_version
 from staging.staged_users where plan_id = staging.current_plan() and user_id is not null;
 create temporary view staged_lists as
 select position, item_ids, scores, propensities, reasons, titles, available_until

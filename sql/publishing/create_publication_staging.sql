@@ -3,7 +3,8 @@ create temporary table staged_users (
     position integer primary key,
     user_id text not null unique,
     user_key text,
-    consent boolean not null
+    consent boolean not null,
+    model_version text  -- null: the champion's
 );
 create temporary table staged_lists (
     position integer not null,

@@ -1,6 +1,6 @@
 -- Record a publication with the numbers of lists and of item vectors in it.
--- Parameters :run_key, :model_version, :scope, :through_transaction_id.
-insert into publications (run_key, model_version, scope, users, items, through_transaction_id, published_at)
+-- Parameters :run_key, :model_version, :scope, :through_transaction_id, :experiment_id.
+insert into publications (run_key, model_version, scope, users, items, through_transaction_id, published_at, experiment_id)
 select
     :run_key,
     :model_version,
@@ -13,5 +13,6 @@ select
     ),
     (select count(*) from staged_items join items using (item_id)),
     :through_transaction_id,
-    now()
+    now(),
+    cast(:experiment_id as bigint)
 returning *

@@ -8,7 +8,7 @@ insert into staging.staged_item_vectors (position, vector)
 select position, vector from staged_item_vectors;
 insert into staging.staged_comment_sentiment (item_id, comments, average_value, average_sentiment)
 select item_id, comments, average_value, average_sentiment from staged_comment_sentiment;
-insert into staging.staged_users (position, user_id)
-select planned.position, users.user_id
+insert into staging.staged_users (position, user_id, model_version)
+select planned.position, users.user_id, planned.model_version
 from staged_users as planned
 left join users using (user_id);

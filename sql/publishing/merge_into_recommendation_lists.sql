@@ -8,7 +8,7 @@ insert into recommendation_lists as lists (
 select
     users.user_id,
     :publication_id,
-    :model_version,
+    coalesce(staged_users.model_version, :model_version),
     staged_lists.item_ids,
     staged_lists.scores,
     staged_lists.propensities,

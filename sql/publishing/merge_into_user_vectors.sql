@@ -1,10 +1,10 @@
--- Insert or update the staged user vectors.
+-- Insert or update the staged user vectors. Users of a challenger have none: item vectors are the champion's.
 -- Parameter :model_version.
 insert into user_vectors (user_id, model_version, vector)
 select users.user_id, :model_version, staged_user_vectors.vector
 from staged_user_vectors
 join staged_users using (position)
 join users using (user_id)
-where users.joined_to is null
+where users.joined_to is null and staged_users.model_version is null
 order by users.user_id
 on conflict (user_id) do update set model_version = excluded.model_version, vector = excluded.vector

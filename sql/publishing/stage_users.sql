@@ -3,8 +3,10 @@
 -- :at this time or a reason that may name an item by an old title. Users who have asked to be erased are left out, and
 -- so are visitors without :visitor_min_events events in the last :visitor_days days. If :only_active is true, feedback is
 -- the only reason: no list is read, so that the cost is that of the feedback.
--- Parameters :since_transaction_id (inclusive), :at.
-insert into staged_users (position, user_id, user_key, consent)
+-- While an experiment runs, users of the challenger come last, and users of the hold-out are left out. Visitors, and users
+-- without a key, get the champion's lists.
+-- Parameters :since_transaction_id (inclusive), :at, :experiment_id (null: none runs).
+insert into staged_users (position, user_id, user_key, consent, model_version)
 with affected as (
     select users.user_id from users where :everyone and users.kind = 'user'
     union
@@ -50,10 +52,27 @@ with affected as (
             select from staged_changed_titles as changed where strpos(lists.reasons::text, changed.named) > 0
         )
 )
-select row_number() over (order by users.user_id) - 1, users.user_id, users.user_key, users.consent
+select
+    row_number() over (order by arms.model_version nulls first, users.user_id) - 1,
+    users.user_id,
+    users.user_key,
+    users.consent,
+    arms.model_version
 from affected
 join users on users.user_id = affected.user_id
+left join experiments as running on running.experiment_id = cast(:experiment_id as bigint)
+cross join lateral (
+    select
+        assigned.arm,
+        case when assigned.arm = 'challenger' then running.challenger end as model_version
+    from (
+        select case when users.kind = 'user' then
+            experiment_arm(users.user_key, running.salt, running.challenger_share, running.hold_out_share)
+        end as arm
+    ) as assigned
+) as arms
 where users.joined_to is null
+    and arms.arm is distinct from 'hold_out'
     and not exists (
         select from erasure_requests as requests
         where requests.user_id = users.user_id and requests.status = 'requested'

@@ -15,6 +15,7 @@ from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
 
 from recsys.airflow.defaults import GPU_QUEUE, MODEL_WRITER_POOL
 from recsys.pipeline.order import (
+    EXPERIMENT,
     HOURLY,
     MONITORING,
     NIGHTLY,
@@ -50,6 +51,7 @@ EXPECTED_TASKS = {
     "refresh_active_users": _names(REFRESH),
     "warehouse_housekeeping": [*_names(WAREHOUSE_UPKEEP), *_names(MONITORING), *_names(REGISTRY_UPKEEP)],
     "roll_back_model": _names(ROLL_BACK),
+    "experiment_readout": _names(EXPERIMENT),
 }
 
 

@@ -18,6 +18,7 @@ TABLES = (
     *("user_vectors", "item_vectors", "comment_sentiment", "alerts", "superiority_tests"),
     "champion_comparisons",
     "monitored_figures",
+    "experiments",
 )
 
 
@@ -520,6 +521,7 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "click_through_by_slate": lambda tables: tables["impressions"],
     "comment_sentiment_by_item": _commented_by_enough_people,
     "monitored_figures": lambda tables: tables["monitored_figures"],
+    "experiment_results": lambda tables: tables["experiments"],
     "open_alerts": lambda tables: [row for row in tables["alerts"] if row["closed_at"] is None],
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
     "superiority_tests": lambda tables: tables["superiority_tests"],

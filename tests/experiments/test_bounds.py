@@ -65,6 +65,6 @@ def test_users_who_come_back_make_the_bounds_no_less_safe() -> None:
     signs = np.where(np.arange(users) // days % 2, 1.0, -1.0)
     estimates = (did * signs).sum(axis=2) / seen.sum(axis=1)
     errors = np.sqrt((seen + seen**2).sum(axis=1)) / seen.sum(axis=1)
-    bounds = upper_bounds((day / days).tolist(), (errors**-2).tolist(), 0.05)
+    bounds = upper_bounds((day / days).tolist(), seen.sum(axis=1).tolist(), 0.05)
     share = ((estimates / errors) >= bounds).any(axis=1).mean()
     assert share < 0.05 + 3 * np.sqrt(0.05 / runs)

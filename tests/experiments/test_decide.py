@@ -9,8 +9,7 @@ AIMS = Aims(("click_through",), {"slates": 0.05, "dislikes": 0.2})
 
 
 def effect(metric: str, difference: float, error: float, control: float = 1.0) -> Effect:
-    information = (control / error) ** 2 if error else 0.0
-    return Effect(METRICS[metric], control, control + difference, difference, error, information, 1.0)
+    return Effect(METRICS[metric], control, control + difference, difference, error, 10_000, 1.0)
 
 
 def read(metric: str, difference: float, error: float, share: float = 1.0, aims: Aims = AIMS) -> Reading:
@@ -70,9 +69,16 @@ def test_two_success_metrics_share_the_error_rate_and_guardrails_do_not() -> Non
 
 
 def test_nothing_is_decided_where_nobody_did_anything() -> None:
-    nothing = [read(name, 0.0, 0.0) for name, _ in AIMS.metrics]
+    nothing = [
+        MetricReader(AIMS, name, role).read(Effect(METRICS[name], 0.0, 0.0, 0.0, 0.0, 0.0, 1.0), 1.0)
+        for name, role in AIMS.metrics
+    ]
     assert {reading.verdict for reading in nothing} == {"open"}
     assert conclude(nothing, 1.0) == "no_difference_shown"
+
+
+def test_a_guardrail_on_which_all_users_are_alike_is_shown() -> None:
+    assert read("slates", 0.0, 0.0, share=0.1).verdict == "not_worse"
 
 
 def test_looks_that_were_read_before_count() -> None:

@@ -68,12 +68,13 @@ def test_moments_do_not_depend_on_how_users_are_divided() -> None:
     assert np.allclose(whole.products, parts.products)
 
 
-def test_information_about_a_mean_grows_with_time() -> None:
-    """A mean over users doubles with twice the time, and its standard error grows too."""
-    short = compare(people(2_000, 1.0, 1, slates=10), people(2_000, 1.0, 2, slates=10), "slates")
-    long = compare(people(2_000, 1.0, 1, slates=40), people(2_000, 1.0, 2, slates=40), "slates")
-    assert long.standard_error > short.standard_error
-    assert long.information > short.information
+def test_where_all_users_are_alike_the_difference_is_known() -> None:
+    """Everybody has read one newsletter."""
+    alike = np.zeros((50, len(VARIABLES)))
+    alike[:, SLATES] = 1
+    effect = compare(alike, alike, "slates")
+    assert (effect.control, effect.difference, effect.standard_error) == (1.0, 0.0, 0.0)
+    assert effect.information == 100
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from recsys.evaluation.ranking.user_attributes import read_user_attributes
-from recsys.pipeline import deciding, feedback, housekeeping, publishing
+from recsys.experiments.experiment import start
+from recsys.pipeline import deciding, experimenting, feedback, housekeeping, publishing
 from recsys.pipeline.context import Context, Run, open_context
 from recsys.promotion import ledger
 from recsys.promotion.promote import promote
@@ -137,6 +138,13 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
     ) as context:
         assert deciding.roll_back(context).version == first
         assert publishing.publish(context) == []
+    with open_context(Run("experiment_readout", "readout/1"), pipeline) as context:
+        start(context.engine, pipeline, "first", update, share=0.5, actor="t", now=context.clock())
+        assert publishing.publish_at_once(context).scope == "all"
+        with context.engine.connect() as connection:
+            shown = connection.exec_driver_sql("SELECT DISTINCT model_version FROM recommendation_lists")
+            assert set(shown.scalars()) == {first, update}
+        assert experimenting.read_experiment(context).outcome == "running"
     retiring = pipeline.model_copy(
         update={
             "retention": pipeline.retention.model_copy(update={"feedback_months": 1, "impressions_months": 1})
@@ -158,6 +166,8 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
         housekeeping.prune_registry(context)
         readmit(context.engine, "user 3", pipeline.tombstone_keys())
         rotate_user_keys(context.engine, pipeline)
+        with context.engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT outcome FROM experiments").scalar() == "keys_replaced"
     owned = sa.text("SELECT count(*) FROM pg_class WHERE pg_get_userbyid(relowner) LIKE 'login_of_%'")
     with warehouse.connect() as connection:
         assert connection.scalar(owned) == 0

@@ -132,6 +132,32 @@ def test_four_weeks_are_drawn_and_say_their_figures(signed_in: Any, busy: sa.Eng
     assert "style=" not in page  # the policy refuses it
 
 
+def test_a_running_experiment_is_shown_with_its_newest_look(signed_in: Any, busy: sa.Engine) -> None:
+    assert "<h2>Experiment</h2>" not in signed_in.get("/recommender/").text
+    with busy.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO experiments (name, challenger, champion, challenger_share, success, guardrails,"
+            " days, started_by) VALUES ('summer', '8', '7', 0.5, '{click_through}', '{}', 28, 'ann')"
+        )
+    assert "Nobody has looked at it yet." in signed_in.get("/recommender/").text
+    with busy.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO experiment_readouts (experiment_id, run_key, until, share, users, mismatch_p_value,"
+            " left_out, readings, outcome) SELECT experiment_id, 'look', now(), 0.25,"
+            ' \'{"control": 1234, "challenger": 1200}\', 0.5, \'{}\', \'[{"metric": "click_through", "role":'
+            ' "success", "control": 0.1, "challenger": 0.12, "difference": 0.02, "low": 0.004, "high": null,'
+            ' "verdict": "better"}]\', \'running\' FROM experiments'
+        )
+    shown = signed_in.get("/recommender/").text
+    for expected in (
+        "summer: version 8 against the champion",
+        "25.0% of the planned time",
+        "0.0040 to -",
+        "1,234",
+    ):
+        assert expected in shown
+
+
 def test_only_airflow_may_frame_the_page_and_only_its_own_script_runs(signed_in: Any) -> None:
     policy = signed_in.get("/recommender/").headers["content-security-policy"]
     assert "frame-ancestors 'self'" in policy

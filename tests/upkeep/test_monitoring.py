@@ -185,7 +185,7 @@ def test_two_calls_at_once_send_an_alert_once(
     def send(_settings: Settings, text: str) -> None:
         sent.append(text.split(" item ")[1].split(" ")[0])
         if len(sent) == 1:
-            monitoring._send(warehouse, settings, NOW)  # another process, while this one sends
+            monitoring.send_open_alerts(warehouse, settings, NOW)  # another process, while this one sends
 
     monkeypatch.setattr(monitoring, "send_alert", send)
     monitor(warehouse, settings, NOW)

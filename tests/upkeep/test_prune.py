@@ -141,3 +141,14 @@ def test_the_next_call_removes_files_after_a_kill_between_registry_and_files(
 
 def test_before_the_first_model_there_is_nothing_to_prune(warehouse, short_retention):
     assert prune_versions(warehouse, short_retention, datetime.now(UTC)) == PruneReport([], 0)
+
+
+def test_the_challenger_of_a_running_experiment_is_kept(warehouse, short_retention, versions):
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO experiments (name, challenger, champion, challenger_share, success, guardrails,"
+            " days, started_by) VALUES ('first', '4', '3', 0.5, '{slates}', '{}', 28, 'me')"
+        )
+    _age(short_retention, days=2)
+    prune_versions(warehouse, short_retention, datetime.now(UTC))
+    assert "4" in _left(short_retention)

@@ -1,0 +1,307 @@
+"""Read the running experiment: what its users did, what that shows, and whether it ends."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from recsys.errors import NothingToDoError
+from recsys.experiments.decide import MetricReader, Reading, conclude
+from recsys.experiments.effects import METRICS, VARIABLES, Effect, Metric, Moments, compare_arms
+from recsys.experiments.experiment import Experiment, end, lock_running
+from recsys.experiments.mismatch import ALPHA as MISMATCH_ALPHA
+from recsys.experiments.mismatch import mismatch_p_value
+from recsys.experiments.validity import alert, running_if_valid
+from recsys.settings import Settings
+from recsys.upkeep.monitoring import send_open_alerts
+from recsys.warehouse.statements import read_statement
+from recsys.warehouse.tables import experiment_readouts
+
+logger = logging.getLogger(__name__)
+
+MIN_USERS = 100
+"""Users of an arm below which nothing is read: the bounds are those of large samples."""
+MIN_ACTING = 20
+"""Users of an arm who did what a metric counts, below which it is not read and not shown."""
+MAX_OF_OTHER_ARM = 0.2
+"""Share of slates with the other arm's lists above which nothing is read: the arms are not what they seem."""
+BEFORE = timedelta(days=28)
+"""What users did in this time before is subtracted as far as it predicts what they do now."""
+
+_BATCH = 50_000
+_ALERTING = ("sample_ratio_mismatch", "guardrail_broken", "challenger_worse", "arms_mixed")
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A look at an experiment.
+
+    Attributes
+    ----------
+    share
+        Of the planned time that has passed.
+    outcome
+        `running`, or why the experiment has ended.
+    readings
+        As in the table `experiment_readouts`.
+    """
+
+    experiment_id: int
+    outcome: str
+    share: float
+    users: dict[str, int]
+    readings: list[dict[str, Any]]
+
+
+@dataclass
+class _Arms:
+    """What the users of each arm did.
+
+    Attributes
+    ----------
+    acting
+        [variables] by arm: users with any of it.
+    slates, of_other_arm
+        Slates shown to control and challenger, and those of them with the other arm's lists.
+    """
+
+    moments: dict[str, Moments] = field(default_factory=dict)
+    acting: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    slates: int = 0
+    of_other_arm: int = 0
+
+    def add(self, arm: str, values: np.ndarray[Any, Any]) -> None:
+        self.moments.setdefault(arm, Moments()).add(values)
+        self.acting[arm] = self.acting.get(arm, 0) + (values > 0).sum(axis=0)
+
+    def of(self, arm: str) -> Moments:
+        return self.moments.get(arm, Moments())
+
+    def can_be_read(self) -> bool:
+        """Return whether there are enough users, with the lists of their own arm."""
+        enough = min(self.of(arm).users for arm in ("control", "challenger")) >= MIN_USERS
+        return enough and self.of_other_arm <= MAX_OF_OTHER_ARM * self.slates
+
+    def is_known(self, metric: Metric, arm: str) -> bool:
+        acting = self.acting.get(arm)
+        return acting is not None and acting[VARIABLES.index(metric.numerator)] >= MIN_ACTING
+
+
+def read_out(
+    engine: sa.Engine, settings: Settings, *, run_key: str, until: datetime, now: datetime
+) -> Readout:
+    """Look at the running experiment, record what was found, and end it if that decides.
+
+    Look as often as you like: the error rates hold for all looks together. A look is recorded with the end of
+    the experiment, its row in the ledger and its alert in one transaction.
+
+    Parameters
+    ----------
+    run_key
+        The run that looks. Its retries find the look of the first attempt.
+    until
+        Slates and reactions before it are read.
+
+    Raises
+    ------
+    NothingToDoError
+        No experiment is running or can go on, its lists are not published yet, or it was read until then.
+    """
+    with engine.connect() as connection:
+        recorded = _recorded(connection, run_key)
+    if recorded is not None:
+        send_open_alerts(engine, settings, now)
+        return recorded
+    experiment = running_if_valid(engine, settings, now)
+    if experiment is None:
+        raise NothingToDoError("no experiment is running")
+    if experiment.shown_since is None or experiment.shown_since >= until:
+        raise NothingToDoError(
+            f"experiment {experiment.name} has no slates before {until:%Y-%m-%d %H:%M}; its lists are shown "
+            "from the next publication for everybody on (publish_recommendations)"
+        )
+    arms, left_out = _read_users(engine, experiment, until)
+    share = (until - experiment.shown_since) / timedelta(days=experiment.days)
+    planned = {arm: part for arm, part in experiment.shares.items() if part > 0 or arm in arms.moments}
+    users = {arm: arms.of(arm).users for arm in planned}
+    p_value = mismatch_p_value(list(users.values()), list(planned.values()))
+    with engine.begin() as connection:
+        current = lock_running(connection)
+        if current is None or current.experiment_id != experiment.experiment_id:
+            raise NothingToDoError(f"experiment {experiment.name} has ended meanwhile")
+        past = _past(connection, experiment)
+        if past and until <= past[-1].until:
+            raise NothingToDoError(f"experiment {experiment.name} was read until {past[-1].until} already")
+        readings = _readings(experiment, arms, past, share)
+        outcome: str = conclude(readings, share)
+        if p_value <= MISMATCH_ALPHA:
+            outcome = "sample_ratio_mismatch"
+        elif outcome == "no_difference_shown" and arms.of_other_arm > MAX_OF_OTHER_ARM * arms.slates:
+            outcome = "arms_mixed"
+        found = [_as_row(reading, arms) for reading in readings]
+        connection.execute(
+            sa.insert(experiment_readouts).values(
+                experiment_id=experiment.experiment_id, run_key=run_key, read_at=now, until=until,
+                share=share, users=users, mismatch_p_value=p_value, outcome=outcome, readings=found,
+                left_out={**left_out, "of_other_arm": arms.of_other_arm},
+            )
+        )  # fmt: skip
+        if outcome != "running":
+            explanation = _explain(experiment, outcome, found, users, p_value)
+            end(
+                connection, experiment, outcome=outcome, explanation=explanation, evidence=found,
+                actor=run_key, now=now,
+            )  # fmt: skip
+            if outcome in _ALERTING:
+                alert(connection, experiment, explanation, now)
+            logger.info("experiment %s ended: %s", experiment.name, explanation)
+    send_open_alerts(engine, settings, now)
+    return Readout(experiment.experiment_id, outcome, share, users, found)
+
+
+def _recorded(connection: sa.Connection, run_key: str) -> Readout | None:
+    row = connection.execute(
+        sa.select(experiment_readouts).where(experiment_readouts.c.run_key == run_key)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Readout(row.experiment_id, row.outcome, row.share, row.users, row.readings)
+
+
+def latest_readout(connection: sa.Connection, experiment_id: int) -> Readout | None:
+    """Return the newest look at an experiment."""
+    row = connection.execute(
+        sa.select(experiment_readouts)
+        .where(experiment_readouts.c.experiment_id == experiment_id)
+        .order_by(experiment_readouts.c.readout_id.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Readout(row.experiment_id, row.outcome, row.share, row.users, row.readings)
+
+
+def _read_users(engine: sa.Engine, experiment: Experiment, until: datetime) -> tuple[_Arms, dict[str, int]]:
+    """Return what users did, read in batches, and the slates that are left out by reason."""
+    assert experiment.shown_since is not None
+    parameters = {
+        "experiment_id": experiment.experiment_id,
+        "before": experiment.shown_since - BEFORE,
+        "until": until,
+    }
+    arms = _Arms()
+    with engine.connect() as connection:
+        # Whole tables are joined, for which a nested loop would be wrong; the planner might choose one.
+        connection.exec_driver_sql("set local enable_nestloop = off")
+        left_out = connection.execute(sa.text(read_statement("experiments/count_left_out")), parameters).one()
+        rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
+            sa.text(read_statement("experiments/select_users")), parameters
+        )
+        for batch in rows.partitions():
+            _add(arms, batch)
+    return arms, {reason: int(slates) for reason, slates in left_out._asdict().items()}
+
+
+def _add(arms: _Arms, batch: Iterable[sa.Row[Any]]) -> None:
+    values: dict[str, list[tuple[float, ...]]] = {}
+    for row in batch:
+        values.setdefault(row.arm, []).append(tuple(getattr(row, name) for name in VARIABLES))
+        if row.arm != "hold_out":
+            arms.slates += row.all_slates
+            arms.of_other_arm += row.of_other_arm
+    for arm, users in values.items():
+        arms.add(arm, np.array(users))
+
+
+def _past(connection: sa.Connection, experiment: Experiment) -> list[sa.Row[Any]]:
+    return list(
+        connection.execute(
+            sa.select(
+                experiment_readouts.c.until, experiment_readouts.c.share, experiment_readouts.c.readings
+            )
+            .where(experiment_readouts.c.experiment_id == experiment.experiment_id)
+            .order_by(experiment_readouts.c.readout_id)
+        )
+    )
+
+
+def _readings(experiment: Experiment, arms: _Arms, past: list[sa.Row[Any]], share: float) -> list[Reading]:
+    readings = []
+    for name, role in experiment.aims.metrics:
+        reader, metric = MetricReader(experiment.aims, name, role), METRICS[name]
+        for look in past:
+            for reading in look.readings:
+                if reading["metric"] == name:
+                    reader.pass_over(look.share, reading["information"])
+        effect = Effect(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+        if arms.can_be_read() and all(arms.is_known(metric, arm) for arm in ("control", "challenger")):
+            effect = compare_arms(metric, arms.of("control"), arms.of("challenger"))
+        readings.append(reader.read(effect, share))
+    return readings
+
+
+def _as_row(reading: Reading, arms: _Arms) -> dict[str, Any]:
+    """Return a reading as JSON; null: not known, or of too few people."""
+    effect = reading.effect
+    known = effect.information > 0
+    hold_out = None
+    if known and arms.is_known(effect.metric, "hold_out"):
+        hold_out = compare_arms(effect.metric, arms.of("hold_out"), arms.of("control")).control
+
+    def or_none(value: float) -> float | None:
+        return value if known and isfinite(value) else None
+
+    return {
+        "metric": effect.metric.name, "role": reading.role, "margin": reading.margin,
+        "control": or_none(effect.control), "challenger": or_none(effect.challenger), "hold_out": hold_out,
+        "difference": or_none(effect.difference), "low": or_none(reading.low), "high": or_none(reading.high),
+        "standard_error": or_none(effect.standard_error), "information": effect.information,
+        "variance_ratio": or_none(effect.variance_ratio), "verdict": reading.verdict,
+    }  # fmt: skip
+
+
+_FINDINGS = {
+    "challenger_better": "version {challenger} is better than the champion",
+    "challenger_worse": "version {challenger} is worse than the champion",
+    "guardrail_broken": "version {challenger} breaks a guardrail",
+    "guardrail_not_shown": "version {challenger} is better, but a guardrail is not shown to be non-inferior",
+    "no_difference_shown": "no difference is shown in the planned time",
+    "arms_mixed": "users of both arms were shown the lists of the other one, so nothing is shown",
+    "sample_ratio_mismatch": "users do not appear in the planned shares (p = {p_value:.1g}), so the log is "
+    "broken and says nothing about the versions; see which slates are not logged",
+}
+
+
+def _explain(
+    experiment: Experiment,
+    outcome: str,
+    found: list[dict[str, Any]],
+    users: Mapping[str, int],
+    p_value: float,
+) -> str:
+    seen = ", ".join(
+        f"{arm.replace('_', ' ')} {'fewer than 5' if 0 < number < 5 else f'{number:,}'}"
+        for arm, number in users.items()
+    )
+    finding = _FINDINGS[outcome].format(challenger=experiment.challenger, p_value=p_value)
+    figures = "; ".join(filter(None, map(_figure, found)))
+    return f"{finding}. Users: {seen}." + (f" {figures}." if figures else "")
+
+
+def _figure(reading: Mapping[str, Any]) -> str:
+    if reading["difference"] is None or not reading["control"]:
+        return ""
+    name, control = reading["metric"].replace("_", "-"), abs(reading["control"])
+
+    def change(value: float | None, unknown: str) -> str:
+        return unknown if value is None else f"{value / control:+.1%}"
+
+    return (
+        f"{name} {change(reading['difference'], '')} ({change(reading['low'], 'open')} to "
+        f"{change(reading['high'], 'open')}), {reading['verdict'].replace('_', ' ')}"
+    )

@@ -1,0 +1,16 @@
+-- Slates shown from the publication of all arms until :until that are not read, by reason.
+-- Parameters: experiment_id, until.
+select
+    count(*) filter (where impressions.session_id is not null or users.kind = 'visitor') as of_sessions,
+    count(*) filter (where users.user_id is null) as of_unknown_users,
+    count(*) filter (
+        where impressions.model_version is not null
+            and not exists (
+                select from promotion_ledger as ledger where ledger.model_version = impressions.model_version
+            )
+    ) as of_unknown_versions
+from experiments as this
+join impressions on impressions.shown_at >= this.shown_since and impressions.shown_at < cast(:until as timestamptz)
+left join users on users.user_id = impressions.user_id
+where this.experiment_id = :experiment_id
+    and (this.placements is null or impressions.placement = any (this.placements))
