@@ -32,7 +32,7 @@ from recsys.model.collaborative import EASE
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
 
-_TYPES = EventTypes.from_records([{"event_type": "view", "explicit": False, "weight": 1, "polarity": 0}])
+TYPES = EventTypes.from_records([{"event_type": "view", "explicit": False, "weight": 1, "polarity": 0}])
 _GROUP = 50
 _EVENTS = 20
 _FRESH_USERS = 1_000
@@ -159,7 +159,7 @@ def make_up(n_items: int) -> tuple[Sequences, Sequences, Sequences]:
         value=np.full(items.size, np.nan),
         occurred_at=np.arange(items.size),
         feedback_id=np.arange(items.size),
-        event_types=_TYPES,
+        event_types=TYPES,
     )
     fresh = min(_FRESH_USERS, users // 2)
     known = everything.take_users(np.arange(fresh, users))

@@ -90,12 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
     workers = [int(number) for number in options.shards.split(",")]
-    with made_warehouse(options.folder) as (server, url, root):
+    with publishable(options.folder, options.users, options.items) as (engine, settings, server):
+        report(_figures(engine, settings, options.users, workers, Processor(server)), options.json)
+
+
+@contextmanager
+def publishable(
+    folder: Path | None, users: int, items: int
+) -> Iterator[tuple[sa.Engine, Settings, PostgresServer]]:
+    """Yield a warehouse with a champion for `load_made`, whose feedback is validated."""
+    with made_warehouse(folder) as (server, url, root):
         settings = Settings(
             home=root / "home", warehouse_url=SecretStr(url), pseudonym_key=SecretStr(PSEUDONYM_KEY)
         )
-        add_catalogue(url, options.users, options.items)
-        add_feedback(url, EVENTS * options.users, options.users, items=options.items)
+        add_catalogue(url, users, items)
+        add_feedback(url, EVENTS * users, users, items=items)
         engine = connect(url)
         install_serving(engine)
         with engine.begin() as connection:
@@ -104,8 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             engine, action="promote", version="made", expected_champion=None, reason="benchmark",
             explanation="It is a benchmark.", actor="benchmark",
         )  # fmt: skip
-        processor = Processor(server)
-        report(_figures(engine, settings, url, options.users, workers, processor), options.json)
+        yield engine, settings, server
         engine.dispose()
 
 
@@ -180,11 +188,11 @@ class Run:
 def _figures(
     engine: sa.Engine,
     settings: Settings,
-    url: str,
     users: int,
     workers: Sequence[int],
     processor: Processor,
 ) -> dict[str, Any]:
+    url = settings.require_warehouse_url()
     model = load_made(settings, "made").model
     table = torch.from_numpy(model.scorer().item_vectors)
     vectors = torch.randn(min(_FLOOR_USERS, users), table.shape[1])

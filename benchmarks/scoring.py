@@ -179,6 +179,11 @@ def _peak(users: int, items: int, k: int, events: int) -> float:
     for batch, vectors in made_batches(model, users, events):
         given.vectors = vectors
         ours.score(batch)
+    return peak_rss_mib()
+
+
+def peak_rss_mib() -> float:
+    """Return the peak memory of this process, in MiB."""
     # Not ru_maxrss, which in a child process starts at the parent's value.
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
