@@ -161,7 +161,6 @@ def _made_model(items: int, counts: np.ndarray) -> Recommender:
     )
     model.items.trained.copy_(torch.from_numpy(counts > 0))
     model.popularity = Popularity(counts)
-    model.forget_proxies()
     return model
 
 

@@ -134,7 +134,6 @@ def load_made(settings: Settings, _version: str) -> Servable:
     model.popularity = Popularity((1e5 / (1 + rng.permutation(items))).astype(np.float32))
     model.collaborative = _made_collaborative(items, rng)
     model.recent = RecentPopularity(rng.exponential(size=items), microseconds(LAST_TIME), half_life_days=7)
-    model.forget_proxies()
     return Servable(model, "full", None, explain_in_sentences)
 
 

@@ -103,6 +103,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
                 "title": pa.array(model.catalogue.titles, pa.string()),
                 "text_digest": pa.array(model.text_digests, pa.string()),
                 "trained": pa.array(model.items.trained.cpu().numpy()),
+                "proxy": pa.array(model.proxies.cpu().numpy().astype(np.int32)),
                 "count": pa.array(model.popularity.counts),
                 "rest_days": pa.array(model.catalogue.rest_days),
                 "available": pa.array(model.catalogue.available),
@@ -253,7 +254,8 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
     with_request = manifest["request_fusion"]
     model.request_fusion = Fusion(with_request if REQUEST in with_request else REQUEST_WEIGHTS)
     model.live_interest = LiveInterest(**manifest.get("live_interest", {}))
-    model.forget_proxies()
+    if "proxy" in items.column_names:  # those of an older checkpoint are chosen when they are first read
+        model.keep_proxies(items["proxy"].to_numpy().astype(np.int64))
     return model.eval()
 
 

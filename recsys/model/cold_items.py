@@ -15,8 +15,10 @@ _MAX_CANDIDATES = 50_000
 _BLOCK_ITEMS = 256
 
 
-def find_proxies(text_parts: Tensor, counts: Tensor) -> Tensor:
+def find_proxies(text_parts: Tensor, counts: Tensor, wanted: Tensor | None = None) -> Tensor:
     """Return the position [items] of each item's proxy; a warm item is its own proxy.
+
+    The time grows with the number of cold items times that of candidates.
 
     Parameters
     ----------
@@ -24,9 +26,12 @@ def find_proxies(text_parts: Tensor, counts: Tensor) -> Tensor:
         [items, dim] vectors from the items' texts alone (`ItemEncoder.from_text`).
     counts
         [items] events of each item. The 50,000 warm items with the most events are candidates.
+    wanted
+        [items] items whose proxies are looked for; all others get themselves. Default: all.
     """
     proxies = torch.arange(len(counts), device=counts.device)
-    cold = (counts < MIN_EVENTS).nonzero()[:, 0]
+    is_cold = counts < MIN_EVENTS
+    cold = (is_cold if wanted is None else is_cold & wanted).nonzero()[:, 0]
     warm = (counts >= MIN_EVENTS).nonzero()[:, 0]
     if not len(cold) or not len(warm):
         return proxies

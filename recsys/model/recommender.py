@@ -87,7 +87,7 @@ class Recommender(nn.Module):
         self.comments = CommentReader(encoder)
         self.register_buffer("text_vectors", text_vectors, persistent=False)
         self.register_buffer("_proxies", torch.arange(len(catalogue)), persistent=False)
-        self._proxies_are_known = True
+        self._proxies_are_known = False
         self.register_buffer("request_vectors", None, persistent=False)
         self.text_digests = [text_digest(text) for text in catalogue.texts]
         self.text: TextEncoder | None = None
@@ -214,7 +214,9 @@ class Recommender(nn.Module):
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         moved.returning_fusion = self.returning_fusion
         moved.live_interest = self.live_interest
-        moved.update_proxies()
+        if self._proxies_are_known:
+            carried = positions[self._proxies.cpu().numpy()[source]]
+            moved.keep_proxies(np.where(source < 0, -1, carried), changed)
         return moved.train(self.training)
 
     def with_event_types(self, event_types: EventTypes) -> "Recommender":
@@ -262,14 +264,20 @@ class Recommender(nn.Module):
     @torch.no_grad()
     def update_proxies(self) -> None:
         """Choose the proxies of cold items again; call it after weights, counts or texts changed."""
-        parts = self.items.from_text(self.text_vectors)
-        counts = torch.from_numpy(self.popularity.counts).to(self.device)
-        self._proxies.copy_(find_proxies(parts, counts))
-        self._proxies_are_known = True
+        self.keep_proxies(np.full(len(self.catalogue), -1, dtype=np.int64))
 
-    def forget_proxies(self) -> None:
-        """Choose the proxies again when they are next read: not at all if the catalogue changes before."""
-        self._proxies_are_known = False
+    @torch.no_grad()
+    def keep_proxies(self, proxies: NDArray[np.int64], changed: Sequence[int] = ()) -> None:
+        """Take proxies [items] from elsewhere; choose those of changed items again, and where it is -1."""
+        kept = torch.from_numpy(proxies).to(self.device)
+        kept[list(changed)] = -1
+        wanted = kept < 0
+        if wanted.any():
+            parts = self.items.from_text(self.text_vectors)
+            counts = torch.from_numpy(self.popularity.counts).to(self.device)
+            kept = torch.where(wanted, find_proxies(parts, counts, wanted), kept)
+        self._proxies.copy_(kept)
+        self._proxies_are_known = True
 
     @property
     def proxies(self) -> Tensor:

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from recsys.model.item_encoder import ItemEncoder
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings
 from recsys.snapshot.sequences import Catalogue
-from tests.small_models import histories, liked
+from tests.small_models import histories, liked, theme_catalogue
 
 
 def _parts(*rows: list[float]) -> torch.Tensor:
@@ -58,23 +60,70 @@ def test_an_item_is_scored_like_its_proxy_until_it_has_five_events(
     assert (standardised > 0) == uses_proxy
 
 
-def test_proxies_are_chosen_once_between_a_checkpoint_and_its_use_on_another_catalogue(
-    recommender: Recommender, catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    others = [item for item in catalogue.item_ids if item != "space-11"]
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of items whose proxies are looked for, one for each search."""
+    found: list[int] = []
+
+    def counting(parts: torch.Tensor, counts: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        found.append(int(wanted.sum()))
+        return find_proxies(parts, counts, wanted)
+
+    monkeypatch.setattr("recsys.model.recommender.find_proxies", counting)
+    return found
+
+
+@pytest.fixture
+def checkpoint(recommender: Recommender, catalogue: Catalogue, tmp_path: Path) -> Path:
+    """A model that knows all items but two from events."""
+    others = [item for item in catalogue.item_ids if item not in ("space-11", "crime-11")]
     recommender.popularity = Popularity.fit(histories(catalogue, *[liked(*others)] * 10), len(catalogue))
     recommender.update_proxies()
     save_recommender(recommender, tmp_path / "checkpoint")
-    calls = []
-    monkeypatch.setattr(
-        "recsys.model.recommender.find_proxies", lambda *of: calls.append(of) or find_proxies(*of)
-    )
-    loaded = load_recommender(tmp_path / "checkpoint")
-    moved = loaded.with_catalogue(catalogue)
-    assert torch.equal(moved.proxies, recommender.proxies)
-    assert len(calls) == 1
+    return tmp_path / "checkpoint"
+
+
+def test_a_loaded_model_looks_for_no_proxies_if_the_catalogue_is_the_same(
+    recommender: Recommender, catalogue: Catalogue, checkpoint: Path, searches: list[int]
+) -> None:
+    loaded = load_recommender(checkpoint).with_catalogue(catalogue)
     assert torch.equal(loaded.proxies, recommender.proxies)
-    assert moved.proxies[catalogue.index["space-11"]] != catalogue.index["space-11"]
+    assert (loaded.proxies != torch.arange(len(catalogue))).sum() == 2
+    assert searches == []
+
+
+def test_proxies_are_looked_for_where_items_are_new_or_have_lost_theirs(
+    recommender: Recommender, catalogue: Catalogue, checkpoint: Path, searches: list[int]
+) -> None:
+    lost = int(recommender.proxies[catalogue.index["space-11"]])
+    larger = theme_catalogue(extra=(("new", "rocket planet"),))
+    rows = [row for row, item in enumerate(larger.item_ids) if item != catalogue.item_ids[lost]]
+    moved = load_recommender(checkpoint).with_catalogue(larger.take(np.array(rows)))
+    assert searches == [2]
+    carried = moved.proxies.clone()
+    moved.update_proxies()
+    assert torch.equal(carried, moved.proxies)
+
+
+def test_the_proxy_of_an_item_with_another_text_is_looked_for(
+    catalogue: Catalogue, checkpoint: Path, searches: list[int]
+) -> None:
+    changed = theme_catalogue(11, extra=(("crime-11", "rocket planet"),))
+    moved = load_recommender(checkpoint).with_catalogue(changed)
+    assert searches == [1]
+    carried = moved.proxies.clone()
+    moved.update_proxies()
+    assert torch.equal(carried, moved.proxies)
+
+
+def test_an_older_checkpoint_without_proxies_looks_for_them(
+    recommender: Recommender, catalogue: Catalogue, checkpoint: Path, searches: list[int]
+) -> None:
+    items = checkpoint / "items.parquet"
+    pq.write_table(pq.read_table(items).drop_columns(["proxy"]), items)
+    loaded = load_recommender(checkpoint).with_catalogue(catalogue)
+    assert torch.equal(loaded.proxies, recommender.proxies)
+    assert searches == [len(catalogue)]
 
 
 def test_an_untrained_item_uses_its_proxys_id_vector_and_starts_training_with_it():
