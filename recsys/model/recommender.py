@@ -36,6 +36,7 @@ EVENTS_PER_BATCH = {"cpu": 4_096}
 """Places for events in a padded batch, by kind of device. A core keeps so many in its cache; a GPU is far
 faster with large batches."""
 _EVENTS_PER_BATCH = 65_536
+_LEAST_USERS = 16
 
 
 class Recommender(nn.Module):
@@ -342,9 +343,11 @@ class Recommender(nn.Module):
         lengths = histories.offsets[1:] - starts
         result = torch.empty(histories.users, self.settings.dim, device=self.device)
         for rows in batches_of_events(lengths, EVENTS_PER_BATCH.get(self.device.type, _EVENTS_PER_BATCH)):
-            events = collate(histories, gaps, starts[rows], histories.offsets[1:][rows]).to(self.device)
-            place = torch.from_numpy(rows).to(self.device)
-            result[place] = self.users.last(events, nn.functional.embedding(events.item, item_table))
+            # Products of a few rows have other last digits with another number of threads.
+            filled = np.resize(rows, max(len(rows), _LEAST_USERS))
+            events = collate(histories, gaps, starts[filled], histories.offsets[1:][filled]).to(self.device)
+            vectors = self.users.last(events, nn.functional.embedding(events.item, item_table))
+            result[torch.from_numpy(rows).to(self.device)] = vectors[: len(rows)]
         self.train(training)
         return result
 

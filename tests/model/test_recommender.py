@@ -81,6 +81,24 @@ def test_user_vectors_are_those_after_the_last_event_whatever_the_batches(
         np.testing.assert_allclose(recommender.user_vectors(recent), after_last, atol=1e-5)
 
 
+@pytest.mark.parametrize("users", [1, 7, 300])
+def test_user_vectors_have_the_same_digits_with_any_number_of_threads(
+    recommender: Recommender, catalogue: Catalogue, users: int
+) -> None:
+    rng = np.random.default_rng(users)
+    names = [[catalogue.item_ids[n] for n in rng.integers(36, size=rng.integers(20))] for _ in range(users)]
+    past = histories(catalogue, *[liked(*items) for items in names])
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 4):
+            torch.set_num_threads(number)
+            found.append(recommender.user_vectors(past))
+    finally:
+        torch.set_num_threads(threads)
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+
+
 def test_batches_hold_each_user_once_and_no_more_places_than_allowed() -> None:
     lengths = np.random.default_rng(0).integers(0, 101, 500)
     batches = list(batches_of_events(lengths, 1_000))
