@@ -34,8 +34,9 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return [users, length, dim] for [users, length, dim]; position t attends to positions up to t."""
         users, length, dim = hidden.shape
-        parts = self.query_key_value(self.attention_norm(hidden))
-        query, key, value = parts.view(users, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        split = 3, self.heads, dim // self.heads
+        parts = self.query_key_value(self.attention_norm(hidden)).view(users, length, *split)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
         # No dropout on the attention weights, so that a fused kernel never has to store them.
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         mixed = self.attention_out(mixed.transpose(1, 2).reshape(users, length, dim))

@@ -10,6 +10,7 @@ from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.events import batches_of_events, collate, time_gaps
 from recsys.model.recommender import EVENTS_PER_BATCH, Recommender
+from recsys.model.user_encoder import Block
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from tests.small_models import (
@@ -179,6 +180,11 @@ def test_histories_of_another_catalogue_are_refused(recommender: Recommender) ->
     larger = theme_catalogue(20)
     with pytest.raises(CheckpointError, match="with_catalogue"):
         recommender.score(histories(larger, liked(str(larger.item_ids[-1]))))
+
+
+def test_a_process_without_a_history_of_the_batch_encodes_none() -> None:
+    """The last batch of an epoch may have fewer histories than there are processes."""
+    assert Block(8, 2, 0.0, 1)(torch.zeros(0, 5, 8)).shape == (0, 5, 8)
 
 
 def test_an_empty_catalogue_is_refused(encoder_folder: Path, tmp_path: Path) -> None:
