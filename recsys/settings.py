@@ -236,7 +236,7 @@ class TrainingSettings(_Section):
         0.99, ge=0, lt=1, description="decay per step of the moving average of weights that is used; 0: none"
     )
     time_budget_minutes: float | None = Field(
-        None, gt=0, description="minutes, after which training stops; unset: no limit"
+        None, gt=0, description="minutes, after which only the last epoch follows; unset: no limit"
     )
     feedback_weight: float = Field(
         0.2, ge=0, description="weight of the like/dislike loss; the next-item loss has weight 1"

@@ -96,8 +96,11 @@ class TrainingData:
         Validation cases.
     returning
         Those of users who come back.
-    counts
-        [items] training events of each item.
+    everything
+        All events, which validation counts as far as they are before a case, in the same parts as the
+        training events; the training events themselves if validation cases are from all times.
+    counts, all_counts
+        [items] training events and all events of each item.
     has_likes_and_dislikes
         Whether both exist. Otherwise the liking head has nothing to learn.
     has_dislikes
@@ -107,9 +110,16 @@ class TrainingData:
     train: Sequence[Sequences]
     cases: ValidationCases
     returning: VisitCases
+    everything: Sequence[Sequences]
     counts: NDArray[np.float32]
+    all_counts: NDArray[np.float32]
     has_likes_and_dislikes: bool
     has_dislikes: bool
+
+    @property
+    def known_items(self) -> NDArray[np.bool_]:
+        """[items] whether there is any event with the item: what validation ranks."""
+        return self.all_counts > 0
 
 
 def training_data(
@@ -131,9 +141,11 @@ def training_data(
     """
     if len(parts) == 1:
         split = split or split_validation(parts[0], seed=seed)
-        return _counted([split.train], [split], n_items)
+        train = [split.train]
+        everything = train if split.everything is None else [split.everything]
+        return _counted(train, everything, [split], n_items)
     splits = _Splits(parts, _late_from(parts), seed)
-    return _counted(splits, map(splits.of, range(len(parts))), n_items)
+    return _counted(splits, parts, map(splits.of, range(len(parts))), n_items)
 
 
 @dataclass(frozen=True)
@@ -164,8 +176,11 @@ def _late_from(parts: Sequence[Sequences]) -> int:
     return late_from if late_from is not None else boundary.earliest or 0
 
 
-def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) -> TrainingData:
+def _counted(
+    train: Sequence[Sequences], everything: Sequence[Sequences], splits: Iterable[Split], n_items: int
+) -> TrainingData:
     counts = np.zeros(n_items, dtype=np.int64)
+    all_counts = np.zeros(n_items, dtype=np.int64)
     cases: list[ValidationCases] = []
     returning: list[VisitCases] = []
     likes = dislikes = targets = False
@@ -173,10 +188,21 @@ def _counted(train: Sequence[Sequences], splits: Iterable[Split], n_items: int) 
         cases.append(split.cases)
         returning.append(split.returning or VisitCases.among(split.cases))
         counts += np.bincount(split.train.item_index, minlength=n_items)
+        whole = split.train if split.everything is None else split.everything
+        all_counts += np.bincount(whole.item_index, minlength=n_items)
         likes |= bool((split.train.sentiment > 0).any())
         dislikes |= bool((split.train.sentiment < 0).any())
         targets |= bool(find_targets(split.train).chosen.any())
+        del split, whole  # frees the part before another one is loaded
     if not targets:
         raise TrainingError(NO_TARGETS)
-    joined, visits = ValidationCases.concat(cases), VisitCases.concat(returning)
-    return TrainingData(train, joined, visits, counts.astype(np.float32), likes and dislikes, dislikes)
+    return TrainingData(
+        train=train,
+        cases=ValidationCases.concat(cases),
+        returning=VisitCases.concat(returning),
+        everything=everything,
+        counts=counts.astype(np.float32),
+        all_counts=all_counts.astype(np.float32),
+        has_likes_and_dislikes=likes and dislikes,
+        has_dislikes=dislikes,
+    )

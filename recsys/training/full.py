@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,26 @@ from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences, parts_of
 from recsys.training.batching import Batches, PartBatches, UserBatches
-from recsys.training.checkpoints import RunFolder, RunState, seed_everything
+from recsys.training.checkpoints import (
+    RunFolder,
+    RunState,
+    restore_weights,
+    seed_everything,
+    weights_of,
+)
 from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
-from recsys.training.other_parts import fit_other_parts
+from recsys.training.other_parts import fit_closed_form, fit_other_parts
 from recsys.training.parallel import agree, barrier, is_first, is_first_here
 from recsys.training.split import Split
-from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
+from recsys.training.trainer import WARMUP_SHARE, OnStep, Trainer, Validator, time_limit
+
+LATEST_LEARNING_RATE = 0.3
+"""Peak learning rate of the pass over the latest events, a share of that before: the weights of the parts,
+which are fitted before it, must still hold after it."""
+LATEST_WARMUP_SHARE = 0.1
+"""Share of its steps in which the learning rate rises, as in a micro-update: there are few."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,12 +122,15 @@ def fit_full(
     trainer = _trainer(model, data, training)
     trainer.on_step = on_step or trainer.on_step
     _say_text_training(trainer)
-    validator = Validator.build(data.cases, model, settings.evaluation.k)
+    validator = Validator(data.cases, data.known_items, settings.evaluation.k)
     folder = RunFolder(output / "state")
     fingerprint = _fingerprint(settings, parts, model)
     out_of_time = time_limit(training.time_budget_minutes, start)
     state, stopped = _epochs(trainer, validator, folder, report, out_of_time, fingerprint)
-    metrics = comment_metrics | fit_other_parts(model, parts, data, settings)
+    metrics = comment_metrics | fit_other_parts(model, data, settings)
+    if data.everything is not data.train:
+        _learn_latest(model, data, training, on_step)
+    fit_closed_form(model, parts)
     metrics["validation_ndcg"] = state.best_score
     metrics["text_interval"] = float(trainer.text_interval if trainer.text_parameters else 0)
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
@@ -134,12 +149,44 @@ def _build(
     )
 
 
-def _trainer(model: Recommender, data: TrainingData, training: TrainingSettings) -> Trainer:
+def _trainer(
+    model: Recommender, data: TrainingData, training: TrainingSettings, warmup_share: float = WARMUP_SHARE
+) -> Trainer:
     weights = LossWeights(
         liking=training.feedback_weight if data.has_likes_and_dislikes else 0.0, rating=training.rating_weight
     )
     objective = Objective(model, weights, data.counts, training)
-    return Trainer(model, objective, _batches(data.train, model.settings, training), training)
+    batches = _batches(data.train, model.settings, training)
+    return Trainer(model, objective, batches, training, warmup_share=warmup_share)
+
+
+def _learn_latest(
+    model: Recommender, data: TrainingData, training: TrainingSettings, on_step: OnStep | None
+) -> None:
+    """Train for one more epoch on all events, the latest included, which validation has held back.
+
+    Without it, a model would know nothing of the latest days. The text encoder is frozen. An item that was
+    first met in these days starts with the id vector of its proxy.
+    """
+    once = training.model_copy(
+        update={
+            "epochs": 1,
+            "learning_rate": LATEST_LEARNING_RATE * training.learning_rate,
+            "text_items_per_step": 0,
+        }
+    )
+    known = torch.from_numpy(np.flatnonzero(data.known_items)).to(model.device)
+    model.items.start_training(known, model.proxies)
+    all_events = replace(data, train=data.everything, counts=data.all_counts)
+    trainer = _trainer(model, all_events, once, LATEST_WARMUP_SHARE)
+    trainer.on_step = on_step or trainer.on_step
+    seed_everything(training.seed * 10_007 + training.epochs * 101 + trainer.rank)
+    losses = trainer.train_epoch(0)
+    with trainer.averaged():
+        weights = weights_of(model)
+    restore_weights(model, weights)
+    if is_first():
+        _log.info("the latest feedback was learned in one more epoch: next item %.3f", losses["next_item"])
 
 
 def _say_text_training(trainer: Trainer) -> None:
@@ -215,7 +262,8 @@ def _epochs(
 
 
 def _fingerprint(settings: Settings, parts: Sequence[Sequences], model: Recommender) -> str:
-    digest = hashlib.sha256()
+    # An interrupted run does not resume in a release that holds back other events.
+    digest = hashlib.sha256(b"validation is later than training")
     # An interrupted run does not resume in a release whose model has other weights.
     digest.update(json.dumps({name: list(w.shape) for name, w in model.named_parameters()}).encode())
     digest.update(json.dumps(settings.model.model_dump(mode="json"), sort_keys=True).encode())

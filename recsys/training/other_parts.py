@@ -42,17 +42,15 @@ _FUSION_BYTES = 1 << 30
 AnyCases = TypeVar("AnyCases", ValidationCases, VisitCases)
 
 
-def fit_other_parts(
-    model: Recommender, everything: Sequence[Sequences], data: TrainingData, settings: Settings
-) -> dict[str, float]:
-    """Fit requests, fusion and live interest to validation cases, then closed-form parts to all events."""
+def fit_other_parts(model: Recommender, data: TrainingData, settings: Settings) -> dict[str, float]:
+    """Fit requests, fusion and live interest to validation cases; closed-form parts know training events."""
     n_items = len(model.catalogue)
     fit_closed_form(model, data.train)
     metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
     cases = limited(data.cases, n_items)
     if len(cases):
-        excluded = cases.excluded(n_items, model.items.trained.cpu().numpy(), model.catalogue)
-        log = EventLog.of(data.train)
+        excluded = cases.excluded(n_items, data.known_items, model.catalogue)
+        log = EventLog.of(data.everything)
         model.recent = choose_half_life(cases, log, excluded, settings.evaluation.k)
         parts = model.parts(cases.histories, later=log)
         repeats = repeat_features(cases.histories, n_items)
@@ -73,9 +71,8 @@ def fit_other_parts(
         metrics |= _fit_request_fusion(model, cases, parts, repeats, excluded, settings)
         del parts, excluded  # as large as what the next fit needs
         metrics |= _fit_returning_fusion(model, data, log, least, settings)
-        model.live_interest, figures = fit_live_interest(live_cases(model, cases, data.train, log))
+        model.live_interest, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
         metrics |= figures
-    fit_closed_form(model, everything)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights | {f"live_{name}": value for name, value in asdict(model.live_interest).items()}
 
@@ -102,7 +99,7 @@ def _fit_returning_fusion(
     if not data.has_likes_and_dislikes:
         parts.pop(LIKING)
     model.returning_fusion, ndcg = fit_fusion(
-        parts, cases.targets, cases.excluded(n_items, model.items.trained.cpu().numpy(), model.catalogue),
+        parts, cases.targets, cases.excluded(n_items, data.known_items, model.catalogue),
         cases.histories.user_keys, case=cases.visit, prior=model.fusion.weights, least=least,
         optional=optional_parts(data), repeats=repeat_features(cases.histories, n_items),
         k=settings.evaluation.k,

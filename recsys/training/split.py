@@ -13,7 +13,7 @@ from recsys.snapshot.targets import find_targets, hidden_items
 from recsys.snapshot.visits import are_returning, starts_of_visits, visits
 
 LATE_SHARE = 0.1
-"""Latest share of the events from which validation cases are taken."""
+"""Latest share of the events from which validation cases are taken, as evaluation takes its own."""
 MAX_VALIDATION_USERS = 1_000
 NO_TARGETS = (
     "no event can be a training target: all feedback is negative or of weight 0. Wait for more "
@@ -153,18 +153,24 @@ class Split:
     ----------
     returning
         Cases of users who come back. Default: those among the cases.
+    everything
+        If all cases are later than all training events: all events. Validation counts those before the
+        moment of a case, and they are learned in the end. None: the cases are taken from all times.
     """
 
     train: Sequences
     cases: ValidationCases
     returning: VisitCases | None = None
+    everything: Sequences | None = None
 
     def with_events_read(self, read: Callable[[Sequences], Sequences]) -> "Split":
         """Return the split after applying `read` to all events."""
         returning = self.returning
         if returning is not None:
             returning = replace(returning, histories=read(returning.histories))
-        return Split(read(self.train), replace(self.cases, histories=read(self.cases.histories)), returning)
+        cases = replace(self.cases, histories=read(self.cases.histories))
+        everything = None if self.everything is None else read(self.everything)
+        return Split(read(self.train), cases, returning, everything)
 
 
 def split_validation(
@@ -173,23 +179,22 @@ def split_validation(
     share: float = LATE_SHARE,
     max_users: int = MAX_VALIDATION_USERS,
     max_cases_per_user: int = 20,
-    user_share: float = 0.5,
     seed: int = 0,
 ) -> Split:
-    """Hold back the latest events of some users as validation cases.
+    """Hold back the latest `share` of the events, and take validation cases from them.
 
-    Cases come from the latest `share` of the events, which is how feedback is held out for evaluation. A
-    sample of the users who are active in that period is used; their events of the period are not trained on.
-    The events of all other users are, so that little of the newest feedback is lost.
+    This is how feedback is held out for evaluation. Nothing of this period is trained on: a model that has
+    seen what others did in the same days knows their new items and fashions, and nobody knows those of the
+    days to come.
 
     Parameters
     ----------
     share
         Latest share of the events.
-    max_users, user_share
-        Size of the sample: the smaller of a number and a share of the active users.
+    max_users
+        Users with cases; of more, a sample.
     max_cases_per_user
-        Cases of one user, the latest ones, and as many visits of users who come back.
+        Cases of one user, the first ones, and as many visits of users who come back, the latest ones.
 
     Raises
     ------
@@ -200,9 +205,8 @@ def split_validation(
         raise TrainingError(NO_TARGETS)
     late_from = int(np.quantile(sequences.occurred_at, 1 - share, method="higher"))
     return split_at(
-        sequences, late_from,
-        max_users=max_users, max_cases_per_user=max_cases_per_user, user_share=user_share, seed=seed,
-    )  # fmt: skip
+        sequences, late_from, max_users=max_users, max_cases_per_user=max_cases_per_user, seed=seed
+    )
 
 
 def split_at(
@@ -211,28 +215,23 @@ def split_at(
     *,
     max_users: int = MAX_VALIDATION_USERS,
     max_cases_per_user: int = 20,
-    user_share: float = 0.5,
     seed: int | tuple[int, ...] = 0,
 ) -> Split:
     """Do the same as `split_validation` for events from `late_from` (microseconds since 1970) on."""
     usable = find_targets(sequences).chosen
     late = sequences.occurred_at >= late_from
+    if not (usable & ~late).any():  # all targets are late, for example if there is only one event
+        late[:] = False
     owner = sequences.event_users()
     active = np.unique(owner[late & usable])
-    rng = np.random.default_rng(seed)
-    count = min(max_users, round(len(active) * user_share))
     chosen = np.zeros(sequences.users, dtype=bool)
-    chosen[rng.permutation(active)[:count]] = True
-    held_back = late & chosen[owner]
-    if not (usable & ~held_back).any():  # all events are late, for example if there is only one user
-        held_back[:] = False
-    # The latest targets of a user are the closest to the events that the model will have to predict.
-    candidates = np.flatnonzero(held_back & usable)
+    chosen[np.random.default_rng(seed).permutation(active)[:max_users]] = True
+    candidates = np.flatnonzero(late & usable & chosen[owner])
     users = owner[candidates]
-    from_end = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))
-    positions = candidates[from_end < max_cases_per_user]
+    rank = np.arange(len(users)) - np.searchsorted(users, users)
     return Split(
-        sequences.where(~held_back),
-        ValidationCases.of(sequences, positions),
+        sequences.where(~late),
+        ValidationCases.of(sequences, candidates[rank < max_cases_per_user]),
         VisitCases.of(sequences, candidates, max_cases_per_user),
+        sequences if late.any() else None,
     )

@@ -50,10 +50,15 @@ def test_only_the_first_window_of_a_history_is_marked_as_its_beginning(catalogue
     assert sum(flags) == 1
 
 
-def test_validation_holds_back_the_latest_events_of_some_users(world: Sequences) -> None:
-    split = split_validation(world, share=0.2, seed=0)
+def test_validation_holds_back_the_latest_events_of_all_users(world: Sequences) -> None:
+    """A model that trains on what others do in these days knows of them what it will not know of others."""
+    split = split_validation(world, share=0.2, max_users=5, seed=0)
     assert len(split.cases) > 5
-    assert split.train.events < world.events
+    assert len(set(split.cases.histories.user_keys)) == 5
+    assert split.train.occurred_at.max() < np.quantile(world.occurred_at, 0.8)
+    assert split.cases.histories.moments.min() > split.train.occurred_at.max()
+    assert split.train.events == round(0.8 * world.events)
+    assert split.everything is world
     assert split.train.users == world.users
     keys = world.user_keys.tolist()
     for case in range(len(split.cases)):
@@ -64,7 +69,8 @@ def test_validation_holds_back_the_latest_events_of_some_users(world: Sequences)
 
 def test_a_validation_target_is_new_to_its_user_and_not_negative(catalogue: Catalogue) -> None:
     past = histories(catalogue, *[liked("space-0", "space-0", "space-1") + disliked("crime-1")] * 8)
-    split = split_validation(past, share=1.0, user_share=0.5)
+    split = split_validation(past, share=0.5)
+    assert len(split.cases) == 8
     assert set(catalogue.item_ids[split.cases.targets]) <= {"space-0", "space-1"}
     assert find_targets(past).chosen.sum() == 16
 
@@ -78,6 +84,7 @@ def test_a_single_event_is_trained_on_and_not_validated(catalogue: Catalogue) ->
     split = split_validation(histories(catalogue, liked("space-0")))
     assert split.train.events == 1
     assert len(split.cases) == 0
+    assert split.everything is None
 
 
 def test_items_that_were_not_available_are_not_ranked_in_validation(catalogue: Catalogue) -> None:

@@ -15,7 +15,7 @@ from recsys.training import full as full_module
 from recsys.training.data import training_data
 from recsys.training.full import Fitted, fit_full
 from recsys.training.trainer import Trainer, schedule
-from tests.small_models import EVENT_TYPES, HOUR, histories, liked, small_settings, theme_of
+from tests.small_models import EVENT_TYPES, HOUR, histories, liked, small_settings, theme_of, theme_world
 
 
 def test_losses_fall_and_validation_rises(fitted: Fitted) -> None:
@@ -36,9 +36,10 @@ def test_recommendations_are_of_the_users_theme(fitted: Fitted, catalogue: Catal
 
 @pytest.mark.parametrize("mode", ["top_layers", "lora", "full"])
 def test_training_only_the_text_encoder_lowers_the_loss(
-    catalogue: Catalogue, world: Sequences, quick: Settings, mode: str
+    catalogue: Catalogue, quick: Settings, mode: str
 ) -> None:
     """Everything but the text encoder is frozen, so nothing else can lower the loss."""
+    world = theme_world(catalogue, users=200)
     settings = quick.model_copy(
         update={
             "model": quick.model.model_copy(update={"fine_tuning": mode, "dropout": 0.0, "id_dropout": 0.0}),
