@@ -99,6 +99,15 @@ COMMENT ON COLUMN experiment_readouts.left_out IS 'slates that were not read, by
 COMMENT ON COLUMN experiment_readouts.readings IS 'figures, interval and verdict of each metric';
 COMMENT ON COLUMN experiment_readouts.outcome IS 'what the look decided; running: nothing yet';
 
+-- Looks are append-only, and experiments are kept.
+DO $$
+BEGIN
+    IF to_regrole('recsys_pipeline') IS NOT NULL THEN
+        REVOKE DELETE ON experiments FROM recsys_pipeline;
+        REVOKE UPDATE, DELETE ON experiment_readouts FROM recsys_pipeline;
+    END IF;
+END $$;
+
 CREATE FUNCTION experiment_arm(
     user_key text, salt text, challenger_share double precision, hold_out_share double precision
 ) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
