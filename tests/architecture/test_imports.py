@@ -41,7 +41,8 @@ def test_rooms_import_only_from_rooms_below_them() -> None:
 
 def test_import_from_a_higher_room_is_found_even_inside_a_function(package: Path) -> None:
     _append(
-        package / "warehouse" / "tables.py", "\n\ndef planted() -> None:\n    from recsys import promotion\n"
+        package / "warehouse" / "tables" / "base.py",
+        "\n\ndef planted() -> None:\n    from recsys import promotion\n",
     )
 
     checked = _lint_imports(package.parent)

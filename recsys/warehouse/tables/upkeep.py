@@ -1,0 +1,97 @@
+"""Erasure, and what monitoring keeps."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Date,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from recsys.warehouse.tables.base import NOW, TRANSACTION_ID, metadata, timestamp
+
+erasure_requests = Table(
+    "erasure_requests",
+    metadata,
+    Column("request_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("user_id", Text, comment="null once done: the receipt does not name the person"),
+    Column("user_key", Text),
+    Column("status", Text, nullable=False, server_default=text("'requested'")),
+    timestamp("requested_at", nullable=False, server_default=NOW),
+    timestamp("done_at"),
+    Column("receipt", JSONB, comment="rows removed per table, files rewritten"),
+    Column(
+        "transaction_id",
+        BigInteger,
+        nullable=False,
+        server_default=TRANSACTION_ID,
+        comment="of the transaction that made the request; windows that end above it leave the user out",
+    ),
+    Column(
+        "first_transaction_id", BigInteger, comment="of the first feedback that was erased; null: none was"
+    ),
+    Index(
+        "erasure_requests_order",
+        "transaction_id",
+        "requested_at",
+        postgresql_include=["first_transaction_id"],
+    ),
+    Index("erasure_requests_open", "user_id", postgresql_where=text("status = 'requested'")),
+    CheckConstraint("status in ('requested', 'done')", name="erasure_requests_status_check"),
+    comment="requests to forget a user and the receipts, which do not name the person",
+)
+
+erased_feedback = Table(
+    "erased_feedback",
+    metadata,
+    Column("request_id", BigInteger, ForeignKey("erasure_requests.request_id"), nullable=False),
+    Column("transaction_id", BigInteger, nullable=False),
+    Column("rows", Integer, nullable=False),
+    PrimaryKeyConstraint("request_id", "transaction_id"),
+    comment="how many rows an erasure took from which transaction, so that windows reconcile",
+)
+
+erased_users = Table(
+    "erased_users",
+    metadata,
+    Column(
+        "tombstone",
+        Text,
+        primary_key=True,
+        comment="keyed hash of the user id; the key is kept elsewhere",
+    ),
+    Column("key_id", Text, nullable=False, comment="which pseudonym key it was made with"),
+    timestamp("erased_at", nullable=False, server_default=NOW),
+    comment="who was erased, by a keyed hash that occurs nowhere else: their rows are not loaded again",
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("cause", Text, primary_key=True, comment="what is watched, such as drift of one expectation"),
+    Column("message", Text, nullable=False, comment="as last found"),
+    timestamp("opened_at", nullable=False, comment="first found, since it was last closed"),
+    timestamp("seen_at", nullable=False, comment="last found"),
+    timestamp("sent_at", comment="since it was opened; null: still to be sent"),
+    timestamp("closed_at", comment="no longer found; null: open"),
+    comment="what monitoring has found, one row a cause",
+)
+
+monitored_figures = Table(
+    "monitored_figures",
+    metadata,
+    Column("day", Date, primary_key=True, comment="UTC"),
+    Column("figure", Text, primary_key=True),
+    Column("label", Text, primary_key=True, comment="placement or event type; empty: none"),
+    Column("value", Double, nullable=False),
+    comment="what monitoring measures every day, see analytics.monitored_figures",
+)
