@@ -87,6 +87,16 @@ def test_a_joined_session_is_its_user_and_another_session_is_not(cinema: Shop) -
     assert {row["source"] for row in cinema.recommend(None, session="s-2")} == {"trending"}
 
 
+def test_who_names_the_session_of_somebody_else_changes_their_own_list_only(cinema: Shop) -> None:
+    cinema.execute("select join_session('s-1', 'ada')")
+    cinema.add_user("bob")
+    cinema.publish("bob", *COMEDIES, *THRILLERS[3:])
+    cinema.react("bob", "view", *THRILLERS[:3], session_id="s-1")
+    assert cinema.shown("ada") == COMEDIES[:10]
+    assert cinema.shown(None, session="s-1") == COMEDIES[:10]
+    assert thrillers(cinema.shown("bob")) == 3
+
+
 def test_reactions_to_items_without_vectors_leave_the_order(cinema: Shop) -> None:
     cinema.add_items("unseen")
     cinema.react("ada", "view", "unseen", "deleted")
