@@ -62,7 +62,15 @@ def test_it_offers_users_and_types_of_events_and_no_visitors(http_shop: Shop, ht
 
 def test_a_login_that_only_reads_offers_nothing(login: Login) -> None:
     reader = TestClient(create_application(login("recsys_reader")), base_url="http://localhost")
-    assert reader.get("/window/choices").json() == {"users": [], "opens": "click", "reactions": []}
+    assert reader.get("/window/choices").json() == {"users": [], "opens": None, "reactions": []}
+
+
+def test_opening_an_item_is_no_event_where_there_is_no_type_for_it(http_shop: Shop, http: TestClient) -> None:
+    http_shop.execute(
+        "update event_types set event_type = 'was ' || event_type where event_type in ('click', 'view')"
+    )
+    assert http.get("/window/choices").json()["opens"] is None
+    http_shop.execute("update event_types set event_type = replace(event_type, 'was ', '')")
 
 
 # Below, one browser and one service for all tests of this module.
@@ -131,12 +139,19 @@ def test_a_visitors_third_click_gives_a_list_of_their_own(browser: Browser, addr
         browser.click(f"#list .item:nth-child({place}) .title")
         browser.wait_until(f"document.querySelectorAll('#did li').length === {number}")
         settled(browser)
+        if number == 1:  # it has left the list, and nothing else has moved
+            assert set(browser.texts("#list .move")) <= {"", "new in this list"}
     assert all(title.startswith("Chair") for title in browser.texts(TITLES)[:3])
     assert browser.texts("#list .source")[0] == "because of what you just did"
     assert "Similar to what you just chose" in browser.texts("#list .reason")
     assert any(text.startswith("▲ up") for text in browser.texts("#list .move"))
     browser.wait_until("document.querySelector('#similar .item')")
     assert browser.text("#similar-heading") == "Goes with “Chair 3”"
+    top, bottom, height = browser.run(
+        "const place = document.querySelector('#similar-section').getBoundingClientRect();"
+        "return [place.top, place.bottom, innerHeight];"
+    )
+    assert -1 < top < bottom < height + 1
 
     session = browser.run("return sessionStorage.getItem('recsys.session');")
     own = {"session": session}
@@ -183,6 +198,9 @@ def test_words_are_answered_by_the_champion_and_errors_are_said_in_words(
     browser.click("#ask-form button")
     browser.wait_until("!document.querySelector('#message').hidden")
     assert "there is no champion yet; run nightly_training first" in browser.text("#message")
+    react(browser, "like: Lamp 1")  # the list that is shown goes on without the request
+    assert browser.text("#message") == ""
+    assert browser.text("#list-heading") == "Your list"
     Books(shop.engine, Settings()).promote("1")
     browser.click("#ask-form button")
     browser.wait_until("document.querySelector('#list .title').innerText === 'Lamp 5'")
@@ -202,6 +220,19 @@ def test_words_are_answered_by_the_champion_and_errors_are_said_in_words(
     shop.execute("alter table placements rename to away")
     browser.click("#visitor")
     browser.wait_until("document.querySelector('#message').innerText.startsWith('This did not work')")
+
+
+def test_a_service_that_only_reads_shows_lists(browser: Browser, address: str) -> None:
+    opened(browser, address)
+    browser.run(
+        "const send = window.fetch, answer = JSON.stringify({ detail: 'it only reads' });"
+        "const refused = () => new Response(answer, { status: 403 });"
+        "window.fetch = async (path, ...rest) => path === '/impressions' ? refused() : send(path, ...rest);"
+    )
+    browser.type("#user", "ada")
+    browser.click("#user-form button")
+    browser.wait_until("document.querySelector('#list .title').innerText === 'Chair 2'")
+    assert browser.text("#message") == ""
 
 
 def test_a_service_that_has_ended_is_said_in_words(browser: Browser, address: str) -> None:

@@ -29,7 +29,9 @@ class Choices(BaseModel):
     """What the page offers."""
 
     users: list[str] = Field(description="some users")
-    opens: str = Field(description="type of the event of opening an item")
+    opens: str | None = Field(
+        description="type of the event of opening an item; none if there is no such type"
+    )
     reactions: list[str] = Field(description="types of events that get a button")
 
 
@@ -54,7 +56,7 @@ def add_shop_window(application: FastAPI, engine: sa.Engine) -> None:
                 "SELECT user_id FROM users WHERE NOT starts_with(user_id, 'visitor:')"
                 " ORDER BY user_id LIMIT 20",
             ),
-            opens=next((name for name in _OPENS if name in types), _OPENS[0]),
+            opens=next((name for name in _OPENS if name in types), None),
             reactions=[name for name in _REACTIONS if name in types],
         )
 

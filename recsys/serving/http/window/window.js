@@ -12,9 +12,14 @@ const SOURCES = {
 };
 
 const element = (id) => document.getElementById(id);
-const state = { person: {}, request: "", ranks: null, choices: { users: [], opens: "click", reactions: [] }, turn: 0 };
+const state = { person: {}, request: "", shown: null, choices: { users: [], opens: null, reactions: [] }, turn: 0 };
 
-class Problem extends Error {}
+class Problem extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 
 async function send(path, body) {
   let answer;
@@ -29,7 +34,7 @@ async function send(path, body) {
   const found = await answer.json().catch(() => ({}));
   if (answer.ok) return found;
   const detail = typeof found.detail === "string" ? found.detail : `status ${answer.status}`;
-  throw new Problem(`This did not work: ${detail}.`);
+  throw new Problem(`This did not work: ${detail}.`, answer.status);
 }
 
 function newId() {
@@ -42,15 +47,17 @@ function say(problem) {
   element("message").textContent = problem;
 }
 
-// Runs one thing that may fail, and says so in words if it does.
+// Runs one thing that may fail, and says so in words if it does. Returns whether it worked.
 async function attempt(work) {
   say("");
   try {
     await work();
+    return true;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     say(error.message);
     if (element("list-heading").textContent === "Loading") element("list-heading").textContent = "No list";
+    return false;
   } finally {
     element("list").removeAttribute("aria-busy");
   }
@@ -67,13 +74,13 @@ async function show() {
   const impression = await log(items);
   if (turn !== state.turn) return;
   element("list-heading").textContent = state.request ? `For “${state.request}”` : "Your list";
-  render(element("list"), items, impression, state.ranks);
+  render(element("list"), items, impression, state.shown);
   if (!items.length) {
     say(state.request
       ? "No item that may be shown answers this request."
       : "No item qualifies: the catalogue is empty, or nothing in it is available that is not off this list.");
   }
-  state.ranks = new Map(items.map((item) => [item.item_id, item.rank]));
+  state.shown = items.map((item) => item.item_id);
   element("status").textContent = `${items.length} items`;
 }
 
@@ -91,7 +98,13 @@ async function log(items) {
     query: state.request || null,
     shown_at: new Date().toISOString(),
   };
-  const taken = await send("/impressions", { impressions: [impression] });
+  let taken;
+  try {
+    taken = await send("/impressions", { impressions: [impression] });
+  } catch (error) {
+    if (error.status === 403) return null; // this service only reads: its lists can be seen all the same
+    throw error;
+  }
   const refused = taken.impressions[0].reason;
   if (refused) throw new Problem(`The list could not be logged: ${refused}.`);
   return impression.impression_id;
@@ -111,8 +124,10 @@ async function react(item, type, impression) {
 }
 
 async function open(item, impression) {
-  await react(item, state.choices.opens, impression);
-  await show();
+  if (state.choices.opens) {
+    await react(item, state.choices.opens, impression);
+    await show();
+  }
   await showSimilar(item);
 }
 
@@ -121,12 +136,14 @@ async function showSimilar(item) {
   element("similar-section").hidden = !items.length;
   element("similar-heading").textContent = `Goes with “${item.title}”`;
   render(element("similar"), items, null, null);
+  element("similar-section").scrollIntoView({ block: "nearest" });
 }
 
-function render(list, items, impression, ranks) {
+function render(list, items, impression, before) {
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset : null;
   const wanted = focused && { key: focused.key, item: focused.item };
-  list.replaceChildren(...items.map((item) => row(item, impression, ranks)));
+  const moves = moved(items.map((item) => item.item_id), before);
+  list.replaceChildren(...items.map((item, place) => row(item, impression, moves[place])));
   if (!wanted) return;
   // Whoever uses a keyboard stays where they were: on the same button, or at the head of the list.
   const buttons = [...list.querySelectorAll("button")];
@@ -134,7 +151,7 @@ function render(list, items, impression, ranks) {
   (same ?? element("list-heading")).focus();
 }
 
-function row(item, impression, ranks) {
+function row(item, impression, move) {
   const found = element("item").content.firstElementChild.cloneNode(true);
   const part = (name) => found.querySelector(`.${name}`);
   part("tile").textContent = [...item.title.trim()][0]?.toUpperCase() ?? "";
@@ -143,7 +160,6 @@ function row(item, impression, ranks) {
   part("reason").textContent = item.reason ?? "";
   part("source").textContent = SOURCES[item.source] ?? item.source;
   part("source").dataset.source = item.source;
-  const move = moved(item, ranks);
   part("move").textContent = move.text;
   part("move").dataset.move = move.kind;
   action(part("title"), item, "open", () => open(item, impression));
@@ -167,13 +183,17 @@ function action(button, item, key, work) {
   button.addEventListener("click", () => attempt(work));
 }
 
-function moved(item, ranks) {
-  if (!ranks) return { kind: "", text: "" };
-  const before = ranks.get(item.item_id);
-  if (before === undefined) return { kind: "new", text: "new in this list" };
-  if (before === item.rank) return { kind: "", text: "" };
-  const places = Math.abs(before - item.rank);
-  return before > item.rank ? { kind: "up", text: `▲ up ${places}` } : { kind: "down", text: `▼ down ${places}` };
+// Places count among the items that both lists have: what leaves or comes in moves nothing else.
+function moved(items, before) {
+  const stayed = before?.filter((item) => items.includes(item));
+  let place = 0;
+  return items.map((item) => {
+    if (!before) return { kind: "", text: "" };
+    if (!stayed.includes(item)) return { kind: "new", text: "new in this list" };
+    const up = stayed.indexOf(item) - place++;
+    if (!up) return { kind: "", text: "" };
+    return up > 0 ? { kind: "up", text: `▲ up ${up}` } : { kind: "down", text: `▼ down ${-up}` };
+  });
 }
 
 function hue(text) {
@@ -183,7 +203,7 @@ function hue(text) {
 }
 
 function become(person, name) {
-  Object.assign(state, { person, request: "", ranks: null });
+  Object.assign(state, { person, request: "", shown: null });
   element("who").textContent = name;
   element("did").replaceChildren();
   element("nothing").hidden = false;
@@ -205,15 +225,15 @@ function becomeVisitor(session) {
 }
 
 async function ask(request) {
-  Object.assign(state, { request, ranks: null });
-  element("without").hidden = !request;
+  Object.assign(state, { request, shown: null });
   if (!request) element("request").value = "";
   element("list-heading").focus();
   // The first request loads the model, which takes a while.
   const button = document.querySelector("#ask-form button");
   button.disabled = true;
   button.textContent = "Asking";
-  await attempt(show);
+  if (!(await attempt(show))) state.request = ""; // the list that is there goes on without it
+  element("without").hidden = !state.request;
   button.disabled = false;
   button.textContent = "Ask";
 }
