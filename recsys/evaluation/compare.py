@@ -1,7 +1,7 @@
 """Compare a candidate with the champion and the baselines on one snapshot."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from recsys.settings import EvaluationSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.read import Snapshot
 from recsys.snapshot.reference import TrainedThrough
-from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
+from recsys.snapshot.sequences import Catalogue, Sequences, microseconds, parts_of
 from recsys.training.result import HISTORY_FILE
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ SlateReader = Callable[[Catalogue, datetime, datetime], SlateRecords]
 
 def compare_candidate(
     snapshot: Snapshot,
+    events: Sequence[Sequences],
     candidate: Path,
     opponent: Path | None,
     opponent_version: str | None,
@@ -52,6 +53,10 @@ def compare_candidate(
     ----------
     snapshot
         The snapshot that the candidate was trained on; its held-out events are evaluated.
+    events
+        Its events, in parts with some of the users; see `recsys.training.data.events_in_parts`. One part is
+        loaded at a time, and the result is the same however they are divided, as long as
+        `RECSYS_MODEL__COLLABORATIVE_PAIRS` has room for all pairs of items.
     candidate, opponent
         Checkpoint folders; the first model has no opponent.
     folder
@@ -70,8 +75,7 @@ def compare_candidate(
     from recsys.model.checkpoint import load_recommender
     from recsys.model.recent import EventLog
 
-    catalogue, sequences = snapshot.catalogue(), snapshot.sequences()
-    log = EventLog.of(sequences)
+    catalogue, log = snapshot.catalogue(), EventLog.of(events)
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
     since, guard_boundary = _untrained_since(list(folders.values()))
 
@@ -83,7 +87,7 @@ def compare_candidate(
     scorers = {name: scorer(checkpoint) for name, checkpoint in folders.items()}
     baselines: dict[str, Scorer] = {}
     if snapshot.manifest.kind == "full":
-        baselines = fit_baselines(sequences, catalogue, snapshot.held_out_from, settings)
+        baselines = fit_baselines(events, catalogue, snapshot.held_out_from, settings)
     for days, checkpoint in (earlier or {}).items():
         if _untrained_since([*folders.values(), checkpoint]) == (since, guard_boundary):
             baselines[earlier_name(days)] = scorer(checkpoint)
@@ -92,7 +96,7 @@ def compare_candidate(
     comparison = compare_scorers(
         scorers,
         baselines,
-        sequences,
+        events,
         catalogue,
         since,
         settings,
@@ -111,7 +115,7 @@ def compare_candidate(
 def compare_scorers(
     scorers: Mapping[str, Scorer],
     baselines: Mapping[str, Scorer],
-    sequences: Sequences,
+    sequences: Sequences | Sequence[Sequences],
     catalogue: Catalogue,
     since: datetime,
     settings: EvaluationSettings,
@@ -131,15 +135,18 @@ def compare_scorers(
         `CANDIDATE` and, if there is one, `CHAMPION`.
     baselines
         Further scorers, ranked on the held-out events only.
+    sequences
+        Events of all users, or parts with some of the users.
     micro
         Also measure forgetting on guard users.
     event_types
         Event types of the sequences, for targets and slices by type.
     """
     all_scorers = {**scorers, **baselines}
+    parts = parts_of(sequences)
     try:
         cases = held_out_cases(
-            sequences, catalogue, since, settings, guard=guard_boundary, event_types=event_types
+            parts, catalogue, since, settings, guard=guard_boundary, event_types=event_types
         )
     except EvaluationError as error:
         return Comparison(
@@ -148,28 +155,26 @@ def compare_scorers(
     cases = with_slices(cases, catalogue, settings, user_attributes, event_types)
     features = item_features(catalogue)
     held_out = evaluate(all_scorers, cases, settings, opponent_version, features=features)
-    guarded = guard_cases(sequences, catalogue, settings, event_types=event_types) if micro else None
+    guarded = guard_cases(parts, catalogue, settings, event_types=event_types) if micro else None
     guard = None
     if guarded is not None:
         guard = evaluate(scorers, guarded, settings, opponent_version, features=features)
     off_policy = None
     if slates is not None and settings.off_policy_days > 0:
-        until = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-            microseconds=int(sequences.occurred_at.max()) + 1
-        )
+        latest = max(int(part.occurred_at.max(initial=0)) for part in parts)
+        until = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=latest + 1)
         first = max(since, until - timedelta(days=settings.off_policy_days))
         records = slates(catalogue, first, until)
-        off_policy = compare_policies(records, scorers, sequences, catalogue, settings, CANDIDATE, CHAMPION)
-    return Comparison(held_out, guard, off_policy, _liking(scorers, sequences, since))
+        off_policy = compare_policies(records, scorers, parts, catalogue, settings, CANDIDATE, CHAMPION)
+    return Comparison(held_out, guard, off_policy, _liking(scorers, parts, since))
 
 
-def _liking(scorers: Mapping[str, Scorer], sequences: Sequences, since: datetime) -> dict[str, Liking]:
-    opinions = held_out_opinions(sequences, microseconds(since))
-    found = {
-        name: evaluate_liking(scorer, sequences, opinions)
-        for name, scorer in scorers.items()
-        if isinstance(scorer, LikingModel)
-    }
+def _liking(scorers: Mapping[str, Scorer], parts: Sequence[Sequences], since: datetime) -> dict[str, Liking]:
+    models = {name: scorer for name, scorer in scorers.items() if isinstance(scorer, LikingModel)}
+    if not models:
+        return {}
+    sequences, opinions = held_out_opinions(parts, microseconds(since))
+    found = {name: evaluate_liking(model, sequences, opinions) for name, model in models.items()}
     return {name: liking for name, liking in found.items() if liking is not None}
 
 

@@ -1,5 +1,6 @@
 """Calibration and discrimination of the liking head on held-out likes and dislikes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,7 +12,8 @@ from pydantic import TypeAdapter
 from scipy.special import expit
 
 from recsys.evaluation.json_files import read_json, write_json
-from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.parts import sortable, take_keys
+from recsys.snapshot.sequences import Sequences, parts_of
 
 _FILE = "liking.json"
 _BINS = 10
@@ -54,12 +56,44 @@ class Liking:
     counts: tuple[int, ...]
 
 
-def held_out_opinions(sequences: Sequences, since: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return positions of likes and dislikes from `since` (microseconds) on; at most 20,000, sampled."""
-    positions = np.flatnonzero((sequences.sentiment != 0) & (sequences.occurred_at >= since))
-    if len(positions) > _MAX_EVENTS:
-        positions = np.sort(np.random.default_rng(seed).choice(positions, _MAX_EVENTS, replace=False))
-    return positions
+def held_out_opinions(
+    sequences: Sequences | Sequence[Sequences], since: int, seed: int = 0
+) -> tuple[Sequences, NDArray[np.int64]]:
+    """Find likes and dislikes from `since` (microseconds) on; at most 20,000, sampled.
+
+    Parameters
+    ----------
+    sequences
+        Events of all users, or parts with some of the users; one part is loaded at a time.
+
+    Returns
+    -------
+    The sequences of their users, and the positions in them.
+    """
+    parts = parts_of(sequences)
+    found: list[NDArray[np.object_]] = []
+    numbers: list[NDArray[np.int64]] = []
+    for part in parts:
+        of_users = np.bincount(part.event_users()[_are_opinions(part, since)], minlength=part.users)
+        found.append(part.user_keys[of_users > 0])
+        numbers.append(of_users[of_users > 0])
+        del part  # frees it before another one is loaded
+    keys = sortable(np.concatenate(found))
+    order = np.argsort(keys, kind="stable")
+    counts = np.concatenate(numbers)[order]
+    # Opinions are numbered in the order of users and times, whoever is in which part.
+    chosen = np.arange(counts.sum())
+    if len(chosen) > _MAX_EVENTS:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), _MAX_EVENTS, replace=False))
+    ends = np.cumsum(counts)
+    users, of_chosen = np.unique(np.searchsorted(ends, chosen, side="right"), return_inverse=True)
+    kept = take_keys(parts, keys[order[users]])
+    skipped = (ends - counts)[users] - (np.cumsum(counts[users]) - counts[users])
+    return kept, np.flatnonzero(_are_opinions(kept, since))[chosen - skipped[of_chosen]]
+
+
+def _are_opinions(sequences: Sequences, since: int) -> NDArray[np.bool_]:
+    return np.asarray((sequences.sentiment != 0) & (sequences.occurred_at >= since))
 
 
 def evaluate_liking(model: LikingModel, sequences: Sequences, positions: NDArray[np.int64]) -> Liking | None:

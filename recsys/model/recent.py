@@ -44,7 +44,8 @@ class EventLog:
             wanted = (part.sentiment >= 0) & (part.item_index >= 0)
             times = np.concatenate([log.times, part.occurred_at[wanted]])
             items = np.concatenate([log.items, part.item_index[wanted]])
-            order = np.argsort(times, kind="stable")[-LOG_EVENTS:]
+            # Of equal times by item: the log is the same however the users are divided.
+            order = np.lexsort((items, times))[-LOG_EVENTS:]
             log = cls(times[order], items[order])
         return log
 

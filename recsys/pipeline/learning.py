@@ -73,6 +73,8 @@ def evaluate(context: Context, candidate: Candidate) -> EvaluatedCandidate:
     from recsys.registry.tracking import track_evaluation
     from recsys.registry.versions import download_checkpoint
     from recsys.snapshot.read import read_snapshot
+    from recsys.snapshot.shards import SHARDS_FOLDER
+    from recsys.training.data import events_in_parts
     from recsys.training.result import verify_checkpoint
 
     settings, engine = context.settings, context.engine
@@ -87,19 +89,22 @@ def evaluate(context: Context, candidate: Candidate) -> EvaluatedCandidate:
     earlier: dict[int, tuple[str, Path]] = {}
     if candidate.training.kind == "full" and opponent is not None:
         earlier = _earlier_champions(context, opponent)
-    compared = compare_candidate(
-        snapshot,
-        Path(candidate.training.checkpoint),
-        None if opponent is None else download_checkpoint(settings, opponent),
-        opponent,
-        settings.evaluation,
-        folder,
-        slates=lambda catalogue, since, until: read_slates(
-            engine, catalogue, since, until, settings.evaluation.off_policy_event_types
-        ),
-        user_attributes=read_user_attributes(engine, settings.evaluation.user_slices),
-        earlier={days: checkpoint for days, (_, checkpoint) in earlier.items()},
-    )
+    shards = Path(candidate.folder) / SHARDS_FOLDER
+    with events_in_parts(snapshot, settings.training.events_in_memory, shards) as events:
+        compared = compare_candidate(
+            snapshot,
+            events,
+            Path(candidate.training.checkpoint),
+            None if opponent is None else download_checkpoint(settings, opponent),
+            opponent,
+            settings.evaluation,
+            folder,
+            slates=lambda catalogue, since, until: read_slates(
+                engine, catalogue, since, until, settings.evaluation.off_policy_event_types
+            ),
+            user_attributes=read_user_attributes(engine, settings.evaluation.user_slices),
+            earlier={days: checkpoint for days, (_, checkpoint) in earlier.items()},
+        )
     track_evaluation(settings, candidate.mlflow_run, compared.held_out, folder)
     _forget_erased_meanwhile(settings, snapshot, candidate.mlflow_run, folder)
     return EvaluatedCandidate(
@@ -135,12 +140,15 @@ def _earlier_champions(context: Context, champion: str) -> dict[int, tuple[str, 
 
 def _forget_erased_meanwhile(settings: Settings, snapshot: Snapshot, mlflow_run: str, folder: Path) -> None:
     """Remove users who were erased from the snapshot while they were being evaluated."""
+    from recsys.columns import Columns
     from recsys.registry.evaluation_files import erase_from_evaluation, users_of_evaluation
     from recsys.snapshot.read import read_snapshot
 
     now = read_snapshot(snapshot.uri, verify="sizes")
     if now.manifest.digest != snapshot.manifest.digest:
-        gone = users_of_evaluation(folder) - set(now.sequences().user_keys)
+        gone = users_of_evaluation(folder)
+        for events in now.row_groups([Columns.USER_KEY]):
+            gone -= set(events.column(Columns.USER_KEY).unique().to_pylist())
         erase_from_evaluation(settings, mlflow_run, folder, gone)
 
 

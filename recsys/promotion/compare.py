@@ -152,20 +152,28 @@ def _evaluate_both(
 ) -> PairedMetrics | None:
     from recsys.evaluation.compare import compare_candidate
     from recsys.snapshot.read import read_snapshot
+    from recsys.snapshot.shards import SHARDS_FOLDER
+    from recsys.training.data import events_in_parts
 
     newest = sa.select(snapshots.c.uri).where(snapshots.c.kind == "full")
     with engine.connect() as connection:
         uri = connection.scalar(newest.order_by(snapshots.c.snapshot_id.desc()).limit(1))
     if uri is None:
         raise RegistryError("there is no full snapshot to evaluate both on; run nightly_training first")
-    with tempfile.TemporaryDirectory() as folder:
+    snapshot, runs = read_snapshot(uri), settings.runs / "compare"
+    runs.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=runs) as folder,
+        events_in_parts(snapshot, settings.training.events_in_memory, Path(folder) / SHARDS_FOLDER) as events,
+    ):
         compared = compare_candidate(
-            read_snapshot(uri),
+            snapshot,
+            events,
             download_checkpoint(settings, two.version),
             download_checkpoint(settings, one.version),
             one.version,
             settings.evaluation,
-            Path(folder),
+            Path(folder) / "evaluation",
         )
     return _paired(settings, compared.held_out, (CHAMPION, CANDIDATE), f"snapshot {uri}")
 

@@ -1,9 +1,11 @@
 """Find the time from which feedback is held out, in two passes and little memory."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys.snapshot.sequences import Sequences
 
 _BUCKET_MICROSECONDS = 3_600_000_000
 
@@ -65,6 +67,23 @@ class HoldoutBoundary:
             return boundary
         later = (part[part > boundary] for part in read_times(boundary))
         return min((int(part.min()) for part in later if len(part)), default=None)
+
+
+def late_from(parts: Sequence[Sequences], share: float) -> int | None:
+    """Return the time from which on the latest `share` of the events happened; None without events.
+
+    Memory does not grow with the events. It is the earliest time if all events have the same.
+
+    Parameters
+    ----------
+    parts
+        Events divided by users; one part is loaded at a time.
+    """
+    boundary = HoldoutBoundary()
+    for part in parts:
+        boundary.observe(part.occurred_at)
+    found = boundary.find(share, lambda _: (part.occurred_at for part in parts))
+    return found if found is not None else boundary.earliest
 
 
 def _within(times: Iterable[NDArray[np.int64]], bucket: int) -> NDArray[np.int64]:

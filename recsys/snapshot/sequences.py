@@ -175,7 +175,7 @@ class Sequences:
         offsets = _offsets(np.bincount(user[order], minlength=len(keys)))
         weight = event_types.target_weight(kind, sentiment, values, weights)
         weight[find_returned(user[order], item[order], kind, event_types.are_returns(kind, values))] = 0
-        comments, written = _distinct_comments(comment, len(user))
+        comments, written = distinct_comments(comment, len(user))
         return cls(
             user_keys=keys,
             offsets=offsets,
@@ -356,7 +356,7 @@ def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _distinct_comments(
+def distinct_comments(
     comment: pa.Array | pa.ChunkedArray | Sequence[str | None] | None, events: int
 ) -> tuple[pa.Array, NDArray[np.int32]]:
     """Return the distinct texts that are not blank, and `[events]` positions among them; -1 for none."""

@@ -1,9 +1,9 @@
-"""Training and validation data of a full fine-tune, in memory or divided into files by users."""
+"""Events of a snapshot, in memory or divided into files by users; training and validation data from them."""
 
 import logging
 import shutil
 from collections import abc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
 from recsys.model.recommender import Recommender
-from recsys.snapshot.holdout import HoldoutBoundary
+from recsys.snapshot.holdout import late_from
 from recsys.snapshot.read import Snapshot
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.shards import Shards, divide
@@ -38,7 +38,23 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def known_events(snapshot: Snapshot, events_in_memory: int, folder: Path) -> Iterator[Sequence[Sequences]]:
-    """Yield the events before the held-out ones, in one part if they fit in memory.
+    """Yield the events before the held-out ones, in parts as `events_in_parts` does."""
+
+    def known(sequences: Sequences) -> Sequences:
+        return sequences.before(snapshot.held_out_from).without_empty_users()
+
+    with events_in_parts(snapshot, events_in_memory, folder, known) as parts:
+        yield parts
+
+
+@contextmanager
+def events_in_parts(
+    snapshot: Snapshot,
+    events_in_memory: int,
+    folder: Path,
+    keep: Callable[[Sequences], Sequences] = lambda events: events,
+) -> Iterator[Sequence[Sequences]]:
+    """Yield the events of a snapshot, in one part if they fit in memory.
 
     Otherwise they are divided by users into files, which are deleted at the end.
 
@@ -48,14 +64,12 @@ def known_events(snapshot: Snapshot, events_in_memory: int, folder: Path) -> Ite
         Approximate number of events to load at a time.
     folder
         Folder for the files, on a local disk.
+    keep
+        Returns the events of a part to keep.
     """
-
-    def known(sequences: Sequences) -> Sequences:
-        return sequences.before(snapshot.held_out_from).without_empty_users()
-
     rows = snapshot.manifest.rows
     if rows <= events_in_memory:
-        yield [known(snapshot.sequences())]
+        yield [keep(snapshot.sequences())]
         return
     try:
         if is_first():
@@ -65,7 +79,7 @@ def known_events(snapshot: Snapshot, events_in_memory: int, folder: Path) -> Ite
                 rows,
                 count,
             )
-            divide(snapshot, count, folder, known)
+            divide(snapshot, count, folder, keep)
         barrier()
         yield Shards(folder)
         barrier()
@@ -144,7 +158,7 @@ def training_data(
         train = [split.train]
         everything = train if split.everything is None else [split.everything]
         return _counted(train, everything, [split], n_items)
-    splits = _Splits(parts, _late_from(parts), seed)
+    splits = _Splits(parts, late_from(parts, LATE_SHARE) or 0, seed)
     return _counted(splits, parts, map(splits.of, range(len(parts))), n_items)
 
 
@@ -165,15 +179,6 @@ class _Splits(abc.Sequence[Sequences]):
 
     def __getitem__(self, number: int) -> Sequences:  # type: ignore[override] # no slices
         return self.of(number).train
-
-
-def _late_from(parts: Sequence[Sequences]) -> int:
-    """Return the time from which validation cases are taken; memory does not grow with the events."""
-    boundary = HoldoutBoundary()
-    for part in parts:
-        boundary.observe(part.occurred_at)
-    late_from = boundary.find(LATE_SHARE, lambda _: (part.occurred_at for part in parts))
-    return late_from if late_from is not None else boundary.earliest or 0
 
 
 def _counted(

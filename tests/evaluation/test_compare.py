@@ -78,7 +78,9 @@ def test_only_events_that_neither_model_has_trained_on_are_evaluated(
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
     candidate, champion = save_model("candidate", 20), save_model("champion", 25, seed=1)
     folder = tmp_path / "evaluation"
-    compared = compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, folder)
+    compared = compare_candidate(
+        snapshot, [snapshot.sequences()], candidate, champion, "7", evaluation_settings, folder
+    )
     assert compared.held_out.slices["all"].user_keys.tolist() == ["u1"]
     assert {CANDIDATE, CHAMPION, "popularity", "collaborative_filtering"} == set(compared.held_out.scorers)
     loaded = Comparison.load(folder)
@@ -106,7 +108,9 @@ def test_only_slates_shown_after_the_training_of_both_models_are_weighted(
         return screen_slates([shown | {"user_key": f"u{n}"} for n in range(8)], given, {"7"})
 
     folder = tmp_path / "evaluation"
-    compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, folder, slates=read)
+    compare_candidate(
+        snapshot, [snapshot.sequences()], candidate, champion, "7", evaluation_settings, folder, slates=read
+    )
     assert asked == [(True, minute(25), True)]
     found = Comparison.load(folder).off_policy
     assert (found.slates, found.observed) == (8, 1.0)
@@ -126,6 +130,7 @@ def test_a_model_with_nan_weights_fails_by_name_and_the_champion_is_still_measur
     save_recommender(broken, tmp_path / "broken" / "checkpoint", trained_through=known)
     compared = compare_candidate(
         snapshot,
+        [snapshot.sequences()],
         tmp_path / "broken" / "checkpoint",
         champion,
         "7",
@@ -145,7 +150,13 @@ def test_a_micro_update_is_compared_on_guard_users_too(
     snapshot = InMemorySnapshot("micro", catalogue, make_sequences(rows, catalogue), minute(5))
     candidate, champion = save_model("candidate", 5), save_model("champion", 3, seed=1)
     compared = compare_candidate(
-        snapshot, candidate, champion, "7", evaluation_settings, tmp_path / "evaluation"
+        snapshot,
+        [snapshot.sequences()],
+        candidate,
+        champion,
+        "7",
+        evaluation_settings,
+        tmp_path / "evaluation",
     )
     assert compared.guard is not None
     assert compared.guard.slices["guard"].user_keys.tolist() == ["u1"]
@@ -157,7 +168,7 @@ def test_a_champion_that_has_trained_on_all_events_makes_the_comparison_impossib
     snapshot = InMemorySnapshot("full", catalogue, make_sequences(rows, catalogue), minute(20))
     candidate, champion = save_model("candidate", 20), save_model("champion", 99, seed=1)
     folder = tmp_path / "evaluation"
-    compare_candidate(snapshot, candidate, champion, "7", evaluation_settings, folder)
+    compare_candidate(snapshot, [snapshot.sequences()], candidate, champion, "7", evaluation_settings, folder)
     held_out = Comparison.load(folder).held_out
     assert "no held-out feedback since" in held_out.impossible
     assert (held_out.users, held_out.champion_version) == (0, "7")
@@ -182,7 +193,14 @@ def test_an_earlier_champion_is_ranked_too_unless_it_has_trained_on_held_out_eve
     candidate, champion = save_model("candidate", 20), save_model("champion", 25, seed=1)
     earlier = {7: save_model("week", 5, seed=2), 28: save_model("rolled back", 30, seed=3)}
     compared = compare_candidate(
-        snapshot, candidate, champion, "7", evaluation_settings, tmp_path / "evaluation", earlier=earlier
+        snapshot,
+        [snapshot.sequences()],
+        candidate,
+        champion,
+        "7",
+        evaluation_settings,
+        tmp_path / "evaluation",
+        earlier=earlier,
     )
     assert "champion_days_ago:7" in compared.held_out.scorers
     assert "champion_days_ago:28" not in compared.held_out.scorers

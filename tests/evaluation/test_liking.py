@@ -56,7 +56,7 @@ def test_likes_and_dislikes_are_predicted_from_earlier_events(make_sequences, ca
         ("bob", "c", 12, "view", "full"),
     ]  # fmt: skip
     sequences = make_sequences(rows, catalogue)
-    opinions = held_out_opinions(sequences, microseconds(minute(10)))
+    sequences, opinions = held_out_opinions(sequences, microseconds(minute(10)))
     model = _ByItem([3.0, -3, 0, 0, 0, 0])
     found = evaluate_liking(model, sequences, opinions)
     assert (found.events, found.auc, found.liked_share) == (2, 1.0, 0.5)

@@ -1,6 +1,6 @@
 """Off-policy comparison of candidate and champion on slates that users saw, by logged propensities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from recsys.evaluation.ranking.metrics import are_valid, require_shape
 from recsys.evaluation.ranking.scorer import Scorer
 from recsys.model.ranking import mask_hidden, mask_unavailable, mask_variants
 from recsys.settings import EvaluationSettings
-from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.snapshot.parts import sortable, take_keys
+from recsys.snapshot.sequences import Catalogue, Sequences, parts_of
 
 _METHODS: tuple[Method, ...] = ("ips", "snips", "doubly_robust")
 _MAX_WEIGHT = 50.0
@@ -83,7 +84,7 @@ _ADAPTER = TypeAdapter(OffPolicyComparison)
 def compare_policies(
     records: SlateRecords,
     scorers: Mapping[str, Scorer],
-    sequences: Sequences,
+    sequences: Sequences | Sequence[Sequences],
     catalogue: Catalogue,
     settings: EvaluationSettings,
     candidate: str,
@@ -102,7 +103,8 @@ def compare_policies(
     scorers
         By name. A scorer that returns NaN is left out; the evaluation on held-out feedback reports it.
     sequences
-        The users' events; a user without a sequence has no history.
+        The users' events, or parts with some of the users; a user without a sequence has no history. Only
+        users of the log are held in memory.
     catalogue
         What may be shown, and when.
     policy
@@ -112,11 +114,12 @@ def compare_policies(
     if len(records) == 0:
         return OffPolicyComparison(reward, 0, records.left_out)
     policy = policy or Greedy()
-    users = np.unique(records.user_keys.astype(str), return_inverse=True)[1]
+    keys, users = np.unique(sortable(records.user_keys), return_inverse=True)
+    histories = take_keys(parts_of(sequences), keys)
     logged: dict[str, LoggedSlates] = {}
     distributions: dict[str, SlateDistribution] = {}
     for name, scorer in scorers.items():
-        distribution = _distribution(scorer, records, sequences, catalogue, policy)
+        distribution = _distribution(scorer, records, histories, catalogue, policy)
         if distribution is None:
             continue
         predicted, target = predict_rewards(

@@ -4,6 +4,7 @@ Evaluation is prequential: each held-out event is predicted from all earlier eve
 held-out ones, as a served model would see them. Scorers rank the whole catalogue, without sampled negatives.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +18,8 @@ from recsys.settings import EvaluationSettings
 from recsys.snapshot.catalogue import ALWAYS, WITHOUT_END
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.guard import are_guard_users
-from recsys.snapshot.sequences import Catalogue, Sequences, microseconds
+from recsys.snapshot.parts import sortable, take_keys
+from recsys.snapshot.sequences import Catalogue, Sequences, microseconds, parts_of
 from recsys.snapshot.targets import find_targets
 from recsys.warehouse.pseudonyms import are_visitors
 
@@ -37,7 +39,7 @@ class Cases:
     Attributes
     ----------
     sequences
-        Whole sequences; the histories are prefixes of them.
+        Whole sequences of the users with cases, and perhaps of others; the histories are prefixes of them.
     positions
         [cases] indices of the events to predict in `sequences`.
     users
@@ -48,6 +50,8 @@ class Cases:
         What is ranked: of each case, the items that were available at the time of its event.
     slices
         By slice name: [cases] whether the case belongs to the slice.
+    everybody
+        The events of all users, in parts, for what they say of the items. Default: `sequences`.
     """
 
     sequences: Sequences
@@ -56,6 +60,7 @@ class Cases:
     targets: NDArray[np.int32]
     catalogue: Catalogue
     slices: dict[str, NDArray[np.bool_]]
+    everybody: Sequence[Sequences] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -68,6 +73,11 @@ class Cases:
         overlap = (self.catalogue.available_from <= last) & (first < self.catalogue.available_until)
         result: NDArray[np.bool_] = self.catalogue.available & overlap
         return result
+
+    @property
+    def parts(self) -> Sequence[Sequences]:
+        """The events of all users, in parts. Indexing may load a part."""
+        return [self.sequences] if self.everybody is None else self.everybody
 
     def histories(self, chosen: NDArray[np.int64]) -> Sequences:
         """Return the histories of some cases, as sequences of one user each."""
@@ -91,7 +101,7 @@ class GuardBoundary:
 
 
 def held_out_cases(
-    sequences: Sequences,
+    sequences: Sequences | Sequence[Sequences],
     catalogue: Catalogue,
     held_out_from: datetime,
     settings: EvaluationSettings,
@@ -111,6 +121,9 @@ def held_out_cases(
 
     Parameters
     ----------
+    sequences
+        Events of all users, or parts with some of the users. One part is loaded at a time, and the cases hold
+        the sequences of the sampled users only.
     event_types
         What `settings.target_event_types` refers to; None: targets of all types count.
 
@@ -121,7 +134,39 @@ def held_out_cases(
     ConfigurationError
         The settings name an event type that does not exist.
     """
-    split = microseconds(held_out_from)
+    parts, split = parts_of(sequences), microseconds(held_out_from)
+
+    def find(events: Sequences) -> NDArray[np.int64]:
+        positions = _held_out_targets(events, catalogue, split, settings, guard, event_types)
+        return _first_of_users(positions, events.event_users(), settings.max_cases_per_user)
+
+    trained = np.zeros(len(catalogue), dtype=np.int64)
+    with_cases: list[NDArray[np.object_]] = []
+    for part in parts:
+        trained += np.bincount(part.item_index[part.occurred_at < split], minlength=len(catalogue))
+        with_cases.append(part.user_keys[np.unique(part.event_users()[find(part)])])
+        del part  # frees it before another one is loaded
+    users = np.sort(sortable(np.concatenate(with_cases)))
+    if len(users) == 0:
+        raise EvaluationError(
+            f"no held-out feedback since {held_out_from.isoformat()} can be predicted: a target needs a "
+            "weight above 0 and an available item that is not off the user's list; raise "
+            "RECSYS_EVALUATION__HOLDOUT_SHARE"
+        )
+    visitors = are_visitors(users.astype(str))
+    chosen = take_keys(parts, users[_sample(np.arange(len(users)), settings.max_users, seed, visitors)])
+    return cases_at(chosen, catalogue, find(chosen), chosen.before(held_out_from), trained, parts)
+
+
+def _held_out_targets(
+    sequences: Sequences,
+    catalogue: Catalogue,
+    split: int,
+    settings: EvaluationSettings,
+    guard: GuardBoundary | None,
+    event_types: EventTypes | None,
+) -> NDArray[np.int64]:
+    """Return the positions of held-out targets, without first events of visitors."""
     splittable = np.isin(sequences.purpose, [PURPOSES.index(Purpose.FULL), PURPOSES.index(Purpose.FRESH)])
     owners = sequences.event_users()
     held_out = splittable & (sequences.occurred_at >= split)
@@ -130,23 +175,18 @@ def held_out_cases(
         held_out |= splittable & guarded & (sequences.occurred_at >= microseconds(guard.held_out_from))
     held_out |= sequences.purpose == PURPOSES.index(Purpose.FRESH_GUARD)
     positions = np.flatnonzero(held_out & _targets(sequences, catalogue, settings, event_types))
-    visitors = are_visitors(sequences.user_keys)
     is_first = positions == sequences.offsets[:-1][owners[positions]]
-    positions = positions[~(is_first & visitors[owners[positions]])]
-    if len(positions) == 0:
-        raise EvaluationError(
-            f"no held-out feedback since {held_out_from.isoformat()} can be predicted: a target needs a "
-            "weight above 0 and an available item that is not off the user's list; raise "
-            "RECSYS_EVALUATION__HOLDOUT_SHARE"
-        )
-    positions = _first_of_users(positions, owners, settings.max_cases_per_user)
-    positions = _sample_users(positions, owners, settings.max_users, seed, visitors)
-
-    return cases_at(sequences, catalogue, positions, sequences.before(held_out_from))
+    possible: NDArray[np.bool_] = ~(is_first & are_visitors(sequences.user_keys)[owners[positions]])
+    return positions[possible]
 
 
 def cases_at(
-    sequences: Sequences, catalogue: Catalogue, positions: NDArray[np.int64], trained: Sequences
+    sequences: Sequences,
+    catalogue: Catalogue,
+    positions: NDArray[np.int64],
+    trained: Sequences,
+    trained_counts: NDArray[np.int64] | None = None,
+    everybody: Sequence[Sequences] | None = None,
 ) -> Cases:
     """Make cases of the events at `positions`, with slices by the events that models have trained on.
 
@@ -156,9 +196,15 @@ def cases_at(
         [cases] indices of events in `sequences`.
     trained
         Events that models have trained on, of the same users in the same order.
+    trained_counts
+        [items] number of events that models have trained on. Default: those of `trained`.
+    everybody
+        See `Cases`.
     """
     users, targets = sequences.event_users()[positions], sequences.item_index[positions]
-    seen = np.bincount(trained.item_index, minlength=len(catalogue))[targets]
+    if trained_counts is None:
+        trained_counts = np.bincount(trained.item_index, minlength=len(catalogue))
+    seen = trained_counts[targets]
     visitors = are_visitors(sequences.user_keys)[users]
     slices = {
         ALL: np.ones(len(positions), dtype=bool),
@@ -176,11 +222,12 @@ def cases_at(
         targets=targets,
         catalogue=catalogue,
         slices=slices,
+        everybody=everybody,
     )
 
 
 def guard_cases(
-    sequences: Sequences,
+    sequences: Sequences | Sequence[Sequences],
     catalogue: Catalogue,
     settings: EvaluationSettings,
     seed: int = 0,
@@ -191,13 +238,17 @@ def guard_cases(
     They measure forgetting. Parent and candidate have seen these events equally often, so only the
     difference between the two has a meaning. None when the snapshot has no guard users.
     """
-    guard = sequences.purpose == PURPOSES.index(Purpose.GUARD)
+    parts, wanted = parts_of(sequences), PURPOSES.index(Purpose.GUARD)
+    guards = [part.user_keys[np.unique(part.event_users()[part.purpose == wanted])] for part in parts]
+    sequences = take_keys(parts, sortable(np.concatenate(guards)))
+    guard = sequences.purpose == wanted
     positions = np.flatnonzero(guard & _targets(sequences, catalogue, settings, event_types))
     if len(positions) == 0:
         return None
     owners = sequences.event_users()
     positions = _first_of_users(positions[::-1], owners, settings.max_cases_per_user)[::-1]
-    positions = _sample_users(positions, owners, settings.max_users, seed)
+    chosen = _sample(np.unique(owners[positions]), settings.max_users, seed)
+    positions = positions[np.isin(owners[positions], chosen)]
     return Cases(
         sequences=sequences,
         positions=positions,
@@ -205,6 +256,7 @@ def guard_cases(
         targets=sequences.item_index[positions],
         catalogue=catalogue,
         slices={GUARD: np.ones(len(positions), dtype=bool)},
+        everybody=parts,
     )
 
 
@@ -236,27 +288,20 @@ def _first_of_users(positions: NDArray[np.int64], owners: NDArray[np.int64], cou
     return positions[rank < count]
 
 
-def _sample_users(
-    positions: NDArray[np.int64],
-    owners: NDArray[np.int64],
-    count: int,
-    seed: int,
-    visitors: NDArray[np.bool_] | None = None,
+def _sample(
+    users: NDArray[np.int64], count: int, seed: int, visitors: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """Keep the positions of `count` users; half of the places are for those who are no `visitors` [users]."""
-    users = np.unique(owners[positions])
+    """Return at most `count` of the users; half of the places are for those who are no `visitors` [users]."""
     if len(users) <= count:
-        return positions
+        return users
     random = np.random.default_rng(seed)
-    if visitors is None or not visitors[users].any():
-        chosen = random.choice(users, size=count, replace=False)
-    else:
-        others, visiting = users[~visitors[users]], users[visitors[users]]
-        places = min(len(others), max(count - count // 2, count - len(visiting)))
-        chosen = np.concatenate(
-            [
-                random.choice(others, size=places, replace=False),
-                random.choice(visiting, size=count - places, replace=False),
-            ]
-        )
-    return positions[np.isin(owners[positions], chosen)]
+    if visitors is None or not visitors.any():
+        return random.choice(users, size=count, replace=False)
+    others, visiting = users[~visitors], users[visitors]
+    places = min(len(others), max(count - count // 2, count - len(visiting)))
+    return np.concatenate(
+        [
+            random.choice(others, size=places, replace=False),
+            random.choice(visiting, size=count - places, replace=False),
+        ]
+    )

@@ -29,6 +29,7 @@ from recsys.evaluation.ranking.scorer import Scorer
 from recsys.evaluation.result import Evaluation, Figure, SliceResult
 from recsys.model.ranking import NO_ITEM, mask_hidden, mask_unavailable, top_k
 from recsys.settings import EvaluationSettings
+from recsys.snapshot.parts import sortable
 
 logger = logging.getLogger(__name__)
 
@@ -174,15 +175,27 @@ def _rank_all(
 
 def _popularity(cases: Cases) -> NDArray[np.float64]:
     """Return [items] the share of users who know the item, from the events before their first case."""
-    sequences = cases.sequences
-    owners = sequences.event_users()
-    first = sequences.offsets[1:].copy()
+    with_cases = np.unique(cases.users)
+    starts = cases.sequences.offsets[with_cases]
+    first = np.full(cases.sequences.users, np.iinfo(np.int64).max)
     np.minimum.at(first, cases.users, cases.positions)
-    known = np.arange(sequences.events) < first[owners]
+    before = first[with_cases] - starts
+    keys = sortable(cases.sequences.user_keys[with_cases])
+    order = np.argsort(keys, kind="stable")
     items = len(cases.available)
-    pairs = np.unique(owners[known] * items + sequences.item_index[known])
-    counts = np.bincount(pairs % items, minlength=items)
-    return np.maximum(counts, 0.5) / max(sequences.users, 1)
+    counts, users = np.zeros(items, dtype=np.int64), 0
+    for part in cases.parts:
+        length = part.lengths.copy()
+        place = np.minimum(np.searchsorted(keys, sortable(part.user_keys), sorter=order), len(order) - 1)
+        found = keys[order[place]] == sortable(part.user_keys)
+        length[found] = before[order[place[found]]]
+        owners = part.event_users()
+        known = np.arange(part.events) - part.offsets[owners] < length[owners]
+        pairs = np.unique(owners[known] * items + part.item_index[known])
+        counts += np.bincount(pairs % items, minlength=items)
+        users += part.users
+        del part  # frees it before another one is loaded
+    return np.maximum(counts, 0.5) / max(users, 1)
 
 
 def _figures(

@@ -124,7 +124,8 @@ def _by_activity(cases: Cases) -> dict[str, NDArray[np.bool_]]:
 
 def _by_age(cases: Cases, items: int) -> dict[str, NDArray[np.bool_]]:
     first = np.full(items, np.iinfo(np.int64).max)
-    np.minimum.at(first, cases.sequences.item_index, cases.sequences.occurred_at)
+    for part in cases.parts:
+        np.minimum.at(first, part.item_index, part.occurred_at)
     age = (cases.sequences.occurred_at[cases.positions] - first[cases.targets]) / _DAY
     slices, since = {}, -1.0
     for name, days in _AGES:

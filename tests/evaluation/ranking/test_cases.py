@@ -173,7 +173,7 @@ def test_the_first_event_of_a_visitor_is_no_case_and_visitors_are_no_cold_users(
     ]
     sequences = make_sequences(rows, catalogue)
     cases = held_out_cases(sequences, catalogue, minute(10), evaluation_settings)
-    keys = sequences.user_keys[cases.users]
+    keys = cases.sequences.user_keys[cases.users]
     described = sorted(zip(keys.tolist(), catalogue.item_ids[cases.targets].tolist(), strict=True))
     assert described == [("fffff0", "b"), ("fffff1", "b"), ("fffff2", "b"), ("new", "c"), ("old", "b")]
     assert set(keys[cases.slices["cold_users"]]) == {"new"}
@@ -192,7 +192,7 @@ def test_visitors_take_half_of_the_places_when_users_are_sampled(make_sequences,
     def sampled(places: int) -> tuple[int, int]:
         settings = EvaluationSettings(max_users=places)
         cases = held_out_cases(sequences, catalogue, minute(5), settings)
-        visitors = [key.startswith("fffff") for key in sequences.user_keys[np.unique(cases.users)]]
+        visitors = [key.startswith("fffff") for key in cases.sequences.user_keys[np.unique(cases.users)]]
         return visitors.count(False), visitors.count(True)
 
     assert sampled(12) == (6, 6)
