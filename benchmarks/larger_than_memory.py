@@ -1,11 +1,12 @@
-"""Measure whether the memory of a full fine-tune grows with the feedback.
+"""Measure whether the memory of a full fine-tune and its evaluation grows with the feedback.
 
     python -m benchmarks.larger_than_memory --rows 5000000 --json F
 
 Two snapshots of synthetic events, one with four times the rows of the other, are trained on for one epoch,
-each in a separate process. `training.events_in_memory` is half of the smaller snapshot's rows. The larger
-snapshot is then trained on again with all events in memory. The figures are the peak resident memory of each
-process. Text is frozen and the user encoder is tiny, because neither depends on the number of events.
+each in a separate process, and another process evaluates the model. `training.events_in_memory` is half of
+the smaller snapshot's rows. The larger snapshot is then used again with all events in memory. The figures are
+the peak resident memory of each process. Text is frozen and the user encoder is tiny, because neither depends
+on the number of events.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.datasets import PRODUCT_EVENT_TYPES
 from recsys.columns import Columns, Purpose
-from recsys.settings import ModelSettings, Settings, TrainingSettings
+from recsys.settings import EvaluationSettings, ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.interactions import InteractionsWriter, row_groups
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, FileEntry, Manifest
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
@@ -46,11 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=5_000_000, help="rows of the smaller snapshot")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
-    parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.train:
-        snapshot, run, limit = options.train
-        print(json.dumps(_train(snapshot, Path(run), int(limit))))
+    if options.child:
+        step, snapshot, run, limit = options.child
+        before, started = _peak_rss_mib(), time.perf_counter()
+        {"train": _train, "evaluate": _evaluate}[step](snapshot, Path(run), int(limit))
+        seconds = time.perf_counter() - started
+        figures = {"peak_rss_mib": _peak_rss_mib(), "rss_before_mib": before, "seconds": seconds}
+        print(json.dumps({f"{step}_{name}": value for name, value in figures.items()}))
         return
     from benchmarks.made_warehouse import report  # keeps its imports out of the children's memory
 
@@ -66,19 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             snapshot = root / f"snapshot-{rows}"
             if not snapshot.exists():
                 _write_snapshot(snapshot, rows)
-            figures |= {f"{name}_{key}": value for key, value in _child(snapshot, root / name, held).items()}
-    figures["growth"] = figures["large_peak_rss_mib"] / figures["small_peak_rss_mib"]
+            for step in ("train", "evaluate"):
+                found = _child(step, snapshot, root / name, held)
+                figures |= {f"{name}_{key}": value for key, value in found.items()}
+    for step in ("train", "evaluate"):
+        small, big = (figures[f"{name}_{step}_peak_rss_mib"] for name in ("small", "large"))
+        figures[f"{step}_growth"] = big / small
     report(figures, options.json)
 
 
-def _child(snapshot: Path, run: Path, limit: int) -> dict[str, Any]:
+def _child(step: str, snapshot: Path, run: Path, limit: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.larger_than_memory"]
-    command += ["--train", str(snapshot), str(run), str(limit)]
+    command += ["--child", step, str(snapshot), str(run), str(limit)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return dict(json.loads(output.splitlines()[-1]))
 
 
-def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
+def _train(snapshot: str, run: Path, limit: int) -> None:
     from recsys.training.job import TrainingJob
     from recsys.training.run import train
 
@@ -90,13 +99,21 @@ def _train(snapshot: str, run: Path, limit: int) -> dict[str, Any]:
             device="cpu", full_softmax_items=100, sampled_negatives=100,
         ),
     )  # fmt: skip
-    before = _peak_rss_mib()
-    started = time.perf_counter()
     manifest = Folder(snapshot).read_manifest()
     reference = SnapshotRef(snapshot, manifest.digest, "full", manifest.rows, manifest.window_id)
     train(TrainingJob.of(settings, "full", reference, run))
-    seconds = time.perf_counter() - started
-    return {"peak_rss_mib": _peak_rss_mib(), "rss_before_mib": before, "seconds": seconds}
+
+
+def _evaluate(snapshot: str, run: Path, limit: int) -> None:
+    from recsys.evaluation.compare import compare_candidate
+    from recsys.snapshot.read import read_snapshot
+    from recsys.training.data import events_in_parts
+
+    opened = read_snapshot(snapshot, verify="sizes")
+    with events_in_parts(opened, limit, run / "shards") as events:
+        compare_candidate(
+            opened, events, run / "checkpoint", None, None, EvaluationSettings(), run / "evaluation"
+        )
 
 
 def _peak_rss_mib() -> float:

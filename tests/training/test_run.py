@@ -34,6 +34,7 @@ from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.micro import take_micro_snapshot
 from recsys.snapshot.read import read_snapshot
 from recsys.snapshot.reference import SnapshotRef
+from recsys.training.data import events_in_parts
 from recsys.training.job import JOB_FILE, TrainingJob, read_job
 from recsys.training.launch import assist_training, run_training
 from recsys.training.result import TrainingResult, read_result, verify_checkpoint
@@ -224,6 +225,18 @@ def test_a_snapshot_larger_than_memory_trains_on_the_same_events_and_leaves_no_s
     assert {path.name for path in (tmp_path / "divided").iterdir()} == {
         path.name for path in (tmp_path / "whole").iterdir()
     }
+
+
+def test_a_snapshot_is_evaluated_in_parts_with_all_its_events_and_leaves_no_files(
+    snapshot: SnapshotRef, tmp_path: Path
+) -> None:
+    opened = read_snapshot(snapshot)
+    with events_in_parts(opened, 100, tmp_path / "shards") as parts:
+        assert len(parts) > 3
+        assert sum(part.events for part in parts) == opened.sequences().events
+    with events_in_parts(opened, 10_000, tmp_path / "shards") as parts:
+        assert len(parts) == 1
+    assert not list(tmp_path.glob("shards*"))
 
 
 def test_a_run_that_fails_leaves_no_shards(

@@ -37,7 +37,11 @@ def metrics_plot(evaluation: Evaluation) -> "Plot":
             and figure.value == figure.value
         ]
         values = [row.value for row in rows]
-        errors = [[row.value - row.low for row in rows], [row.high - row.value for row in rows]]
+        # Users with equal values have an interval of no width, whose limits rounding may put past the mean.
+        errors = [
+            [max(row.value - row.low, 0.0) for row in rows],
+            [max(row.high - row.value, 0.0) for row in rows],
+        ]
         colours = ["tab:blue" if row.scorer == CANDIDATE else "tab:gray" for row in rows]
         axes.bar([label(row.scorer) for row in rows], values, yerr=errors, color=colours, capsize=4)
         axes.set_title(label(metric))

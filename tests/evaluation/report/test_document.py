@@ -12,7 +12,7 @@ from recsys.evaluation.ranking.cases import guard_cases, held_out_cases
 from recsys.evaluation.ranking.evaluate import evaluate
 from recsys.evaluation.report.document import write_report
 from recsys.evaluation.report.page import write_page
-from recsys.evaluation.report.plots import curves_plot
+from recsys.evaluation.report.plots import curves_plot, metrics_plot
 from recsys.evaluation.result import CANDIDATE, CHAMPION
 
 
@@ -32,6 +32,15 @@ def evaluations(make_sequences, catalogue, minute, fixed_scores, evaluation_sett
     held_out = held_out_cases(sequences, catalogue, minute(5), evaluation_settings)
     guard = guard_cases(sequences, catalogue, evaluation_settings)
     return evaluate(scorers, held_out, evaluation_settings), evaluate(scorers, guard, evaluation_settings)
+
+
+def test_an_interval_that_rounding_puts_past_its_mean_is_drawn(evaluations):
+    held_out, _ = evaluations
+    rounded = [
+        replace(figure, low=figure.value + 1e-17, high=figure.value - 1e-17) for figure in held_out.figures
+    ]
+    assert any(figure.low > figure.value for figure in rounded)
+    assert metrics_plot(replace(held_out, figures=tuple(rounded))).axes
 
 
 def test_a_report_shows_every_scorer_with_differences_plots_and_failures(
