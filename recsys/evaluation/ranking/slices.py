@@ -90,8 +90,9 @@ def item_features(catalogue: Catalogue) -> scipy.sparse.csr_matrix:
     names: dict[str, int] = {}
     rows, columns = [], []
     for row, (title, attributes) in enumerate(zip(catalogue.titles, catalogue.attributes, strict=True)):
-        features = {f"{name}={value}" for name, given in attributes.items() for value in _values(given)}
-        for feature in features or {word.lower() for word in _WORD.findall(title)}:
+        # In order, not in sets: the last digits of diversity must not differ from process to process.
+        features = [f"{name}={value}" for name, given in attributes.items() for value in _values(given)]
+        for feature in dict.fromkeys(features or (word.lower() for word in _WORD.findall(title))):
             rows.append(row)
             columns.append(names.setdefault(feature, len(names)))
     counts = np.bincount(rows, minlength=len(catalogue)) if rows else np.zeros(len(catalogue))

@@ -142,3 +142,10 @@ def test_a_setting_says_which_types_of_targets_decide(make_sequences, films, min
     assert targets("like") == ["c"]
     with pytest.raises(ConfigurationError, match="TARGET_EVENT_TYPES names order, which the table"):
         targets("like", "order")
+
+
+def test_features_of_titles_are_in_the_order_of_their_words():
+    titles = ["seven brides for seven brothers", "for seven"]
+    features = item_features(Catalogue.build(["a", "b"], titles, None)).toarray()
+    assert (features > 0).tolist() == [[True] * 4, [True, False, True, False]]
+    assert np.allclose((features**2).sum(axis=1), 1)
