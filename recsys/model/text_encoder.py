@@ -25,6 +25,7 @@ from recsys.model.device import to_device
 from recsys.model.packing import packed_attention, packs
 from recsys.model.processes import gather_rows, processes
 from recsys.model.text_cache import FrozenOutputCache, text_digest
+from recsys.model.unknown_tokens import UnknownTokens
 from recsys.settings import ModelSettings
 
 TOKENS_PER_BATCH = 2_048
@@ -41,7 +42,7 @@ _TOKENS_PER_CACHED_TEXT = 50
 
 
 class TextEncoder(nn.Module):
-    """Any Hugging Face encoder with mean pooling over its last layer.
+    """Any Hugging Face encoder, with prefix and pooling as its recipe says (`recsys.model.encoder_recipe`).
 
     `settings.fine_tuning` selects what is trained: nothing (`frozen`), the last
     `settings.trainable_top_layers` layers (`top_layers`), low-rank adapters (`lora`) or all weights (`full`).
@@ -64,19 +65,30 @@ class TextEncoder(nn.Module):
         Tokens passed through the frozen layers so far, because their outputs were not cached.
     """
 
-    def __init__(self, base: BaseEncoder, settings: ModelSettings, cache: FrozenOutputCache | None = None):
+    def __init__(
+        self,
+        base: BaseEncoder,
+        settings: ModelSettings,
+        cache: FrozenOutputCache | None = None,
+        *,
+        queries: bool = False,
+    ) -> None:
         super().__init__()
         self.base = base
+        self.prefix = base.recipe.query if queries else base.recipe.passage
         self.mode = settings.fine_tuning
         self.cache = cache or FrozenOutputCache()
         self.useful_tokens = 0
         self.computed_tokens = 0
         self.frozen_tokens = 0
         self._tokenizer, self.transformer = load_transformer(base)
+        self._unknown = UnknownTokens(self._tokenizer, base.name)
         config = self.transformer.config
         limit = getattr(config, "max_position_embeddings", None) or settings.max_text_tokens
         # RoBERTa-like models reserve two positions for padding.
         self.max_tokens = min(settings.max_text_tokens, int(limit) - 2 if limit > 4 else int(limit))
+        if base.recipe.max_tokens is not None:
+            self.max_tokens = min(self.max_tokens, base.recipe.max_tokens)
         self._pad = padding_token(self._tokenizer)
         self.transformer.requires_grad_(False)
         self.layers = transformer_layers(self.transformer)
@@ -186,11 +198,13 @@ class TextEncoder(nn.Module):
         """Return the token ids of texts; long texts are cut, and an empty text is one padding token."""
         if not texts:
             return []
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        clean = [self.prefix + text.encode("utf-8", "replace").decode() for text in texts]
         ids = self._tokenizer(
             clean, truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
         )["input_ids"]
-        return [list(row) or [self._pad] for row in ids]
+        rows = [list(row) or [self._pad] for row in ids]
+        self._unknown.count(rows)
+        return rows
 
     def compile_layers(self) -> None:
         """Compile the trained layers when the first gradient is computed; this takes about a minute."""
@@ -344,7 +358,7 @@ class TextEncoder(nn.Module):
         return self._captured.detach()
 
     def _pool(self, tokens: list[NDArray[np.int32]], frozen_outputs: list[Tensor] | None = None) -> Tensor:
-        """Run the transformer on a batch and average its last layer over each text's tokens."""
+        """Run the transformer on a batch and pool its last layer over each text's tokens."""
         lengths = np.array([len(ids) for ids in tokens])
         self.useful_tokens += int(lengths.sum())
         if self._packs:
@@ -357,6 +371,9 @@ class TextEncoder(nn.Module):
             self._resume = self._moved(nn.utils.rnn.pad_sequence(frozen_outputs, batch_first=True))
         real = to_device(mask, self.device)
         hidden = self._run(input_ids=to_device(ids, self.device), attention_mask=real.long())
+        if self.base.recipe.pooling != "mean":
+            place = to_device(self._chosen_token(lengths), self.device)
+            return hidden[torch.arange(len(tokens), device=self.device), place]
         weights = real.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1)
 
@@ -373,9 +390,16 @@ class TextEncoder(nn.Module):
         ids = to_device(np.concatenate(tokens).astype(np.int64), self.device)
         with packed_attention(self.transformer, lengths, self.max_tokens) as arguments:
             hidden = self._run(input_ids=ids[None], **arguments)
+        if self.base.recipe.pooling != "mean":
+            place = lengths.cumsum() - lengths + self._chosen_token(lengths)
+            return hidden[0].index_select(0, to_device(place, self.device))
         owner = to_device(np.repeat(np.arange(len(lengths)), lengths), self.device)
         sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden[0])
         return sums / to_device(lengths.astype(np.float32), self.device)[:, None]
+
+    def _chosen_token(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place [texts] of the token whose vector is the text's, where pooling is not a mean."""
+        return lengths - 1 if self.base.recipe.pooling == "lasttoken" else np.zeros_like(lengths)
 
     def _moved(self, outputs: Tensor) -> Tensor:
         """Copy frozen outputs to the device, in the number format of the layers that follow."""
@@ -402,7 +426,7 @@ class TextEncoder(nn.Module):
 
 
 @lru_cache(maxsize=4)
-def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) -> TextEncoder:  # noqa: ARG001
+def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) -> TextEncoder:
     """Load the untrained base encoder, once per process for all models that use it.
 
     Comments and requests are always read with the untrained encoder, so that what was learned about them
@@ -412,4 +436,5 @@ def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) 
     base = find_base_encoder(identity.name)
     check_encoder(identity, base.sha256)
     settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
-    return TextEncoder(base, settings, FrozenOutputCache(_UNTRAINED_CACHE_BYTES))
+    cache = FrozenOutputCache(_UNTRAINED_CACHE_BYTES)
+    return TextEncoder(base, settings, cache, queries=purpose in ("requests", "comments"))

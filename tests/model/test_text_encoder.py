@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizer
 
 from recsys.errors import CheckpointError, ConfigurationError
@@ -182,9 +183,14 @@ def test_a_hub_name_resolves_to_the_folder_in_the_hubs_cache(
 ) -> None:
     folder = write_multilingual_encoder(tmp_path)
     asked: list[str] = []
+    files = ["model.safetensors", "1_Pooling/config.json", "onnx/model.safetensors", "pytorch_model.bin"]
 
-    def snapshot_download(name: str, **_: object) -> str:
+    def snapshot_download(
+        name: str, allow_patterns: list[str], ignore_patterns: list[str], **_: object
+    ) -> str:
         asked.append(name)
+        wanted = filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        assert list(wanted) == files[:2]
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
