@@ -13,6 +13,11 @@ for a power of 80 %: two-sided at 5 %, read once after four weeks, of click-thro
 users did before. `sample_share_adjusted` gives that test the adjustment too. `mismatch_detected` is the
 share of experiments with a split of 52/48 instead of 50/50 that are stopped, `mismatch_false_alarms` that
 of those with the right split. `limits` are 95 % intervals (Clopper and Pearson).
+
+`users_ratio` is the number of users that interleaving needs, as a share of those that an experiment needs for
+the same power; `false_preference_rate` is the share of interleaved experiments without a difference that end
+with a preference, and `interleaved_power` that of those with one that find it (`benchmarks.interleaving`;
+`unlike_users_ratio` is for versions that seldom agree).
 """
 
 import argparse
@@ -26,6 +31,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import beta, norm
 
+from benchmarks.interleaving import People, measure
 from recsys.experiments.decide import Aims, MetricReader, conclude
 from recsys.experiments.effects import METRICS, VARIABLES, Moments, compare_arms
 from recsys.experiments.mismatch import ALPHA, mismatch_p_value
@@ -89,10 +95,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures["sample_share_adjusted"] = used / needed * plain / adjusted
     figures["outcomes"] = Counter(ended.outcome for ended in better)
     rate("mismatch_detected", [ended.mismatch for ended in run(2, 0.0, 0.52)])
+    interleaving = measure(People(_SLATES, _ANSWERS), options.lift, options.experiments, options.seed)
+    same_outcomes, better_outcomes = interleaving.without_a_difference, interleaving.with_a_difference
+    figures |= {
+        "users_ratio": interleaving.users_ratio, "unlike_users_ratio": interleaving.unlike_ratio,
+        "interleaved_users": interleaving.users,
+        "users_of_interleaving": interleaving.users_of_interleaving,
+        "users_of_experiment": interleaving.users_of_experiment,
+    }  # fmt: skip
+    rate("false_preference_rate", [outcome != "no_difference_shown" for outcome in same_outcomes])
+    rate("interleaved_power", [outcome == "challenger_better" for outcome in better_outcomes])
     figures["seconds"] = round(time.monotonic() - started, 1)
     print(
         f"{users} users, sample_share {figures['sample_share']:.3f} "
-        f"(adjusted {figures['sample_share_adjusted']:.3f}), {figures['outcomes']}, {figures['seconds']} s"
+        f"(adjusted {figures['sample_share_adjusted']:.3f}), {figures['outcomes']}, users_ratio "
+        f"{interleaving.users_ratio:.3f} (unlike {interleaving.unlike_ratio:.3f}), {figures['seconds']} s"
     )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")

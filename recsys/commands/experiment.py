@@ -17,6 +17,7 @@ from recsys.settings import load_settings
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from recsys.experiments.experiment import Experiment
     from recsys.experiments.readout import Readout
     from recsys.settings import Settings
 
@@ -57,11 +58,25 @@ def start(
     placement: Annotated[
         list[str] | None, typer.Option(help="Placement whose slates count, repeatable. Default: all.")
     ] = None,
+    interleave: Annotated[
+        bool,
+        typer.Option(
+            "--interleave",
+            help="Let both versions pick the items of a list in turn: a first comparison that needs far "
+            "fewer users. Neither metrics nor guardrails apply.",
+        ),
+    ] = False,
     actor: _Actor = None,
     publish: _Publish = True,
 ) -> None:
     """Let users decide between the champion and another version: each user gets the lists of one of them."""
     from recsys.experiments import experiment as experiments
+
+    if interleave and (success or guardrail):
+        raise ExperimentError(
+            "--success and --guardrail do not apply with --interleave: users prefer what one version picks "
+            "or what the other does; leave them out"
+        )
 
     settings = load_settings()
     with warehouse_engine(settings) as engine:
@@ -76,11 +91,12 @@ def start(
             success=success or experiments.SUCCESS,
             guardrails=experiments.GUARDRAILS if guardrail is None else _margins(guardrail),
             days=days,
+            interleave=interleave,
             actor=actor or getpass.getuser(),
             now=datetime.now(UTC),
         )
         typer.echo(
-            f"Experiment {started.name} runs: version {started.challenger} against the champion. "
+            f"Experiment {started.name} runs: version {started.challenger} {_how(started)} the champion. "
             "experiment_readout reads it every day."
         )
         _publish(engine, settings, publish)
@@ -102,7 +118,7 @@ def status() -> None:
         "not shown yet" if experiment.shown_since is None else f"shown since {experiment.shown_since:%F %R}"
     )
     typer.echo(
-        f"{experiment.name}: version {experiment.challenger} against the champion, {since}, "
+        f"{experiment.name}: version {experiment.challenger} {_how(experiment)} the champion, {since}, "
         f"{experiment.days} days planned."
     )
     if experiment.outcome is not None:
@@ -130,6 +146,10 @@ def stop(
         )
         typer.echo(f"Experiment {name} has ended.")
         _publish(engine, settings, publish)
+
+
+def _how(experiment: "Experiment") -> str:
+    return "interleaved with" if experiment.kind == "interleave" else "against"
 
 
 def _margins(guardrails: list[str]) -> dict[str, float]:

@@ -49,6 +49,15 @@ METRICS = {
     )
 }
 
+PREFERENCE = Metric(
+    "preference",
+    "answered",
+    None,
+    1,
+    "share of the answered items of an interleaved list that a version picked",
+)
+"""The metric of interleaved experiments; see `recsys.experiments.preference`."""
+
 
 @dataclass
 class Moments:

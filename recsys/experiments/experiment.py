@@ -8,14 +8,14 @@ has one list for all placements, so one experiment runs at a time.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from recsys.errors import ExperimentError
 from recsys.experiments.decide import Aims
-from recsys.experiments.effects import METRICS
+from recsys.experiments.effects import METRICS, PREFERENCE
 from recsys.promotion import ledger
 from recsys.promotion.serving_term import refuse_if_over
 from recsys.registry.versions import download_checkpoint
@@ -39,6 +39,9 @@ class Experiment:
         When all arms were first published; None: not yet.
     outcome, explanation
         How it ended; None while it runs.
+    kind
+        `split`: users of the challenger get its lists. `interleave`: they get lists that it and the champion
+        pick in turn.
     """
 
     experiment_id: int
@@ -59,6 +62,7 @@ class Experiment:
     ended_by: str | None
     outcome: str | None
     explanation: str | None
+    kind: Literal["split", "interleave"]
 
     @property
     def aims(self) -> Aims:
@@ -103,6 +107,7 @@ def start(
     success: Sequence[str] = SUCCESS,
     guardrails: Mapping[str, float] = GUARDRAILS,
     days: int = DAYS,
+    interleave: bool = False,
     actor: str,
     now: datetime,
 ) -> Experiment:
@@ -116,7 +121,9 @@ def start(
     placements
         Whose slates are read; empty: all.
     success, guardrails
-        As in `Aims`.
+        As in `Aims`. Neither applies if lists are interleaved: users prefer one version or the other.
+    interleave
+        Let both versions pick the items of a list in turn, instead of giving users one version's lists.
     actor
         The person who starts it.
 
@@ -128,7 +135,11 @@ def start(
     RegistryError, ErasedUsersError
         The version is unknown, its files have changed, or it may not be served any more.
     """
-    _check(name, share, hold_out, success, guardrails, days)
+    if interleave:
+        success, guardrails = (PREFERENCE.name,), {}
+    else:
+        _check_metrics(success, guardrails)
+    _check(name, share, hold_out, days)
     champion = ledger.champion(engine)
     if champion is None:
         raise ExperimentError("there is no champion to compare with yet; run nightly_training first")
@@ -141,6 +152,7 @@ def start(
         "name": name, "challenger": challenger, "champion": champion.model_version, "challenger_share": share,
         "hold_out_share": hold_out, "placements": list(placements) or None, "success": list(success),
         "guardrails": dict(guardrails), "days": days, "started_at": now, "started_by": actor,
+        "kind": "interleave" if interleave else "split",
     }  # fmt: skip
     try:
         with engine.begin() as connection:
@@ -203,14 +215,7 @@ def stop(engine: sa.Engine, *, name: str, reason: str, actor: str, now: datetime
     return experiment
 
 
-def _check(
-    name: str,
-    share: float,
-    hold_out: float,
-    success: Sequence[str],
-    guardrails: Mapping[str, float],
-    days: int,
-) -> None:
+def _check(name: str, share: float, hold_out: float, days: int) -> None:
     if not name.strip():
         raise ExperimentError("an experiment needs a name")
     if not (0 < share < 1 and 0 <= hold_out < 1 and share + hold_out < 1):
@@ -220,6 +225,9 @@ def _check(
         )
     if not 1 <= days <= 365:
         raise ExperimentError(f"an experiment of {days} days is not planned; choose 1 to 365")
+
+
+def _check_metrics(success: Sequence[str], guardrails: Mapping[str, float]) -> None:
     for metric in (*success, *guardrails):
         if metric not in METRICS:
             raise ExperimentError(f"there is no metric {metric!r}; the metrics are {', '.join(METRICS)}")
@@ -238,8 +246,9 @@ def _check(
 
 def _plan(experiment: Experiment) -> str:
     shares = ", ".join(f"{arm.replace('_', ' ')} {share:.1%}" for arm, share in experiment.shares.items())
+    how = "interleaved with" if experiment.kind == "interleave" else "against"
     return (
-        f"experiment {experiment.name}: version {experiment.challenger} against the champion on "
+        f"experiment {experiment.name}: version {experiment.challenger} {how} the champion on "
         f"{', '.join(experiment.success)}, {experiment.days} days ({shares})"
     )
 

@@ -1,7 +1,7 @@
 """Read the running experiment: what its users did, what that shows, and whether it ends."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import isfinite
@@ -14,8 +14,10 @@ from recsys.errors import NothingToDoError
 from recsys.experiments.decide import MetricReader, Reading, conclude
 from recsys.experiments.effects import METRICS, VARIABLES, Effect, Metric, Moments, compare_arms
 from recsys.experiments.experiment import Experiment, end, lock_running
+from recsys.experiments.explain import explain
 from recsys.experiments.mismatch import ALPHA as MISMATCH_ALPHA
 from recsys.experiments.mismatch import mismatch_p_value
+from recsys.experiments.preference import MIN_ANSWERING, NOTHING, Interleaved, read_interleaved
 from recsys.experiments.validity import alert, running_if_valid
 from recsys.settings import Settings
 from recsys.upkeep.monitoring import send_open_alerts
@@ -34,7 +36,12 @@ BEFORE = timedelta(days=28)
 """What users did in this time before is subtracted as far as it predicts what they do now."""
 
 _BATCH = 50_000
-_ALERTING = ("sample_ratio_mismatch", "guardrail_broken", "challenger_worse", "arms_mixed")
+_OF_INTERLEAVED = {
+    "challenger_better": "challenger_preferred",
+    "challenger_worse": "champion_preferred",
+    "no_difference_shown": "no_preference_shown",
+}
+_ALERTING = ("sample_ratio_mismatch", "guardrail_broken", "challenger_worse", "arms_mixed", "slots_uneven")
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,15 @@ class _Arms:
         [variables] by arm: users with any of it.
     slates, of_other_arm
         Slates shown to control and challenger, and those of them with the other arm's lists.
+    interleaved
+        What users did with lists that both versions picked; None in an experiment without them.
     """
 
     moments: dict[str, Moments] = field(default_factory=dict)
     acting: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     slates: int = 0
     of_other_arm: int = 0
+    interleaved: Interleaved | None = None
 
     def add(self, arm: str, values: np.ndarray[Any, Any]) -> None:
         self.moments.setdefault(arm, Moments()).add(values)
@@ -85,7 +95,12 @@ class _Arms:
     def can_be_read(self) -> bool:
         """Return whether there are enough users, with the lists of their own arm."""
         enough = min(self.of(arm).users for arm in ("control", "challenger")) >= MIN_USERS
-        return enough and self.of_other_arm <= MAX_OF_OTHER_ARM * self.slates
+        return enough and not self.are_mixed
+
+    @property
+    def are_mixed(self) -> bool:
+        """Whether many users were shown what is not for their arm."""
+        return self.of_other_arm > MAX_OF_OTHER_ARM * self.slates
 
     def is_known(self, metric: Metric, arm: str) -> bool:
         acting = self.acting.get(arm)
@@ -125,7 +140,8 @@ def read_out(
             f"experiment {experiment.name} has no slates before {until:%Y-%m-%d %H:%M}; its lists are shown "
             "from the next publication for everybody on (publish_recommendations)"
         )
-    arms, left_out = _read_users(engine, experiment, until)
+    interleaves = experiment.kind == "interleave"
+    arms, left_out = (_read_interleaved if interleaves else _read_users)(engine, experiment, until)
     share = (until - experiment.shown_since) / timedelta(days=experiment.days)
     planned = {arm: part for arm, part in experiment.shares.items() if part > 0 or arm in arms.moments}
     users = {arm: arms.of(arm).users for arm in planned}
@@ -141,8 +157,10 @@ def read_out(
         outcome: str = conclude(readings, share)
         if p_value <= MISMATCH_ALPHA:
             outcome = "sample_ratio_mismatch"
-        elif outcome == "no_difference_shown" and arms.of_other_arm > MAX_OF_OTHER_ARM * arms.slates:
+        elif outcome == "no_difference_shown" and arms.are_mixed:
             outcome = "arms_mixed"
+        elif arms.interleaved is not None:
+            outcome = _of_interleaved(outcome, arms.interleaved)
         found = [_as_row(reading, arms) for reading in readings]
         connection.execute(
             sa.insert(experiment_readouts).values(
@@ -152,7 +170,7 @@ def read_out(
             )
         )  # fmt: skip
         if outcome != "running":
-            explanation = _explain(experiment, outcome, found, users, p_value)
+            explanation = explain(experiment, outcome, found, users, p_value)
             end(
                 connection, experiment, outcome=outcome, explanation=explanation, evidence=found,
                 actor=run_key, now=now,
@@ -207,6 +225,19 @@ def _read_users(engine: sa.Engine, experiment: Experiment, until: datetime) -> t
     return arms, {reason: int(slates) for reason, slates in left_out._asdict().items()}
 
 
+def _read_interleaved(
+    engine: sa.Engine, experiment: Experiment, until: datetime
+) -> tuple[_Arms, dict[str, int]]:
+    """Return what users did with interleaved lists, and the slates that are left out by reason."""
+    parameters = {"experiment_id": experiment.experiment_id, "until": until}
+    with engine.connect() as connection:
+        left_out = connection.execute(sa.text(read_statement("experiments/count_left_out")), parameters).one()
+        found, users, slates = read_interleaved(connection, parameters)
+    arms = _Arms({arm: Moments(number) for arm, number in users.items()})
+    arms.slates, arms.of_other_arm, arms.interleaved = slates, slates - found.slates, found
+    return arms, {reason: int(slates) for reason, slates in left_out._asdict().items()}
+
+
 def _add(arms: _Arms, batch: Iterable[sa.Row[Any]]) -> None:
     values: dict[str, list[tuple[float, ...]]] = {}
     for row in batch:
@@ -233,16 +264,32 @@ def _past(connection: sa.Connection, experiment: Experiment) -> list[sa.Row[Any]
 def _readings(experiment: Experiment, arms: _Arms, past: list[sa.Row[Any]], share: float) -> list[Reading]:
     readings = []
     for name, role in experiment.aims.metrics:
-        reader, metric = MetricReader(experiment.aims, name, role), METRICS[name]
+        reader = MetricReader(experiment.aims, name, role)
         for look in past:
             for reading in look.readings:
                 if reading["metric"] == name:
                     reader.pass_over(look.share, reading["information"])
-        effect = Effect(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-        if arms.can_be_read() and all(arms.is_known(metric, arm) for arm in ("control", "challenger")):
-            effect = compare_arms(metric, arms.of("control"), arms.of("challenger"))
-        readings.append(reader.read(effect, share))
+        readings.append(reader.read(_effect(arms, name), share))
     return readings
+
+
+def _effect(arms: _Arms, name: str) -> Effect:
+    """Return a metric now; one without information if it cannot be read."""
+    if arms.interleaved is not None:
+        return NOTHING if arms.are_mixed else arms.interleaved.effect()
+    metric = METRICS[name]
+    if arms.can_be_read() and all(arms.is_known(metric, arm) for arm in ("control", "challenger")):
+        return compare_arms(metric, arms.of("control"), arms.of("challenger"))
+    return Effect(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def _of_interleaved(outcome: str, found: Interleaved) -> str:
+    """Return the outcome's name: users have compared two versions, and neither is promoted for that."""
+    if outcome == "no_difference_shown" and found.answering < MIN_ANSWERING:
+        return "hardly_answered"
+    if outcome == "no_difference_shown" and found.is_uneven:
+        return "slots_uneven"
+    return _OF_INTERLEAVED.get(outcome, outcome)
 
 
 def _as_row(reading: Reading, arms: _Arms) -> dict[str, Any]:
@@ -263,45 +310,3 @@ def _as_row(reading: Reading, arms: _Arms) -> dict[str, Any]:
         "standard_error": or_none(effect.standard_error), "information": effect.information,
         "variance_ratio": or_none(effect.variance_ratio), "verdict": reading.verdict,
     }  # fmt: skip
-
-
-_FINDINGS = {
-    "challenger_better": "version {challenger} is better than the champion",
-    "challenger_worse": "version {challenger} is worse than the champion",
-    "guardrail_broken": "version {challenger} breaks a guardrail",
-    "guardrail_not_shown": "version {challenger} is better, but a guardrail is not shown to be non-inferior",
-    "no_difference_shown": "no difference is shown in the planned time",
-    "arms_mixed": "users of both arms were shown the lists of the other one, so nothing is shown",
-    "sample_ratio_mismatch": "users do not appear in the planned shares (p = {p_value:.1g}), so the log is "
-    "broken and says nothing about the versions; see which slates are not logged",
-}
-
-
-def _explain(
-    experiment: Experiment,
-    outcome: str,
-    found: list[dict[str, Any]],
-    users: Mapping[str, int],
-    p_value: float,
-) -> str:
-    seen = ", ".join(
-        f"{arm.replace('_', ' ')} {'fewer than 5' if 0 < number < 5 else f'{number:,}'}"
-        for arm, number in users.items()
-    )
-    finding = _FINDINGS[outcome].format(challenger=experiment.challenger, p_value=p_value)
-    figures = "; ".join(filter(None, map(_figure, found)))
-    return f"{finding}. Users: {seen}." + (f" {figures}." if figures else "")
-
-
-def _figure(reading: Mapping[str, Any]) -> str:
-    if reading["difference"] is None or not reading["control"]:
-        return ""
-    name, control = reading["metric"].replace("_", "-"), abs(reading["control"])
-
-    def change(value: float | None, unknown: str) -> str:
-        return unknown if value is None else f"{value / control:+.1%}"
-
-    return (
-        f"{name} {change(reading['difference'], '')} ({change(reading['low'], 'open')} to "
-        f"{change(reading['high'], 'open')}), {reading['verdict'].replace('_', ' ')}"
-    )

@@ -28,6 +28,7 @@ from recsys.settings import Settings, VisitorListSettings
 NOBODY = "nobody has reacted since the last publication"
 _SWAP = (
     "publishing/merge_into_recommendation_lists",
+    "publishing/keep_interleaved_lists",
     "publishing/merge_into_user_vectors",
     FORGET_READ_FEEDBACK,
 )

@@ -29,12 +29,15 @@ class Challenger:
     ----------
     first
         Position of its first user among the staged ones; users from there on are its own.
+    interleaved
+        Its users get lists that both versions pick in turn.
     """
 
     experiment_id: int
     version: str
     servable: Servable
     first: int = 0
+    interleaved: bool = False
 
 
 def load_challenger(
@@ -54,7 +57,12 @@ def load_challenger(
         end_invalid(engine, settings, experiment, "challenger_unusable", why, now=moment)
         return None
     fill_user_keys(engine, settings.require_pseudonym_key())
-    return Challenger(experiment.experiment_id, experiment.challenger, servable)
+    return Challenger(
+        experiment.experiment_id,
+        experiment.challenger,
+        servable,
+        interleaved=experiment.kind == "interleave",
+    )
 
 
 def running_experiment(engine: sa.Engine) -> Experiment | None:

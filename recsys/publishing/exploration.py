@@ -61,7 +61,7 @@ class Exploration:
         """
         users, pool = items.shape
         share = self.settings.share
-        numbers = _uniforms(seeds, 1 + pool)
+        numbers = uniforms(seeds, 1 + pool)
         drawn = np.flatnonzero(numbers[:, 0] < share)
         order = np.broadcast_to(np.arange(self.k), (users, self.k)).copy()
         with np.errstate(divide="ignore"):
@@ -94,7 +94,7 @@ class Exploration:
         return self._tables[candidates]
 
 
-def _uniforms(seeds: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def uniforms(seeds: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """Return [seeds, count] uniform numbers between 0 and 1, one SplitMix64 stream per seed.
 
     SplitMix64 is from Steele, Lea and Flood (2014). One numpy generator per user would take longer than

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from recsys.model.ranking import NO_ITEM
 from recsys.publishing.diversity import POOL_FACTOR
+from recsys.publishing.interleaving import BOTH
 from recsys.publishing.score import ScoredBatch
 from recsys.snapshot.catalogue import WITHOUT_END, Catalogue
 from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 
-_TEXT, _FLOAT4 = 25, 700
+_BOOL, _TEXT, _FLOAT4 = 16, 25, 700
 """Postgres' numbers of the types of the elements."""
 _NULL = pack(">i", -1)
 _JSONB_VERSION = b"\x01"
@@ -54,7 +55,7 @@ class ListWriter:
             "staged_lists (position, item_ids, scores, propensities, reasons, titles, available_until)",
             self._lists(batch),
         )
-        self._copy("staged_pools (position, item_ids, scores)", self._pools(batch))
+        self._copy("staged_pools (position, item_ids, scores, of_challenger)", self._pools(batch))
 
     def _lists(self, batch: ScoredBatch) -> Iterable[bytes]:
         candidates = batch.pool_items[:, : POOL_FACTOR * batch.items.shape[1]]
@@ -74,9 +75,15 @@ class ListWriter:
     def _pools(self, batch: ScoredBatch) -> Iterable[bytes]:
         lengths = (batch.pool_items != NO_ITEM).sum(axis=1).tolist()
         for row, (length, items) in enumerate(zip(lengths, batch.pool_items.tolist(), strict=True)):
-            yield pack(">hii", 3, 4, batch.first + row)
+            yield pack(">hii", 4, 4, batch.first + row)
             yield _field(_array(_TEXT, length, b"".join([self._ids[item] for item in items[:length]])))
             yield _field(_array(_FLOAT4, length, _floats(batch.pool_scores[row, :length])))
+            if batch.picked_by is None:
+                yield _NULL
+            else:
+                picked_by = batch.picked_by[row, :length].tolist()
+                teams = [_NULL if team == BOTH else pack(">i?", 1, team) for team in picked_by]
+                yield _field(_array(_BOOL, len(teams), b"".join(teams), nulls=BOTH in picked_by))
 
     def _copy(self, target: str, rows: Iterable[bytes]) -> None:
         message = io.BytesIO(b"".join([COPY_BINARY_HEADER, *rows, COPY_BINARY_TRAILER]))
@@ -98,11 +105,11 @@ def _floats(values: NDArray[np.float32]) -> bytes:
     return elements.tobytes()
 
 
-def _array(element_type: int, length: int, elements: bytes) -> bytes:
-    """Return an array of one dimension, of elements that are not null."""
+def _array(element_type: int, length: int, elements: bytes, *, nulls: bool = False) -> bytes:
+    """Return an array of one dimension; `nulls` says whether elements are null."""
     if length == 0:
         return pack(">iii", 0, 0, element_type)
-    return pack(">iiiii", 1, 0, element_type, length, 1) + elements
+    return pack(">iiiii", 1, nulls, element_type, length, 1) + elements
 
 
 def _field(value: bytes) -> bytes:

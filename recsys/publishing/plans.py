@@ -42,6 +42,8 @@ class Plan:
         Settings for all shards, whatever those of their workers are.
     challenger, challenger_first
         The version that users from this position on get while an experiment runs.
+    interleaved
+        They get lists that both versions pick in turn.
     """
 
     plan_id: int
@@ -60,6 +62,7 @@ class Plan:
     experiment_id: int | None
     challenger: str | None
     challenger_first: int | None
+    interleaved: bool
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,11 @@ class OpenPlan:
 def load_plan(connection: sa.Connection, plan_id: int) -> Plan:
     """Return a plan."""
     row = connection.execute(
-        sa.text("select * from staging.plans where plan_id = :plan_id"), {"plan_id": plan_id}
+        sa.text(
+            "select plans.*, coalesce(kind = 'interleave', false) as interleaved from staging.plans"
+            " left join experiments using (experiment_id) where plan_id = :plan_id"
+        ),
+        {"plan_id": plan_id},
     ).one()
     connection.commit()
     return Plan(
@@ -112,6 +119,7 @@ def load_plan(connection: sa.Connection, plan_id: int) -> Plan:
         experiment_id=row.experiment_id,
         challenger=row.challenger,
         challenger_first=row.challenger_first,
+        interleaved=row.interleaved,
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -15,10 +15,11 @@ from recsys.promotion.ledger import Champion
 from recsys.publishing.arms import Challenger, divide, running_experiment
 from recsys.publishing.comment_sentiment import stage_comment_sentiment
 from recsys.publishing.exploration import publication_seed
-from recsys.publishing.histories import HISTORY_EVENTS, read_catalogue, read_histories
+from recsys.publishing.histories import HISTORY_EVENTS, UserBatch, read_catalogue, read_histories
+from recsys.publishing.interleaving import score_interleaved
 from recsys.publishing.lists import ListWriter
 from recsys.publishing.prepare import Prepared, prepare, published_by
-from recsys.publishing.score import BatchScorer, score_batches
+from recsys.publishing.score import BatchScorer, ServingModel, score_batches
 from recsys.publishing.servable import Servable, load_servable
 from recsys.publishing.staging import (
     empty_staging,
@@ -46,6 +47,7 @@ SWAP = (
     "publishing/delete_stale_published_items",
     "publishing/delete_old_item_changes",
     "publishing/merge_into_recommendation_lists",
+    "publishing/keep_interleaved_lists",
     "publishing/merge_into_user_vectors",
     "publishing/merge_into_item_vectors",
     "publishing/merge_into_comment_sentiment",
@@ -201,13 +203,16 @@ def stage_arms(
     """Score the staged users with the champion's scorer, and those of the challenger with its own."""
     champions, challengers = divide(0, users, None if challenger is None else challenger.first)
     for first, last in (champions, challengers):
+        against = None
         if challenger is not None and (first, last) == challengers and first < last:
             model, _ = challenger.servable.on_catalogue(catalogue)
-            scorer = BatchScorer(model, settings.publishing, challenger.servable.explain, moment)
+            own = BatchScorer(model, settings.publishing, challenger.servable.explain, moment)
+            scorer, against = (scorer, own) if challenger.interleaved else (own, None)
         stage_scores(
             connection,
             settings,
             scorer,
+            against=against,
             first=first,
             last=last,
             through=through,
@@ -231,6 +236,7 @@ def stage_scores(
     run_key: str,
     moment: datetime,
     first: int = 0,
+    against: BatchScorer | None = None,
     before_write: Callable[[], None] = lambda: None,
 ) -> None:
     """Score the staged users and stage their lists, pools and vectors, a batch in one transaction.
@@ -244,24 +250,34 @@ def stage_scores(
         The model reads feedback with lower transaction ids.
     run_key, moment
         As in `publish`.
+    against
+        The challenger, if both versions pick the items of a list in turn.
     before_write
         Called in the transaction that writes a batch, before it does.
     """
+
+    def read(model: ServingModel) -> Iterator[UserBatch]:
+        by_chance = settings.publishing.exploration.share or against is not None
+        return read_histories(
+            connection,
+            model.catalogue,
+            model.event_types,
+            first=first,
+            last=last,
+            batch_users=BATCH_USERS,
+            max_events=max(HISTORY_EVENTS, model.settings.max_events),
+            through_transaction_id=through,
+            publication_seed=publication_seed(run_key) if by_chance else None,
+            at=moment,
+        )
+
     model = scorer.model
-    batches = read_histories(
-        connection,
-        model.catalogue,
-        model.event_types,
-        first=first,
-        last=last,
-        batch_users=BATCH_USERS,
-        max_events=max(HISTORY_EVENTS, model.settings.max_events),
-        through_transaction_id=through,
-        publication_seed=publication_seed(run_key) if settings.publishing.exploration.share else None,
-        at=moment,
-    )
+    if against is None:
+        scored = score_batches(scorer, read(model), users=last - first)
+    else:
+        scored = score_interleaved(scorer, against, zip(read(model), read(against.model), strict=True))
     lists = ListWriter(connection, model.catalogue)
-    for batch in score_batches(scorer, batches, users=last - first):
+    for batch in scored:
         with connection.begin():
             before_write()
             lists.stage(batch)

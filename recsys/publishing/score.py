@@ -101,6 +101,9 @@ class ScoredBatch:
         [users] lists of sentences, one per item.
     user_vectors
         [users, dim]
+    picked_by
+        [users, candidates] who picked each of the first items of the pool
+        (`recsys.publishing.interleaving`); None unless two versions picked in turn.
     """
 
     first: int
@@ -111,6 +114,7 @@ class ScoredBatch:
     pool_scores: NDArray[np.float32]
     reasons: list[list[str]]
     user_vectors: NDArray[np.float32]
+    picked_by: NDArray[np.int8] | None = None
 
     def lists(self) -> Iterator[tuple[list[int], list[float], list[float], str]]:
         """Yield each user's items, scores, propensities and reasons (JSON), without empty positions."""

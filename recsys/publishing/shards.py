@@ -238,12 +238,15 @@ class ShardWorker:
         for version, (first, last) in ((plan.model_version, champions), (plan.challenger, challengers)):
             if version is None or first == last:
                 continue
-            if version not in self._scorers:
-                self._scorers[version] = self._make_scorer(connection, load, version)
+            own = self._scorer(connection, load, version)
+            scorer, against = own, None
+            if plan.interleaved and version == plan.challenger:
+                scorer, against = self._scorer(connection, load, plan.model_version), own
             stage_scores(
                 connection,
                 self._settings,
-                self._scorers[version],
+                scorer,
+                against=against,
                 first=first,
                 last=last,
                 through=plan.through_transaction_id,
@@ -254,6 +257,11 @@ class ShardWorker:
         with connection.begin():
             taken.keep(connection, self._device, "staged")
         logger.info("staged shard %d of plan %d on %s", taken.shard, plan.plan_id, self._device)
+
+    def _scorer(self, connection: sa.Connection, load: Load, version: str) -> BatchScorer:
+        if version not in self._scorers:
+            self._scorers[version] = self._make_scorer(connection, load, version)
+        return self._scorers[version]
 
     def _make_scorer(self, connection: sa.Connection, load: Load, version: str) -> BatchScorer:
         plan = self._plan

@@ -25,6 +25,7 @@ _LATER_TABLES = {
     "experiments": "SELECT, INSERT, UPDATE",
     "erased_users": "SELECT, INSERT, DELETE",
     "fresh_feedback": "SELECT, UPDATE, DELETE",  # UPDATE to lock rows
+    "interleaved_lists": "SELECT, INSERT, DELETE",
     "item_changes": "SELECT, DELETE",
     "item_lists": "SELECT, INSERT, DELETE",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",

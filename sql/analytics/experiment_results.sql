@@ -65,11 +65,11 @@ comment on column analytics.experiment_results.time_share is 'share of the plann
 comment on column analytics.experiment_results.control_users is 'users of the champion who saw a slate';
 comment on column analytics.experiment_results.challenger_users is 'users of the challenger who saw a slate';
 comment on column analytics.experiment_results.metric is
-    'click_through, conversions, dislikes or slates';
+    'click_through, conversions, dislikes or slates; preference where lists are interleaved';
 comment on column analytics.experiment_results.role is 'success: to be better; guardrail: not to be worse';
 comment on column analytics.experiment_results.margin is 'largest loss to exclude, a share of the control''s value';
-comment on column analytics.experiment_results.control is 'value among users of the champion';
-comment on column analytics.experiment_results.challenger_value is 'value among users of the challenger';
+comment on column analytics.experiment_results.control is 'value among users of the champion; of a preference: share of the answers to items that it picked';
+comment on column analytics.experiment_results.challenger_value is 'the same of the challenger';
 comment on column analytics.experiment_results.hold_out is 'value among users of the hold-out';
 comment on column analytics.experiment_results.difference is
     'challenger minus control, adjusted for what users did before';

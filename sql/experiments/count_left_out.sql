@@ -4,10 +4,9 @@ select
     count(*) filter (where impressions.session_id is not null or users.kind = 'visitor') as of_sessions,
     count(*) filter (where users.user_id is null) as of_unknown_users,
     count(*) filter (
-        where impressions.model_version is not null
-            and not exists (
-                select from promotion_ledger as ledger where ledger.model_version = impressions.model_version
-            )
+        where split_part(impressions.model_version, '+', 1) not in (select model_version from promotion_ledger)
+            or split_part(impressions.model_version, '+', 2)
+                not in (select '' union all select model_version from promotion_ledger)
     ) as of_unknown_versions
 from experiments as this
 join impressions on impressions.shown_at >= this.shown_since and impressions.shown_at < cast(:until as timestamptz)

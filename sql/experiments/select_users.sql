@@ -22,9 +22,8 @@ slates as (
         and (this.placements is null or impressions.placement = any (this.placements))
         and (
             impressions.model_version is null
-            or exists (
-                select from promotion_ledger as ledger where ledger.model_version = impressions.model_version
-            )
+            or split_part(impressions.model_version, '+', 1) in (select model_version from promotion_ledger)
+            and split_part(impressions.model_version, '+', 2) in (select '' union all select model_version from promotion_ledger)
         )
 ),
 answers as (

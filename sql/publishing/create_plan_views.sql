@@ -20,7 +20,7 @@ create temporary view staged_lists as
 select position, item_ids, scores, propensities, reasons, titles, available_until
 from staging.staged_lists where plan_id = staging.current_plan();
 create temporary view staged_pools as
-select position, item_ids, scores
+select position, item_ids, scores, of_challenger
 from staging.staged_pools where plan_id = staging.current_plan();
 create temporary view staged_user_vectors as
 select position, vector

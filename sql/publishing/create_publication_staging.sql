@@ -18,7 +18,8 @@ create temporary table staged_lists (
 create temporary table staged_pools (
     position integer primary key,
     item_ids text[] not null,
-    scores real[] not null
+    scores real[] not null,
+    of_challenger boolean[]
 );
 create temporary table staged_user_vectors (position integer not null, vector vector not null);
 create temporary table staged_item_vectors (position integer not null, vector vector not null);

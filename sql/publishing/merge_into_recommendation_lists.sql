@@ -1,5 +1,5 @@
 -- Insert or update the staged lists and pools. The lock on the user's row prevents a list of a user who is being erased
--- now. A visitor who has become a user meanwhile gets none.
+-- now. A visitor who has become a user meanwhile gets none. The version of an interleaved list names both: 12+13.
 -- Parameters :publication_id, :model_version, :through_transaction_id.
 insert into recommendation_lists as lists (
     user_id, publication_id, model_version, item_ids, scores, propensities, reasons, titles, available_until,
@@ -8,7 +8,10 @@ insert into recommendation_lists as lists (
 select
     users.user_id,
     :publication_id,
-    coalesce(staged_users.model_version, :model_version),
+    case
+        when staged_pools.of_challenger is null then coalesce(staged_users.model_version, :model_version)
+        else :model_version || '+' || staged_users.model_version
+    end,
     staged_lists.item_ids,
     staged_lists.scores,
     staged_lists.propensities,

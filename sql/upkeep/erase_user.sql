@@ -28,6 +28,9 @@ impressions_gone AS (
 lists_gone AS (
     DELETE FROM recommendation_lists WHERE user_id = :user_id RETURNING 1
 ),
+interleaved_gone AS (
+    DELETE FROM interleaved_lists WHERE user_id = :user_id
+),
 vectors_gone AS (
     DELETE FROM user_vectors WHERE user_id = :user_id RETURNING 1
 ),

@@ -67,3 +67,15 @@ def test_status_shows_the_figures_of_the_newest_look(recsys: Command, warehouse:
 def test_a_guardrail_that_is_none_is_refused(recsys: Command) -> None:
     refused = recsys("start", "first", "2", "--guardrail", "slates")
     assert "is not METRIC=SHARE" in str(refused.exception)
+
+
+def test_interleaving_is_an_experiment_on_what_users_prefer(recsys: Command, warehouse: sa.Engine) -> None:
+    refused = recsys("start", "first", "2", "--interleave", "--guardrail", "slates=0.1", "--no-publish")
+    assert "do not apply with --interleave" in str(refused.exception)
+    started = recsys("start", "first", "2", "--interleave", "--no-publish")
+    assert "version 2 interleaved with the champion" in started.output
+    with warehouse.connect() as connection:
+        found = experiments.running(connection)
+    assert found is not None
+    assert (found.kind, found.success, found.guardrails) == ("interleave", ["preference"], {})
+    assert "interleaved with the champion" in recsys("status").output

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -66,6 +67,15 @@ experiments = Table(
     Column("ended_by", Text),
     Column("outcome", Text, comment="why it ended, a name for machines; null: it is running"),
     Column("explanation", Text, comment="the same as a sentence"),
+    Column(
+        "kind",
+        Text,
+        nullable=False,
+        server_default=text("'split'"),
+        comment="split: some users get the challenger's lists; "
+        "interleave: they get lists that both versions pick in turn",
+    ),
+    CheckConstraint("kind in ('split', 'interleave')", name="experiments_kind_check"),
     CheckConstraint(
         "challenger_share > 0 and hold_out_share >= 0 and challenger_share + hold_out_share < 1",
         name="experiments_shares_check",
@@ -105,4 +115,25 @@ experiment_readouts = Table(
     Column("outcome", Text, nullable=False, comment="what the look decided; running: nothing yet"),
     Index("experiment_readouts_experiment", "experiment_id", "readout_id"),
     comment="what each look at an experiment found, one row a look",
+)
+
+interleaved_lists = Table(
+    "interleaved_lists",
+    metadata,
+    Column("experiment_id", BigInteger, ForeignKey("experiments.experiment_id"), primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    timestamp("published_at", primary_key=True),
+    Column("item_ids", ARRAY(Text), nullable=False, comment="the first candidates, best first"),
+    Column(
+        "of_challenger",
+        ARRAY(Boolean),
+        nullable=False,
+        comment="the challenger picked the item; false: the champion did; null: both wanted it",
+    ),
+    CheckConstraint(
+        "cardinality(item_ids) = cardinality(of_challenger)", name="interleaved_lists_picks_check"
+    ),
+    Index("interleaved_lists_user", "user_id"),
+    comment="lists of an interleaved experiment as they were published, until it has ended: "
+    "who picked which item",
 )

@@ -95,6 +95,8 @@ begin
         lists.through_transaction_id is not null
             and lists.published_at > statement_timestamp() - interval '8 days' as is_recent,
         not place.explores or coalesce(1 = all (lists.propensities), true) as is_fixed,
+        -- 12+13: two versions have picked in turn, and a coin decided in which order. That of their pool is by chance too.
+        coalesce(position('+' in lists.model_version) > 0, false) as is_interleaved,
         lists.titles <> '{}' and coalesce(lists.available_until > statement_timestamp(), true) as is_current,
         exists (
             select from fresh_feedback as fresh
@@ -184,7 +186,7 @@ begin
                         own.reasons ->> (array_position(own.item_ids, item.item_id) - 1),
                         serving.shared_reason(moved.sources[item.place])
                     ),
-                    moved.sources[item.place], case when own.is_fixed then 1 end, own.model_version, own.placement, null
+                    moved.sources[item.place], case when own.is_fixed and not own.is_interleaved then 1 end, own.model_version, own.placement, null
                 )::serving.recommendation
                 from serving.chosen(moved.ids, moved.scores, gone, '{}', null) as item
                 limit wanted
@@ -219,7 +221,7 @@ begin
         list_ids => own.item_ids,
         reasons => own.reasons,
         propensities => case when as_drawn then own.propensities end,
-        is_fixed => own.is_fixed,
+        is_fixed => own.is_fixed and not own.is_interleaved,
         model_version => own.model_version,
         placement => own.placement,
         diversity => own.diversity

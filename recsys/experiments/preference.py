@@ -1,0 +1,108 @@
+"""Which version users prefer, when each of their lists has items that both versions picked in turn.
+
+Every answered item speaks for the version that picked it, unless both wanted it. If users like
+both equally, each answer is as likely to be for one as for the other, because a coin decides who picks first
+(`recsys.publishing.interleaving`). So the difference of a user's answers is 0 on average, and users are
+independent: its standard error is the root of the sum of squares. Users differ in how much they answer, and
+that cancels out, which is why far fewer of them are needed than with one version's lists for each.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from recsys.experiments.effects import PREFERENCE, Effect
+from recsys.warehouse.statements import read_statement
+
+MIN_ANSWERING = 100
+"""Users who answered something, below which nothing is read: the bounds are those of large samples."""
+MAX_UNEVEN = 0.1
+"""Difference of the shown items of both versions, as a share of them all, above which nothing is read."""
+_BATCH = 50_000
+_MOST = 0.99
+"""A user's answers count at most as many times as those of this share of the users who answer."""
+
+NOTHING = Effect(PREFERENCE, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Interleaved:
+    """What users did with interleaved lists.
+
+    Attributes
+    ----------
+    slates
+        Number of slates with such lists.
+    shown, answered
+        [users, 2] items that the champion and the challenger picked.
+    """
+
+    slates: int
+    shown: NDArray[np.int64]
+    answered: NDArray[np.int64]
+
+    @property
+    def answering(self) -> int:
+        """Users who answered something."""
+        return int((self.answered.sum(axis=1) > 0).sum())
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether items of one version were shown more often: it was not the list that users saw."""
+        champion, challenger = self.shown.sum(axis=0)
+        return bool(abs(challenger - champion) > MAX_UNEVEN * (champion + challenger))
+
+    def effect(self) -> Effect:
+        """Return by how much more of the answered items the challenger picked than the champion.
+
+        Answers of a user beyond the 99th percentile of those who answer count in proportion, so that no robot
+        outweighs them.
+        """
+        total = self.answered.sum(axis=1)
+        if self.answering < MIN_ANSWERING or self.is_uneven:
+            return NOTHING
+        most = np.quantile(total[total > 0], _MOST, method="inverted_cdf")
+        answered = self.answered * np.minimum(1.0, most / np.maximum(total, 1))[:, None]
+        champion, challenger = answered.sum(axis=0) / answered.sum()
+        gain = answered[:, 1] - answered[:, 0]
+        return Effect(
+            PREFERENCE,
+            float(champion),
+            float(challenger),
+            difference=float(challenger - champion),
+            standard_error=float(np.sqrt((gain**2).sum()) / answered.sum()),
+            information=float(self.slates),
+            variance_ratio=1.0,
+        )
+
+
+def read_interleaved(
+    connection: sa.Connection, parameters: Mapping[str, Any]
+) -> tuple[Interleaved, Counter[str], int]:
+    """Return what users did, users who saw a slate by arm, and slates of all who get interleaved lists.
+
+    Parameters
+    ----------
+    parameters
+        Of `sql/experiments/select_interleaved_users.sql`.
+    """
+    rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
+        sa.text(read_statement("experiments/select_interleaved_users")), parameters
+    )
+    users: Counter[str] = Counter()
+    slates = interleaved = 0
+    shown, answered = [], []
+    for row in rows:
+        users[row.arm] += 1
+        if row.arm == "challenger":
+            slates += row.slates
+            interleaved += row.interleaved_slates
+            shown.append((row.shown_of_champion, row.shown_of_challenger))
+            answered.append((row.answered_of_champion, row.answered_of_challenger))
+    counts = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in (shown, answered))
+    return Interleaved(interleaved, *counts), users, slates

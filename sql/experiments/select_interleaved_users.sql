@@ -1,0 +1,99 @@
+-- What each user of an interleaved experiment was shown and answered of the items that each version picked, since all arms
+-- were published, until :until; users of the control count for the shares only. A slate is looked up in the newest list that
+-- had been published for its user when it was shown. What it shows besides, such as items that a rule placed, is nobody's, and so
+-- is an item that both versions wanted.
+-- What is read, and what an answer is, is as in select_users.
+-- Parameters: experiment_id, until.
+with this as (
+    select * from experiments where experiment_id = :experiment_id
+),
+slates as (
+    select
+        impressions.impression_id,
+        impressions.user_id,
+        impressions.item_ids,
+        impressions.shown_at,
+        impressions.model_version,
+        experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) as arm
+    from this
+    join impressions
+        on impressions.shown_at >= this.shown_since and impressions.shown_at < cast(:until as timestamptz)
+    join users on users.user_id = impressions.user_id
+    where impressions.session_id is null
+        and users.kind = 'user'
+        and users.user_key is not null
+        and (this.placements is null or impressions.placement = any (this.placements))
+        and (
+            impressions.model_version is null
+            or split_part(impressions.model_version, '+', 1) in (select model_version from promotion_ledger)
+            and split_part(impressions.model_version, '+', 2) in (select '' union all select model_version from promotion_ledger)
+        )
+),
+interleaved as (
+    select slates.*, list.item_ids as candidates, list.of_challenger
+    from slates
+    cross join this
+    join lateral (
+        select lists.item_ids, lists.of_challenger
+        from interleaved_lists as lists
+        where lists.experiment_id = this.experiment_id
+            and lists.user_id = slates.user_id
+            and lists.published_at <= slates.shown_at
+        order by lists.published_at desc
+        limit 1
+    ) as list on true
+    where slates.arm = 'challenger'
+        and (slates.model_version is null or split_part(slates.model_version, '+', 2) = this.challenger)
+),
+picked as (
+    select interleaved.impression_id, interleaved.user_id, interleaved.shown_at, candidate.item_id, candidate.of_challenger
+    from interleaved
+    cross join lateral unnest(interleaved.candidates, interleaved.of_challenger) as candidate (item_id, of_challenger)
+    where candidate.item_id = any (interleaved.item_ids) and candidate.of_challenger is not null
+),
+answered as (
+    select picked.user_id, picked.impression_id, picked.item_id, picked.of_challenger
+    from picked
+    join feedback
+        on feedback.impression_id = picked.impression_id
+        and feedback.user_id = picked.user_id
+        and feedback.item_id = picked.item_id
+        and feedback.occurred_at >= picked.shown_at - interval '1 hour'
+    join event_types using (event_type)
+    where feedback.occurred_at < cast(:until as timestamptz)
+    group by picked.user_id, picked.impression_id, picked.item_id, picked.of_challenger
+    having bool_or(event_types.role <> 'dislike')
+        and not bool_or(
+            event_types.polarity = -1
+            or (event_types.polarity = 0 and coalesce(feedback.value <= event_types.negative_to, false))
+        )
+),
+shown_to as (
+    select
+        user_id,
+        count(*) filter (where not of_challenger) as shown_of_champion,
+        count(*) filter (where of_challenger) as shown_of_challenger
+    from picked
+    group by user_id
+),
+answered_by as (
+    select
+        user_id,
+        count(*) filter (where not of_challenger) as answered_of_champion,
+        count(*) filter (where of_challenger) as answered_of_challenger
+    from answered
+    group by user_id
+)
+
+select
+    seen.arm,
+    seen.slates,
+    coalesce(of_both.slates, 0) as interleaved_slates,
+    coalesce(shown_to.shown_of_champion, 0) as shown_of_champion,
+    coalesce(shown_to.shown_of_challenger, 0) as shown_of_challenger,
+    coalesce(answered_by.answered_of_champion, 0) as answered_of_champion,
+    coalesce(answered_by.answered_of_challenger, 0) as answered_of_challenger
+from (select user_id, arm, count(*) as slates from slates group by user_id, arm) as seen
+left join (select user_id, count(*) as slates from interleaved group by user_id) as of_both using (user_id)
+left join shown_to using (user_id)
+left join answered_by using (user_id)
