@@ -23,7 +23,8 @@ from recsys.pipeline.order import MONITORING, REGISTRY_UPKEEP, WAREHOUSE_UPKEEP
     + """
 Creates the partitions of the coming months, carries out erasure requests in tables and snapshots, removes
 what is past its retention, repairs the MLflow alias from the ledger after a crash between the two, and alerts
-on windows whose rows do not add up. Monitoring alerts on old lists, drift of feedback, fewer responses,
+on windows whose rows do not add up. Afterwards new comments are read: what people praise and criticise about
+items. Monitoring alerts on old lists, drift of feedback, fewer responses,
 items that are suddenly disliked and a slow decline of the champion, once for each cause.
 """,
 )

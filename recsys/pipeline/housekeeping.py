@@ -21,6 +21,19 @@ def keep_house(context: Context) -> HousekeepingReport:
     return keep_warehouse(context.engine, context.settings, context.clock())
 
 
+def find_item_phrases(context: Context) -> int:
+    """Read new comments with the champion: what people praise and criticise about items; return how many.
+
+    Raises
+    ------
+    NothingToDoError
+        There are no new comments of enough people, or no champion that has learned to read them.
+    """
+    from recsys.publishing.item_phrases import renew_item_phrases
+
+    return renew_item_phrases(context.engine, context.settings)
+
+
 def monitor(context: Context) -> Monitored:
     """Look for old lists, drift, fewer responses and sudden dislikes, and measure the day.
 

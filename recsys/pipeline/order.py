@@ -101,6 +101,10 @@ PUBLISH = Publication(
 REFRESH = (publishing.refresh_active_users,)
 EXPERIMENT = (experimenting.read_experiment, experimenting.promote_winner)
 ROLL_BACK = (deciding.roll_back,)
-WAREHOUSE_UPKEEP = (housekeeping.keep_house, publishing.refresh_analytics)
+WAREHOUSE_UPKEEP = (
+    housekeeping.keep_house,
+    publishing.refresh_analytics,
+    housekeeping.find_item_phrases,
+)
 MONITORING = (housekeeping.monitor,)
 REGISTRY_UPKEEP = (housekeeping.reconcile_registry, housekeeping.prune_registry)

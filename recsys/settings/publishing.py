@@ -46,7 +46,8 @@ class PublishingSettings(Section):
     comments_read: int = Field(
         20_000,
         ge=0,
-        description="comments read per publication to predict the sentiment about items; 0 turns it off",
+        description="comments read per publication to predict the sentiment about items; 0 turns it off, "
+        "and phrases in comments too",
     )
     diversity: float = Field(
         0.0,

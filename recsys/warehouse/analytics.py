@@ -60,7 +60,7 @@ def install_analytics(engine: sa.Engine) -> list[str]:
             _install(connection, file)
         connection.exec_driver_sql(
             f"COMMENT ON SCHEMA {SCHEMA} IS "
-            f"'Documented views for analysts, without user ids and comments. Definitions {digest}'"
+            f"'Documented views for analysts, without user ids and whole comments. Definitions {digest}'"
         )
         grant_roles(connection)
     logger.info("installed %d definitions in schema %s", len(files), SCHEMA)

@@ -28,6 +28,7 @@ _LATER_TABLES = {
     "interleaved_lists": "SELECT, INSERT, DELETE",
     "item_changes": "SELECT, DELETE",
     "item_lists": "SELECT, INSERT, DELETE",
+    "item_phrases": "SELECT, INSERT, UPDATE, DELETE",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",
     "model_versions": "SELECT, INSERT, UPDATE",
     "monitored_figures": "SELECT, INSERT, UPDATE, DELETE",

@@ -1,6 +1,6 @@
 -- Delete a user's rows from every table and record how many came from each transaction, so that past windows still
--- reconcile. Average comment sentiments of items that the user commented on contain the user's part and are deleted
--- too; the next publication for everyone computes them again from the other users' comments.
+-- reconcile. Average comment sentiments and phrases of items that the user commented on contain the user's part and are
+-- deleted too. The next publication for everyone and the next housekeeping make them again from the other users' comments.
 -- The request notes the first transaction whose feedback is erased: model versions that trained beyond it may know the
 -- user. Where retired months were dropped, nobody can say which user's they were, so all versions may.
 -- Parameters: request_id, user_id.
@@ -12,12 +12,14 @@ retired_gone AS (
     DELETE FROM retired.feedback WHERE user_id = :user_id
     RETURNING transaction_id, CASE WHEN comment IS NOT NULL THEN item_id END AS commented_item
 ),
+commented AS (
+    SELECT commented_item FROM feedback_gone UNION ALL SELECT commented_item FROM retired_gone
+),
 sentiment_gone AS (
-    DELETE FROM comment_sentiment
-    WHERE item_id IN (
-        SELECT commented_item FROM feedback_gone UNION ALL SELECT commented_item FROM retired_gone
-    )
-    RETURNING 1
+    DELETE FROM comment_sentiment WHERE item_id IN (SELECT commented_item FROM commented) RETURNING 1
+),
+phrases_gone AS (
+    DELETE FROM item_phrases WHERE item_id IN (SELECT commented_item FROM commented) RETURNING 1
 ),
 quarantine_gone AS (
     DELETE FROM quarantine WHERE user_id = :user_id RETURNING transaction_id
@@ -86,4 +88,5 @@ SELECT
     (SELECT count(*) FROM lists_gone) AS recommendation_lists,
     (SELECT count(*) FROM vectors_gone) AS user_vectors,
     (SELECT count(*) FROM sentiment_gone) AS comment_sentiment,
+    (SELECT count(*) FROM phrases_gone) AS item_phrases,
     (SELECT count(*) FROM users_gone) AS users

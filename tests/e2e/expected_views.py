@@ -15,7 +15,7 @@ Tables = Mapping[str, Sequence[Row]]
 TABLES = (
     *("items", "users", "feedback", "event_types", "impressions", "windows", "quarantine", "snapshots"),
     *("erased_feedback", "model_evaluations", "promotion_ledger", "publications", "recommendation_lists"),
-    *("user_vectors", "item_vectors", "comment_sentiment", "alerts", "superiority_tests"),
+    *("user_vectors", "item_vectors", "comment_sentiment", "item_phrases", "alerts", "superiority_tests"),
     "champion_comparisons",
     "monitored_figures",
     "experiments",
@@ -524,6 +524,7 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "experiment_results": lambda tables: tables["experiments"],
     "open_alerts": lambda tables: [row for row in tables["alerts"] if row["closed_at"] is None],
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
+    "item_phrases": lambda tables: tables["item_phrases"],
     "superiority_tests": lambda tables: tables["superiority_tests"],
 }
 """Views of data that MovieLens does not have, and the rows that they would show."""

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from recsys.errors import NothingToDoError
 from recsys.evaluation.ranking.user_attributes import read_user_attributes
 from recsys.experiments.experiment import start
 from recsys.pipeline import deciding, experimenting, feedback, housekeeping, publishing
@@ -153,6 +154,8 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
     with open_context(Run("warehouse_housekeeping", "housekeeping/1"), retiring) as context:
         request_erasure(context.engine, "user 3")
         assert housekeeping.keep_house(context).erasures_done == 1
+        with pytest.raises(NothingToDoError, match="no item has new comments"):
+            housekeeping.find_item_phrases(context)
         with context.engine.begin() as connection:
             connection.exec_driver_sql(
                 "INSERT INTO feedback (user_id, item_id, event_type)"

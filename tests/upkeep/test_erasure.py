@@ -112,6 +112,7 @@ def test_nothing_is_left_of_the_user_and_other_users_stay(
         "recommendation_lists": 1,
         "user_vectors": 1,
         "comment_sentiment": 0,
+        "item_phrases": 0,
         "users": 1,
     }
     assert (receipt.snapshots_rewritten, receipt.snapshot_rows_removed) == (1, 9)

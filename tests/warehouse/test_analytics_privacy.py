@@ -3,6 +3,7 @@
 The tests walk over every view that there is, so a new view that forgets the rule fails here.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,7 +114,7 @@ def publish(connection: sa.Connection, people: list[str], version: str, items: l
 
 
 def evaluate(connection: sa.Connection, people: int, slice_: str = "all") -> None:
-    """Store a figure, and a predicted sentiment, over this many people."""
+    """Store a figure, a predicted sentiment and a phrase of this many people."""
     if not people:
         return
     connection.execute(
@@ -138,6 +139,19 @@ def evaluate(connection: sa.Connection, people: int, slice_: str = "all") -> Non
             " VALUES (:item, :people, 0.5, 0.5, '1', :at)"
         ),
         {"item": "common" if slice_ == "all" else "rare", "people": people, "at": START},
+    )
+    phrase = {"praised": True, "phrase": "a word", "people": people, "sentence": "A word."}
+    connection.execute(
+        sa.text(
+            "INSERT INTO item_phrases (item_id, comment_ids, people, phrases, model_version, computed_at)"
+            " VALUES (:item, '{}', :people, CAST(:phrases AS jsonb), '1', :at)"
+        ),
+        {
+            "item": "common" if slice_ == "all" else "rare",
+            "people": people,
+            "phrases": json.dumps([phrase]),
+            "at": START,
+        },
     )
 
 

@@ -18,6 +18,7 @@ from recsys.warehouse.tables.models import (
 from recsys.warehouse.tables.publishing import (
     comment_sentiment,
     item_lists,
+    item_phrases,
     item_vectors,
     publications,
     published_items,
@@ -67,6 +68,7 @@ __all__ = [
     "impressions",
     "item_changes",
     "item_lists",
+    "item_phrases",
     "item_vectors",
     "items",
     "metadata",

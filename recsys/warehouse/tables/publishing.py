@@ -159,3 +159,27 @@ comment_sentiment = Table(
     timestamp("published_at", nullable=False, server_default=NOW),
     comment="what the published model reads in comments, of items with enough of them to hide each",
 )
+
+item_phrases = Table(
+    "item_phrases",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column(
+        "comment_ids",
+        ARRAY(BigInteger),
+        nullable=False,
+        comment="feedback ids of the comments that were read, newest first; "
+        "with others the item is read again",
+    ),
+    Column("people", Integer, nullable=False, comment="whose comments were read"),
+    Column(
+        "phrases",
+        JSONB,
+        nullable=False,
+        comment="see analytics.item_phrases; empty: no phrase was used by enough people",
+    ),
+    Column("model_version", Text, nullable=False, comment="the version that read the comments"),
+    timestamp("computed_at", nullable=False, server_default=NOW),
+    comment="what people praise and criticise about items in comments, "
+    "of items with enough of them to hide each",
+)
