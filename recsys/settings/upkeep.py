@@ -37,7 +37,7 @@ class RetentionSettings(Section):
         None,
         ge=1,
         le=CENTURY_MONTHS,
-        description="age at which impressions are deleted, in months; unset: never",
+        description="age at which months of impressions are deleted, in months; unset: never",
     )
 
 

@@ -86,7 +86,7 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     # A month with held rows is not retired.
     rows_released = release_known(engine, settled_by="housekeeping")
     partitions_retired = _retire_partitions(engine, settings)
-    impressions_deleted = delete_old_impressions(engine, settings)
+    impressions_deleted = _delete_old_impressions(engine, settings)
     snapshots_removed = _remove_old_snapshots(engine, settings, now)
     _remove_abandoned_shards(settings, now)
     # MLflow keeps the results of the runs.
@@ -126,11 +126,13 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
 
 def _make_partitions(engine: sa.Engine, settings: Settings) -> int:
     """Create future partitions. If a lock is not available, alert and go on with the other tasks."""
-    try:
-        return ensure_ahead(engine, PARTITIONS_AHEAD_MONTHS)
-    except ServiceUnavailableError as error:
-        send_alert(settings, str(error))
-        return 0
+    made = 0
+    for table in ("feedback", "impressions"):
+        try:
+            made += ensure_ahead(engine, PARTITIONS_AHEAD_MONTHS, table=table)
+        except ServiceUnavailableError as error:
+            send_alert(settings, str(error))
+    return made
 
 
 def _retire_partitions(engine: sa.Engine, settings: Settings) -> int:
@@ -139,6 +141,14 @@ def _retire_partitions(engine: sa.Engine, settings: Settings) -> int:
         return 0
     try:
         return retire_months(engine, months)
+    except ServiceUnavailableError as error:
+        send_alert(settings, str(error))
+        return 0
+
+
+def _delete_old_impressions(engine: sa.Engine, settings: Settings) -> int:
+    try:
+        return delete_old_impressions(engine, settings)
     except ServiceUnavailableError as error:
         send_alert(settings, str(error))
         return 0
@@ -257,4 +267,6 @@ def _vacuum(engine: sa.Engine) -> None:
     has marked pages as all-visible; it skips pages that are already marked.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("VACUUM (ANALYZE, SKIP_LOCKED) feedback, users, items, quarantine"))
+        connection.execute(
+            sa.text("VACUUM (ANALYZE, SKIP_LOCKED) feedback, impressions, users, items, quarantine")
+        )

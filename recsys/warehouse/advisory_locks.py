@@ -47,11 +47,11 @@ def confirm_lock(connection: sa.Connection) -> None:
 
 
 def block_partition_moves(connection: sa.Connection) -> None:
-    """Keep the rows of feedback in their partitions until the transaction ends; writers are not blocked.
+    """Keep rows of feedback and impressions in their partitions until the transaction ends.
 
-    `ensure_feedback_partitions` and `retire_feedback_month` move rows between partitions. A statement that
-    waits for such a move was planned before it, looks for the rows in their old partition and misses them.
-    A read-committed transaction that must not miss a row calls this first. Repeatable-read transactions do
-    not need it: they see the rows where they were.
+    Writers are not blocked. New partitions take over rows, and `retire_feedback_month` moves them. A
+    statement that waits for such a move was planned before it, looks for the rows in their old partition and
+    misses them. A read-committed transaction that must not miss a row calls this first. Repeatable-read
+    transactions do not need it: they see the rows where they were.
     """
-    connection.execute(sa.text("LOCK TABLE feedback IN ACCESS SHARE MODE"))
+    connection.execute(sa.text("LOCK TABLE feedback, impressions IN ACCESS SHARE MODE"))

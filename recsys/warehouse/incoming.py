@@ -137,6 +137,7 @@ LAYOUTS = {
             optional=("query", "propensities", "model_version", "placement", "rules"),
             check=_impressions,
             numbers=frozenset({"shown_at"}),
+            time="shown_at",
         ),
     )
 }

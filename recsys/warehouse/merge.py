@@ -276,7 +276,7 @@ class Merger:
             return
         times = pc.unique(pc.floor_temporal(rows[self._layout.time], unit="month"))
         months = {month for month in times.to_pylist() if month is not None} - self._months
-        ensure_months(self._engine, sorted(months))
+        ensure_months(self._engine, sorted(months), table=self._layout.table)
         self._months |= months
 
 

@@ -23,6 +23,7 @@ _LATER_TABLES = {
     "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
     "experiment_readouts": "SELECT, INSERT",
     "experiments": "SELECT, INSERT, UPDATE",
+    "dropped_impressions": "SELECT, INSERT, UPDATE",
     "erased_users": "SELECT, INSERT, DELETE",
     "fresh_feedback": "SELECT, UPDATE, DELETE",  # UPDATE to lock rows
     "interleaved_lists": "SELECT, INSERT, DELETE",
@@ -76,7 +77,13 @@ def grant_roles(connection: sa.Connection) -> list[str]:
     for table, rights in _LATER_TABLES.items():
         if connection.scalar(both, {"table": table, "role": PIPELINE}):
             connection.execute(sa.text(f"GRANT {rights} ON {table} TO {PIPELINE}"))
-    for grants in ("grant_item_meaning", "grant_visitors", "grant_placement", "grant_staging"):
+    for grants in (
+        "grant_item_meaning",
+        "grant_visitors",
+        "grant_placement",
+        "grant_impressions",
+        "grant_staging",
+    ):
         connection.exec_driver_sql(read_statement(f"warehouse/{grants}"))
     if missing:
         logger.warning(

@@ -28,7 +28,7 @@ slates as (
         on reactions.impression_id = impressions.impression_id
         and reactions.user_id = impressions.user_id
         and reactions.item_id = shown.item_id
-    group by impressions.impression_id
+    group by impressions.impression_id, impressions.shown_at, impressions.user_id, impressions.model_version
 ),
 counted as (
     select

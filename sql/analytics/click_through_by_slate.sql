@@ -22,7 +22,9 @@ with slates as (
         and reactions.item_id = any (impressions.item_ids)
         and isfinite(reactions.occurred_at)
     left join public.event_types using (event_type)
-    group by impressions.impression_id
+    group by
+        impressions.impression_id, impressions.shown_at, impressions.user_id, impressions.model_version,
+        impressions.query is not null, cardinality(array_remove(impressions.item_ids, null))
 )
 
 select

@@ -14,6 +14,8 @@ with answered as (
         -- A day for clocks that differ and for answers that come late.
         and feedback.occurred_at >= cast(:until as timestamptz) - interval '9 days'
         and feedback.occurred_at < cast(:until as timestamptz) + interval '1 day'
+        and impressions.shown_at >= cast(:until as timestamptz) - interval '8 days'
+        and impressions.shown_at < cast(:until as timestamptz)
 ),
 by_user as (
     select

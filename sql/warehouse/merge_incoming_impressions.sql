@@ -11,4 +11,4 @@ SELECT
     shown_at
 FROM incoming_impressions
 ORDER BY ctid
-ON CONFLICT (impression_id) DO NOTHING
+ON CONFLICT DO NOTHING

@@ -245,6 +245,7 @@ _NOT_NEEDED = {
     ("item_changes", "INSERT"),
     ("item_changes", "UPDATE"),
     ("item_lists", "UPDATE"),
+    ("interleaved_lists", "UPDATE"),
     ("shared_lists", "UPDATE"),
     *(("placements", right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }

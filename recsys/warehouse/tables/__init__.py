@@ -29,6 +29,7 @@ from recsys.warehouse.tables.publishing import (
 from recsys.warehouse.tables.serving import fresh_feedback, item_changes, placement_rules, placements
 from recsys.warehouse.tables.upkeep import (
     alerts,
+    dropped_impressions,
     erased_feedback,
     erased_users,
     erasure_requests,
@@ -57,6 +58,7 @@ __all__ = [
     "champion_comparisons",
     "comment_sentiment",
     "dropped_feedback",
+    "dropped_impressions",
     "erased_feedback",
     "erased_users",
     "erasure_requests",

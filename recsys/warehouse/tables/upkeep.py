@@ -86,6 +86,17 @@ alerts = Table(
     comment="what monitoring has found, one row a cause",
 )
 
+dropped_impressions = Table(
+    "dropped_impressions",
+    metadata,
+    Column("month", Date, primary_key=True, comment="its first day, UTC"),
+    Column("rows", BigInteger, nullable=False),
+    timestamp(
+        "dropped_at", nullable=False, server_default=NOW, comment="when the latest of them were deleted"
+    ),
+    comment="how many impressions of each month retention has deleted",
+)
+
 monitored_figures = Table(
     "monitored_figures",
     metadata,

@@ -183,10 +183,11 @@ feedback = Table(
     comment="one reaction of a user to an item; applications INSERT here and never update",
 )
 
+# Partitioned by month of shown_at. An id is unique within a partition; a trigger skips one of another month.
 impressions = Table(
     "impressions",
     metadata,
-    Column("impression_id", Text, primary_key=True),
+    Column("impression_id", Text, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("query", Text, comment="request in natural language, if there was one"),
     Column("item_ids", ARRAY(Text), nullable=False, comment="the slate, first position first"),
@@ -209,5 +210,6 @@ impressions = Table(
     ),
     Index("impressions_user", "user_id", "shown_at"),
     Index("impressions_shown_at", "shown_at"),
+    postgresql_partition_by="RANGE (shown_at)",
     comment="one slate shown to a user, with the propensities of the policy that chose it",
 )
