@@ -8,6 +8,7 @@
   share it. The mean is shrunk towards 0, the mean of all items, when few items share the attribute.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from recsys.model.attributes import NO_LABEL, attribute_labels
 from recsys.model.ranking import NO_ITEM
+from recsys.model.reasons import ReasonTexts, packaged_texts
 from recsys.model.scoring import CatalogueScorer
 from recsys.snapshot.sequences import Sequences
 
@@ -26,16 +28,8 @@ POPULAR, SIMILAR, COLLABORATIVE, REPEAT = 0, 1, 2, 3
 _PRIOR_ITEMS = 5.0
 _NONE = NO_LABEL
 
-_DID = {
-    "rating": "rated {title} highly",
-    "like": "liked {title}",
-    "comment": "commented on {title}",
-    "view": "viewed {title}",
-    "click": "clicked on {title}",
-    "purchase": "bought {title}",
-    "share": "shared {title}",
-    "dwell": "spent time with {title}",
-}
+_SAID = {COLLABORATIVE: "because", SIMILAR: "like", REPEAT: "again"}
+"""Names of the texts in `recsys.model.reasons`."""
 
 
 class ListExplainer:
@@ -161,42 +155,50 @@ class Explanations:
     label: NDArray[np.int32]
     label_support: NDArray[np.float32]
 
-    def sentences(self) -> list[list[str]]:
-        """Return one plain sentence for each item, [users][k]; an empty one for `NO_ITEM`."""
+    def sentences(self, texts: Sequence[ReasonTexts] | None = None) -> list[list[str]]:
+        """Return one plain sentence for each item, [users][k]; an empty one for `NO_ITEM`.
+
+        Parameters
+        ----------
+        texts
+            [users] in the language of each user; None: English.
+        """
+        texts = texts or [packaged_texts()] * len(self.items)
+        spoken = {id(own): number for number, own in enumerate(texts)}
+        language = np.array([spoken[id(own)] for own in texts], dtype=np.int64)[:, None]
+        language = np.broadcast_to(language, self.items.shape)
         none = self.event == _NONE
         item = np.where(none, 0, self.past.item_index[self.event] if self.past.events else 0).astype(np.int64)
         event_type = np.where(none, 0, self.past.event_type[self.event] if self.past.events else 0)
         positive = np.where(none, 0, self.past.sentiment[self.event] > 0 if self.past.events else 0)
         kind = np.where(self.items == NO_ITEM, _NONE, self.kind)
-        columns = (item, event_type, positive, kind + 1, self.label + 1)
-        shape = (item.max(initial=0) + 1, event_type.max(initial=0) + 1, 2, 5, len(self.explainer.labels) + 1)
+        columns = (language, item, event_type, positive, kind + 1, self.label + 1)
+        shape = (
+            len(texts) + 1, item.max(initial=0) + 1, event_type.max(initial=0) + 1, 2, 5,
+            len(self.explainer.labels) + 1,
+        )  # fmt: skip
         # Many items have the same sentence: build each sentence once.
         different, place = np.unique(np.ravel_multi_index(columns, shape), return_inverse=True)
         built = np.empty(len(different), dtype=object)
         built[:] = [
-            self._sentence(int(i), int(t), bool(p), int(k) - 1, int(c) - 1)
-            for i, t, p, k, c in zip(*np.unravel_index(different, shape), strict=True)
+            self._sentence(texts[int(s)], int(i), int(t), bool(p), int(k) - 1, int(c) - 1)
+            for s, i, t, p, k, c in zip(*np.unravel_index(different, shape), strict=True)
         ]
         sentences: list[list[str]] = built[place.reshape(self.items.shape)].tolist()
         return sentences
 
-    def _sentence(self, item: int, event_type: int, positive: bool, kind: int, label: int) -> str:
+    def _sentence(
+        self, texts: ReasonTexts, item: int, event_type: int, positive: bool, kind: int, label: int
+    ) -> str:
         if kind == _NONE:
             return ""
         if kind == POPULAR:
-            return "Popular with others"
+            return texts.say("popular")
         model = self.explainer.model
-        name = model.event_types.names[event_type]
-        did = _DID.get(name, "chose {title}")
-        if name == "rating" and not positive:
-            did = "rated {title}"
-        reason = did.format(title=model.catalogue.titles[item] or f"item {model.catalogue.item_ids[item]}")
-        also = "" if label == _NONE else f" (also {self.explainer.labels[label]})"
-        if kind == REPEAT:
-            return f"Again: you {reason}"
-        if kind == COLLABORATIVE:
-            return f"Because you {reason}{also}"
-        return f"Similar to what you chose: you {reason}{also}"
+        title = model.catalogue.titles[item] or texts.say("untitled", id=model.catalogue.item_ids[item])
+        did = texts.did(model.event_types.names[event_type], highly=positive, title=title)
+        also = "" if label == _NONE else texts.say("also", label=self.explainer.labels[label])
+        return texts.say(_SAID[kind], did=did, also=also)
 
 
 def _can_support(past: Sequences, n_items: int) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Read users' histories from the warehouse in batches: events for the model, and what is off their lists."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from recsys.model.reasons import ReasonTexts
 from recsys.snapshot.catalogue import Catalogue
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.item_attributes import read_attributes
@@ -61,6 +62,8 @@ class UserBatch:
         list, by all feedback.
     seeds
         [users] random seeds for drawing lists; None if no lists are drawn.
+    texts
+        [users] texts of reasons in the language of each user; None: in English.
     """
 
     first: int
@@ -68,6 +71,7 @@ class UserBatch:
     hidden_user: NDArray[np.int64]
     hidden_item: NDArray[np.int32]
     seeds: NDArray[np.int64] | None = None
+    texts: list[ReasonTexts] | None = None
 
 
 def read_horizon(connection: sa.Connection) -> int:
@@ -174,13 +178,23 @@ def read_histories(
         )
         histories = histories.last(max_events).asked(moment)
         seeds = None if publication_seed is None else _seeds(connection, lower, upper, publication_seed)
+        texts = read_texts(connection, _languages(connection, lower, upper))
         connection.commit()
         kind = _lookup(events["event_type"], current_types.index)
         off = item >= 0
         off[off] = _are_hidden(
             events.filter(pa.array(off)), kind[off], item[off], current_types, catalogue, moment
         )
-        yield UserBatch(lower, histories, user[off], item[off], seeds)
+        yield UserBatch(lower, histories, user[off], item[off], seeds, texts)
+
+
+def read_texts(connection: sa.Connection, asked: Sequence[str | None]) -> list[ReasonTexts]:
+    """Return the texts [users] for users who ask for these languages; users of one language share them."""
+    different = list(dict.fromkeys(asked))
+    rows = connection.execute(sa.text(read_statement("publishing/select_texts")), {"asked": different}).all()
+    spoken = {row.language: ReasonTexts(row.language, row.texts) for row in rows}
+    texts = {row.asked: spoken[row.language] for row in rows}
+    return [texts[language] for language in asked]
 
 
 def _are_hidden(
@@ -229,6 +243,13 @@ def _comments(
 def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:
     statement = render_literals(
         read_statement("publishing/select_staged_user_keys"), {"lower": first, "upper": last}
+    )
+    return list(connection.exec_driver_sql(statement).scalars())
+
+
+def _languages(connection: sa.Connection, first: int, last: int) -> list[str | None]:
+    statement = render_literals(
+        read_statement("publishing/select_staged_user_languages"), {"lower": first, "upper": last}
     )
     return list(connection.exec_driver_sql(statement).scalars())
 

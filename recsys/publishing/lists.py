@@ -52,7 +52,8 @@ class ListWriter:
     def stage(self, batch: ScoredBatch) -> None:
         """Write a batch; the caller ends the transaction."""
         self._copy(
-            "staged_lists (position, item_ids, scores, propensities, reasons, titles, available_until)",
+            "staged_lists (position, item_ids, scores, propensities, reasons, titles, available_until,"
+            " language)",
             self._lists(batch),
         )
         self._copy("staged_pools (position, item_ids, scores, of_challenger)", self._pools(batch))
@@ -63,7 +64,7 @@ class ListWriter:
         lengths = (batch.items != NO_ITEM).sum(axis=1).tolist()
         for row, (length, items) in enumerate(zip(lengths, batch.items.tolist(), strict=True)):
             shown = items[:length]
-            yield pack(">hii", 7, 4, batch.first + row)
+            yield pack(">hii", 8, 4, batch.first + row)
             yield _field(_array(_TEXT, length, b"".join([self._ids[item] for item in shown])))
             yield _field(_array(_FLOAT4, length, _floats(batch.scores[row, :length])))
             yield _field(_array(_FLOAT4, length, _floats(batch.propensities[row, :length])))
@@ -71,6 +72,7 @@ class ListWriter:
             yield _field(_JSONB_VERSION + reasons.encode())
             yield _field(_array(_TEXT, length, b"".join([self._titles[item] for item in shown])))
             yield _NULL if until[row] == WITHOUT_END else pack(">iq", 8, int(until[row]) - _EPOCH)
+            yield _field(batch.languages[row].encode())
 
     def _pools(self, batch: ScoredBatch) -> Iterable[bytes]:
         lengths = (batch.pool_items != NO_ITEM).sum(axis=1).tolist()

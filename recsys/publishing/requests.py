@@ -7,6 +7,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from recsys.model.ranking import NO_ITEM
+from recsys.model.reasons import ReasonTexts, packaged_texts
 from recsys.publishing.histories import HISTORY_EVENTS, UserBatch, read_histories, read_horizon
 from recsys.publishing.score import BatchScorer
 from recsys.publishing.servable import Servable
@@ -95,10 +96,13 @@ class RequestRanker:
             if item != NO_ITEM
         ]
 
-    def reasons(self, history: UserBatch, items: list[RankedItem]) -> list[str]:
-        """Return one sentence for each item."""
+    def reasons(
+        self, history: UserBatch, items: list[RankedItem], texts: ReasonTexts | None = None
+    ) -> list[str]:
+        """Return one sentence for each item, with these texts or else in the user's language."""
         if self._explain is None or not items:
             return [""] * len(items)
         positions = np.array([[item.position for item in items]], dtype=np.int32)
         vectors = self._scorer.scorer.user_vectors(history.histories)
-        return self._explain(history.histories, vectors, positions)[0]
+        own = [texts] if texts else history.texts or [packaged_texts()]
+        return self._explain(history.histories, vectors, positions, own)[0]

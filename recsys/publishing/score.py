@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import RegistryError
 from recsys.model.ranking import NO_ITEM, top_k_things
+from recsys.model.reasons import ReasonTexts, packaged_texts
 from recsys.publishing.diversity import POOL_FACTOR, diversify
 from recsys.publishing.exploration import Exploration
 from recsys.publishing.histories import UserBatch
@@ -78,8 +79,8 @@ class ServingModel(Protocol):
         ...
 
 
-Explain = Callable[[Sequences, "Tensor", NDArray[np.int32]], list[list[str]]]
-"""Takes histories, user vectors and items [users, k]; returns one sentence per item."""
+Explain = Callable[[Sequences, "Tensor", NDArray[np.int32], list[ReasonTexts]], list[list[str]]]
+"""Takes histories, user vectors, items [users, k] and texts [users]; returns one sentence per item."""
 ExplainFactory = Callable[[Any], Explain]
 """Takes a scorer; returns the function that explains its lists."""
 
@@ -99,6 +100,8 @@ class ScoredBatch:
         [users, pool] in ranked order, without chance; `NO_ITEM` where a user has fewer items.
     reasons
         [users] lists of sentences, one per item.
+    languages
+        [users] of the sentences.
     user_vectors
         [users, dim]
     picked_by
@@ -113,6 +116,7 @@ class ScoredBatch:
     pool_items: NDArray[np.int32]
     pool_scores: NDArray[np.float32]
     reasons: list[list[str]]
+    languages: list[str]
     user_vectors: NDArray[np.float32]
     picked_by: NDArray[np.int8] | None = None
 
@@ -191,6 +195,7 @@ class BatchScorer:
         pool_items = np.full((users, self._pool), NO_ITEM, dtype=np.int32)
         pool_scores = np.full((users, self._pool), -np.inf, dtype=np.float32)
         reasons: list[list[str]] = []
+        texts = batch.texts or [packaged_texts()] * users
         for first in range(0, users, self._block_users):
             rows = np.arange(first, min(first + self._block_users, users))
             block = slice(first, first + len(rows))
@@ -210,7 +215,7 @@ class BatchScorer:
             if self._explain is None:
                 reasons += [[]] * len(rows)
             else:
-                reasons += self._explain(own, vectors[block], items[block])
+                reasons += self._explain(own, vectors[block], items[block], texts[block])
         return ScoredBatch(
             first=batch.first,
             items=items,
@@ -219,6 +224,7 @@ class BatchScorer:
             pool_items=pool_items,
             pool_scores=pool_scores,
             reasons=reasons,
+            languages=[own.language for own in texts],
             user_vectors=vectors.cpu().numpy(),
         )
 

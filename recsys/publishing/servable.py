@@ -89,4 +89,4 @@ def explain_in_sentences(scorer: Any) -> Explain:
     from recsys.model.explanation import ListExplainer
 
     explainer = ListExplainer(scorer)
-    return lambda histories, users, items: explainer(histories, users, items).sentences()
+    return lambda histories, users, items, texts: explainer(histories, users, items).sentences(texts)

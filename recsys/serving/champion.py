@@ -22,6 +22,7 @@ from recsys.promotion import ledger
 from recsys.settings import Settings
 
 if TYPE_CHECKING:
+    from recsys.model.reasons import ReasonTexts
     from recsys.publishing.histories import UserBatch
     from recsys.publishing.requests import RankedItem, RequestRanker
     from recsys.publishing.servable import Servable
@@ -89,8 +90,15 @@ class Champion:
         self._ranker: RequestRanker | None = None
         self._read_at = 0.0
 
-    def find(self, user_id: str | None, session: str | None, request: str) -> Found:
+    def find(
+        self, user_id: str | None, session: str | None, request: str, language: str | None = None
+    ) -> Found:
         """Rank items for a request of a user, of the visitor of a session, or of somebody unknown.
+
+        Parameters
+        ----------
+        language
+            Of the reasons; None: the user's, or the default.
 
         Raises
         ------
@@ -105,13 +113,14 @@ class Champion:
             with self._lock, _explained():
                 ranker, version = self._current(), self._version
                 history = self._history(ranker, user_id, session)
+                texts = self._texts(history, language)
                 items = ranker.rank(history, request)
         finally:
             self._slots.release()
 
         def explain(shown: list[RankedItem]) -> list[str]:
             with self._lock:
-                return ranker.reasons(history, shown)
+                return ranker.reasons(history, shown, texts)
 
         return Found(version, items, explain)
 
@@ -123,6 +132,14 @@ class Champion:
                 user_id = user_of(connection, session)
         history = None if user_id is None else ranker.read_history(self._engine, user_id)
         return history or ranker.no_history()
+
+    def _texts(self, history: UserBatch, language: str | None) -> ReasonTexts:
+        from recsys.publishing.histories import read_texts
+
+        if history.texts and language is None:
+            return history.texts[0]
+        with self._engine.connect() as connection:
+            return read_texts(connection, [language])[0]
 
     def _current(self) -> RequestRanker:
         # Imported here, because a service that is asked for lists alone needs neither arrays nor a model.

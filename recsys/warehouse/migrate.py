@@ -13,6 +13,7 @@ from psycopg2 import errorcodes
 from recsys.errors import ConfigurationError
 from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.engine import connect
+from recsys.warehouse.languages import bring_languages
 from recsys.warehouse.statements import sql_path
 
 # Older versions of Postgres report the missing control file.
@@ -37,6 +38,7 @@ def upgrade_warehouse(url: str, revision: str = "head") -> None:
             lock(connection, "upgrade_warehouse")
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
+            bring_languages(connection)
     except CommandError as error:
         raise ConfigurationError(
             f"cannot migrate the warehouse to {revision!r}: {error}; known revisions are "

@@ -30,6 +30,7 @@ _LATER_TABLES = {
     "item_changes": "SELECT, DELETE",
     "item_lists": "SELECT, INSERT, DELETE",
     "item_phrases": "SELECT, INSERT, UPDATE, DELETE",
+    "languages": "SELECT",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",
     "model_versions": "SELECT, INSERT, UPDATE",
     "monitored_figures": "SELECT, INSERT, UPDATE, DELETE",

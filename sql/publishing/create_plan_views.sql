@@ -17,7 +17,7 @@ create temporary view staged_users as
 select position, user_id, model_version
 from staging.staged_users where plan_id = staging.current_plan() and user_id is not null;
 create temporary view staged_lists as
-select position, item_ids, scores, propensities, reasons, titles, available_until
+select position, item_ids, scores, propensities, reasons, titles, available_until, language
 from staging.staged_lists where plan_id = staging.current_plan();
 create temporary view staged_pools as
 select position, item_ids, scores, of_challenger

@@ -4,7 +4,8 @@ create temporary table staged_users (
     user_id text not null unique,
     user_key text,
     consent boolean not null,
-    model_version text  -- null: the champion's
+    model_version text,  -- null: the champion's
+    language text  -- as the user asks for it
 );
 create temporary table staged_lists (
     position integer not null,
@@ -13,7 +14,8 @@ create temporary table staged_lists (
     propensities real[] not null,
     reasons jsonb not null,
     titles text[] not null,
-    available_until timestamptz
+    available_until timestamptz,
+    language text not null
 );
 create temporary table staged_pools (
     position integer primary key,

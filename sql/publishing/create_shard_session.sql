@@ -4,6 +4,7 @@ create temporary table staged_users (
     position integer primary key,
     user_id text not null,
     user_key text,
-    consent boolean not null
+    consent boolean not null,
+    language text
 );
 select set_config('search_path', current_setting('search_path') || ', staging', false);

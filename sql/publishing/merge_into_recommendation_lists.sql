@@ -2,7 +2,7 @@
 -- now. A visitor who has become a user meanwhile gets none. The version of an interleaved list names both: 12+13.
 -- Parameters :publication_id, :model_version, :through_transaction_id.
 insert into recommendation_lists as lists (
-    user_id, publication_id, model_version, item_ids, scores, propensities, reasons, titles, available_until,
+    user_id, publication_id, model_version, item_ids, scores, propensities, reasons, language, titles, available_until,
     pool_item_ids, pool_scores, through_transaction_id, published_at
 )
 select
@@ -16,6 +16,7 @@ select
     staged_lists.scores,
     staged_lists.propensities,
     staged_lists.reasons,
+    staged_lists.language,
     staged_lists.titles,
     staged_lists.available_until,
     staged_pools.item_ids,
@@ -36,6 +37,7 @@ on conflict (user_id) do update set
     scores = excluded.scores,
     propensities = excluded.propensities,
     reasons = excluded.reasons,
+    language = excluded.language,
     titles = excluded.titles,
     available_until = excluded.available_until,
     pool_item_ids = excluded.pool_item_ids,

@@ -6,7 +6,7 @@
 -- While an experiment runs, users of the challenger come last, and users of the hold-out are left out. Visitors, and users
 -- without a key, get the champion's lists.
 -- Parameters :since_transaction_id (inclusive), :at, :experiment_id (null: none runs).
-insert into staged_users (position, user_id, user_key, consent, model_version)
+insert into staged_users (position, user_id, user_key, consent, model_version, language)
 with affected as (
     select users.user_id from users where :everyone and users.kind = 'user'
     union
@@ -57,7 +57,8 @@ select
     users.user_id,
     users.user_key,
     users.consent,
-    arms.model_version
+    arms.model_version,
+    users.attributes ->> 'language'
 from affected
 join users on users.user_id = affected.user_id
 left join experiments as running on running.experiment_id = cast(:experiment_id as bigint)

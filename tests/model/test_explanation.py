@@ -5,6 +5,7 @@ from recsys.model.attributes import NO_LABEL, attribute_labels
 from recsys.model.collaborative import EASE
 from recsys.model.explanation import COLLABORATIVE, POPULAR, SIMILAR, ListExplainer
 from recsys.model.ranking import NO_ITEM
+from recsys.model.reasons import packaged_texts
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Catalogue
 from tests.small_models import RATING, VIEW, disliked, explain, histories, liked, theme_world
@@ -111,6 +112,29 @@ def test_an_item_that_was_liked_and_then_disliked_is_no_reason(
     liked_title = catalogue.titles[catalogue.lookup(["space-0"])[0]]
     assert explanations.kind[:3].tolist() == [[POPULAR]] * 3
     assert explanations.sentences()[3][0].startswith(f"Because you liked {liked_title}")
+
+
+def test_each_user_reads_their_own_language(recommender: Recommender, catalogue: Catalogue) -> None:
+    recommender.collaborative = EASE.fit(theme_world(catalogue), len(catalogue), 1.0)
+    past = histories(catalogue, *[liked("space-0")] * 3, [], [])
+    wanted = np.repeat(catalogue.lookup(["space-1"])[None], 5, axis=0)
+    texts = [packaged_texts(language) for language in ("en", "de", "zh", "de", "zh")]
+    english, german, chinese, *nothing = [
+        row[0] for row in explain(recommender, past, wanted).sentences(texts)
+    ]
+    title = catalogue.titles[catalogue.lookup(["space-0"])[0]]
+    assert english.startswith(f"Because you liked {title}")
+    assert german.startswith(f"Weil du {title} mit „Gefällt mir“ markiert hast")
+    assert chinese.startswith(f"因为您喜欢“{title}”")
+    assert nothing == ["Beliebt bei anderen", "大家都喜欢"]
+
+
+def test_what_is_filled_in_is_not_read_again() -> None:
+    title = """O'Hara's "{label}" {did} <b>"""
+    did = packaged_texts("de").did("purchase", highly=False, title=title)
+    assert packaged_texts("de").say("because", did=did, also="") == f"Weil du {title} gekauft hast"
+    assert packaged_texts("zh").did("listen", highly=True, title="歌") == "选择过“歌”"
+    assert packaged_texts().did("rating", highly=False, title=title) == f"rated {title}"
 
 
 def test_users_are_explained_in_a_batch_as_they_are_alone(

@@ -1,5 +1,6 @@
 """A small shop with a champion: a fake recommender whose scores a test can recompute."""
 
+import json
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -83,10 +84,14 @@ class FakeRecommender:
 
 
 def explain(model: FakeRecommender) -> Explain:
-    def sentence(item: int) -> str:
-        return f'version {model.version} likes "{model.catalogue.titles[item]}"'
+    def sentence(item: int, language: str) -> str:
+        spoken = "" if language == "en" else f" in {language}"
+        return f'version {model.version} likes "{model.catalogue.titles[item]}"{spoken}'
 
-    return lambda _histories, _users, items: [[sentence(item) for item in row if item >= 0] for row in items]
+    return lambda _histories, _users, items, texts: [
+        [sentence(item, own.language) for item in row if item >= 0]
+        for row, own in zip(items, texts, strict=True)
+    ]
 
 
 @dataclass
@@ -142,6 +147,11 @@ class Shop:
             "insert into users (user_id, user_key, consent) values (:id, md5(:id), :consent)",
             *({"id": user_id, "consent": consent} for user_id in user_ids),
         )
+
+    def speak(self, user_id: str, language: object) -> None:
+        """Give a user a language, or something that is none."""
+        attributes = {"u": user_id, "a": json.dumps({"language": language})}
+        self.execute("update users set attributes = cast(:a as jsonb) where user_id = :u", attributes)
 
     def react(self, user_id: str, *item_ids: str, hours: float = 0, **columns: Any) -> None:
         """Give a like to each item, a second apart."""

@@ -128,6 +128,29 @@ def test_without_items_there_is_nothing_to_do(empty_shop: Shop) -> None:
         run(empty_shop)
 
 
+def test_reasons_are_in_the_language_of_each_user(shop: Shop) -> None:
+    asked = dict(zip(USERS, ["de-AT", "zh", "fr", None, 7, ["de"], "'; --"], strict=False))
+    for user, language in asked.items():
+        shop.speak(user, language)
+    run(shop)
+    found = {row["user_id"]: row for row in shop.rows("select * from recommendation_lists")}
+    assert [found[user]["language"] for user in asked] == ["de", "zh", "en", "en", "en", "en", "en"]
+    assert all(reason.endswith('" in de') for reason in found[USERS[0]]["reasons"])
+    assert all(reason.endswith('"') for reason in found[USERS[2]]["reasons"])
+
+
+def test_a_new_title_renews_reasons_in_each_language(shop: Shop) -> None:
+    shop.execute("update items set title = '' where item_id = :i", {"i": ITEMS[20]})
+    run(shop)
+    german = "Weil du Artikel item 20 gekauft hast"
+    shop.execute(
+        "update recommendation_lists set reasons = jsonb_build_array(cast(:r as text))", {"r": german}
+    )
+    shop.execute("update items set title = 'Twenty' where item_id = :i", {"i": ITEMS[20]})
+    run(shop, "second")
+    assert german not in str(shop.rows("select reasons from recommendation_lists"))
+
+
 def test_items_are_published_without_users_for_search_by_vector(empty_shop: Shop) -> None:
     empty_shop.add_items(*ITEMS)
     empty_shop.promote("1")

@@ -24,8 +24,8 @@ from tests.publishing.shop import ITEMS, START, USERS, FakeRecommender, K, Shop,
 
 NOW = START + timedelta(days=1)
 WHAT_READERS_SEE = {
-    "recommendation_lists": "user_id, model_version, item_ids, scores, propensities, reasons, titles,"
-    " available_until, pool_item_ids, pool_scores, through_transaction_id",
+    "recommendation_lists": "user_id, model_version, item_ids, scores, propensities, reasons, language,"
+    " titles, available_until, pool_item_ids, pool_scores, through_transaction_id",
     "user_vectors": "user_id, model_version, vector::text",
     "item_vectors": "item_id, model_version, vector::text",
     "published_items": "*",
@@ -35,7 +35,11 @@ WHAT_READERS_SEE = {
 
 @pytest.fixture
 def exploring(shop: Shop) -> Shop:
-    """Half of the lists are drawn."""
+    """Half of the lists are drawn, and every third user reads German."""
+    for user in USERS[::3]:
+        shop.execute(
+            'update users set attributes = \'{"language": "de-AT"}\' where user_id = :u', {"u": user}
+        )
     publishing = PublishingSettings(k=K, pool=12, exploration=ExplorationSettings(share=0.5), diversity=0.2)
     shop.settings = shop.settings.model_copy(update={"publishing": publishing})
     return shop

@@ -89,6 +89,20 @@ def test_the_champion_answers_a_request_with_reasons_and_its_version(service: Se
     assert (first["propensity"], first["placement"]) == (1, "home")
 
 
+def test_an_answer_is_in_the_language_of_the_context_or_else_of_the_user(
+    books: Shop, service: Service
+) -> None:
+    books.execute('update users set attributes = \'{"language": "de"}\' where user_id = :u', {"u": USERS[0]})
+
+    def reason(path: str, **context: object) -> str:
+        return str(service.ask(path, request="item 15", context=json.dumps(context))[0]["reason"])
+
+    assert reason(f"/{USERS[0]}") == 'version 1 likes "Item 15" in de'
+    assert reason(f"/{USERS[0]}", language="zh-CN") == 'version 1 likes "Item 15" in zh'
+    assert reason("", language="de") == 'version 1 likes "Item 15" in de'
+    assert reason("", language=["de"]) == reason("") == 'version 1 likes "Item 15"'
+
+
 def test_users_visitors_and_the_unknown_ask_in_each_way(service: Service) -> None:
     assert service.first("", request="item 15") == "item 15"
     assert service.first("", request="item 15", session="s-1") == "item 15"

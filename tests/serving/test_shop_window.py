@@ -34,6 +34,7 @@ def test_the_page_may_load_from_here_only_and_stand_in_no_frame(http: TestClient
         ("/", "text/html"),
         ("/window/window.css", "text/css"),
         ("/window/window.js", "text/java"),
+        ("/window/languages.js", "text/java"),
     ):
         answer = http.get(path)
         assert answer.headers["content-type"].startswith(kind)
@@ -128,6 +129,43 @@ def react(browser: Browser, label: str) -> None:
     browser.run("document.querySelector(`[aria-label='${arguments[0]}']`).click();", label)
     browser.wait_until(f"document.querySelectorAll('#did li').length > {before}")
     settled(browser)
+
+
+@pytest.mark.parametrize(
+    ("language", "heading", "listed", "reason", "source"),
+    [
+        ("de", "Schaufenster", "Deine Liste", "Beliebt bei anderen", "beliebt"),
+        ("zh", "橱窗", "您的列表", "大家都喜欢", "热门"),
+    ],
+)
+def test_page_and_reasons_are_in_the_language_that_somebody_chooses(
+    browser: Browser, address: str, language: str, heading: str, listed: str, reason: str, source: str
+) -> None:
+    opened(browser, address)
+    choose = "const s = document.querySelector('#language'); s.value = arguments[0];"
+    browser.run(choose + " s.dispatchEvent(new Event('change'));", language)
+    browser.wait_until("document.querySelector('#list-heading').textContent === arguments[0]", listed)
+    settled(browser)
+    assert browser.text("h1") == heading
+    assert set(browser.texts("#list .reason")) == {reason}
+    assert set(browser.texts("#list .source")) == {source}
+    browser.open(address)  # it is remembered
+    settled(browser)
+    assert browser.text("h1") == heading
+    assert browser.run("return document.documentElement.lang;") == language
+    assert browser.complaints() == []
+
+
+def test_all_languages_of_the_page_say_the_same_things(browser: Browser, address: str) -> None:
+    opened(browser, address)
+    same = """
+        const { LANGUAGES, preferred } = await import('/window/languages.js');
+        const shape = (texts) => JSON.stringify(Object.entries(texts).sort().map(
+            ([name, text]) => [name, ...(text.match(/{\\w+}/g) ?? []).sort()]));
+        const shapes = new Set(Object.values(LANGUAGES).map(shape)).size;
+        return [shapes, preferred(['fr', 'de-AT']), preferred(['fr'])];
+    """
+    assert browser.run(f"return (async () => {{{same}}})();") == [1, "de", "en"]
 
 
 def test_a_visitors_third_click_gives_a_list_of_their_own(browser: Browser, address: str, shop: Shop) -> None:

@@ -95,7 +95,9 @@ def test_comments_are_learned_and_an_interrupted_run_resumes(
 
 
 def sentences(scorer: CatalogueScorer) -> Explain:
-    return lambda *lists: ListExplainer(scorer)(*lists).sentences()
+    return lambda histories, users, items, texts: ListExplainer(scorer)(histories, users, items).sentences(
+        texts
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -53,6 +53,7 @@ Exclude = Annotated[list[Id], Query(description="item that is not shown; may be 
 Words = Annotated[
     Text, Query(max_length=MAX_REQUEST, description="what is wanted, in words; the champion answers it")
 ]
+Language = Annotated[Id | None, Query(description="language of the reasons, such as de")]
 Session = Annotated[Id | None, Query(description="session of a visitor, or of a user")]
 
 
@@ -173,9 +174,10 @@ def create_application(
     def trending(
         segment: Annotated[Id | None, Query(description="value of the segment attribute")] = None,
         k: Length = None,
+        language: Language = None,
     ) -> Answer:
         """What many want now."""
-        return answer("trending", segment=segment, k=k)
+        return answer("trending", segment=segment, k=k, language=language)
 
     @application.get("/items/{item:path}/similar")
     def similar_items(
@@ -183,9 +185,10 @@ def create_application(
         kind: Annotated[Id, Query(description="similar, together or next")] = "similar",
         k: Length = None,
         filter: Filter = None,  # noqa: A002
+        language: Language = None,
     ) -> Answer:
         """What goes with an item, for a page about it."""
-        return answer("similar_items", item_id=item, kind=kind, k=k, filter=filter)
+        return answer("similar_items", item_id=item, kind=kind, k=k, filter=filter, language=language)
 
     @application.post("/rerank")
     def rerank(found: Found) -> Answer:

@@ -71,8 +71,11 @@ def answer_request(engine: sa.Engine, champion: Champion, request: str, **argume
     sqlalchemy.exc.DBAPIError
         An argument is refused, or the database does not answer.
     """
-    del arguments["context"]  # the request says what is wanted at this moment
-    found = champion.find(arguments["user_id"], arguments["session"], request)
+    # The request says what is wanted at this moment, and the context only in which language.
+    context = arguments.pop("context") or {}
+    language = (json.loads(context) if isinstance(context, str) else context).get("language")
+    language = language if isinstance(language, str) else None
+    found = champion.find(arguments["user_id"], arguments["session"], request, language)
     answer = call(
         engine,
         "answer_request",

@@ -14,7 +14,12 @@ from pydantic import BaseModel, Field
 _REACTIONS = ("like", "dislike", "purchase", "listen", "bookmark", "skip")
 """Types of events that get a button, if the warehouse has them."""
 _OPENS = ("click", "view")
-_TYPES = {"index.html": "text/html", "window.css": "text/css", "window.js": "text/javascript"}
+_TYPES = {
+    "index.html": "text/html",
+    "window.css": "text/css",
+    "window.js": "text/javascript",
+    "languages.js": "text/javascript",
+}
 # Everything comes from here, nothing is inline, no other page may frame it, and no form leaves it.
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

@@ -26,7 +26,13 @@ from recsys.warehouse.tables.publishing import (
     shared_lists,
     user_vectors,
 )
-from recsys.warehouse.tables.serving import fresh_feedback, item_changes, placement_rules, placements
+from recsys.warehouse.tables.serving import (
+    fresh_feedback,
+    item_changes,
+    languages,
+    placement_rules,
+    placements,
+)
 from recsys.warehouse.tables.upkeep import (
     alerts,
     dropped_impressions,
@@ -73,6 +79,7 @@ __all__ = [
     "item_phrases",
     "item_vectors",
     "items",
+    "languages",
     "metadata",
     "model_evaluations",
     "model_files",

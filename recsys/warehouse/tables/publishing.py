@@ -50,6 +50,7 @@ recommendation_lists = Table(
     Column("scores", ARRAY(REAL), nullable=False),
     Column("propensities", ARRAY(REAL), nullable=False),
     Column("reasons", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("language", Text, nullable=False, server_default=text("'en'"), comment="of the reasons"),
     timestamp("published_at", nullable=False, server_default=NOW),
     Column(
         "pool_item_ids",

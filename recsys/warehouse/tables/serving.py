@@ -1,7 +1,7 @@
 """What `serving.recommend` obeys and reacts to."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Table, Text, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH, REAL
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Double, Index, Integer, Table, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH, REAL, ExcludeConstraint
 
 from recsys.warehouse.tables.base import EMPTY_JSON, NOW, TRANSACTION_ID, metadata, timestamp
 
@@ -158,4 +158,35 @@ fresh_feedback = Table(
     Index("fresh_feedback_user", "user_id", "transaction_id"),
     comment="feedback of the last days that the lists of its users have not read: "
     "what serving.recommend reacts to",
+)
+
+languages = Table(
+    "languages",
+    metadata,
+    Column("language", Text, primary_key=True, comment="tag of BCP 47 in lower case, such as de or pt-br"),
+    Column(
+        "is_default",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="of users without a language, or with one that has no row",
+    ),
+    Column(
+        "texts",
+        JSONB,
+        nullable=False,
+        comment="by what they say; did: by event type, and other for all further ones; "
+        "{title} and the like are filled in",
+    ),
+    CheckConstraint(
+        "language ~ '^[a-z]{2,8}(-[a-z0-9]{1,8})*$' AND length(language) <= 35", name="languages_tag_check"
+    ),
+    ExcludeConstraint(
+        ("is_default", "="),
+        name="languages_one_default",
+        using="btree",
+        where=text("is_default"),
+        deferrable=True,
+    ),
+    comment="texts that users read beside items; users.attributes ->> 'language' chooses",
 )

@@ -23,7 +23,8 @@ create or replace function serving.fill_up(
     is_fixed boolean default true,
     model_version text default null,
     placement text default null,
-    diversity jsonb default null
+    diversity jsonb default null,
+    words jsonb default null
 ) returns setof serving.recommendation
 language plpgsql stable rows 10 as $$
 #variable_conflict use_column
@@ -32,6 +33,7 @@ declare
     before record;
     origin text;
     reason text;
+    texts constant jsonb := coalesce(words, serving.words(null));
     ids text[];
     scores real[];
     hidden text[];
@@ -90,7 +92,7 @@ begin
             gone := gone || before.gone;
         end if;
         ids := null;
-        reason := serving.shared_reason(source);
+        reason := coalesce(texts ->> source, '');
         if source = 'personal' then
             ids := own_ids;
             scores := own_scores;
@@ -113,7 +115,7 @@ begin
             ) as near;
             gone := gone || coalesce(origin, '');
             if source in ('similar', 'because_you_watched') then
-                select format('Similar to "%s"', coalesce(nullif(items.title, ''), items.item_id)) into reason
+                select replace(texts ->> 'similar_to', '{title}', coalesce(nullif(items.title, ''), items.item_id)) into reason
                 from public.items where items.item_id = origin;
             end if;
         elsif source = 'buy_again' then
@@ -162,9 +164,10 @@ begin
                             reasons ->> (array_position(list_ids, item.item_id) - 1)
                         end,
                         case
-                            when source = 'personal' then serving.shared_reason(own_sources[first - 1 + item.place])
+                            when source = 'personal' then texts ->> coalesce(own_sources[first - 1 + item.place], source)
                             else reason
-                        end
+                        end,
+                        ''
                     ),
                     case
                         when source = 'personal' then coalesce(own_sources[first - 1 + item.place], source)
@@ -216,7 +219,7 @@ end $$;
 
 comment on function serving.fill_up(
     text[], integer, jsonpath, text[], text[], integer, text, text, jsonb, text, text[], real[], text[], text[], jsonb,
-    real[], boolean, text, text, jsonb
+    real[], boolean, text, text, jsonb, jsonb
 ) is
     'the first items of these sources, one source after the other, that are available, match the filter, and are neither '
     'among those that are gone nor variants of each other, as rules want them';

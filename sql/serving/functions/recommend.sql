@@ -27,6 +27,7 @@ declare
     pool record;  -- PL/pgSQL would unpack long arrays in variables of their own
     moved record;
     had text[];
+    words jsonb;
     most integer;
     list serving.recommendation[];
 begin
@@ -52,6 +53,7 @@ begin
             and place.logic = 'personal'
             and place.filter = '{}'
             and place.diversity = '{}'
+            and (context ->> 'language' is null or lists.language = language_of(context ->> 'language'))
             and not exists (
                 select from placement_rules as rules
                 where serving.is_valid(rules.valid_from, rules.valid_until)
@@ -87,6 +89,7 @@ begin
         lists.scores,
         lists.propensities,
         lists.reasons,
+        lists.language,
         lists.pool_item_ids,
         lists.pool_scores,
         lists.model_version,
@@ -114,6 +117,12 @@ begin
         perform serving.refuse_placement(placement);
     end if;
     wanted := serving.checked_length(coalesce(k, own.length));
+    words := serving.words(coalesce(context ->> 'language', own.attributes ->> 'language'));
+    if context ->> 'language' is null or own.language = language_of(context ->> 'language') then
+        words := words - 'personal';  -- what the list says of its items is more
+    else
+        own.reasons := null;
+    end if;
     if filter <> '{}' or own.filter <> '{}' then
         path := serving.filter_path(filter, own.filter);
     end if;
@@ -184,7 +193,8 @@ begin
                     row_number() over (), item.item_id, item.title, item.score,
                     coalesce(
                         own.reasons ->> (array_position(own.item_ids, item.item_id) - 1),
-                        serving.shared_reason(moved.sources[item.place])
+                        words ->> moved.sources[item.place],
+                        ''
                     ),
                     moved.sources[item.place], case when own.is_fixed and not own.is_interleaved then 1 end, own.model_version, own.placement, null
                 )::serving.recommendation
@@ -224,7 +234,8 @@ begin
         is_fixed => own.is_fixed and not own.is_interleaved,
         model_version => own.model_version,
         placement => own.placement,
-        diversity => own.diversity
+        diversity => own.diversity,
+        words => words
     );
 end $$;
 

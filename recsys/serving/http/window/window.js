@@ -1,18 +1,31 @@
 // The page of `recsys serve`: shows lists, logs them as impressions, sends what somebody does, and asks again.
 // Texts of the catalogue reach the document as text only, never as HTML.
 
+import { LANGUAGES, preferred } from "/window/languages.js";
+
 const LENGTH = 10;
 const SIMILAR = 4;
 const SESSION = "recsys.session";
 const USER = "recsys.user";
-const SOURCES = {
-  personal: "for you", live: "because of what you just did", segment: "popular with others like you", trending: "trending",
-  popular: "popular", similar: "similar", because_you_watched: "because of your last choice", buy_again: "again",
-  new: "new", rule: "chosen by a rule", request: "answers your request",
-};
+const LANGUAGE = "recsys.language";
 
 const element = (id) => document.getElementById(id);
 const state = { person: {}, request: "", shown: null, choices: { users: [], opens: null, reactions: [] }, turn: 0 };
+
+const remembered = sessionStorage.getItem(LANGUAGE);
+let language = Object.hasOwn(LANGUAGES, remembered ?? "") ? remembered : preferred(navigator.languages);
+
+// A text of the page in its language. What is filled in is not read again.
+function text(name, parts = {}) {
+  if (!Object.hasOwn(LANGUAGES[language], name)) return name;
+  return LANGUAGES[language][name].replace(/\{(\w+)\}/g, (_, part) => parts[part]);
+}
+
+function speak() {
+  document.documentElement.lang = language;
+  document.title = text("heading");
+  for (const part of document.querySelectorAll("[data-text]")) part.textContent = text(part.dataset.text);
+}
 
 class Problem extends Error {
   constructor(message, status) {
@@ -29,12 +42,12 @@ async function send(path, body) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Problem("The service does not answer. Start it again with `recsys serve`.");
+    throw new Problem(text("silent"));
   }
   const found = await answer.json().catch(() => ({}));
   if (answer.ok) return found;
-  const detail = typeof found.detail === "string" ? found.detail : `status ${answer.status}`;
-  throw new Problem(`This did not work: ${detail}.`, answer.status);
+  const detail = typeof found.detail === "string" ? found.detail : text("status", { status: answer.status });
+  throw new Problem(text("failed", { detail }), answer.status);
 }
 
 function newId() {
@@ -56,7 +69,10 @@ async function attempt(work) {
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     say(error.message);
-    if (element("list-heading").textContent === "Loading") element("list-heading").textContent = "No list";
+    if (element("list-heading").dataset.text === "loading") {
+      element("list-heading").dataset.text = "noList";
+      element("list-heading").textContent = text("noList");
+    }
     return false;
   } finally {
     element("list").removeAttribute("aria-busy");
@@ -67,21 +83,22 @@ async function show() {
   const turn = ++state.turn;
   element("list").setAttribute("aria-busy", "true");
   const { user_id, session_id } = state.person;
-  const wanted = { ...(user_id ? { user_id } : { session: session_id }), k: LENGTH };
+  const wanted = { ...(user_id ? { user_id } : { session: session_id }), k: LENGTH, context: { language } };
   if (state.request) wanted.request = state.request;
   const { items } = await send("/recommendations", wanted);
   if (turn !== state.turn) return; // somebody has asked for another list meanwhile
   const impression = await log(items);
   if (turn !== state.turn) return;
-  element("list-heading").textContent = state.request ? `For “${state.request}”` : "Your list";
+  delete element("list-heading").dataset.text;
+  element("list-heading").textContent = state.request ? text("forRequest", { request: state.request }) : text("yourList");
   render(element("list"), items, impression, state.shown);
   if (!items.length) {
     say(state.request
-      ? "No item that may be shown answers this request."
-      : "No item qualifies: the catalogue is empty, or nothing in it is available that is not off this list.");
+      ? text("noAnswer")
+      : text("empty"));
   }
   state.shown = items.map((item) => item.item_id);
-  element("status").textContent = `${items.length} items`;
+  element("status").textContent = text("count", { count: items.length });
 }
 
 async function log(items) {
@@ -106,7 +123,7 @@ async function log(items) {
     throw error;
   }
   const refused = taken.impressions[0].reason;
-  if (refused) throw new Problem(`The list could not be logged: ${refused}.`);
+  if (refused) throw new Problem(text("notLogged", { reason: refused }));
   return impression.impression_id;
 }
 
@@ -116,9 +133,9 @@ async function react(item, type, impression) {
     occurred_at: new Date().toISOString(),
   }] });
   const refused = taken.events[0].reason;
-  if (refused) throw new Problem(`This was not stored: ${refused}.`);
+  if (refused) throw new Problem(text("notStored", { reason: refused }));
   const line = document.createElement("li");
-  line.textContent = `${type}: ${item.title}`;
+  line.textContent = `${text(type)}: ${item.title}`;
   element("did").prepend(line);
   element("nothing").hidden = true;
 }
@@ -132,9 +149,9 @@ async function open(item, impression) {
 }
 
 async function showSimilar(item) {
-  const { items } = await send(`/items/${encodeURIComponent(item.item_id)}/similar?k=${SIMILAR}`);
+  const { items } = await send(`/items/${encodeURIComponent(item.item_id)}/similar?k=${SIMILAR}&language=${language}`);
   element("similar-section").hidden = !items.length;
-  element("similar-heading").textContent = `Goes with “${item.title}”`;
+  element("similar-heading").textContent = text("goesWith", { title: item.title });
   render(element("similar"), items, null, null);
   element("similar-section").scrollIntoView({ block: "nearest" });
 }
@@ -158,7 +175,7 @@ function row(item, impression, move) {
   part("tile").style.setProperty("--hue", hue(item.item_id));
   part("title").textContent = item.title;
   part("reason").textContent = item.reason ?? "";
-  part("source").textContent = SOURCES[item.source] ?? item.source;
+  part("source").textContent = text(item.source);
   part("source").dataset.source = item.source;
   part("move").textContent = move.text;
   part("move").dataset.move = move.kind;
@@ -166,8 +183,8 @@ function row(item, impression, move) {
   for (const type of state.choices.reactions) {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = type;
-    button.setAttribute("aria-label", `${type}: ${item.title}`);
+    button.textContent = text(type);
+    button.setAttribute("aria-label", `${text(type)}: ${item.title}`);
     action(button, item, type, async () => {
       await react(item, type, impression);
       await show();
@@ -189,10 +206,10 @@ function moved(items, before) {
   let place = 0;
   return items.map((item) => {
     if (!before) return { kind: "", text: "" };
-    if (!stayed.includes(item)) return { kind: "new", text: "new in this list" };
+    if (!stayed.includes(item)) return { kind: "new", text: text("isNew") };
     const up = stayed.indexOf(item) - place++;
     if (!up) return { kind: "", text: "" };
-    return up > 0 ? { kind: "up", text: `▲ up ${up}` } : { kind: "down", text: `▼ down ${-up}` };
+    return up > 0 ? { kind: "up", text: `▲ ${text("up", { places: up })}` } : { kind: "down", text: `▼ ${text("down", { places: -up })}` };
   });
 }
 
@@ -215,13 +232,13 @@ function become(person, name) {
 
 function becomeUser(user) {
   sessionStorage.setItem(USER, user);
-  return become({ user_id: user }, `You are user ${user}.`);
+  return become({ user_id: user }, text("isUser", { user }));
 }
 
 function becomeVisitor(session) {
   sessionStorage.removeItem(USER);
   sessionStorage.setItem(SESSION, session);
-  return become({ session_id: session }, "You are a visitor without a name.");
+  return become({ session_id: session }, text("isVisitor"));
 }
 
 async function ask(request) {
@@ -231,11 +248,11 @@ async function ask(request) {
   // The first request loads the model, which takes a while.
   const button = document.querySelector("#ask-form button");
   button.disabled = true;
-  button.textContent = "Asking";
+  button.textContent = text("asking");
   if (!(await attempt(show))) state.request = ""; // the list that is there goes on without it
   element("without").hidden = !state.request;
   button.disabled = false;
-  button.textContent = "Ask";
+  button.textContent = text("ask");
 }
 
 element("user-form").addEventListener("submit", (event) => {
@@ -255,6 +272,19 @@ await attempt(async () => {
   state.choices = await send("/window/choices");
   element("users").replaceChildren(...state.choices.users.map((user) => new Option(user, user)));
 });
-const user = sessionStorage.getItem(USER);
-if (user) await becomeUser(user);
-else await becomeVisitor(sessionStorage.getItem(SESSION) ?? `window-${newId()}`);
+function start() {
+  speak();
+  const user = sessionStorage.getItem(USER);
+  if (user) return becomeUser(user);
+  return becomeVisitor(sessionStorage.getItem(SESSION) ?? `window-${newId()}`);
+}
+
+element("language").replaceChildren(
+  ...Object.entries(LANGUAGES).map(([tag, texts]) => new Option(texts.name, tag, false, tag === language)),
+);
+element("language").addEventListener("change", () => {
+  language = element("language").value;
+  sessionStorage.setItem(LANGUAGE, language);
+  start();
+});
+await start();

@@ -1,0 +1,47 @@
+"""Texts of reasons in one language, with what they are about filled in."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from recsys.warehouse import languages
+
+_NAME = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, eq=False)
+class ReasonTexts:
+    """Texts as the table `languages` has them.
+
+    Attributes
+    ----------
+    language
+        Tag of BCP 47 in lower case.
+    texts
+        By what they say; `did` holds those of event types.
+    """
+
+    language: str
+    texts: Mapping[str, Any]
+
+    def say(self, name: str, **parts: str) -> str:
+        """Return a text; what is filled in is not read again, so that a title may have braces."""
+        return _fill(self.texts[name], parts)
+
+    def did(self, event_type: str, *, highly: bool, title: str) -> str:
+        """Say what a user did to an item; a rating is high or not."""
+        done = self.texts["did"]
+        name = "low rating" if event_type == "rating" and not highly else event_type
+        return _fill(done.get(name, done["other"]), {"title": title})
+
+
+def _fill(text: str, parts: Mapping[str, str]) -> str:
+    return _NAME.sub(lambda found: parts[found[1]], text)
+
+
+@cache
+def packaged_texts(language: str = languages.PACKAGED[0]) -> ReasonTexts:
+    """Return the texts of a language as the package brings them."""
+    return ReasonTexts(language, languages.packaged_texts(language))

@@ -1,0 +1,66 @@
+// Texts of the page. The reasons beside items come from the service, in the same language.
+
+export const LANGUAGES = {
+  en: {
+    name: "English", heading: "Shop window",
+    lead: "Lists as an application gets them. What you do here is stored as feedback, and the next list knows it.",
+    who: "Who are you?", user: "User id", show: "Show", visitor: "Be a new visitor", askHeading: "Ask in words",
+    wanted: "What are you looking for?", ask: "Ask", asking: "Asking", without: "Back to the list without a request",
+    did: "What you did", nothing: "Nothing yet. Open an item, or say what you think of it.", language: "Language",
+    loading: "Loading", noList: "No list", yourList: "Your list", forRequest: "For “{request}”", goesWith: "Goes with “{title}”",
+    count: "{count} items", isUser: "You are user {user}.", isVisitor: "You are a visitor without a name.",
+    isNew: "new in this list", up: "up {places}", down: "down {places}",
+    noAnswer: "No item that may be shown answers this request.",
+    empty: "No item qualifies: the catalogue is empty, or nothing in it is available that is not off this list.",
+    silent: "The service does not answer. Start it again with `recsys serve`.", failed: "This did not work: {detail}.",
+    status: "status {status}", notLogged: "The list could not be logged: {reason}.", notStored: "This was not stored: {reason}.",
+    personal: "for you", live: "because of what you just did", segment: "popular with others like you", trending: "trending",
+    popular: "popular", similar: "similar", because_you_watched: "because of your last choice", buy_again: "again",
+    new: "new", rule: "chosen by a rule", request: "answers your request", together: "often together", next: "often next",
+    like: "like", dislike: "dislike", purchase: "purchase", listen: "listen", bookmark: "bookmark", skip: "skip",
+    click: "click", view: "view",
+  },
+  de: {
+    name: "Deutsch", heading: "Schaufenster",
+    lead: "Listen, wie eine Anwendung sie bekommt. Was du hier tust, wird gespeichert, und die nächste Liste weiß davon.",
+    who: "Wer bist du?", user: "Nutzerkennung", show: "Zeigen", visitor: "Neuer Besucher sein", askHeading: "In Worten fragen",
+    wanted: "Was suchst du?", ask: "Fragen", asking: "Frage läuft", without: "Zurück zur Liste ohne Frage",
+    did: "Was du getan hast", nothing: "Noch nichts. Öffne einen Artikel oder sag, was du von ihm hältst.", language: "Sprache",
+    loading: "Wird geladen", noList: "Keine Liste", yourList: "Deine Liste", forRequest: "Für „{request}“",
+    goesWith: "Passt zu „{title}“", count: "{count} Artikel", isUser: "Du bist Nutzer {user}.",
+    isVisitor: "Du bist ein Besucher ohne Namen.", isNew: "neu in dieser Liste", up: "{places} nach oben",
+    down: "{places} nach unten", noAnswer: "Kein Artikel, der gezeigt werden darf, passt zu dieser Frage.",
+    empty: "Kein Artikel kommt in Frage: Der Katalog ist leer, oder nichts davon ist für diese Liste verfügbar.",
+    silent: "Der Dienst antwortet nicht. Starte ihn neu mit `recsys serve`.", failed: "Das hat nicht geklappt: {detail}.",
+    status: "Status {status}", notLogged: "Die Liste konnte nicht protokolliert werden: {reason}.",
+    notStored: "Das wurde nicht gespeichert: {reason}.",
+    personal: "für dich", live: "wegen deiner letzten Reaktion", segment: "beliebt bei anderen wie dir", trending: "gerade beliebt",
+    popular: "beliebt", similar: "ähnlich", because_you_watched: "wegen deiner letzten Wahl", buy_again: "noch einmal",
+    new: "neu", rule: "durch eine Regel", request: "passt zu deiner Frage", together: "oft zusammen", next: "oft danach",
+    like: "gefällt mir", dislike: "gefällt mir nicht", purchase: "kaufen", listen: "anhören", bookmark: "merken",
+    skip: "überspringen", click: "geöffnet", view: "angesehen",
+  },
+  zh: {
+    name: "中文", heading: "橱窗",
+    lead: "应用程序得到的推荐列表。您在这里的操作会作为反馈保存，下一个列表会用到它。",
+    who: "您是谁？", user: "用户 ID", show: "显示", visitor: "成为新访客", askHeading: "用文字提问",
+    wanted: "您在找什么？", ask: "提问", asking: "正在提问", without: "返回不带提问的列表",
+    did: "您的操作", nothing: "还没有操作。请打开一件物品，或说说您的看法。", language: "语言",
+    loading: "加载中", noList: "没有列表", yourList: "您的列表", forRequest: "关于“{request}”", goesWith: "与“{title}”搭配",
+    count: "{count} 件物品", isUser: "您是用户 {user}。", isVisitor: "您是匿名访客。", isNew: "新出现",
+    up: "上升 {places} 位", down: "下降 {places} 位", noAnswer: "没有可显示的物品符合这个提问。",
+    empty: "没有合适的物品：目录为空，或没有可用于此列表的物品。",
+    silent: "服务没有响应。请用 `recsys serve` 重新启动。", failed: "操作失败：{detail}。",
+    status: "状态 {status}", notLogged: "无法记录列表：{reason}。", notStored: "未能保存：{reason}。",
+    personal: "为您推荐", live: "因为您刚才的操作", segment: "与您相似的人喜欢", trending: "正在流行",
+    popular: "热门", similar: "相似", because_you_watched: "因为您上次的选择", buy_again: "再次选择",
+    new: "新品", rule: "由规则选出", request: "符合您的提问", together: "常在一起", next: "接下来常选",
+    like: "喜欢", dislike: "不喜欢", purchase: "购买", listen: "收听", bookmark: "收藏", skip: "跳过",
+    click: "点击", view: "查看",
+  },
+};
+
+// The first language of the browser that the page has; de for de-AT.
+export function preferred(asked) {
+  return asked.map((tag) => tag.toLowerCase().split("-")[0]).find((tag) => Object.hasOwn(LANGUAGES, tag)) ?? "en";
+}
