@@ -12,12 +12,13 @@ items, items in groups, 20 events a user. Item texts are random vectors: encodin
 - `publish`: publishing everything from the history to the swapped list for `--publish-users` users.
 
 Each step runs in a process of its own. Seconds are of processor time, that of Postgres included, because
-other processes of a shared machine hardly change it. `rss_mib` is the peak memory of the process, including
-what it needs to make up its input. `exponent` is the largest slope of log seconds over log items between
-neighbouring sizes, and `exponents` has all of them.
+other processes of a shared machine hardly change it. `rss_mib` is the peak memory of the process during the
+step, with its input but without what making it up needed. `exponent` is the largest slope of log seconds over
+log items between neighbouring sizes, and `exponents` has all of them.
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.collaborative import TYPES, make_up
+from benchmarks.collaborative import TYPES, histories_of, made_items, make_up
 from benchmarks.publishing import Processor, load_made, publishable
 from benchmarks.scoring import TEXT_WIDTH, peak_rss_mib
 from recsys.columns import PURPOSES, Purpose
@@ -95,12 +96,20 @@ def _measure(step: str, items: int, users: int) -> tuple[float, float]:
     return steps[step](items, users), peak_rss_mib()
 
 
-def _epoch(items: int, users: int) -> float:
-    _, histories = _made_events(items)
-    trained = histories.take_users(np.random.default_rng(0).permutation(histories.users)[:users])
-    counts = np.bincount(histories.item_index, minlength=items).astype(np.float32)
+def _forget_peak() -> None:
+    """Start measuring the peak memory of this process anew (see proc(5))."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _epoch(items: int, most: int) -> float:
+    made = made_items(items)
+    users, counts = len(made), np.bincount(made.ravel(), minlength=items).astype(np.float32)
+    trained = histories_of(made, np.random.default_rng(0).permutation(users)[:most])
     training = Settings().training.model_copy(update={"epochs": 1})
     model = _made_model(items, counts).train()
+    del made
+    _forget_peak()
     began = time.process_time()
     trainer = Trainer(
         model,
@@ -108,13 +117,17 @@ def _epoch(items: int, users: int) -> float:
         UserBatches(trained, model.settings.max_events, training.batch_size, training.seed),
         training,
     )
-    made = time.process_time()
+    ready = time.process_time()
+    done = [ready]
+    trainer.on_step = lambda *_: done.append(time.process_time())
     trainer.train_epoch(0, lambda: False)
-    return made - began + (time.process_time() - made) * histories.users / trained.users
+    once = ready - began + time.process_time() - done[-1]
+    return once + (done[-1] - ready) * users / trained.users
 
 
 def _collaborative(items: int, _: int) -> float:
     _, histories = _made_events(items)
+    _forget_peak()
     began = time.process_time()
     EASE.fit(histories, items, 300.0, keep_counts=True)
     return time.process_time() - began
@@ -131,6 +144,8 @@ def _micro_update(items: int, _: int) -> float:
     later = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=365)
     with tempfile.TemporaryDirectory() as home:
         settings = Settings(home=Path(home))
+        del histories, counts
+        _forget_peak()
         began = time.process_time()
         fit_micro(model, replace(fresh, purpose=purpose.astype(np.int8)), later, settings)
         return time.process_time() - began

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.datasets import NAMES, load_dataset
 from benchmarks.judging import judge, validation_ndcg
@@ -140,6 +141,17 @@ def growth(sizes: Sequence[int]) -> list[dict[str, Any]]:
 
 def make_up(n_items: int) -> tuple[Sequences, Sequences, Sequences]:
     """Make up the feedback of most users, and that of 1,000 users before and after one more event each."""
+    items = made_items(n_items)
+    everything = histories_of(items, np.arange(len(items)))
+    fresh = min(_FRESH_USERS, len(items) // 2)
+    known = everything.take_users(np.arange(fresh, len(items)))
+    after = everything.take_users(np.arange(fresh))
+    before = after.where(np.arange(after.events) % _EVENTS != _EVENTS - 1)
+    return known, before, after
+
+
+def made_items(n_items: int) -> NDArray[np.int64]:
+    """Make up [users, events] the items of twice as many users as items."""
     rng = np.random.default_rng(n_items)
     users = 2 * n_items
     # Popularity of groups, and of items in a group, by Zipf's law; a tenth of the events is of other groups.
@@ -150,22 +162,22 @@ def make_up(n_items: int) -> tuple[Sequences, Sequences, Sequences]:
         rng.random((users, _EVENTS)) < 0.1, rng.integers(groups, size=(users, _EVENTS)), group[:, None]
     )
     place = rng.choice(_GROUP, (users, _EVENTS), p=of_items / of_items.sum())
-    items = np.minimum(group * _GROUP + place, n_items - 1)
-    everything = Sequences.build(
-        user_keys=np.array([f"user-{user}" for user in range(users)], dtype=object),
-        user_index=np.repeat(np.arange(users), _EVENTS),
-        item_index=items.ravel(),
-        event_type=np.zeros(items.size, dtype=np.int64),
-        value=np.full(items.size, np.nan),
-        occurred_at=np.arange(items.size),
-        feedback_id=np.arange(items.size),
+    return np.minimum(group * _GROUP + place, n_items - 1)
+
+
+def histories_of(items: NDArray[np.int64], users: NDArray[np.int64]) -> Sequences:
+    """Return the events of some users from `made_items`."""
+    events = len(users) * _EVENTS
+    return Sequences.build(
+        user_keys=np.array([f"user-{user}" for user in users.tolist()], dtype=object),
+        user_index=np.repeat(np.arange(len(users)), _EVENTS),
+        item_index=items[users].ravel(),
+        event_type=np.zeros(events, dtype=np.int64),
+        value=np.full(events, np.nan),
+        occurred_at=(users[:, None] * _EVENTS + np.arange(_EVENTS)).ravel(),
+        feedback_id=np.arange(events),
         event_types=TYPES,
     )
-    fresh = min(_FRESH_USERS, users // 2)
-    known = everything.take_users(np.arange(fresh, users))
-    after = everything.take_users(np.arange(fresh))
-    before = after.where(np.arange(after.events) % _EVENTS != _EVENTS - 1)
-    return known, before, after
 
 
 if __name__ == "__main__":

@@ -104,11 +104,14 @@ class Objective:
         row_of[candidates] = torch.arange(len(candidates), device=device)
         text = self.model.text_vectors[candidates]
         if fresh is not None:
-            text = text.index_copy(0, row_of[fresh.items], fresh.vectors.to(text.dtype))
+            rows = row_of[fresh.items]
+            # With several processes, an item may be in another one's part of the batch only.
+            here = candidates[rows] == fresh.items
+            text = text.index_copy(0, rows[here], fresh.vectors[here].to(text.dtype))
         inputs = batch.inputs()
         # The encoders compute in half precision; the losses and their softmax in full precision.
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-            items = self.model.items(text, candidates)
+            items = self.model.items(text, candidates, sparse=self.sampled)
             hidden = self.model.users(inputs, functional.embedding(row_of[inputs.item], items))
         chosen = batch.mask.clone()
         chosen[:, 0] &= beginnings
