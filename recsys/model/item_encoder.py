@@ -47,7 +47,12 @@ class ItemEncoder(nn.Module):
         self.register_parameter("number_weight", weight)
 
     def forward(
-        self, text_vectors: Tensor, items: Tensor | None = None, proxies: Tensor | None = None
+        self,
+        text_vectors: Tensor,
+        items: Tensor | None = None,
+        proxies: Tensor | None = None,
+        *,
+        sparse: bool = False,
     ) -> Tensor:
         """Return item vectors [items, dim].
 
@@ -59,11 +64,16 @@ class ItemEncoder(nn.Module):
             [items] positions of these items in the catalogue; None for the whole catalogue.
         proxies
             [items] proxy of each item. An untrained item uses the id vector of its proxy.
+        sparse
+            Whether the gradient of the id vectors is sparse: of `items` only. It needs `items`.
         """
         from_text = self.from_text(text_vectors, items)
         if proxies is not None:
             items = torch.where(self.trained, torch.arange(len(proxies), device=proxies.device), proxies)
-        ids, use = (self.ids, self.trained) if items is None else (self.ids[items], self.trained[items])
+        ids: Tensor = self.ids
+        use = self.trained
+        if items is not None:
+            ids, use = functional.embedding(items, ids, sparse=sparse), use[items]
         if self.training and self.id_dropout > 0:
             use = use & (torch.rand(use.shape, device=use.device) >= self.id_dropout)
         return from_text + 2 * torch.sigmoid(self.gate) * ids * use.unsqueeze(-1)

@@ -14,7 +14,7 @@ from recsys.model.recommender import Recommender
 from recsys.training.trainer import Trainer
 
 _MODEL, _TEXT, _ITEMS = "model.", "text.", "text_vectors"
-_OPTIMIZER, _AVERAGE = "optimizer.", "average."
+_OPTIMIZER, _AVERAGE, _ROWS = "optimizer.", "average.", "rows."
 _BEST, _LAST = "best.safetensors", "last.safetensors"
 
 
@@ -69,6 +69,14 @@ def restore_weights(model: Recommender, weights: dict[str, Tensor]) -> None:
     model.text_vectors.copy_(weights[_ITEMS])
 
 
+def _rows_of(trainer: Trainer) -> dict[str, Tensor]:
+    """Return what is known of the rows that are updated one by one."""
+    if trainer.rows is None:
+        return {}
+    known = {"second": trainer.rows.second, "average": trainer.rows.average}
+    return {name: value for name, value in known.items() if value is not None}
+
+
 class RunFolder:
     """Stores the last and the best state of a run in a folder, in one file each; writes are atomic."""
 
@@ -91,6 +99,7 @@ class RunFolder:
                 tensors[f"{_OPTIMIZER}{number}.{name}"] = value.detach().clone()
         for number, value in enumerate(trainer.average):
             tensors[f"{_AVERAGE}{number}"] = value.detach().clone()
+        tensors |= {_ROWS + name: value for name, value in _rows_of(trainer).items()}
         _write(self.folder / _LAST, tensors, {"state": json.dumps(asdict(state))})
 
     def resume(self, trainer: Trainer, fingerprint: str) -> RunState:
@@ -108,6 +117,8 @@ class RunFolder:
             return RunState(fingerprint=fingerprint)
         restore_weights(trainer.model, tensors)
         trainer.average = [tensors[f"{_AVERAGE}{n}"].to(v) for n, v in enumerate(trainer.average)]
+        for name, value in _rows_of(trainer).items():
+            value.copy_(tensors[_ROWS + name])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith(_OPTIMIZER):

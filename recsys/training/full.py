@@ -262,8 +262,8 @@ def _epochs(
 
 
 def _fingerprint(settings: Settings, parts: Sequence[Sequences], model: Recommender) -> str:
-    # An interrupted run does not resume in a release that holds back other events.
-    digest = hashlib.sha256(b"validation is later than training")
+    # An interrupted run does not resume in a release that holds back other events or keeps another state.
+    digest = hashlib.sha256(b"validation is later than training, id vectors are updated by rows")
     # An interrupted run does not resume in a release whose model has other weights.
     digest.update(json.dumps({name: list(w.shape) for name, w in model.named_parameters()}).encode())
     digest.update(json.dumps(settings.model.model_dump(mode="json"), sort_keys=True).encode())

@@ -12,6 +12,7 @@ import torch
 import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recsys.errors import TrainingError
 from recsys.model.device import to_device
@@ -22,6 +23,7 @@ from recsys.model.recommender import Recommender
 from recsys.settings import TrainingSettings
 from recsys.training.batching import Batches
 from recsys.training.objective import FreshText, Objective
+from recsys.training.row_updates import RowUpdates
 from recsys.training.split import ValidationCases
 
 OnStep = Callable[[int, int, int], None]
@@ -31,6 +33,8 @@ SCORES_IN_MEMORY = 1 << 25
 """Scores [cases, items] that validation holds at a time."""
 WARMUP_SHARE = 0.05
 """Share of all steps in which the learning rate rises, unless the caller gives another."""
+BETAS = (0.9, 0.98)
+"""Decays of the moments of Adam."""
 WEIGHT_DECAY = 0.01
 """Decay of the weight matrices, the default of AdamW in PyTorch."""
 MIN_TEXTS = 5_000
@@ -84,6 +88,12 @@ class Trainer:
         self.text_interval = text_interval(settings, self.steps_per_epoch, len(model.catalogue))
         """Every how many steps texts are encoded with gradient."""
         self.own_parameters = [p for p in model.parameters() if id(p) not in text_ids and p.requires_grad]
+        averages = settings.weight_averaging > 0
+        self.rows: RowUpdates | None = None
+        if objective.sampled:
+            # A step uses a few of many items.
+            self.rows = RowUpdates(model.items.ids, betas=BETAS, weight_decay=WEIGHT_DECAY, averages=averages)
+            self.own_parameters = [p for p in self.own_parameters if p is not model.items.ids]
         matrices = [p for p in self.own_parameters if p.ndim > 1]
         vectors = [p for p in self.own_parameters if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
@@ -96,8 +106,7 @@ class Trainer:
         for group in groups:
             group["peak"] = group["lr"]
         fused = model.device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), foreach=not fused, fused=fused)
-        averages = settings.weight_averaging > 0
+        self.optimizer = torch.optim.AdamW(groups, betas=BETAS, foreach=not fused, fused=fused)
         self.average = [p.detach().clone() for p in self.own_parameters] if averages else []
 
     def train_epoch(self, epoch: int, out_of_time: Callable[[], bool] = lambda: False) -> dict[str, float]:
@@ -135,6 +144,8 @@ class Trainer:
                 break
         if trains_text:
             self.refresh_text()
+        if self.rows is not None:
+            self.rows.settle()
         means = {name: sums[name] / max(counts[name], 1e-9) for name in sums}
         return means | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
 
@@ -144,16 +155,15 @@ class Trainer:
         if not self.average:
             yield
             return
-        last = [p.detach().clone() for p in self.own_parameters]
-        self._set_weights(self.average)
+        weights, averages = [p.detach() for p in self.own_parameters], self.average
+        if self.rows is not None and self.rows.average is not None:
+            weights, averages = [*weights, self.rows.table], [*averages, self.rows.average]
+        last = [weight.clone() for weight in weights]
+        torch._foreach_copy_(weights, averages)
         try:
             yield
         finally:
-            self._set_weights(last)
-
-    @torch.no_grad()
-    def _set_weights(self, weights: list[Tensor]) -> None:
-        torch._foreach_copy_([p.data for p in self.own_parameters], weights)
+            torch._foreach_copy_(weights, last)
 
     def refresh_text(self) -> None:
         """Encode the whole catalogue again, because the text encoder has changed."""
@@ -193,17 +203,36 @@ class Trainer:
         parameters = [*self.own_parameters, *self.text_parameters]
         if self.world > 1:
             _sum_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        of_rows = self._gradient_of_rows()
+        if of_rows is not None:
+            gradients.append(of_rows.values())
+        norm = nn.utils.get_total_norm(gradients)
+        torch._foreach_mul_(gradients, (GRADIENT_CLIP / (norm + 1e-6)).clamp(max=1.0))
         scale = schedule(self.step, self.total_steps, self.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * scale
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        # The average follows quickly at first, while the weights are still close to random.
+        decay = min(self.settings.weight_averaging, (1 + self.step) / (10 + self.step))
+        if of_rows is not None and self.rows is not None:
+            rate = self.settings.learning_rate * scale
+            self.rows.update(of_rows.indices()[0], of_rows.values(), self.step, rate, decay)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.items.ids.grad = None
         if self.average:
-            # The average follows quickly at first, while the weights are still close to random.
-            decay = min(self.settings.weight_averaging, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, [p.detach() for p in self.own_parameters], 1 - decay)
+
+    def _gradient_of_rows(self) -> Tensor | None:
+        """Return the sparse gradient of the id vectors, of all processes; None if it is in Adam's hands."""
+        if self.rows is None:
+            return None
+        gradient = self.model.items.ids.grad
+        if gradient is None:
+            gradient = torch.zeros_like(self.rows.table).to_sparse(1)
+        gradient = gradient.coalesce()
+        return gradient if self.world == 1 else _sum_of_rows(gradient)
 
 
 def text_interval(settings: TrainingSettings, steps_per_epoch: int, n_items: int) -> int:
@@ -291,6 +320,24 @@ def _sum_gradients(parameters: list[nn.Parameter]) -> None:
     torch.distributed.all_reduce(flat)
     for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)
+
+
+def _sum_of_rows(gradient: Tensor) -> Tensor:
+    """Sum a sparse gradient over processes."""
+    rows, values = gradient.indices()[0], gradient.values()
+    world = torch.distributed.get_world_size()
+    counts = [torch.zeros((), dtype=torch.long, device=rows.device) for _ in range(world)]
+    torch.distributed.all_gather(counts, torch.tensor(len(rows), device=rows.device))
+    most = int(torch.stack(counts).max())
+    padding = most - len(rows)
+    # Rows beyond the end of a process's own add 0 to row 0.
+    all_rows = rows.new_zeros(world, most)
+    all_values = values.new_zeros(world, most, values.shape[1])
+    torch.distributed.all_gather(list(all_rows), functional.pad(rows, (0, padding)))
+    torch.distributed.all_gather(list(all_values), functional.pad(values, (0, 0, 0, padding)))
+    return torch.sparse_coo_tensor(
+        all_rows.reshape(1, -1), all_values.flatten(0, 1), gradient.shape, check_invariants=False
+    ).coalesce()
 
 
 def time_limit(minutes: float | None, start: float) -> Callable[[], bool]:

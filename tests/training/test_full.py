@@ -72,9 +72,21 @@ def test_text_vectors_match_the_trained_text_encoder(fitted: Fitted, catalogue: 
     assert torch.allclose(fresh, fitted.model.text_vectors, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "training", [{}, {"full_softmax_items": 10, "sampled_negatives": 12}], ids=["full softmax", "sampled"]
+)
 def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(
-    catalogue: Catalogue, world: Sequences, quick: Settings, tmp_path: Path, fitted: Fitted
+    catalogue: Catalogue,
+    world: Sequences,
+    quick: Settings,
+    tmp_path: Path,
+    fitted: Fitted,
+    training: dict[str, int],
 ) -> None:
+    if training:
+        quick = quick.model_copy(update={"training": quick.training.model_copy(update=training)})
+        fitted = fit_full(catalogue, EVENT_TYPES, world, quick, tmp_path / "uninterrupted")
+
     class KilledError(Exception):
         pass
 

@@ -146,18 +146,22 @@ def test_training_ends_when_the_process_that_started_it_is_killed(
 
 
 @pytest.mark.parametrize(
-    "events_in_memory",
-    [pytest.param(10_000, id="in memory"), pytest.param(250, id="from shards", marks=pytest.mark.slow)],
+    "changes",
+    [
+        pytest.param({}, id="in memory"),
+        pytest.param({"events_in_memory": 250}, id="from shards", marks=pytest.mark.slow),
+        pytest.param(
+            {"full_softmax_items": 10, "sampled_negatives": 12}, id="sampled softmax", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_two_processes_train_like_one_and_a_second_call_returns_at_once(
-    snapshot: SnapshotRef, small: Settings, tmp_path: Path, events_in_memory: int
+    snapshot: SnapshotRef, small: Settings, tmp_path: Path, changes: dict[str, int]
 ) -> None:
     still = small.model_copy(
         update={
             "model": small.model.model_copy(update={"dropout": 0.0, "id_dropout": 0.0}),
-            "training": small.training.model_copy(
-                update={"epochs": 2, "request_steps": 0, "events_in_memory": events_in_memory}
-            ),
+            "training": small.training.model_copy(update={"epochs": 2, "request_steps": 0, **changes}),
         }
     )
     both = still.model_copy(update={"training": still.training.model_copy(update={"devices": 2})})
