@@ -1,4 +1,4 @@
-"""Every day: what users say about the version of the running experiment."""
+"""Every hour: what users say about the version of the running experiment."""
 
 from datetime import timedelta
 
@@ -17,22 +17,23 @@ from recsys.pipeline.order import EXPERIMENT
 
 
 @dag(
-    schedule=on_schedule("0 5 * * *"),
+    schedule=on_schedule("0 * * * *"),
     start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=4),
-    deadline=deadline(timedelta(hours=2)),
+    dagrun_timeout=timedelta(hours=1),
+    deadline=deadline(timedelta(minutes=50)),
     default_args=DEFAULT_ARGS,
     on_failure_callback=alert_of_failure,
     tags=["recommender", "experiments"],
     doc_md=__doc__
     + """
-Reads what the users of each arm did until now, with error rates that hold for all days together, and
+Reads what the users of each arm did until now, with error rates that hold for all looks together, and
 ends the experiment when that decides: the challenger is better, it is worse, a guardrail breaks, users do not
-appear in the planned shares, or the time is over. The ledger keeps the evidence. `publish_recommendations`,
-an hour later, gives all users the champion's lists again. With `RECSYS_GATE__REQUIRE_EXPERIMENT` a challenger
-that won becomes champion. Skipped when no experiment is running.
+appear in the planned shares, or the time is over. The ledger keeps the evidence. The next publication, at
+the end of `hourly_micro_update` or by `publish_recommendations`, gives all users the champion's lists again.
+With `RECSYS_GATE__REQUIRE_EXPERIMENT` a challenger that won becomes champion. Skipped when no experiment is
+running.
 """,
 )
 def experiment_readout() -> None:

@@ -97,7 +97,7 @@ def start(
         )
         typer.echo(
             f"Experiment {started.name} runs: version {started.challenger} {_how(started)} the champion. "
-            "experiment_readout reads it every day."
+            "experiment_readout reads it every hour."
         )
         _publish(engine, settings, publish)
 

@@ -1,4 +1,4 @@
-"""Do as many users of each arm appear as were assigned to it? A test that may be looked at every day.
+"""Do as many users of each arm appear as were assigned to it? A test that may be looked at at any time.
 
 Source: Lindon and Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022. The Bayes factor
 of counts against the planned shares exceeds 1 / alpha at any time with probability alpha at most, if the

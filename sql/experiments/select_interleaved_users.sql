@@ -7,6 +7,15 @@
 with this as (
     select * from experiments where experiment_id = :experiment_id
 ),
+people as materialized (
+    -- The hash costs more than anything else here, so it is computed once a user and not once a slate.
+    select
+        users.user_id,
+        experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) as arm
+    from this
+    cross join users
+    where users.kind = 'user' and users.user_key is not null
+),
 slates as (
     select
         impressions.impression_id,
@@ -14,14 +23,12 @@ slates as (
         impressions.item_ids,
         impressions.shown_at,
         impressions.model_version,
-        experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) as arm
+        people.arm
     from this
     join impressions
         on impressions.shown_at >= this.shown_since and impressions.shown_at < cast(:until as timestamptz)
-    join users on users.user_id = impressions.user_id
+    join people on people.user_id = impressions.user_id
     where impressions.session_id is null
-        and users.kind = 'user'
-        and users.user_key is not null
         and (this.placements is null or impressions.placement = any (this.placements))
         and (
             impressions.model_version is null

@@ -7,6 +7,15 @@
 with this as (
     select * from experiments where experiment_id = :experiment_id
 ),
+people as materialized (
+    -- The hash costs more than anything else here, so it is computed once a user and not once a slate.
+    select
+        users.user_id,
+        experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) as arm
+    from this
+    cross join users
+    where users.kind = 'user' and users.user_key is not null
+),
 slates as (
     select
         impressions.impression_id,
@@ -60,7 +69,7 @@ by_slate as (
 ),
 counted as (
     select
-        experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) as arm,
+        people.arm,
         slates.user_id,
         count(*) filter (where during) as slates,
         count(*) filter (where during and by_slate.answered) as answered,
@@ -73,16 +82,13 @@ counted as (
         count(*) filter (
             where during
                 and slates.model_version is not null
-                and (slates.model_version = this.challenger) <> (
-                    experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) = 'challenger'
-                )
+                and (slates.model_version = this.challenger) <> (people.arm = 'challenger')
         ) as of_other_arm
     from this
     cross join slates
-    join users on users.user_id = slates.user_id
+    join people on people.user_id = slates.user_id
     left join by_slate on by_slate.impression_id = slates.impression_id
-    where users.kind = 'user' and users.user_key is not null
-    group by users.user_key, slates.user_id, this.salt, this.challenger_share, this.hold_out_share
+    group by people.arm, slates.user_id
     having bool_or(during)
 ),
 most as (

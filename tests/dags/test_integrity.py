@@ -125,6 +125,7 @@ def test_every_task_retries_with_back_off_but_not_on_bad_data(dag: DAG) -> None:
     [
         ("nightly_training", "0 3 * * *"),
         ("hourly_micro_update", "0 * * * *"),
+        ("experiment_readout", "0 * * * *"),
         ("refresh_active_users", "*/10 * * * *"),
         ("warehouse_housekeeping", "30 1 * * *"),
     ],

@@ -9,6 +9,7 @@ ALPHA = 0.025
 PATHS = 200_000
 WEEKS = np.arange(1, 5) / 4
 DAYS = np.arange(1, 29) / 28
+HOURS = np.arange(1, 673) / 672
 
 
 def reached(bounds: np.ndarray, information: np.ndarray, seed: int = 0) -> float:
@@ -33,6 +34,12 @@ def test_one_look_at_the_end_is_the_usual_test() -> None:
 )
 def test_all_looks_together_err_as_often_as_allowed(shares: np.ndarray, information: np.ndarray) -> None:
     share = reached(upper_bounds(shares.tolist(), information.tolist(), ALPHA), information)
+    assert share == pytest.approx(ALPHA, abs=4 * np.sqrt(ALPHA / PATHS))
+
+
+def test_a_look_every_hour_errs_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "PATHS", 40_000)
+    share = reached(upper_bounds(HOURS.tolist(), HOURS.tolist(), ALPHA), HOURS)
     assert share == pytest.approx(ALPHA, abs=4 * np.sqrt(ALPHA / PATHS))
 
 
