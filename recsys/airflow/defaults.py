@@ -57,6 +57,11 @@ def other_machines() -> int:
     return load_settings().training.machines - 1
 
 
+def trials_at_once() -> int:
+    """Return how many trials of a search of settings run at a time."""
+    return load_settings().tuning.trials_at_once
+
+
 _FINAL = [
     f"{error.__module__}.{error.__qualname__}"
     for error in vars(errors).values()

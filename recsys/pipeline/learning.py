@@ -35,10 +35,12 @@ def assist_fine_tune(context: Context, lineage: Lineage, machine: int) -> None:
     """
     from recsys.training.job import TrainingJob, run_folder
     from recsys.training.launch import assist_training
+    from recsys.tuning.adopted import settings_in_force
 
-    logger.info("machine %d of %d", machine, context.settings.training.machines)
-    folder = run_folder(context.settings.runs, "full", context.run.key)
-    assist_training(TrainingJob.of(context.settings, "full", lineage.snapshot, folder))
+    settings, tuned = settings_in_force(context.engine, context.settings)
+    logger.info("machine %d of %d", machine, settings.training.machines)
+    folder = run_folder(settings.runs, "full", context.run.key)
+    assist_training(TrainingJob.of(settings, "full", lineage.snapshot, folder, tuned=tuned))
 
 
 def micro_update(context: Context, lineage: Lineage) -> Candidate:
@@ -51,11 +53,14 @@ def _train(context: Context, lineage: Lineage, kind: Literal["full", "micro"]) -
     from recsys.registry.versions import download_checkpoint
     from recsys.training.job import TrainingJob, run_folder
     from recsys.training.launch import run_training
+    from recsys.tuning.adopted import settings_in_force
 
-    settings, run = context.settings, context.run
+    run, settings, tuned = context.run, context.settings, None
+    if kind == "full":
+        settings, tuned = settings_in_force(context.engine, settings)
     folder = run_folder(settings.runs, kind, run.key)
     parent = None if lineage.parent is None else download_checkpoint(settings, lineage.parent)
-    training = run_training(TrainingJob.of(settings, kind, lineage.snapshot, folder, parent))
+    training = run_training(TrainingJob.of(settings, kind, lineage.snapshot, folder, parent, tuned=tuned))
     mlflow_run = track_training(settings, run.key, training, lineage)
     return Candidate(lineage=lineage, training=training, folder=str(folder), mlflow_run=mlflow_run)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
-from recsys.pipeline import deciding, experimenting, feedback, housekeeping, learning, publishing
+from recsys.pipeline import deciding, experimenting, feedback, housekeeping, learning, publishing, tuning
 
 Stage = Callable[..., Any]
 
@@ -64,6 +64,28 @@ class Publication:
     at_once: Stage
 
 
+@dataclass(frozen=True)
+class Search:
+    """The way from the settings in force to better ones, if there are any.
+
+    Attributes
+    ----------
+    begin
+        Returns the trials.
+    run_trial
+        Runs once for each trial, on as many workers as the settings allow.
+    until_decision
+        From the best trial to the gate's decision about it; a person may be asked after it.
+    promote
+        Carries out the decision.
+    """
+
+    begin: Stage
+    run_trial: Stage
+    until_decision: tuple[Stage, ...]
+    promote: Stage
+
+
 NIGHTLY = Learning(
     "nightly_training",
     (
@@ -100,6 +122,12 @@ PUBLISH = Publication(
 )
 REFRESH = (publishing.refresh_active_users,)
 EXPERIMENT = (experimenting.read_experiment, experimenting.promote_winner)
+SEARCH = Search(
+    tuning.begin_search,
+    tuning.run_trial,
+    (tuning.confirm_winner, learning.evaluate, learning.register, deciding.gate),
+    deciding.promote,
+)
 ROLL_BACK = (deciding.roll_back,)
 WAREHOUSE_UPKEEP = (
     housekeeping.keep_house,

@@ -118,6 +118,12 @@ class Decided(Reference):
     links: dict[str, str]
 
 
+class SearchTrial(Reference):
+    """A trial of this run's search of settings, by its number."""
+
+    number: int
+
+
 class ReadExperiment(Reference):
     """A look at an experiment, and what it decided; `running`: nothing yet."""
 

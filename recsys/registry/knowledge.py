@@ -18,6 +18,7 @@ from recsys.registry.versions import (
     LIVE_INTEREST,
     PARENT,
     TRAINED_THROUGH,
+    TUNED_SETTINGS,
     RegisteredVersion,
     load_version,
 )
@@ -28,7 +29,9 @@ _ANYTHING = (1 << 63) - 1
 
 
 def record_knowledge(engine: sa.Engine, settings: Settings, registered: RegisteredVersion) -> None:
-    """Record what a version was trained on and its weights of live interest, unless it is recorded.
+    """Record what a version was trained on, and its weights of live interest, unless it is recorded.
+
+    Settings that a search found are recorded too.
 
     A version without this tag, or whose parent is neither recorded nor registered any more, is taken to know
     everybody.
@@ -51,6 +54,8 @@ def record_knowledge(engine: sa.Engine, settings: Settings, registered: Register
         "base_transaction_id": base,
         "trained_transaction_id": _ANYTHING if known is None else known,
     }
+    if TUNED_SETTINGS in registered.tags:
+        values["tuned_settings"] = json.loads(registered.tags[TUNED_SETTINGS])
     live = json.loads(registered.tags.get(LIVE_INTEREST, "{}"))
     values |= {f"live_{name}": weight for name, weight in live.items()}
     with engine.begin() as connection:

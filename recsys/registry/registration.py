@@ -31,6 +31,7 @@ from recsys.registry.versions import (
     PARENT,
     READY,
     TRAINED_THROUGH,
+    TUNED_SETTINGS,
     RegisteredVersion,
     model_of,
     registered_version,
@@ -197,6 +198,7 @@ def _tags(
     """Return what code searches or compares by; what people read is in the description."""
     manifest = _manifest(checkpoint)
     encoder, live = manifest["base_encoder"], manifest.get("live_interest")
+    tuned = manifest.get("tuned_settings")
     tags = {
         RUN_KEY: run_key,
         "recsys.kind": training.kind,
@@ -208,6 +210,7 @@ def _tags(
         BASE_ENCODER: encoder.get("name"),
         "recsys.base_encoder_licence": _LICENCES.get(str(encoder.get("sha256"))),
         LIVE_INTEREST: None if live is None else json.dumps(live, sort_keys=True),
+        TUNED_SETTINGS: json.dumps(tuned, sort_keys=True) if tuned else None,
         DIGEST: folder_digest(checkpoint),
     }
     return {name: str(value) for name, value in tags.items() if value is not None}

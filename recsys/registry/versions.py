@@ -43,6 +43,8 @@ PARENT = "recsys.parent_version"
 LIVE_INTEREST = "recsys.live_interest"
 """Weights of `recsys.model.live_interest`, as JSON."""
 TRAINED_THROUGH = "recsys.trained_through"
+TUNED_SETTINGS = "recsys.tuned_settings"
+"""Those of its settings that a search found, as JSON."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,12 @@ writes so that later commands find the stack. Only the command line and Airflow'
 from recsys.settings.deciding import ApprovalSettings, EvaluationSettings, GateAction, GateSettings
 from recsys.settings.environment import ENV_FILE_NAME, load_settings
 from recsys.settings.everything import Settings
-from recsys.settings.learning import MicroUpdateSettings, ModelSettings, TrainingSettings
+from recsys.settings.learning import (
+    MicroUpdateSettings,
+    ModelSettings,
+    TrainingSettings,
+    TuningSettings,
+)
 from recsys.settings.publishing import (
     ExplorationSettings,
     PublishingSettings,
@@ -51,6 +56,7 @@ __all__ = [
     "ServingSettings",
     "Settings",
     "TrainingSettings",
+    "TuningSettings",
     "UpperBounds",
     "ValidShareBounds",
     "ValidationSettings",

@@ -6,7 +6,12 @@ from pydantic import Field, SecretStr
 
 from recsys.errors import ConfigurationError
 from recsys.settings.deciding import ApprovalSettings, EvaluationSettings, GateSettings
-from recsys.settings.learning import MicroUpdateSettings, ModelSettings, TrainingSettings
+from recsys.settings.learning import (
+    MicroUpdateSettings,
+    ModelSettings,
+    TrainingSettings,
+    TuningSettings,
+)
 from recsys.settings.publishing import (
     PublishingSettings,
     ServingSettings,
@@ -39,6 +44,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     micro_update: MicroUpdateSettings = MicroUpdateSettings()
+    tuning: TuningSettings = TuningSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     approval: ApprovalSettings = ApprovalSettings()

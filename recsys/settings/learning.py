@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from recsys.settings.section import Section
+from recsys.settings.section import YEAR_MINUTES, Section
 
 
 class ModelSettings(Section):
@@ -129,3 +129,15 @@ class MicroUpdateSettings(Section):
     )
     max_guard_users: int = Field(2_000, ge=0, description="guard users in the reservoir")
     time_budget_minutes: float = Field(10.0, gt=0, description="minutes, after which the update stops")
+
+
+class TuningSettings(Section):
+    """Search of settings."""
+
+    trials: int = Field(
+        20, ge=0, le=1_000, description="settings that a search tries, the present ones first; below 2: none"
+    )
+    trials_at_once: int = Field(1, ge=1, description="trials of a search that run at a time")
+    time_budget_minutes: float = Field(
+        480.0, gt=0, le=YEAR_MINUTES, description="minutes from its start after which a search tries no more"
+    )

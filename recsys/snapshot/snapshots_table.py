@@ -29,6 +29,22 @@ def record_snapshot(engine: sa.Engine, folder: Folder) -> SnapshotRef:
     return ref
 
 
+def newest_full(engine: sa.Engine) -> SnapshotRef | None:
+    """Return the newest full snapshot, if it is still on disk."""
+    statement = (
+        sa.select(snapshots.c.uri)
+        .where(snapshots.c.kind == "full")
+        .order_by(snapshots.c.created_at.desc(), snapshots.c.snapshot_id.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        uri = connection.scalar(statement)
+    if uri is None or not (folder := Folder(uri)).exists(MANIFEST_NAME):
+        return None
+    manifest = folder.read_manifest()
+    return SnapshotRef(folder.uri, manifest.digest, manifest.kind, manifest.rows, manifest.window_id)
+
+
 def newest_trained_on(
     engine: sa.Engine, kind: SnapshotKind, model: TrainedThrough, *, after: int = 0
 ) -> SnapshotRef | None:

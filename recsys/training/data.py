@@ -137,7 +137,12 @@ class TrainingData:
 
 
 def training_data(
-    parts: Sequence[Sequences], n_items: int, *, seed: int = 0, split: Split | None = None
+    parts: Sequence[Sequences],
+    n_items: int,
+    *,
+    seed: int = 0,
+    split: Split | None = None,
+    unseen_share: float = 0.0,
 ) -> TrainingData:
     """Hold back validation cases (see `split_validation`) and count the other events, part by part.
 
@@ -147,6 +152,8 @@ def training_data(
         Each user is in one part only.
     split
         The split of the only part, if the caller has made one.
+    unseen_share
+        Share of the users who are not validated on, see `are_unseen`.
 
     Raises
     ------
@@ -154,11 +161,11 @@ def training_data(
         No event can be a target.
     """
     if len(parts) == 1:
-        split = split or split_validation(parts[0], seed=seed)
+        split = split or split_validation(parts[0], seed=seed, unseen_share=unseen_share)
         train = [split.train]
         everything = train if split.everything is None else [split.everything]
         return _counted(train, everything, [split], n_items)
-    splits = _Splits(parts, late_from(parts, LATE_SHARE) or 0, seed)
+    splits = _Splits(parts, late_from(parts, LATE_SHARE) or 0, seed, unseen_share)
     return _counted(splits, parts, map(splits.of, range(len(parts))), n_items)
 
 
@@ -169,10 +176,17 @@ class _Splits(abc.Sequence[Sequences]):
     parts: Sequence[Sequences]
     late_from: int
     seed: int
+    unseen_share: float
 
     def of(self, number: int) -> Split:
         users = -(-MAX_VALIDATION_USERS // len(self.parts))
-        return split_at(self.parts[number], self.late_from, max_users=users, seed=(self.seed, number))
+        return split_at(
+            self.parts[number],
+            self.late_from,
+            max_users=users,
+            seed=(self.seed, number),
+            unseen_share=self.unseen_share,
+        )
 
     def __len__(self) -> int:
         return len(self.parts)

@@ -77,6 +77,7 @@ def fit_full(
     output: Path,
     *,
     split: Split | None = None,
+    unseen_share: float = 0.0,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     on_step: OnStep | None = None,
 ) -> Fitted:
@@ -91,6 +92,8 @@ def fit_full(
     split
         Validation cases, if all users come in one part. Default: the latest events of some users
         (`split_validation`).
+    unseen_share
+        Share of the users whom the default split does not validate on, see `are_unseen`.
     report
         Called after each epoch with its losses, validation metric, learning rate and seconds.
     on_step
@@ -117,7 +120,7 @@ def fit_full(
     )
     parts = read_comments(model, parts)
     split = None if split is None else split.with_events_read(model.read_comments)
-    data = training_data(parts, len(catalogue), seed=training.seed, split=split)
+    data = training_data(parts, len(catalogue), seed=training.seed, split=split, unseen_share=unseen_share)
     model.items.trained.copy_(torch.from_numpy(data.counts > 0))
     trainer = _trainer(model, data, training)
     trainer.on_step = on_step or trainer.on_step

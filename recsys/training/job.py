@@ -1,5 +1,6 @@
 """A training run as a file: all that the training process needs to know."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Self
@@ -18,6 +19,8 @@ from recsys.settings import (
 from recsys.snapshot.reference import SnapshotRef
 
 JOB_FILE = "job.json"
+TUNED_SETTINGS = "tuned_settings"
+"""Entry of a checkpoint's manifest: those of its settings that come from a search of settings."""
 
 
 def run_folder(runs: Path, kind: str, run_key: str) -> Path:
@@ -46,6 +49,10 @@ class TrainingJob(BaseModel):
         Folder of all runs, which share a cache of encoded texts.
     parent
         Checkpoint that a micro-update starts from.
+    tuned
+        Those of the settings that come from a search of settings; the checkpoint names them.
+    unseen_share
+        Share of the users whom a full fine-tune does not validate on, see `are_unseen`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +62,8 @@ class TrainingJob(BaseModel):
     output: Path
     runs: Path
     parent: Path | None = None
+    tuned: dict[str, int | float] = {}
+    unseen_share: float = 0.0
     model: ModelSettings
     training: TrainingSettings
     micro_update: MicroUpdateSettings
@@ -68,6 +77,9 @@ class TrainingJob(BaseModel):
         snapshot: SnapshotRef,
         output: Path,
         parent: Path | None = None,
+        *,
+        tuned: Mapping[str, int | float] | None = None,
+        unseen_share: float = 0.0,
     ) -> Self:
         """Return a job with the sections of the settings that training reads."""
         return cls(
@@ -76,6 +88,8 @@ class TrainingJob(BaseModel):
             output=output,
             runs=settings.runs,
             parent=parent,
+            tuned=dict(tuned or {}),
+            unseen_share=unseen_share,
             model=settings.model,
             training=settings.training,
             micro_update=settings.micro_update,

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 
 from recsys import errors
 from recsys.errors import ServiceUnavailableError, TrainingError
@@ -18,7 +19,11 @@ _OWN_ERRORS = frozenset(name for name in vars(errors) if name.endswith("Error"))
 _log = logging.getLogger(__name__)
 
 
-def run_training(job: TrainingJob) -> TrainingResult:
+def _ignore(_line: str) -> None:
+    pass
+
+
+def run_training(job: TrainingJob, on_line: Callable[[str], None] = _ignore) -> TrainingResult:
     """Train and return the result; a run that is finished in the job's folder is not repeated if it is sound.
 
     The output of the process goes to the log line by line. When this process is stopped or killed, the other
@@ -26,6 +31,11 @@ def run_training(job: TrainingJob) -> TrainingResult:
 
     With `training.machines` above 1, a full fine-tune waits until `assist_training` runs on each of the other
     machines. All of them read and write the job's folder.
+
+    Parameters
+    ----------
+    on_line
+        Called with each line that the process prints. If it raises, the process is ended.
 
     Raises
     ------
@@ -36,7 +46,7 @@ def run_training(job: TrainingJob) -> TrainingResult:
     """
     if _is_finished(job):
         return _result(job)
-    _follow(job)
+    _follow(job, on_line)
     return _result(job)
 
 
@@ -66,7 +76,7 @@ def _result(job: TrainingJob) -> TrainingResult:
     return result
 
 
-def _follow(job: TrainingJob) -> None:
+def _follow(job: TrainingJob, on_line: Callable[[str], None] = _ignore) -> None:
     """Run the processes of this machine and log what they print."""
     tail: deque[str] = deque(maxlen=_LAST_LINES)
     own_error: str | None = None
@@ -85,6 +95,7 @@ def _follow(job: TrainingJob) -> None:
             if line.partition(":")[0] in _OWN_ERRORS:
                 own_error = line.rstrip()
             _log.info("%s", line.rstrip())
+            on_line(line.rstrip())
         code = process.wait()
     finally:
         if process.poll() is None:

@@ -27,7 +27,7 @@ from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.shards import SHARDS_FOLDER
 from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
-from recsys.training.job import TrainingJob, read_job
+from recsys.training.job import TUNED_SETTINGS, TrainingJob, read_job
 from recsys.training.micro import fit_micro
 from recsys.training.parallel import barrier, is_first, is_first_here, join_processes, leave_processes
 from recsys.training.result import (
@@ -141,7 +141,7 @@ def _fit(
         with known_events(snapshot, job.training.events_in_memory, shards) as known:
             return fit_full(
                 snapshot.catalogue(), snapshot.event_types(), known, settings, job.output,
-                report=report, on_step=on_step,
+                unseen_share=job.unseen_share, report=report, on_step=on_step,
             )  # fmt: skip
     model = load_recommender(job.parent, to_update=True)
     return fit_micro(
@@ -182,10 +182,19 @@ def _write_checkpoint(model: Recommender, folder: Path, result: TrainingResult, 
         snapshot_digest=result.snapshot_digest,
         parent=None if job.parent is None else job.parent.name,
         seed=job.training.seed,
+        **{TUNED_SETTINGS: _tuned(job)},
         **({} if job.parent is None else _guard_entries(job.parent, job.micro_update)),
     )
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
+
+
+def _tuned(job: TrainingJob) -> dict[str, int | float]:
+    """Return the settings that come from a search; an update has those of its parent."""
+    if job.parent is None:
+        return job.tuned
+    tuned: dict[str, int | float] = read_manifest(job.parent).get(TUNED_SETTINGS, {})
+    return tuned
 
 
 def _guard_entries(parent: Path, settings: MicroUpdateSettings) -> dict[str, object]:

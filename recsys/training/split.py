@@ -15,6 +15,7 @@ from recsys.snapshot.visits import are_returning, starts_of_visits, visits
 LATE_SHARE = 0.1
 """Latest share of the events from which validation cases are taken, as evaluation takes its own."""
 MAX_VALIDATION_USERS = 1_000
+_UNSEEN_DIGITS = 8, 16
 NO_TARGETS = (
     "no event can be a training target: all feedback is negative or of weight 0. Wait for more "
     "feedback, or give its event types a weight above 0"
@@ -173,6 +174,16 @@ class Split:
         return Split(read(self.train), cases, returning, everything)
 
 
+def are_unseen(user_keys: NDArray[np.object_], share: float) -> NDArray[np.bool_]:
+    """Return [users] whether a search of settings keeps the user for the test of its winner.
+
+    The digits of the keyed hash that choose guard users are others, so guard users are among both.
+    """
+    first, end = _UNSEEN_DIGITS
+    bound = round(share * 16 ** (end - first))
+    return np.fromiter((int(key[first:end], 16) < bound for key in user_keys), bool, len(user_keys))
+
+
 def split_validation(
     sequences: Sequences,
     *,
@@ -180,6 +191,7 @@ def split_validation(
     max_users: int = MAX_VALIDATION_USERS,
     max_cases_per_user: int = 20,
     seed: int = 0,
+    unseen_share: float = 0.0,
 ) -> Split:
     """Hold back the latest `share` of the events, and take validation cases from them.
 
@@ -195,6 +207,8 @@ def split_validation(
         Users with cases; of more, a sample.
     max_cases_per_user
         Cases of one user, the first ones, and as many visits of users who come back, the latest ones.
+    unseen_share
+        Share of the users without cases, see `are_unseen`.
 
     Raises
     ------
@@ -205,7 +219,12 @@ def split_validation(
         raise TrainingError(NO_TARGETS)
     late_from = int(np.quantile(sequences.occurred_at, 1 - share, method="higher"))
     return split_at(
-        sequences, late_from, max_users=max_users, max_cases_per_user=max_cases_per_user, seed=seed
+        sequences,
+        late_from,
+        max_users=max_users,
+        max_cases_per_user=max_cases_per_user,
+        seed=seed,
+        unseen_share=unseen_share,
     )
 
 
@@ -216,6 +235,7 @@ def split_at(
     max_users: int = MAX_VALIDATION_USERS,
     max_cases_per_user: int = 20,
     seed: int | tuple[int, ...] = 0,
+    unseen_share: float = 0.0,
 ) -> Split:
     """Do the same as `split_validation` for events from `late_from` (microseconds since 1970) on."""
     usable = find_targets(sequences).chosen
@@ -224,6 +244,8 @@ def split_at(
         late[:] = False
     owner = sequences.event_users()
     active = np.unique(owner[late & usable])
+    if unseen_share:
+        active = active[~are_unseen(sequences.user_keys[active], unseen_share)]
     chosen = np.zeros(sequences.users, dtype=bool)
     chosen[np.random.default_rng(seed).permutation(active)[:max_users]] = True
     candidates = np.flatnonzero(late & usable & chosen[owner])

@@ -36,6 +36,8 @@ _LATER_TABLES = {
     "monitored_figures": "SELECT, INSERT, UPDATE, DELETE",
     "noisy_feedback": "SELECT, INSERT, UPDATE, DELETE",
     "published_items": "SELECT, INSERT, UPDATE, DELETE",
+    "search_trials": "SELECT, INSERT, UPDATE",
+    "searches": "SELECT, INSERT, UPDATE",
     "superiority_tests": "SELECT, INSERT",
     "shared_lists": "SELECT, INSERT, DELETE",
     "row_violations": "SELECT, INSERT, UPDATE, DELETE",

@@ -23,6 +23,7 @@ from recsys.pipeline.order import (
     REFRESH,
     REGISTRY_UPKEEP,
     ROLL_BACK,
+    SEARCH,
     WAREHOUSE_UPKEEP,
     Learning,
     Stage,
@@ -52,6 +53,11 @@ EXPECTED_TASKS = {
     "warehouse_housekeeping": [*_names(WAREHOUSE_UPKEEP), *_names(MONITORING), *_names(REGISTRY_UPKEEP)],
     "roll_back_model": _names(ROLL_BACK),
     "experiment_readout": _names(EXPERIMENT),
+    "tune_recommender": [
+        *_names([SEARCH.begin, SEARCH.run_trial, *SEARCH.until_decision]),
+        "approve",
+        SEARCH.promote.__name__,
+    ],
 }
 
 
@@ -128,6 +134,7 @@ def test_every_task_retries_with_back_off_but_not_on_bad_data(dag: DAG) -> None:
         ("experiment_readout", "0 * * * *"),
         ("refresh_active_users", "*/10 * * * *"),
         ("warehouse_housekeeping", "30 1 * * *"),
+        ("tune_recommender", "0 8 * * 6"),
     ],
 )
 def test_scheduled_dags_state_their_data_intervals(dag_bag: DagBag, dag_id: str, expression: str) -> None:
@@ -143,6 +150,7 @@ def test_publishing_follows_the_champion_asset_and_the_clock(dag_bag: DagBag) ->
     for dag_id, task_id in [
         ("nightly_training", "promote"),
         ("hourly_micro_update", "promote"),
+        ("tune_recommender", "promote"),
         ("roll_back_model", "roll_back"),
     ]:
         outlets = dag_bag.dags[dag_id].get_task(task_id).outlets
@@ -179,9 +187,27 @@ def test_only_training_runs_on_the_gpu_queue_and_one_at_a_time(dag_bag: DagBag) 
         (dag.dag_id, task.task_id)
         for dag in dag_bag.dags.values()
         for task in dag.tasks
-        if task.queue == GPU_QUEUE or task.pool == MODEL_WRITER_POOL
+        if task.pool == MODEL_WRITER_POOL
     }
     assert writers == {("nightly_training", "fine_tune"), ("hourly_micro_update", "micro_update")}
+    on_gpu = {
+        (dag.dag_id, task.task_id)
+        for dag in dag_bag.dags.values()
+        for task in dag.tasks
+        if task.queue == GPU_QUEUE
+    }
+    assert on_gpu == writers | {("tune_recommender", "run_trial")}
+
+
+def test_trials_run_beside_the_writer_of_models_and_as_many_at_once_as_the_settings_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RECSYS_TUNING__TRIALS_AT_ONCE", "3")
+    trial = DagBag(str(DAGS_FOLDER / "tune_recommender.py")).dags["tune_recommender"].get_task("run_trial")
+    assert trial.is_mapped
+    assert trial.pool == "default_pool"
+    assert trial.max_active_tis_per_dagrun == 3
+    assert trial.executor_config["pod_template_file"].endswith("gpu.yaml")
 
 
 def test_shards_run_side_by_side_and_the_swap_waits_for_all_of_them(dag_bag: DagBag) -> None:

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from recsys.errors import NothingToDoError
+from recsys.errors import NothingToDoError, TrainingError
 from recsys.evaluation.ranking.user_attributes import read_user_attributes
 from recsys.experiments.experiment import start
-from recsys.pipeline import deciding, experimenting, feedback, housekeeping, publishing
+from recsys.pipeline import deciding, experimenting, feedback, housekeeping, publishing, tuning
 from recsys.pipeline.context import Context, Run, open_context
 from recsys.promotion import ledger
 from recsys.promotion.promote import promote
@@ -23,6 +23,7 @@ from recsys.registry.versions import download_model
 from recsys.settings import Settings
 from recsys.snapshot.read import read_snapshot
 from recsys.training.result import TrainingResult
+from recsys.tuning.search import begin_trial, end_trial, load_search, record_curve
 from recsys.upkeep.erasure import request_erasure
 from recsys.upkeep.key_rotation import rotate_user_keys
 from recsys.validation.quarantine import discard, list_quarantined, release_by_reason
@@ -134,6 +135,14 @@ def test_the_pipeline_runs_a_day_as_a_member_of_its_role(
             publishing.stage_shard(context, shard)
         assert publishing.swap_shards(context, shards).users == 8
         download_model(pipeline, update, tmp_path / "served")
+    with open_context(Run("tune_recommender", "search/1"), pipeline) as context:
+        trials = tuning.begin_search(context)
+        search = load_search(context.engine, "search/1")
+        trial = begin_trial(context.engine, search, trials[0].number, lambda _: search.present)
+        record_curve(context.engine, search, trial, [0.1])
+        end_trial(context.engine, search, trial, "failed", explanation="x")
+        with pytest.raises(TrainingError, match="every trial failed"):
+            tuning.confirm_winner(context)
     with open_context(
         Run("roll_back_model", "roll_back/1", params={"reason": "worse", "version": None}), pipeline
     ) as context:

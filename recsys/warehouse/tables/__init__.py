@@ -26,6 +26,7 @@ from recsys.warehouse.tables.publishing import (
     shared_lists,
     user_vectors,
 )
+from recsys.warehouse.tables.searches_of_settings import search_trials, searches
 from recsys.warehouse.tables.serving import (
     fresh_feedback,
     item_changes,
@@ -95,6 +96,8 @@ __all__ = [
     "recommendation_lists",
     "rest_periods",
     "row_violations",
+    "search_trials",
+    "searches",
     "shared_lists",
     "snapshots",
     "superiority_tests",

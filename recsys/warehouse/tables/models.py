@@ -53,6 +53,11 @@ model_versions = Table(
         comment="odds of the first trending item when a user reacts, as a share of those of the first "
         "published one",
     ),
+    Column(
+        "tuned_settings",
+        JSONB(none_as_null=True),
+        comment="settings of its full fine-tune that a search found; null: none",
+    ),
     CheckConstraint("kind in ('full', 'micro')", name="model_versions_kind_check"),
     CheckConstraint(
         "live_strength between 0 and 100 and live_decay between 0 and 1 and live_trending between 0 and 1000",
