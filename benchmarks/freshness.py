@@ -3,7 +3,7 @@
     python -m benchmarks.freshness --dataset ml-100k --json F --plot P.png
 
 A model learns from the first half of the feedback. The second half is divided into 24 windows; each window is
-predicted first and learned afterwards. Five ways to use fresh feedback are compared on the same events:
+predicted first and learned afterwards. Ways to use fresh feedback are compared on the same events:
 
 (a) `none`: weights and user vectors do not change after the first half;
 (b) `vectors`: user vectors are updated once an hour, by the events' times;
@@ -12,6 +12,11 @@ predicted first and learned afterwards. Five ways to use fresh feedback are comp
 (e) `live`: no training. The model of (a) publishes a pool of 200 at midnight, and the SQL function that
     serves it orders it again at every event, by what the user did since. `published` is the same pool as it
     was published.
+
+Rivals of (c), which differ from it in one thing:
+
+`no_replay`: fresh events alone are learned;
+`held`: two updates of three are held, and the third learns what all three brought.
 
 An event is predicted from the user's events until the last full hour (for (a): in the first half), among all
 items that the user has not consumed. NDCG@10 is the mean over the users of a window, then over windows.
@@ -26,6 +31,11 @@ the first half.
 and before the last one. (a) to (c) and (e) are then compared with (d) on the windows that follow a
 fine-tune, so that nothing is compared with a model that has not seen the previous window. `--keep FOLDER`
 saves the base and (d)'s models and their training times, so that a later run resumes.
+
+`new_items` has the same figures on events with items that had fewer than five events in the first half,
+`forgotten` the loss on the old behaviour after each window.
+
+`--seeds N` repeats all with N seeds. Curves are means over seeds, and the interval resamples windows.
 
 `committed_to_readable_seconds` is measured on a real Postgres and MLflow: the time from the commit of fresh
 feedback until recommendations based on it are readable, through every stage of the hourly DAG.
@@ -52,7 +62,7 @@ from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.hourly_path import committed_to_readable
 from benchmarks.live_lists import live_lists, ndcg_of_lists
 from recsys.columns import PURPOSES, Purpose
-from recsys.evaluation.ranking.cases import guard_cases
+from recsys.evaluation.ranking.cases import Cases, guard_cases
 from recsys.evaluation.ranking.evaluate import mean_ndcg
 from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.model.checkpoint import MANIFEST, load_recommender, read_manifest, save_recommender
@@ -67,7 +77,16 @@ from recsys.training.full import fit_full
 from recsys.training.micro import fit_micro
 
 _LISTS = ("published", "live")
-WAYS = ("none", "vectors", "micro", "full", "published", "live")
+_UPDATES: dict[str, tuple[int, dict[str, float]]] = {
+    "micro": (1, {}),
+    "no_replay": (1, {"replay_users_per_fresh_user": 0.0}),
+    "held": (3, {}),
+}
+"""Windows that an update learns, and settings other than those given."""
+WAYS = ("none", "vectors", *_UPDATES, "full", *_LISTS)
+_DEFAULT_WAYS = ("none", "vectors", "micro", "full", *_LISTS)
+_NEW_ITEM_EVENTS = 5
+"""An item with fewer events in the first half is new."""
 _HOUR = 3_600_000_000
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _CASES_PER_USER = 20
@@ -99,16 +118,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     home = Path(tempfile.mkdtemp(prefix="recsys-freshness-"))
     try:
-        dataset = _with_keys(load_dataset(options.dataset or options.data.name, options.data, options.cache))
-        settings = load_settings(home)
-        figures = replay(
-            dataset,
-            settings,
-            options.windows,
-            options.ways.split(","),
-            options.keep or home / "models",
-            full_every=options.full_every,
+        dataset = _with_keys(
+            load_dataset(
+                options.dataset or options.data.name, options.data, options.cache, recipe=options.recipe
+            )
         )
+        settings = load_settings(home)
+        runs = []
+        for seed in range(options.seeds):
+            training = settings.training.model_copy(update={"seed": seed})
+            runs.append(
+                replay(
+                    dataset,
+                    settings.model_copy(update={"training": training}),
+                    options.windows,
+                    options.ways.split(","),
+                    (options.keep or home / "models") / f"seed-{seed}",
+                    full_every=options.full_every,
+                )
+            )
+        figures = summarise(dataset, runs)
         if not options.skip_path:
             path = committed_to_readable(options.data if options.dataset else None, options.cache)
             figures["committed_to_readable_seconds"] = path.pop("all")
@@ -126,6 +155,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _log(figures, options.mlflow, options.plot)
 
 
+@dataclass
+class Replay:
+    """What one seed gave.
+
+    Attributes
+    ----------
+    curves, new_items
+        NDCG@10 of each way in each window, on all events and on those with new items. None: (d) has no model
+        that knows the window before, or nothing was to be predicted.
+    forgotten
+        For each way that updates, the loss on old behaviour of guard users after each window.
+    seconds
+        Processor seconds of each update or fine-tune.
+    """
+
+    curves: dict[str, list[float | None]]
+    new_items: dict[str, list[float | None]]
+    forgotten: dict[str, list[float]]
+    seconds: dict[str, list[float]]
+    base_seconds: float
+    events_predicted: int
+
+
 def replay(
     dataset: Dataset,
     settings: Settings,
@@ -134,8 +186,8 @@ def replay(
     keep: Path,
     *,
     full_every: int = 1,
-) -> dict[str, Any]:
-    """Predict and learn one window after another and return the figures.
+) -> Replay:
+    """Predict and learn one window after another.
 
     Parameters
     ----------
@@ -152,62 +204,111 @@ def replay(
     sequences = dataset.sequences
     half = int(np.quantile(sequences.occurred_at, 0.5, method="higher"))
     cut = _windows(sequences, half, windows)
+    before = np.bincount(sequences.before(half).item_index, minlength=len(dataset.catalogue))
     base, base_seconds = _full(dataset, sequences.before(half), settings, keep / "base")
     models: dict[str, Recommender | None] = dict.fromkeys((way for way in ways if way not in _LISTS), base)
-    seconds: dict[str, list[float]] = {way: [] for way in ("micro", "full") if way in ways}
-    curves: dict[str, list[float | None]] = {way: [] for way in ways}
+    trained = [way for way in ways if way in _UPDATES or way == "full"]
+    done = Replay(
+        curves={way: [] for way in ways},
+        new_items={way: [] for way in ways if way not in _LISTS},
+        forgotten={way: [] for way in ways if way in _UPDATES},
+        seconds={way: [] for way in trained},
+        base_seconds=base_seconds,
+        events_predicted=int(sum(len(window.positions) for window in cut)),
+    )
     with live_lists(dataset) if set(ways) & set(_LISTS) else nullcontext() as lists:
         for window in cut if lists else ():
             for way, value in zip(
                 _LISTS, ndcg_of_lists(base, lists, sequences, window.positions), strict=True
             ):
-                if way in curves:
-                    curves[way].append(value)
+                if way in done.curves:
+                    done.curves[way].append(value)
+    old_cases = _old_cases(base, sequences, half, settings)
     for number, window in enumerate(cut):
+        is_new = before[sequences.item_index[window.positions]] < _NEW_ITEM_EVENTS
         for way, model in models.items():
             known_until = half if way == "none" else None
-            curves[way].append(None if model is None else _ndcg(model, sequences, window, known_until))
+            of_all, of_new = (
+                (None, None) if model is None else _ndcg(model, sequences, window, is_new, known_until)
+            )
+            done.curves[way].append(of_all)
+            done.new_items[way].append(of_new)
         if number < len(cut) - 1:
-            if models.get("micro") is not None:
-                models["micro"], spent = _micro(models["micro"], sequences, window, half, settings)
-                seconds["micro"].append(spent)
+            for way, (every, changes) in _UPDATES.items():
+                parent = models.get(way)
+                if parent is None:
+                    continue
+                if (number + 1) % every == 0:
+                    arrived = replace(window, start=cut[number + 1 - every].start)
+                    micro = settings.micro_update.model_copy(update=changes)
+                    models[way], spent = _micro(
+                        parent, sequences, arrived, half, settings.model_copy(update={"micro_update": micro})
+                    )
+                    done.seconds[way].append(spent)
+                done.forgotten[way].append(_loss(base, models[way], old_cases))
             if "full" in ways:
                 models["full"] = None
                 if (number + 1) % full_every == 0 or number == len(cut) - 2:
                     known = sequences.before(window.end)
                     models["full"], spent = _full(dataset, known, settings, keep / f"full-{number}")
-                    seconds["full"].append(spent)
+                    done.seconds["full"].append(spent)
         print(
             f"window {number + 1}/{len(cut)}: "
-            + ", ".join(f"{way} {value:.4f}" for way in ways if (value := curves[way][number]) is not None)
+            + ", ".join(
+                f"{way} {value:.4f}" for way in ways if (value := done.curves[way][number]) is not None
+            )
             + "; processor s: "
-            + ", ".join(f"{way} {sum(spent):.0f}" for way, spent in seconds.items()),
+            + ", ".join(f"{way} {sum(spent):.0f}" for way, spent in done.seconds.items()),
             flush=True,
         )
+    return done
+
+
+def summarise(dataset: Dataset, runs: Sequence[Replay]) -> dict[str, Any]:
+    """Return the figures of one seed or more; curves are means over seeds."""
+    curves = {way: _mean_curve([run.curves[way] for run in runs]) for way in runs[0].curves}
+    new_items = {way: _mean_curve([run.new_items[way] for run in runs]) for way in runs[0].new_items}
+    forgotten = {way: np.mean([run.forgotten[way] for run in runs], 0) for way in runs[0].forgotten}
+    ways = set(curves)
     figures: dict[str, Any] = {
         "dataset": dataset.name,
-        "windows": len(cut),
-        "events_predicted": int(sum(len(window.positions) for window in cut)),
+        "seeds": len(runs),
+        "windows": len(curves["none"]),
+        "events_predicted": runs[0].events_predicted,
         "ndcg_at_10": {way: _mean(curve) for way, curve in curves.items()},
-        "base_fit_seconds": base_seconds,
-        "training_seconds": {way: float(np.mean(spent)) for way, spent in seconds.items() if spent},
-        "full_fine_tunes": len(seconds.get("full", ())),
+        "ndcg_at_10_new_items": {way: _mean(curve) for way, curve in new_items.items()},
+        "base_fit_seconds": float(np.mean([run.base_seconds for run in runs])),
+        "training_seconds": {
+            way: float(np.mean([spent for run in runs for spent in run.seconds[way]]))
+            for way in runs[0].seconds
+        },
+        "full_fine_tunes": len(runs[0].seconds.get("full", ())),
         "threads": torch.get_num_threads(),
         "curves": curves,
     }
-    if models.get("micro") is not None:
-        figures["old_slice_loss"] = _forgotten(base, models["micro"], sequences, half, settings)
-    if {"none", "micro", "live"} <= set(ways):
+    if forgotten:
+        figures["old_slice_loss"] = {way: float(curve[-1]) for way, curve in forgotten.items()}
+        figures["largest_old_slice_loss"] = {way: float(curve.max()) for way, curve in forgotten.items()}
+    if {"none", "micro", "live"} <= ways:
         figures |= _share_of_hourly(curves)
-    if {"none", "micro", "full"} <= set(ways):
+    if {"none", "micro", "full"} <= ways:
         figures |= _compare(curves)
         trained = figures["training_seconds"]
         figures["cost_ratio"] = trained["micro"] / trained["full"]
     return figures
 
 
-def _mean(curve: Sequence[float | None]) -> float:
-    return float(np.mean([value for value in curve if value is not None]))
+def _mean_curve(curves: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Return the mean over seeds for each window; None where a seed has none."""
+    return [
+        None if None in values else float(np.mean(np.array(values, dtype=np.float64)))
+        for values in zip(*curves, strict=True)
+    ]
+
+
+def _mean(curve: Sequence[float | None]) -> float | None:
+    values = [value for value in curve if value is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
@@ -225,7 +326,9 @@ def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
         "ndcg_at_10_compared": {way: float(curve.mean()) for way, curve in values.items()},
     }
     total = gains["full"].mean()
-    shares_of = {"micro": "", "vectors": "_by_vectors", "live": "_live"}
+    shares_of = {"micro": "", "vectors": "_by_vectors", "live": "_live"} | {
+        way: f"_{way}" for way in _UPDATES if way != "micro"
+    }
     for way, name in ((way, f"gain_recovered{suffix}") for way, suffix in shares_of.items()):
         if way in gains:
             shares = gains[way][draws].mean(1) / np.maximum(gains["full"][draws].mean(1), 1e-9)
@@ -329,8 +432,14 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
     return replace(arrived, purpose=purpose).where((purpose >= 0) & recent)
 
 
-def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until: int | None) -> float:
-    """Return the mean over users of NDCG@10 on a window's events."""
+def _ndcg(
+    model: Recommender,
+    sequences: Sequences,
+    window: Window,
+    is_new: NDArray[np.bool_],
+    known_until: int | None,
+) -> tuple[float, float | None]:
+    """Return the mean over users of NDCG@10 on a window's events, and on those with new items."""
     owners = sequences.event_users()[window.positions]
     # User vectors date from the last full hour; items consumed since then are excluded nevertheless.
     moments = sequences.occurred_at[window.positions] // _HOUR * _HOUR
@@ -348,19 +457,26 @@ def _ndcg(model: Recommender, sequences: Sequences, window: Window, known_until:
         consumed = sequences.prefixes(window.positions[rows])
         scores = mask_hidden(model.score(known.take_users(needed))[row], consumed)
         values[rows] = ndcg_of_ranks(ranks(scores, sequences.item_index[window.positions[rows]]), 10)
+    of_new = _over_users(values[is_new], owners[is_new]) if is_new.any() else None
+    return _over_users(values, owners), of_new
+
+
+def _over_users(values: NDArray[np.float64], owners: NDArray[np.int64]) -> float:
     return float(user_means(values[:, None], owners)[2].mean())
 
 
-def _forgotten(
-    base: Recommender, updated: Recommender, sequences: Sequences, half: int, settings: Settings
-) -> float:
-    """Return the relative loss of NDCG@10 on the first-half events of guard users."""
+def _old_cases(base: Recommender, sequences: Sequences, half: int, settings: Settings) -> Cases | None:
+    """Return cases of guard users' first-half events."""
     old = sequences.before(half)
     guard = are_guard_users(old.user_keys, settings.micro_update.guard_share)
     purpose = np.where(guard[old.event_users()], PURPOSES.index(Purpose.GUARD), -1).astype(np.int8)
     marked = replace(old, purpose=purpose).where(purpose >= 0)
-    cases = guard_cases(marked, base.catalogue, settings.evaluation)
-    if cases is None:
+    return guard_cases(marked, base.catalogue, settings.evaluation)
+
+
+def _loss(base: Recommender, updated: Recommender | None, cases: Cases | None) -> float:
+    """Return the relative loss of NDCG@10."""
+    if cases is None or updated is None:
         return float("nan")
     ndcg = mean_ndcg({"base": base, "updated": updated}, cases, 10)
     return 1 - ndcg["updated"] / ndcg["base"]
@@ -377,6 +493,8 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         "none": "(a) no update",
         "vectors": "(b) user vectors hourly",
         "micro": "(c) micro-updates",
+        "no_replay": "(c) without replay",
+        "held": "(c) with two of three held",
         "full": "(d) full fine-tune just before",
         "published": "published every day by the model of (a)",
         "live": "(e) the same, ordered by live interest",
@@ -422,8 +540,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--dataset", choices=NAMES)
     parser.add_argument("--data", type=Path, help="folder of the data set, or of items.csv and feedback.csv")
+    parser.add_argument("--recipe", help="what event types mean, see recsys migrate --recipe")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--windows", type=int, default=24)
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", default=",".join(_DEFAULT_WAYS), help=f"some of {', '.join(WAYS)}")
     parser.add_argument("--full-every", type=int, default=1, help="windows between (d)'s full fine-tunes")
     parser.add_argument("--keep", type=Path, help="folder for the base and (d)'s models, to resume from")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

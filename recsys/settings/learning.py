@@ -113,11 +113,6 @@ class MicroUpdateSettings(Section):
     epochs: int = Field(4, ge=1, description="passes over the fresh and replayed events")
     batch_size: int = Field(16, ge=1, description="users per batch; small, because an hour has few users")
     learning_rate: float = Field(1e-3, gt=0, description="peak")
-    distillation_weight: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the loss that keeps predictions close to the parent's; 0: replay alone",
-    )
     replay_users_per_fresh_user: float = Field(
         1.0, ge=0, description="users whose older events are replayed, per user with fresh events"
     )

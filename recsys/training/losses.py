@@ -1,4 +1,4 @@
-"""Losses of training: next item, liking, ratings, and distillation from the parent."""
+"""Losses of training: next item, liking and ratings."""
 
 from typing import Any
 
@@ -120,16 +120,3 @@ def rating_loss(predicted: Tensor, value: Tensor) -> Tensor:
     """
     known = ~value.isnan()
     return functional.huber_loss(predicted[known], value[known], reduction="sum", delta=0.25)
-
-
-def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the sum of KL divergences of the student's next-item distribution from the teacher's.
-
-    Parameters
-    ----------
-    student, teacher
-        [n, candidates] logits; those of the teacher have no gradient.
-    """
-    return functional.kl_div(
-        student.log_softmax(-1), teacher.log_softmax(-1), reduction="sum", log_target=True
-    )

@@ -44,12 +44,12 @@ def fit_micro(
 ) -> Fitted:
     """Update a copy of `parent` on the fresh events of a micro snapshot.
 
-    The text encoder is frozen. Fresh events and replayed events are targets, and history is context;
-    `micro_update.distillation_weight` also keeps the next-item distribution close to the parent's. A new item
-    starts with the id vector of its proxy. No fresh events are held back to choose an epoch: the number of
-    epochs is fixed and the steps are small. Guard users are not trained on, and weights that the gate would
-    reject as forgetting on them (`has_forgotten`) are not kept: those of the latest epoch that it would not
-    reject are. The first epoch forgets most and later ones make good for it, so no epoch ends the update.
+    The text encoder is frozen. Fresh events and replayed events are targets, and history is context. A new
+    item starts with the id vector of its proxy. No fresh events are held back to choose an epoch: the number
+    of epochs is fixed and the steps are small. Guard users are not trained on, and weights that the gate
+    would reject as forgetting on them (`has_forgotten`) are not kept: those of the latest epoch that it
+    would not reject are. The first epoch forgets most and later ones make good for it, so no epoch ends the
+    update.
     Popularity and collaborative filtering count every fresh event.
 
     Parameters
@@ -77,7 +77,6 @@ def fit_micro(
             "evaluation, negative or of weight 0"
         )
     model = parent.clone().to(choose_device(settings.training.device))
-    teacher = parent.to(model.device).eval()
     guard = sequences.purpose == code[Purpose.GUARD]
     target = fresh | (sequences.purpose == code[Purpose.REPLAY])
     weighted = replace(sequences, weight=np.where(target, sequences.weight, 0).astype(np.float32))
@@ -86,7 +85,7 @@ def fit_micro(
     model.items.start_training(torch.from_numpy(items).to(model.device), model.proxies)
 
     validator = Validator.build(_cases(sequences, guard), model, settings.evaluation.k)
-    trainer = _trainer(model, teacher, trained, settings)
+    trainer = _trainer(model, trained, settings)
     trainer.on_step = on_step or trainer.on_step
     out_of_time = time_limit(settings.micro_update.time_budget_minutes, start)
     best, best_epoch = weights_of(model), 0
@@ -142,16 +141,15 @@ def training_settings(settings: Settings) -> TrainingSettings:
     )
 
 
-def _trainer(model: Recommender, teacher: Recommender, trained: Sequences, settings: Settings) -> Trainer:
+def _trainer(model: Recommender, trained: Sequences, settings: Settings) -> Trainer:
     training = training_settings(settings)
     counts = np.bincount(trained.item_index, minlength=len(model.catalogue)).astype(np.float32)
     likes, dislikes = (trained.sentiment > 0).any(), (trained.sentiment < 0).any()
     weights = LossWeights(
         liking=training.feedback_weight if likes and dislikes else 0.0,
         rating=training.rating_weight,
-        distillation=settings.micro_update.distillation_weight,
     )
-    objective = Objective(model, weights, counts + model.popularity.counts, training, teacher)
+    objective = Objective(model, weights, counts + model.popularity.counts, training)
     batches = UserBatches(trained, model.settings.max_events, training.batch_size, training.seed)
     return Trainer(model, objective, batches, training, warmup_share=WARMUP_SHARE)
 

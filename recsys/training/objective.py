@@ -11,13 +11,7 @@ from torch.nn import functional
 from recsys.model.events import EventBatch
 from recsys.model.recommender import Recommender
 from recsys.settings import TrainingSettings
-from recsys.training.losses import (
-    distillation_loss,
-    liking_loss,
-    next_item_loss,
-    rating_loss,
-    sampled_next_item_loss,
-)
+from recsys.training.losses import liking_loss, next_item_loss, rating_loss, sampled_next_item_loss
 
 
 @dataclass(frozen=True)
@@ -26,7 +20,6 @@ class LossWeights:
 
     liking: float
     rating: float
-    distillation: float = 0.0
     next_item: float = 1.0
 
 
@@ -59,8 +52,6 @@ class Objective:
         [items] how often an item is a target in the training data. Negatives are drawn by its square root.
     settings
         Catalogue size up to which the softmax is full, number of sampled negatives, seed.
-    teacher
-        The parent whose next-item distribution the model stays close to.
     """
 
     def __init__(
@@ -69,19 +60,15 @@ class Objective:
         weights: LossWeights,
         counts: NDArray[np.float32],
         settings: TrainingSettings,
-        teacher: Recommender | None = None,
     ) -> None:
         self.model = model
         self.weights = weights
-        self.teacher = teacher
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.trained = model.items.trained.nonzero()[:, 0]
         self.sampled = len(self.trained) > settings.full_softmax_items
         self.sampled_negatives = settings.sampled_negatives
         draws = torch.from_numpy(counts).double()[self.trained.cpu()].clamp(min=1).sqrt()
         self.probability = draws / draws.sum()
-        with torch.no_grad():
-            self._teacher_table = None if teacher is None else teacher.item_table()
 
     def __call__(
         self, batch: EventBatch, beginnings: Tensor, fresh: FreshText | None
@@ -131,8 +118,6 @@ class Objective:
             value = batch.value[chosen]
             losses["liking"] = (liking_loss(likes, sentiment), (sentiment != 0).sum())
             losses["rating"] = (rating_loss(self.model.feedback.value(likes), value), (~value.isnan()).sum())
-        if self.teacher is not None and self._teacher_table is not None and self.weights.distillation:
-            losses["distillation"] = self._distillation(inputs, chosen, users, items, candidates)
         return losses
 
     def _candidates(self, batch: EventBatch) -> tuple[Tensor, Tensor | None]:
@@ -163,14 +148,3 @@ class Objective:
         return sampled_next_item_loss(
             users, items[target], items[rows], target, rows, chance.log().to(users), weight
         )
-
-    def _distillation(
-        self, inputs: EventBatch, chosen: Tensor, users: Tensor, items: Tensor, candidates: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        assert self.teacher is not None
-        assert self._teacher_table is not None
-        table = self._teacher_table
-        with torch.no_grad():
-            teacher_users = self.teacher.encode_events(inputs, table)[chosen]
-            logits = teacher_users @ table[candidates].T
-        return distillation_loss(users @ items.T, logits), torch.tensor(len(users), device=users.device)

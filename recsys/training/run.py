@@ -219,7 +219,7 @@ def _reporter(history: Path) -> Callable[[dict[str, Any]], None]:
 
 
 _MEASURED = {"validation_ndcg": "validation NDCG", "guard_ndcg": "guard NDCG"}
-_LOSSES = ("next_item", "liking", "rating", "request", "distillation")
+_LOSSES = ("next_item", "liking", "rating", "request")
 
 
 def _say(message: str) -> None:

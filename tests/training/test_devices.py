@@ -33,7 +33,7 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 def on(device: str, folder: Path, encoder: Path, mode: str, **training: object) -> Settings:
     settings = small_settings(folder, encoder, device=device, **training)
-    micro = settings.micro_update.model_copy(update={"epochs": 1, "distillation_weight": 0.5})
+    micro = settings.micro_update.model_copy(update={"epochs": 1})
     model = settings.model.model_copy(update={"fine_tuning": mode})
     return settings.model_copy(update={"model": model, "micro_update": micro})
 
@@ -117,7 +117,7 @@ def test_a_micro_update_evaluation_and_batch_scoring_work(
     updated = fit_micro(start, replace(world, purpose=purposes), LATER, settings)
     model = updated.model
     assert model.device.type == device
-    assert updated.history[-1]["distillation"] >= 0
+    assert len(updated.history) == 1
     items = world.item_index[: world.users]
     assert np.isfinite(EvaluatedRecommender(model, EVENT_TYPES).liking(world, items)).all()
     batch = UserBatch(0, world, world.event_users(), world.item_index)

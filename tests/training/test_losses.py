@@ -4,7 +4,6 @@ from torch.nn import functional
 
 from recsys.training import losses
 from recsys.training.losses import (
-    distillation_loss,
     liking_loss,
     next_item_loss,
     rating_loss,
@@ -63,9 +62,3 @@ def test_events_without_sentiment_or_value_have_no_loss() -> None:
     assert rating_loss(torch.tensor([3.0]), torch.tensor([float("nan")])) == 0
     assert liking_loss(torch.tensor([3.0, 3.0]), torch.tensor([1, 0])) < 0.1
     assert liking_loss(torch.tensor([3.0]), torch.tensor([-1])) > 3
-
-
-def test_distillation_is_zero_only_at_the_teacher() -> None:
-    teacher = torch.randn(4, 9)
-    assert torch.allclose(distillation_loss(teacher + 2.0, teacher), torch.tensor(0.0), atol=1e-5)
-    assert distillation_loss(teacher * 2, teacher) > 0
