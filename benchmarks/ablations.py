@@ -37,7 +37,7 @@ from benchmarks.task_options import (
 from recsys.errors import ConfigurationError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.metrics import user_means
-from recsys.model.fusion import COLLABORATIVE, LIKING, POPULARITY, RECENT, Fusion
+from recsys.model.fusion import APPEAL, COLLABORATIVE, LIKING, POPULARITY, RECENT, Fusion
 from recsys.model.item_age import FEATURES as AGES
 from recsys.model.item_numbers import is_number
 from recsys.model.recommender import Recommender
@@ -77,6 +77,7 @@ WITHOUT_PARTS = {
     "without ages in the fusion": AGES,
     "without repeats in the fusion": REPEATS,
     "without recent popularity in the fusion": (RECENT,),
+    "without appeal in the fusion": (APPEAL,),
 }
 
 

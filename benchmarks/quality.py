@@ -54,7 +54,7 @@ from benchmarks.peers import (
 )
 from benchmarks.quality_figures import Result, render, save_per_user, summarise
 from benchmarks.rivals import RIVALS, Rival, tune
-from benchmarks.shown_cases import ClickRate
+from benchmarks.shown_cases import ClickRate, known_slates
 from benchmarks.task_options import add_task_options, load_task, parse_task_options, task_setting
 from recsys.errors import ConfigurationError, RecsysError
 from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
@@ -273,7 +273,7 @@ def _fit_ours(
 
     fitted = fit_full(
         dataset.catalogue, dataset.event_types, task.known, settings, output,
-        split=task.split, report=report,
+        split=task.split, slates=known_slates(dataset, task), report=report,
     )  # fmt: skip
     epochs = [
         {"seconds": row["seconds"], "validation_ndcg": row["validation_ndcg"]} for row in fitted.history

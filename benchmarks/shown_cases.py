@@ -11,6 +11,7 @@ from benchmarks.datasets import Dataset
 from benchmarks.shown_lists import ShownLists
 from recsys.errors import ConfigurationError
 from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.slates import UNANSWERED, Slates
 
 
 def shown_list_task(dataset: Dataset, are_wanted: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> Task:
@@ -75,6 +76,31 @@ def _place(users: NDArray[np.int64]) -> NDArray[np.int64]:
     place = np.empty(len(users), dtype=np.int64)
     place[order] = np.arange(len(users)) - np.searchsorted(users[order], users[order])
     return place
+
+
+def known_slates(dataset: Dataset, task: Task) -> Slates | None:
+    """Return the lists before each test case for our model; None if lists are not asked for.
+
+    A list is shown when its user's next click in it happens; one without a click, when its user comes first.
+    Lists that are held back for tuning, with their clicks, come last.
+    """
+    lists = dataset.shown
+    if lists is None or task.lists is None:
+        return None
+    sequences = dataset.sequences
+    events = sequences.where(task.wanted[sequences.event_type] & (sequences.weight > 0))
+    moment = moments(lists, events)
+    first = np.minimum(events.offsets[:-1], max(events.events - 1, 0))[lists.users]
+    shown_at = events.occurred_at[np.where(moment >= 0, moment, first)]
+    held_back = task.lists[1] & ~task.lists[0]
+    shown_at[held_back] = events.occurred_at.max(initial=0) + 1 + np.arange(held_back.sum())
+    own = shown_at[lists.list_of_item]
+    slates = Slates(
+        events.user_keys[lists.users], shown_at, lists.offsets, lists.items,
+        np.arange(len(lists.items)) - lists.offsets[:-1][lists.list_of_item],
+        np.where(lists.clicked, own, UNANSWERED),
+    )  # fmt: skip
+    return slates.take(np.flatnonzero(task.lists[1]))
 
 
 def moments(lists: ShownLists, events: Sequences) -> NDArray[np.int64]:

@@ -8,8 +8,8 @@
     the weights of the comment reader, but no comment and no vector of one.
 ``items.parquet``
     item_id, title, text digest, whether trained, popularity count, rest days, when the item is
-    available, when it was first chosen, and the first item that is the same thing; row i belongs to
-    row i of the tables below.
+    available, when it was first chosen, the first item that is the same thing, and answers and expected
+    answers in shown lists, if the model has appeal; row i belongs to row i of the tables below.
 ``text_vectors.safetensors``, ``item_ids.safetensors``, ``answers.safetensors``
     text vectors [items, width] and features of numbers [items, numbers width], id vectors [items, dim], and
     request vectors [items, width]. Items are matched by id, so a new item never breaks a checkpoint.
@@ -38,6 +38,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model.appeal import Appeal
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.co_occurrences import CoOccurrences
 from recsys.model.collaborative import EASE, Popularity
@@ -95,7 +96,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         safetensors.torch.save_file(
             {"answers": model.request_vectors.cpu().contiguous()}, folder / "answers.safetensors"
         )
-    recent, ages = model.recent, model.ages
+    recent, ages, appeal = model.recent, model.ages, model.appeal
     pq.write_table(
         pa.table(
             {
@@ -112,6 +113,11 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
                 "group": pa.array(model.catalogue.group),
                 "recent": pa.array(np.zeros(len(model.catalogue)) if recent is None else recent.counts),
                 **({} if ages is None else {"first_event": pa.array(ages.first_event)}),
+                **(
+                    {}
+                    if appeal is None
+                    else {"answers": pa.array(appeal.answers), "expected_answers": pa.array(appeal.expected)}
+                ),
             }
         ),
         folder / "items.parquet",
@@ -240,6 +246,8 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             model.recent = RecentPopularity(items["recent"].to_numpy(), **manifest["recent"])
         if "first_event" in items.column_names:  # older checkpoints know no ages
             model.ages = ItemAges(items["first_event"].to_numpy())
+        if "answers" in items.column_names:
+            model.appeal = Appeal(items["answers"].to_numpy(), items["expected_answers"].to_numpy())
         if manifest["collaborative"]:
             model.collaborative = _load_collaborative(folder, len(names), to_update)
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:

@@ -2,9 +2,9 @@
 
 Each part except the request is standardised per user over the catalogue, so that a weight means the same
 for every user. The weights are fitted on validation cases. The request part is not standardised: how much it
-separates items depends on the request, and its scale is learned. Features of repeats are 0 for all items that
-a user has not had; see `recsys.model.repeats`. Those of an item's age (`recsys.model.item_age`) are 0 for
-items of unknown age.
+separates items depends on the request, and its scale is learned. Nor is appeal, which is the same for all
+users. Features of repeats are 0 for all items that a user has not had; see `recsys.model.repeats`. Those of
+an item's age (`recsys.model.item_age`) are 0 for items of unknown age.
 
 
 A model has three sets of weights: for users in the middle of a visit, for users who come back, and for users
@@ -27,6 +27,8 @@ COLLABORATIVE = "collaborative"
 POPULARITY = "popularity"
 RECENT = "recent"
 """Popularity of the recent past; see `recsys.model.recent`."""
+APPEAL = "appeal"
+"""Answers in shown lists; see `recsys.model.appeal`. `recsys.training.appeal` fits its weight."""
 REQUEST = "request"
 """Exists only for users with a request in words."""
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.memory import require_memory, serving_bytes, training_bytes
+from recsys.model.appeal import Appeal
 from recsys.model.base_encoder import EncoderIdentity, check_encoder, find_base_encoder
 from recsys.model.cold_items import find_proxies
 from recsys.model.collaborative import EASE, Popularity
@@ -101,6 +102,7 @@ class Recommender(nn.Module):
         self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
         self.recent: RecentPopularity | None = None
         self.ages: ItemAges | None = None
+        self.appeal: Appeal | None = None
 
     @classmethod
     def build(
@@ -211,6 +213,8 @@ class Recommender(nn.Module):
             moved.recent = self.recent.aligned(positions, len(catalogue))
         if self.ages is not None:
             moved.ages = self.ages.aligned(positions, len(catalogue))
+        if self.appeal is not None:
+            moved.appeal = self.appeal.aligned(positions, len(catalogue))
         moved.text, moved.text_state = self.text, self.text_state
         moved.fusion, moved.request_fusion = self.fusion, self.request_fusion
         moved.returning_fusion = self.returning_fusion

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ConfigurationError
+from recsys.model.appeal import Appeal
 from recsys.model.collaborative import EASE, Popularity, StandardisedEASE
 from recsys.model.fusion import (
+    APPEAL,
     COLLABORATIVE,
     LIKING,
     NEURAL,
@@ -44,6 +46,7 @@ class ScoredModel(Protocol):
     popularity: Popularity
     recent: RecentPopularity | None
     ages: ItemAges | None
+    appeal: Appeal | None
     collaborative: EASE | None
     fusion: Fusion
     returning_fusion: Fusion
@@ -77,7 +80,7 @@ class CatalogueScorer:
     The neural part and the liking head are products of a user's query vector q and the item's vector v.
     After standardising over the catalogue they are still products, because the mean of q·v over the items
     is q·mean(v) and its variance is qᵀ·Cov(v)·q. Popularity is the same for every user and is one more
-    column, and so is recent popularity, and so are the items' ages at one moment. The weighted sum of these
+    column, and so are recent popularity, appeal, and the items' ages at one moment. The weighted sum of these
     parts is therefore one product of [users, columns] with [items, columns]. Only collaborative filtering
     (small catalogues have it), repeats and the match with a request are added to it, and ages if users ask at
     different moments.
@@ -95,8 +98,8 @@ class CatalogueScorer:
     item_vectors
         [items, dim], as published.
     items
-        [items, columns] item vectors minus their mean, standardised popularity, of all times and recent, and
-        features of ages at the moment of the latest lists, if the model knows ages.
+        [items, columns] item vectors minus their mean, standardised popularity, of all times and recent,
+        and, if the model knows them, appeal and features of ages at the moment of the latest lists.
     """
 
     @torch.no_grad()
@@ -120,6 +123,8 @@ class CatalogueScorer:
         self._scores = torch.empty(0, len(centred), device=centred.device)
         recent = np.zeros_like(popularity) if model.recent is None else model.recent.score()[None]
         columns = np.concatenate([popularity, self._recent(recent)])
+        if model.appeal is not None:
+            columns = np.concatenate([columns, model.appeal.score()[None]])
         if self._ages is not None:
             columns = np.concatenate([columns, np.zeros((len(AGE_FEATURES), len(centred)), np.float32)])
         self.items = torch.cat([centred, torch.from_numpy(columns).T.to(centred)], 1)
@@ -222,6 +227,8 @@ class CatalogueScorer:
         if self.model.recent is not None and self._later is None:
             query = self._with_columns(nothing, 0.0, 1.0)
             queries[RECENT] = query if freshness is None else query * freshness
+        if self.model.appeal is not None:
+            queries[APPEAL] = self._with_columns(nothing, 0.0, 0.0, 1.0)
         return queries
 
     def _standardised(self, query: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
 from recsys.snapshot.read import open_verified
 from recsys.snapshot.reference import SnapshotKind
 from recsys.snapshot.sequences import microseconds
+from recsys.snapshot.slates import SCHEMA as SLATES_SCHEMA
+from recsys.snapshot.slates import SLATES
 from recsys.snapshot.store import Folder, is_unfinished
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class RewrittenSnapshot:
     rows: int
     """Remaining rows."""
     removed: dict[str, int]
-    """Rows removed, by user key."""
+    """Events removed, by user key."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def unfinished_folders(root: str) -> list[Folder]:
 
 
 def erase_from_snapshots(root: str, user_keys: Collection[str]) -> ErasedSnapshots:
-    """Rewrite every snapshot under `root` that holds events of these users.
+    """Rewrite every snapshot under `root` that holds events of these users, or lists that they were shown.
 
     Each snapshot stays readable: new files are written beside the old ones, then the manifest is replaced,
     then the old files are removed. After a kill at any point, another call completes the erasure. Rewritten
@@ -134,29 +136,34 @@ def _without(
     by_purpose = dict(manifest.rows_by_purpose)
     held_out = manifest.held_out_rows
     for entry in manifest.files:
-        if not entry.path.startswith(f"{INTERACTIONS_FOLDER}/") or not _holds(folder, entry, user_keys):
+        is_of_slates = entry.path.startswith(f"{SLATES}.")
+        is_personal = is_of_slates or entry.path.startswith(f"{INTERACTIONS_FOLDER}/")
+        if not is_personal or not _holds(folder, entry, user_keys):
             files.append(entry)
             continue
+        schema = SLATES_SCHEMA if is_of_slates else SCHEMA
         # Unique, so that two writers cannot mix their bytes, whatever became of their lock.
         name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{uuid4().hex[:12]}.parquet"
         with (
             open_verified(folder, entry.path) as stream,
             folder.writing(name) as file,
-            pq.ParquetWriter(file.arrow(), SCHEMA, **PARQUET_OPTIONS) as writer,
+            pq.ParquetWriter(file.arrow(), schema, **PARQUET_OPTIONS) as writer,
         ):
             source = pq.ParquetFile(stream, page_checksum_verification=True)
             for group in range(source.num_row_groups):
-                events = source.read_row_group(group).cast(SCHEMA)
-                theirs = pc.is_in(events[Columns.USER_KEY], value_set=user_keys)
-                gone = events.filter(theirs)
+                rows = source.read_row_group(group).cast(schema)
+                theirs = pc.is_in(rows[Columns.USER_KEY], value_set=user_keys)
+                writer.write_table(rows.filter(pc.invert(theirs)))
+                if is_of_slates:
+                    continue
+                gone = rows.filter(theirs)
                 for key, count in _counts(gone[Columns.USER_KEY]):
                     removed[key] = removed.get(key, 0) + count
                 for purpose, count in _counts(gone[Columns.PURPOSE]):
                     by_purpose[purpose] -= count
                 held_out -= _held_out(gone, manifest)
-                writer.write_table(events.filter(pc.invert(theirs)))
         files.append(file.entry)
-    if not removed:
+    if tuple(files) == manifest.files:
         return None
     changed = replace(
         manifest,
@@ -195,7 +202,11 @@ def _held_out(events: pa.Table, manifest: Manifest) -> int:
 def _remove_unlisted(folder: Folder) -> None:
     listed = {entry.path for entry in folder.read_manifest().files}
     folder.fs.invalidate_cache()
-    for path in folder.fs.find(f"{folder.path}/{INTERACTIONS_FOLDER}"):
-        name = f"{INTERACTIONS_FOLDER}/{path.rsplit('/', 1)[-1]}"
-        if name not in listed:
+    paths = [
+        *folder.fs.find(f"{folder.path}/{INTERACTIONS_FOLDER}"),
+        *folder.fs.glob(f"{folder.path}/{SLATES}.*"),
+    ]
+    for path in paths:
+        parent, name = path.rsplit("/", 2)[-2:]
+        if (name if name.startswith(f"{SLATES}.") else f"{parent}/{name}") not in listed:
             folder.fs.rm_file(path)

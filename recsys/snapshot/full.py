@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from recsys.snapshot.write import (
     read_event_types,
     snapshot_name,
     write_items,
+    write_slates,
 )
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
@@ -71,7 +73,11 @@ def write_full_snapshot(engine: sa.Engine, folder: Folder, window: Window, setti
     with extraction(engine) as source:
         interactions, items = _write_events(source, folder, plan, settings.validation.min_noisy_weight)
         event_types = read_event_types(source)
-        return complete_snapshot(folder, window, settings, plan, interactions, items, event_types)
+        manifest = complete_snapshot(folder, window, settings, plan, interactions, items, event_types)
+        slates = write_slates(
+            source, folder, upper_transaction_id=window.upper_transaction_id, as_of=manifest.as_of
+        )
+        return replace(manifest, files=(*manifest.files, *slates))
 
 
 def _plan(window: Window) -> Plan:

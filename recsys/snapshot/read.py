@@ -22,6 +22,7 @@ from recsys.snapshot.item_attributes import read_attributes
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, ITEMS_FILE, Manifest
 from recsys.snapshot.reference import SnapshotRef, TrainedThrough
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.snapshot.slates import SLATES, Slates
 from recsys.snapshot.store import Folder
 
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -194,6 +195,11 @@ class Snapshot:
             purpose=np.array([PURPOSES.index(purpose) for purpose in purposes], np.int8)[purpose_codes],
             comment=table.column(Columns.COMMENT),
         )
+
+    def slates(self) -> Slates | None:
+        """Return the lists that users were shown, also the held-out ones; None if there are none."""
+        paths = [entry.path for entry in self.manifest.files if entry.path.startswith(f"{SLATES}.")]
+        return Slates.from_arrow(self._read(paths[0]), self.catalogue()) if paths else None
 
     def row_groups(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the events, about 262,144 at a time, unordered, with dictionary-encoded names."""

@@ -21,6 +21,8 @@ from recsys.snapshot.interactions import InteractionsWriter
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, FORMAT_VERSION, ITEMS_FILE, FileEntry, Manifest
 from recsys.snapshot.reference import SnapshotKind, TrainedThrough
 from recsys.snapshot.sequences import microseconds
+from recsys.snapshot.slates import MOST_POSITIONS, SLATES
+from recsys.snapshot.slates import SCHEMA as SLATES_SCHEMA
 from recsys.snapshot.store import Folder
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.windows import Window
@@ -38,6 +40,8 @@ _ITEMS_SCHEMA = pa.schema(
         ("variant_of", pa.string()),
     ]
 )
+MOST_SLATES = 500_000
+"""The latest ones are read: with ten items each, as many showings as recent popularity reads events."""
 _PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -89,6 +93,28 @@ def write_items(source: Extraction, folder: Folder) -> WrittenItems:
             writer.write_batch(batch)
             item_ids.append(batch.column(Columns.ITEM_ID))
     return WrittenItems(file.entry, pa.chunked_array(item_ids, pa.string()).combine_chunks())
+
+
+def write_slates(
+    source: Extraction, folder: Folder, *, upper_transaction_id: int, as_of: datetime
+) -> list[FileEntry]:
+    """Write the latest slates, in constant memory; nothing if there are none."""
+    rows = source.batches(
+        read_statement("snapshot/select_slates"), SLATES_SCHEMA,
+        upper_transaction_id=upper_transaction_id, as_of=as_of,
+        most_slates=MOST_SLATES, most_positions=MOST_POSITIONS,
+    )  # fmt: skip
+    first = next(rows, None)
+    if first is None:
+        return []
+    with (
+        folder.writing(f"{SLATES}.parquet") as file,
+        pq.ParquetWriter(file.arrow(), SLATES_SCHEMA, **_PARQUET_OPTIONS) as writer,
+    ):
+        writer.write_batch(first)
+        for batch in rows:
+            writer.write_batch(batch)
+    return [file.entry]
 
 
 def complete_snapshot(

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 
 from recsys.errors import TrainingError
+from recsys.model.appeal import Appeal
 from recsys.model.device import choose_device
 from recsys.model.recommender import Recommender
 from recsys.model.text_cache import text_digest
 from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences, parts_of
+from recsys.snapshot.slates import Slates
 from recsys.training.batching import Batches, PartBatches, UserBatches
 from recsys.training.checkpoints import (
     RunFolder,
@@ -78,6 +80,7 @@ def fit_full(
     *,
     split: Split | None = None,
     unseen_share: float = 0.0,
+    slates: Slates | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     on_step: OnStep | None = None,
 ) -> Fitted:
@@ -94,6 +97,8 @@ def fit_full(
         (`split_validation`).
     unseen_share
         Share of the users whom the default split does not validate on, see `are_unseen`.
+    slates
+        Lists that were shown, as `sequences` without the held-out part.
     report
         Called after each epoch with its losses, validation metric, learning rate and seconds.
     on_step
@@ -130,10 +135,12 @@ def fit_full(
     fingerprint = _fingerprint(settings, parts, model)
     out_of_time = time_limit(training.time_budget_minutes, start)
     state, stopped = _epochs(trainer, validator, folder, report, out_of_time, fingerprint)
-    metrics = comment_metrics | fit_other_parts(model, data, settings)
+    metrics = comment_metrics | fit_other_parts(model, data, settings, slates)
     if data.everything is not data.train:
         _learn_latest(model, data, training, on_step)
     fit_closed_form(model, parts)
+    if slates is not None and model.appeal is not None:
+        model.appeal = Appeal.fit(slates, len(catalogue))
     metrics["validation_ndcg"] = state.best_score
     metrics["text_interval"] = float(trainer.text_interval if trainer.text_parameters else 0)
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)

@@ -25,6 +25,8 @@ from recsys.model.recommender import Recommender
 from recsys.model.repeats import Repeats, repeat_features
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.slates import Slates
+from recsys.training.appeal import fit_appeal
 from recsys.training.data import TrainingData
 from recsys.training.live_interest import fit_live_interest, live_cases
 from recsys.training.requests import PhraseTable, fit_requests
@@ -42,8 +44,13 @@ _FUSION_BYTES = 1 << 30
 AnyCases = TypeVar("AnyCases", ValidationCases, VisitCases)
 
 
-def fit_other_parts(model: Recommender, data: TrainingData, settings: Settings) -> dict[str, float]:
-    """Fit requests, fusion and live interest to validation cases; closed-form parts know training events."""
+def fit_other_parts(
+    model: Recommender, data: TrainingData, settings: Settings, slates: Slates | None = None
+) -> dict[str, float]:
+    """Fit requests, fusion and live interest to validation cases; closed-form parts know training events.
+
+    `slates` are the lists that were shown in the time of the training and validation events.
+    """
     n_items = len(model.catalogue)
     fit_closed_form(model, data.train)
     metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
@@ -71,6 +78,7 @@ def fit_other_parts(model: Recommender, data: TrainingData, settings: Settings) 
         metrics |= _fit_request_fusion(model, cases, parts, repeats, excluded, settings)
         del parts, excluded  # as large as what the next fit needs
         metrics |= _fit_returning_fusion(model, data, log, least, settings)
+        metrics |= fit_appeal(model, slates, data, cases, log, settings.evaluation.k)
         model.live_interest, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
         metrics |= figures
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}

@@ -25,6 +25,7 @@ from recsys.model.recommender import Recommender
 from recsys.settings import MicroUpdateSettings, TrainingSettings
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.shards import SHARDS_FOLDER
+from recsys.snapshot.slates import Slates
 from recsys.training.data import known_events
 from recsys.training.full import Fitted, fit_full
 from recsys.training.job import TUNED_SETTINGS, TrainingJob, read_job
@@ -141,7 +142,8 @@ def _fit(
         with known_events(snapshot, job.training.events_in_memory, shards) as known:
             return fit_full(
                 snapshot.catalogue(), snapshot.event_types(), known, settings, job.output,
-                unseen_share=job.unseen_share, report=report, on_step=on_step,
+                unseen_share=job.unseen_share, slates=_known_slates(snapshot), report=report,
+                on_step=on_step,
             )  # fmt: skip
     model = load_recommender(job.parent, to_update=True)
     return fit_micro(
@@ -152,6 +154,11 @@ def _fit(
         report=report,
         on_step=on_step,
     )
+
+
+def _known_slates(snapshot: Snapshot) -> Slates | None:
+    slates = snapshot.slates()
+    return None if slates is None else slates.before(snapshot.held_out_from)
 
 
 @contextmanager

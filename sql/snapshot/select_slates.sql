@@ -1,0 +1,67 @@
+-- The latest lists that were shown until a moment, one row for each item, with when its user answered it: the first
+-- positive feedback of a type with a weight that names the impression and the item.
+-- Left out: lists of users who may not be trained on, lists in the future, and what follows the first :most_positions
+-- places of a list. An item that a list shows twice counts at its first place. Not answers: feedback of another user,
+-- and feedback from more than an hour before the list, which clocks that differ do not explain.
+-- Parameters: upper_transaction_id (of the feedback, exclusive), as_of (inclusive), most_slates, most_positions.
+WITH slates AS (
+    SELECT
+        row_number() OVER (ORDER BY latest.shown_at, latest.impression_id) AS slate,
+        latest.*
+    FROM (
+        SELECT
+            impressions.impression_id,
+            impressions.user_id,
+            users.user_key,
+            impressions.placement,
+            impressions.shown_at,
+            impressions.item_ids
+        FROM impressions
+        JOIN user_eligibility AS users ON users.user_id = impressions.user_id
+        WHERE users.may_train
+            AND users.user_key IS NOT NULL
+            AND impressions.shown_at > '0001-01-01 UTC'
+            AND impressions.shown_at <= :as_of
+        ORDER BY impressions.shown_at DESC, impressions.impression_id DESC
+        LIMIT :most_slates
+    ) AS latest
+),
+
+answers AS (
+    SELECT
+        feedback.impression_id,
+        feedback.user_id,
+        feedback.item_id,
+        feedback.occurred_at
+    FROM feedback
+    JOIN event_types ON event_types.event_type = feedback.event_type
+    WHERE feedback.impression_id IS NOT NULL
+        AND feedback.transaction_id < :upper_transaction_id
+        -- So that months before the first list are not read.
+        AND feedback.occurred_at >= (SELECT min(shown_at) FROM slates) - interval '1 hour'
+        AND feedback.occurred_at < '9999-12-31 UTC'
+        AND event_types.weight > 0
+        AND CASE event_types.polarity
+            WHEN 0 THEN coalesce(feedback.value > event_types.negative_to, true)
+            ELSE event_types.polarity > 0
+        END
+)
+
+SELECT
+    slates.slate,
+    slates.user_key,
+    slates.placement,
+    slates.shown_at,
+    shown.item_id,
+    min(shown.place) - 1 AS position,
+    min(answers.occurred_at) AS answered_at
+FROM slates
+CROSS JOIN LATERAL unnest(slates.item_ids) WITH ORDINALITY AS shown (item_id, place)
+LEFT JOIN answers
+    ON answers.impression_id = slates.impression_id
+    AND answers.user_id = slates.user_id
+    AND answers.item_id = shown.item_id
+    AND answers.occurred_at >= slates.shown_at - interval '1 hour'
+WHERE shown.item_id IS NOT NULL AND shown.place <= :most_positions
+GROUP BY slates.slate, slates.user_key, slates.placement, slates.shown_at, shown.item_id
+ORDER BY slates.slate, position
