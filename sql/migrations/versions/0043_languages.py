@@ -98,6 +98,14 @@ END $$;
 COMMENT ON FUNCTION check_default_language() IS 'keeps one language the default';
 CREATE TRIGGER check_default_language AFTER UPDATE OR DELETE ON languages
     FOR EACH STATEMENT EXECUTE FUNCTION check_default_language();
+
+-- The owner of the tables writes them.
+DO $$
+BEGIN
+    IF to_regrole('recsys_pipeline') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE, DELETE ON languages FROM recsys_pipeline;
+    END IF;
+END $$;
 """
 
 CHOICE = """
