@@ -27,7 +27,8 @@ class RestoreReport:
     first_new_id
         Lowest transaction id of new rows; every recorded window ends at or below it.
     rows_moved
-        Rows written after the restore and before this call; they are now in the next window.
+        Feedback written after the restore and before this call; it is now in the next window, and so are
+        slates.
     roles_missing
         Roles that an administrator must create.
     """
@@ -45,10 +46,13 @@ def continue_after_restore(engine: sa.Engine) -> RestoreReport:
     already be writing: they wait for a moment, and rows they have written move to the next window.
     """
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-        # Waits for open transactions that write feedback or open windows; blocks new ones until commit.
-        connection.execute(sa.text("LOCK TABLE feedback, windows IN SHARE ROW EXCLUSIVE MODE"))
+        # Waits for open transactions that write to these tables; blocks new ones until commit.
+        connection.execute(sa.text("LOCK TABLE feedback, impressions, windows IN SHARE ROW EXCLUSIVE MODE"))
         offset = connection.scalar(sa.text("SELECT warehouse_rebase_transaction_ids()"))
         moved = connection.execute(sa.text(read_statement("upkeep/move_unread_feedback"))).rowcount
+        connection.exec_driver_sql(
+            read_statement("upkeep/move_unread_impressions"), execution_options={"no_parameters": True}
+        )
         missing = grant_roles(connection)
         first = connection.scalar(sa.text("SELECT warehouse_transaction_id()"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

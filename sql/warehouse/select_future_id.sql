@@ -3,6 +3,7 @@
 WITH recorded AS (
     SELECT greatest(
         (SELECT max(transaction_id) + 1 FROM feedback),
+        (SELECT max(transaction_id) + 1 FROM impressions),
         (SELECT max(transaction_id) + 1 FROM quarantine),
         (SELECT max(upper_transaction_id) FROM windows)
     ) AS first_new

@@ -167,9 +167,18 @@ def test_without_the_command_no_window_opens_and_the_error_names_it(restored: sa
 
 def test_rows_written_before_the_command_are_moved_to_the_next_window(restored: sa.Engine) -> None:
     write(restored, "early1", "early2")
+    with restored.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO impressions (impression_id, user_id, item_ids, shown_at)"
+            " VALUES ('s', 'u', '{i}', now())"
+        )
     with pytest.raises(WarehouseError):
         open_window(restored, "hourly", "too early")  # because the scheduler was not paused
-    assert continue_after_restore(restored).rows_moved == 2
+    report = continue_after_restore(restored)
+    assert report.rows_moved == 2
+    with restored.connect() as connection:
+        moved = connection.scalar(sa.text("SELECT transaction_id FROM impressions"))
+    assert moved == report.first_new_id
     write(restored, "d1")
     assert event_ids(restored, open_window(restored, "nightly", "after")) == [
         "b1",

@@ -16,6 +16,7 @@ from recsys.warehouse.analytics import install_analytics
 from recsys.warehouse.migrate import upgrade_warehouse
 from recsys.warehouse.partitions import drop_old_impressions, ensure_ahead, ensure_months
 from recsys.warehouse.roles import grant_roles
+from recsys.warehouse.windows import open_window
 
 INSERT = (
     "INSERT INTO impressions (impression_id, user_id, item_ids, shown_at)"
@@ -108,6 +109,7 @@ def test_the_migration_keeps_rows_rights_and_views(before: sa.Engine) -> None:
         assert rows(before, f"SELECT {rights.format(role, column, right)}") == [(True,)]
     assert rows(before, f"SELECT {rights.format('chart_reader', 'user_id', 'SELECT')}") == [(False,)]
     log(before, "new", "now")
+    assert rows(before, "SELECT impression_id FROM impressions WHERE transaction_id > 0") == [("new",)]
     assert ("new",) in rows(before, "SELECT impression_id FROM shown_slates")
     assert rows(before, "SELECT reloptions FROM pg_class WHERE relname = 'shown_slates'") == [
         (["security_barrier=true"],)
@@ -204,9 +206,25 @@ def test_a_new_warehouse_has_months_from_the_start(warehouse: sa.Engine) -> None
 
 def test_a_month_takes_over_what_the_default_partition_holds(warehouse: sa.Engine) -> None:
     log(warehouse, "old", "1997-09-20")
+    transaction = rows(warehouse, "SELECT transaction_id FROM impressions")
     assert places(warehouse) == {"old": "default"}
     ensure_months(warehouse, [datetime(1997, 9, 1, tzinfo=UTC)], table="impressions")
     assert places(warehouse) == {"old": "1997_09"}
+    assert rows(warehouse, "SELECT transaction_id FROM impressions") == transaction
+
+
+def test_a_slate_that_is_still_being_written_lies_at_or_above_the_bound_of_a_window(
+    warehouse: sa.Engine,
+) -> None:
+    with warehouse.begin() as slow:
+        slow.execute(sa.text(INSERT), {"id": "slow", "user": "ada", "at": "now"})
+        log(warehouse, "fast", "now")
+        upper = open_window(warehouse, "nightly", "1").upper_transaction_id
+        assert (
+            slow.scalar(sa.text("SELECT transaction_id FROM impressions WHERE impression_id = 'slow'"))
+            >= upper
+        )
+    assert open_window(warehouse, "nightly", "2").upper_transaction_id > upper
 
 
 @pytest.mark.parametrize(

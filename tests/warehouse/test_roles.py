@@ -168,6 +168,8 @@ def test_a_writer_reads_what_it_shows(roles: dict[str, sa.Engine]) -> None:
             ]
         ),
         "SELECT * FROM impressions",
+        "INSERT INTO impressions (impression_id, user_id, item_ids, shown_at, transaction_id)"
+        " VALUES ('s', 'ada', '{i}', now(), 7)",
         "UPDATE impressions SET model_version = '2'",
         "SELECT user_key FROM users",
         "UPDATE users SET user_key = 'x'",

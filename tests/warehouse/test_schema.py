@@ -87,11 +87,15 @@ def test_the_same_event_cannot_be_inserted_twice_even_without_a_time(warehouse: 
         run(warehouse, statement)
 
 
-def test_the_transaction_id_default_is_inlined_into_the_insert(warehouse: sa.Engine) -> None:
-    plan = run(
-        warehouse,
-        "EXPLAIN VERBOSE INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')",
-    )
+@pytest.mark.parametrize(
+    "insert",
+    [
+        "feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'like')",
+        "impressions (impression_id, user_id, item_ids, shown_at) VALUES ('s', 'u', '{i}', now())",
+    ],
+)
+def test_the_transaction_id_default_is_inlined_into_the_insert(warehouse: sa.Engine, insert: str) -> None:
+    plan = run(warehouse, f"EXPLAIN VERBOSE INSERT INTO {insert}")
     text = "\n".join(row[0] for row in plan)
     assert "pg_current_xact_id" in text
     assert "warehouse_transaction_id" not in text
@@ -133,9 +137,11 @@ def test_ids_and_windows_continue_after_a_dump_is_restored_into_a_new_cluster(wa
         warehouse,
         """
         INSERT INTO feedback (user_id, item_id, event_type, transaction_id)
-        VALUES ('u', 'i', 'like', 5000000000);
+        VALUES ('u', 'i', 'like', 4000000000);
+        INSERT INTO impressions (impression_id, user_id, item_ids, shown_at, transaction_id)
+        VALUES ('s', 'u', '{i}', now(), 5000000000);
         INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived)
-        VALUES ('nightly', 'before', 0, 5000000001, 1);
+        VALUES ('nightly', 'before', 0, 4000000001, 1);
         """,
     )
     assert scalar(warehouse, "SELECT warehouse_horizon()") < 5_000_000_000  # type: ignore[operator]
@@ -143,7 +149,8 @@ def test_ids_and_windows_continue_after_a_dump_is_restored_into_a_new_cluster(wa
         connection.execute(sa.text("SELECT warehouse_rebase_transaction_ids()"))
     run(warehouse, "INSERT INTO feedback (user_id, item_id, event_type) VALUES ('u', 'i', 'view')")
     window = open_window(warehouse, "nightly", "after")
-    assert window.lower_transaction_id == 5_000_000_001
+    assert window.lower_transaction_id == 4_000_000_001
+    assert window.upper_transaction_id > 5_000_000_001
     assert window.arrived == 1
     with warehouse.begin() as connection:
         offset = connection.scalar(sa.text("SELECT warehouse_transaction_offset()"))

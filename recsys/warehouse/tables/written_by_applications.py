@@ -202,6 +202,13 @@ impressions = Table(
         ARRAY(Text),
         comment="the rule that placed each item, as serving.recommend names it; null: no rule did",
     ),
+    Column(
+        "transaction_id",
+        BigInteger,
+        nullable=False,
+        server_default=TRANSACTION_ID,
+        comment="of the writer; 0: written before impressions had it",
+    ),
     CheckConstraint("cardinality(rules) = cardinality(item_ids)", name="impressions_rules_check"),
     CheckConstraint(
         "cardinality(propensities) = cardinality(item_ids)"
@@ -210,6 +217,7 @@ impressions = Table(
     ),
     Index("impressions_user", "user_id", "shown_at"),
     Index("impressions_shown_at", "shown_at"),
+    Index("impressions_transaction_id", "transaction_id"),
     postgresql_partition_by="RANGE (shown_at)",
     comment="one slate shown to a user, with the propensities of the policy that chose it",
 )
