@@ -7,13 +7,7 @@ with commented as (
             opinion.sentiment,
             -- The event has no value: use the writer's latest opinion on the item.
             (
-                select
-                    case
-                        when types.polarity <> 0 then types.polarity
-                        when other.value <= types.negative_to then -1
-                        when other.value >= types.positive_from then 1
-                        else 0
-                    end
+                select public.feedback_sentiment(types, other.value)
                 from public.feedback as other
                 join public.event_types as types using (event_type)
                 where other.user_id = feedback.user_id
@@ -29,11 +23,8 @@ with commented as (
     cross join lateral (
         select
             case
-                when not explicit then null
-                when polarity <> 0 then polarity
-                when value <= negative_to then -1
-                when value >= positive_from then 1
-                when value is not null then 0
+                when explicit and (polarity <> 0 or value is not null)
+                    then public.feedback_sentiment(event_types, value)
             end as sentiment
     ) as opinion
     where feedback.comment <> ''

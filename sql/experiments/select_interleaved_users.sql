@@ -70,10 +70,7 @@ answered as (
     where feedback.occurred_at < cast(:until as timestamptz)
     group by picked.user_id, picked.impression_id, picked.item_id, picked.of_challenger
     having bool_or(event_types.role <> 'dislike')
-        and not bool_or(
-            event_types.polarity = -1
-            or (event_types.polarity = 0 and coalesce(feedback.value <= event_types.negative_to, false))
-        )
+        and not bool_or(feedback_sentiment(event_types, feedback.value) < 0)
 ),
 shown_to as (
     select

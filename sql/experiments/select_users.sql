@@ -40,9 +40,9 @@ answers as (
         slates.impression_id,
         slates.user_id,
         feedback.item_id,
-        bool_or(event_types.role <> 'dislike' and not disliked.it) as answered,
-        bool_or(event_types.role = 'outcome' and not disliked.it) as converted,
-        bool_or(disliked.it) as disliked
+        bool_or(event_types.role <> 'dislike' and said.sentiment >= 0) as answered,
+        bool_or(event_types.role = 'outcome' and said.sentiment >= 0) as converted,
+        bool_or(said.sentiment < 0) as disliked
     from slates
     join feedback
         on feedback.impression_id = slates.impression_id
@@ -50,10 +50,7 @@ answers as (
         and feedback.item_id = any (slates.item_ids)
         and feedback.occurred_at >= slates.shown_at - interval '1 hour'
     join event_types using (event_type)
-    cross join lateral (
-        select event_types.polarity = -1
-            or (event_types.polarity = 0 and coalesce(feedback.value <= event_types.negative_to, false)) as it
-    ) as disliked
+    cross join lateral (select feedback_sentiment(event_types, feedback.value) as sentiment) as said
     where feedback.occurred_at >= cast(:before as timestamptz) - interval '1 hour'
         and feedback.occurred_at < cast(:until as timestamptz)
     group by slates.impression_id, slates.user_id, feedback.item_id

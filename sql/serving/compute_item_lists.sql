@@ -11,9 +11,7 @@ with had as (
         and feedback.occurred_at <= :at
         and feedback.transaction_id < :through_transaction_id
         and event_types.weight > 0
-        and event_types.polarity >= 0
-        and not coalesce(nullif(feedback.value, 'NaN') <= event_types.negative_to, false)
-        and not (event_types.value_is_amount and coalesce(feedback.value < 0, false))
+        and feedback_sentiment(event_types, feedback.value) >= 0
     group by feedback.user_id, feedback.item_id
 ),
 latest as (

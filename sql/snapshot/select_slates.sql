@@ -41,10 +41,7 @@ answers AS (
         AND feedback.occurred_at >= (SELECT min(shown_at) FROM slates) - interval '1 hour'
         AND feedback.occurred_at < '9999-12-31 UTC'
         AND event_types.weight > 0
-        AND CASE event_types.polarity
-            WHEN 0 THEN coalesce(feedback.value > event_types.negative_to, true)
-            ELSE event_types.polarity > 0
-        END
+        AND feedback_sentiment(event_types, feedback.value) >= 0
 )
 
 SELECT

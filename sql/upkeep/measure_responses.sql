@@ -11,6 +11,7 @@ with answered as (
         and impressions.user_id = feedback.user_id
         and feedback.item_id = any (impressions.item_ids)
     where event_types.role <> 'dislike'
+        and feedback_sentiment(event_types, feedback.value) >= 0
         -- A day for clocks that differ and for answers that come late.
         and feedback.occurred_at >= cast(:until as timestamptz) - interval '9 days'
         and feedback.occurred_at < cast(:until as timestamptz) + interval '1 day'

@@ -1,5 +1,5 @@
 -- Items that many more people disliked in the day that ended at :until than on a day of the four weeks before: dislikes,
--- and values that mean one, with or without a comment. Each person counts once a day.
+-- low values and returned purchases, with or without a comment. Each person counts once a day.
 -- Parameters: until, people (the fewest that count), times (as many as usual), limit.
 with dislikes as (
     select
@@ -11,10 +11,7 @@ with dislikes as (
     inner join event_types using (event_type)
     where feedback.occurred_at >= cast(:until as timestamptz) - interval '29 days'
         and feedback.occurred_at < cast(:until as timestamptz)
-        and (
-            event_types.polarity = -1
-            or (event_types.polarity = 0 and feedback.value <= event_types.negative_to)
-        )
+        and feedback_sentiment(event_types, feedback.value) < 0
 ),
 counted as (
     select

@@ -13,6 +13,7 @@ from recsys.experiments.winner import promote_winner
 from recsys.promotion import ledger
 from recsys.settings import Settings
 from recsys.upkeep import monitoring
+from recsys.warehouse.recipes import apply_recipe
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -74,7 +75,13 @@ def show(
     **columns: Any,
 ) -> None:
     """Show each user a slate; shares of the users of each arm answer it, others each day."""
-    values = {"version_of": None, "item": "1", "type": "view", "later": timedelta(minutes=1)} | columns
+    values = {
+        "version_of": None,
+        "item": "1",
+        "type": "view",
+        "value": None,
+        "later": timedelta(minutes=1),
+    } | columns
     run(
         engine,
         f"""
@@ -89,8 +96,8 @@ def show(
             where {where}
             returning impression_id, user_id, model_version
         )
-        insert into feedback (user_id, item_id, event_type, impression_id, occurred_at)
-        select shown.user_id, :item, :type, impression_id, :at + :later
+        insert into feedback (user_id, item_id, event_type, value, impression_id, occurred_at)
+        select shown.user_id, :item, :type, :value, impression_id, :at + :later
         from shown join users using (user_id)
         where ('x' || substr(md5(shown.user_id || :at), 1, 8))::bit(32)::bigint / 4294967296.0
             < case experiment_arm(user_key, 'salt', 0.5, 0)
@@ -244,6 +251,13 @@ def test_an_answer_before_its_slate_or_after_the_look_does_not_count(
     row = reading(look(shop, settings, 4))
     assert row["difference"] is None  # nobody of the challenger has answered
     assert look(shop, settings, 13).outcome == "challenger_better"
+
+
+def test_what_is_sent_back_is_no_answer(shop: sa.Engine, settings: Settings) -> None:
+    apply_recipe(shop, "shop")
+    show(shop, 0.5, type="purchase", value=20)
+    show(shop, 0.6, type="purchase", value=-20)
+    assert reading(look(shop, settings, 1))["control"] == pytest.approx(0.15, abs=0.01)
 
 
 def test_a_slate_that_is_delivered_a_day_late_is_read_by_the_next_look(

@@ -2,9 +2,12 @@ import json
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError
+from recsys.publishing.histories import read_event_types
 from recsys.snapshot.event_types import EventTypes
+from recsys.warehouse.recipes import apply_recipe, recipe_names
 
 NONE = float("nan")
 
@@ -27,6 +30,24 @@ def test_sentiment_follows_polarity_and_then_the_value(
     event_types: EventTypes, name: str, value: float, expected: int
 ) -> None:
     assert event_types.sentiment([event_types.index[name]], [value]).tolist() == [expected]
+
+
+@pytest.mark.parametrize("recipe", [None, *recipe_names()])
+def test_sql_and_python_agree_on_what_is_negative(warehouse: sa.Engine, recipe: str | None) -> None:
+    if recipe:
+        apply_recipe(warehouse, recipe)
+    with warehouse.connect() as connection:
+        event_types = read_event_types(connection)
+        rows = connection.exec_driver_sql(
+            """
+            SELECT event_type, coalesce(value, 'NaN'), feedback_sentiment(event_types, value)
+            FROM event_types
+            CROSS JOIN unnest('{NULL,NaN,-Infinity,-20,0,0.5,2,2.5,3,4,29.9,30,Infinity}'::float[]) AS value
+            """
+        ).all()
+    names, values, sentiments = zip(*rows, strict=True)
+    assert event_types.sentiment(event_types.lookup(names), values).tolist() == list(sentiments)
+    assert set(sentiments) == {-1, 0, 1}
 
 
 def test_values_are_scaled_within_the_range_of_their_type(event_types: EventTypes) -> None:

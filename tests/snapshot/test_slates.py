@@ -17,6 +17,7 @@ from recsys.snapshot.slates import SLATES, Slates
 from recsys.training import run
 from recsys.training.job import TrainingJob
 from recsys.warehouse.pseudonyms import user_key
+from recsys.warehouse.recipes import apply_recipe
 from recsys.warehouse.tables import impressions
 from recsys.warehouse.windows import Window, open_window
 from tests.snapshot.warehouse_rows import add_feedback, add_items, add_users, at
@@ -76,15 +77,17 @@ def test_without_lists_the_snapshot_has_no_file_of_them(shop: sa.Engine, setting
     [
         ({"event_type": "dislike"}, "ann", 11),
         ({"event_type": "rating", "value": 1.0}, "ann", 11),
+        ({"event_type": "purchase", "value": -20.0}, "ann", 11),
         ({"impression_id": "another"}, "ann", 11),
         ({}, "bob", 11),
         ({}, "ann", -60),
     ],
-    ids=["dislike", "low rating", "another list", "another user", "hours before the list"],
+    ids=["dislike", "low rating", "return", "another list", "another user", "hours before the list"],
 )
 def test_what_is_no_answer(
     shop: sa.Engine, settings: Settings, columns: dict[str, Any], user: str, minutes: float
 ) -> None:
+    apply_recipe(shop, "shop")
     show(shop, "list", "ann", ["a", "b"], 10)
     add_feedback(shop, [(user, "b", minutes)], **{"impression_id": "list", **columns})
     ((_, _, answered),) = rows(taken(shop, settings))

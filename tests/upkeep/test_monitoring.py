@@ -9,6 +9,7 @@ from recsys.settings import Settings
 from recsys.upkeep import monitoring
 from recsys.upkeep.monitoring import monitor
 from recsys.warehouse.analytics import install_analytics
+from recsys.warehouse.recipes import apply_recipe
 
 NOW = datetime(2026, 5, 20, 1, 30, tzinfo=UTC)
 
@@ -117,6 +118,20 @@ def test_an_item_that_many_dislike_at_once_is_named_and_one_that_is_never_liked_
     dislike(warehouse, "hated by one", 0.5, people=1, each=100)
     assert causes(warehouse, settings) == ["disliked item: broken"]
     assert sent[0].startswith("8 people disliked item broken in the last day; usual is 0.0 a day")
+
+
+def test_what_many_send_back_is_disliked_and_no_answer(
+    warehouse: sa.Engine, settings: Settings, sent: list[str]
+) -> None:
+    apply_recipe(warehouse, "shop")
+    for days_ago, answering in ((3.5, 100), (0.5, 100)):
+        show(warehouse, "home", days_ago, users=300, answering=answering)
+    run(
+        warehouse,
+        "UPDATE feedback SET event_type = 'purchase', value = -20"
+        " WHERE occurred_at > CAST(:now AS timestamptz) - interval '1 day'",
+    )
+    assert causes(warehouse, settings) == ["fewer responses: placement home", "disliked item: 2"]
 
 
 def test_lists_that_nobody_renews_alert(warehouse: sa.Engine, settings: Settings) -> None:

@@ -9,9 +9,7 @@ language sql stable rows 10 as $$
         join public.event_types on event_types.event_type = feedback.event_type
         where feedback.user_id = person
             and event_types.role = 'outcome'
-            and event_types.polarity >= 0
-            and not coalesce(nullif(feedback.value, 'NaN') <= event_types.negative_to, false)
-            and not (event_types.value_is_amount and coalesce(feedback.value < 0, false))
+            and public.feedback_sentiment(event_types, feedback.value) >= 0
         group by feedback.item_id
     ) as had
     where had.item_id <> all (

@@ -18,17 +18,9 @@ language sql stable rows 1 as $$
             types.role,
             types.weight,
             types.hide_days,
-            case
-                when types.polarity = -1 or listed.value <= types.negative_to
-                    or (types.value_is_amount and listed.value < 0) then -1
-                when types.polarity = 1 or listed.value >= types.positive_from then 1
-                else 0
-            end as sentiment
-        from (
-            select event.item_id, event.event_type, nullif(event.value, 'NaN') as value, event.occurred_at, event.number
-            from unnest(item_ids, event_types, amounts, times) with ordinality
-                as event (item_id, event_type, value, occurred_at, number)
-        ) as listed
+            public.feedback_sentiment(types, listed.value) as sentiment
+        from unnest(item_ids, event_types, amounts, times) with ordinality
+            as listed (item_id, event_type, value, occurred_at, number)
         left join public.event_types as types on types.event_type = listed.event_type
     ),
     ended as (
