@@ -2,10 +2,10 @@
 
 from alembic import op
 
-revision = "0045"
-down_revision = "0044"
+revision = "0046"
+down_revision = "0045"
 
-# The same rule as EventTypes.sentiment in recsys.snapshot.event_types. NaN is greater than any number in Postgres.
+# The rule of EventTypes.sentiment in recsys.snapshot.event_types. In Postgres NaN is greater than any number.
 SENTIMENT = """
 CREATE FUNCTION feedback_sentiment(kind event_types, value double precision)
 RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -16,8 +16,8 @@ RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     END
 $$;
 COMMENT ON FUNCTION feedback_sentiment IS
-    'what an event with this value says: -1 negative (a dislike, a low value, a returned purchase), 1 positive, '
-    '0 neither';
+    'what an event with this value says: -1 negative (a dislike, a low value, a returned purchase), '
+    '1 positive, 0 neither';
 """
 
 
