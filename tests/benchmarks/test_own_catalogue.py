@@ -1,17 +1,21 @@
 """The benchmark reads a folder as production does, and says what production would say."""
 
 import gzip
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import own_catalogue
 from benchmarks.ablations import main as measure_parts
 from benchmarks.own_catalogue import OwnCatalogue, read_own_catalogue
 from benchmarks.quality import main
 from recsys.errors import ConfigurationError, IngestError, RecsysError
+from recsys.local.postgres import PostgresServer
 from recsys.snapshot.targets import find_targets
 
 HEADER = "user_id,item_id,event_type,value,comment,occurred_at\n"
@@ -21,7 +25,26 @@ Read = Callable[..., OwnCatalogue]
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Read:
+def ready_warehouse(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    postgres: PostgresServer,
+    warehouse_template: str,
+) -> None:
+    """Give each reading a copy of the tests' warehouse, because a new Postgres takes seconds."""
+    names = (f"own_{abs(hash(request.node.nodeid))}_{number}" for number in itertools.count())
+
+    @contextmanager
+    def copied(root: Path) -> Iterator[tuple[PostgresServer, str, Path]]:
+        name = next(names)
+        postgres.create_database(name, template=warehouse_template)
+        yield postgres, postgres.url(name), root
+
+    monkeypatch.setattr(own_catalogue, "kept_warehouse", copied)
+
+
+@pytest.fixture
+def read(tmp_path: Path, ready_warehouse: None) -> Read:
     def read(*more: str, items: str = ITEMS, event_types: str = "", **options: Any) -> OwnCatalogue:
         (tmp_path / "items.csv").write_text(items)
         (tmp_path / "feedback.csv").write_text(HEADER + "\n".join([*EVENTS, *more]) + "\n")
@@ -60,6 +83,7 @@ def test_a_line_that_production_would_not_learn_from_is_left_out_and_named(
     assert reason in said(own)
 
 
+@pytest.mark.usefixtures("ready_warehouse")
 def test_people_may_be_sessions(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(ITEMS)
     lines = [f"s{n % 5},i{n % 4},view,{1_700_000_000 + 60 * n}" for n in range(20)]
@@ -71,6 +95,7 @@ def test_people_may_be_sessions(tmp_path: Path) -> None:
     assert "unknown_user: 1" in said(own)
 
 
+@pytest.mark.usefixtures("ready_warehouse")
 def test_shown_lists_name_people_as_feedback_does(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(ITEMS)
     lines = [
@@ -154,6 +179,7 @@ def test_a_wrong_definition_of_an_event_type_is_an_error(read: Read, content: st
         read(event_types=content)
 
 
+@pytest.mark.usefixtures("ready_warehouse")
 def test_feedback_without_any_time_is_read_in_its_order(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(ITEMS)
     lines = ["u1,i2,click,,,", "u2,i0,click,,,", "u1,i0,click,,,", "u1,i1,click,,,"]
@@ -175,6 +201,7 @@ def test_a_folder_without_feedback_or_with_two_files_of_it_is_an_error(tmp_path:
         read_own_catalogue(tmp_path)
 
 
+@pytest.mark.usefixtures("ready_warehouse")
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(ITEMS)
     (tmp_path / "feedback.csv").write_text("user_id,item_id,occurred_at\nu1,i1,1\n")
@@ -211,6 +238,7 @@ def test_an_error_of_the_data_ends_in_one_sentence(tmp_path: Path) -> None:
         main(["--data", str(tmp_path), "--models", "popularity"])
 
 
+@pytest.mark.usefixtures("ready_warehouse")
 def test_parts_are_measured_on_own_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_MODEL__FINE_TUNING", "frozen")
     monkeypatch.setenv("RECSYS_TRAINING__EPOCHS", "1")
