@@ -22,7 +22,9 @@ from recsys.warehouse.statements import read_statement
 MIN_ANSWERING = 100
 """Users who answered something, below which nothing is read: the bounds are those of large samples."""
 MAX_UNEVEN = 0.1
-"""Difference of the shown items of both versions, as a share of them all, above which nothing is read."""
+"""Difference of the shown items of both versions, as a share of them all, that may bias answers."""
+_UNEVEN_BY_CHANCE = 10.83
+"""Chi-square, with one degree of freedom, that chance exceeds in one of a thousand experiments."""
 _BATCH = 50_000
 _MOST = 0.99
 """A user's answers count at most as many times as those of this share of the users who answer."""
@@ -53,9 +55,15 @@ class Interleaved:
 
     @property
     def is_uneven(self) -> bool:
-        """Whether items of one version were shown more often: it was not the list that users saw."""
-        champion, challenger = self.shown.sum(axis=0)
-        return bool(abs(challenger - champion) > MAX_UNEVEN * (champion + challenger))
+        """Whether items of one version were shown more often: it was not the list that users saw.
+
+        By more than may be, and by more than coins do: users are independent, and the difference of a user's
+        shown items is 0 on average. Many users make small differences certain, such as those of lists that
+        follow the latest reactions, so certainty alone says nothing.
+        """
+        difference = self.shown[:, 1] - self.shown[:, 0]
+        is_large = abs(difference.sum()) > MAX_UNEVEN * self.shown.sum()
+        return bool(is_large and difference.sum() ** 2 > _UNEVEN_BY_CHANCE * (difference**2).sum())
 
     def effect(self) -> Effect:
         """Return by how much more of the answered items the challenger picked than the champion.

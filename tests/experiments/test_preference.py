@@ -52,6 +52,16 @@ def test_of_few_answers_or_uneven_slots_nothing_is_said(found: Interleaved) -> N
     assert found.effect().information == 0
 
 
+def test_coins_make_slots_uneven_in_one_experiment_of_a_thousand() -> None:
+    generator = np.random.default_rng(0)
+    # One contested place a list, so that a hundred users differ by more than a tenth every third time.
+    picked = generator.integers(0, 2, (2_000, 100))
+    found = [Interleaved(100, np.stack([1 - own, own], axis=1), np.zeros((100, 2), int)) for own in picked]
+    large = [abs(own.mean() - 0.5) > 0.05 for own in picked]
+    assert np.mean(large) > 0.2
+    assert sum(one.is_uneven for one in found) <= 7  # more than 7 of 2,000: p = .001 if the rate is .001
+
+
 def test_users_who_differ_a_lot_do_not_widen_the_interval() -> None:
     generator = np.random.default_rng(0)
     answers = generator.poisson(generator.gamma(0.3, 10, 5_000))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from recsys.errors import NothingToDoError
+from recsys.errors import NothingToDoError, RegistryError
 from recsys.experiments import readout, validity, winner
 from recsys.experiments.readout import Readout, read_out
 from recsys.experiments.winner import promote_winner
@@ -269,6 +269,21 @@ def test_a_slate_that_is_delivered_a_day_late_is_read_by_the_next_look(
     second = look(shop, settings, 2)
     assert reading(second, "slates")["control"] == pytest.approx(2.0)
     assert reading(second)["standard_error"] < first["standard_error"]
+
+
+def test_a_challenger_that_is_pruned_wins_nothing(
+    shop: sa.Engine, settings: Settings, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(shop, 0.5, challenger=0.9)
+
+    def is_gone(*_: object) -> None:
+        raise RegistryError("there is no version 2")
+
+    monkeypatch.setattr(validity, "load_version", is_gone)
+    with pytest.raises(NothingToDoError, match="no experiment is running"):
+        look(shop, settings, 1)
+    assert ended(shop).outcome == "challenger_removed"
+    assert "there is no version 2" in sent[0]
 
 
 def test_what_a_session_saw_is_nobodys(shop: sa.Engine, settings: Settings) -> None:
