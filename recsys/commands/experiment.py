@@ -52,7 +52,8 @@ def start(
     guardrail: Annotated[
         list[str] | None,
         typer.Option(
-            help="Metric that must not get worse and by which share it may, repeatable. Default: slates=0.05."
+            help="Metric that must not get worse and by which share it may, repeatable. Default: "
+            "slates=0.05, and none with --interleave."
         ),
     ] = None,
     placement: Annotated[
@@ -63,7 +64,7 @@ def start(
         typer.Option(
             "--interleave",
             help="Let both versions pick the items of a list in turn: a first comparison that needs far "
-            "fewer users. Neither metrics nor guardrails apply.",
+            "fewer users. The only guardrail is dislikes.",
         ),
     ] = False,
     actor: _Actor = None,
@@ -72,10 +73,10 @@ def start(
     """Let users decide between the champion and another version: each user gets the lists of one of them."""
     from recsys.experiments import experiment as experiments
 
-    if interleave and (success or guardrail):
+    if interleave and success:
         raise ExperimentError(
-            "--success and --guardrail do not apply with --interleave: users prefer what one version picks "
-            "or what the other does; leave them out"
+            "--success does not apply with --interleave: users prefer what one version picks or what the "
+            "other does; leave it out"
         )
 
     settings = load_settings()
@@ -89,7 +90,7 @@ def start(
             hold_out=hold_out,
             placements=placement or (),
             success=success or experiments.SUCCESS,
-            guardrails=experiments.GUARDRAILS if guardrail is None else _margins(guardrail),
+            guardrails=None if guardrail is None else _margins(guardrail),
             days=days,
             interleave=interleave,
             actor=actor or getpass.getuser(),

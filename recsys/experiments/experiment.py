@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from recsys.errors import ExperimentError
 from recsys.experiments.decide import Aims
 from recsys.experiments.effects import METRICS, PREFERENCE
+from recsys.experiments.preference import DISLIKES
 from recsys.promotion import ledger
 from recsys.promotion.serving_term import refuse_if_over
 from recsys.registry.versions import download_checkpoint
@@ -105,7 +106,7 @@ def start(
     hold_out: float = 0.0,
     placements: Sequence[str] = (),
     success: Sequence[str] = SUCCESS,
-    guardrails: Mapping[str, float] = GUARDRAILS,
+    guardrails: Mapping[str, float] | None = None,
     days: int = DAYS,
     interleave: bool = False,
     actor: str,
@@ -121,7 +122,8 @@ def start(
     placements
         Whose slates are read; empty: all.
     success, guardrails
-        As in `Aims`. Neither applies if lists are interleaved: users prefer one version or the other.
+        As in `Aims`; guardrails are `GUARDRAILS` if None. If lists are interleaved, users prefer one version
+        or the other, and `dislikes` is the only guardrail there can be; None: there is none.
     interleave
         Let both versions pick the items of a list in turn, instead of giving users one version's lists.
     actor
@@ -135,10 +137,18 @@ def start(
     RegistryError, ErasedUsersError
         The version is unknown, its files have changed, or it may not be served any more.
     """
+    if guardrails is None:
+        guardrails = {} if interleave else GUARDRAILS
     if interleave:
-        success, guardrails = (PREFERENCE.name,), {}
+        success = (PREFERENCE.name,)
+        if of_nobody := sorted(set(guardrails) - {DISLIKES.name}):
+            raise ExperimentError(
+                f"users of interleaved lists see both versions, so {', '.join(of_nobody)} is of neither; the "
+                f"only guardrail there is {DISLIKES.name}"
+            )
     else:
         _check_metrics(success, guardrails)
+    _check_margins(guardrails)
     _check(name, share, hold_out, days)
     champion = ledger.champion(engine)
     if champion is None:
@@ -237,6 +247,9 @@ def _check_metrics(success: Sequence[str], guardrails: Mapping[str, float]) -> N
             "an experiment needs success metrics, each once and not as a guardrail too; given: success "
             f"{list(success)}, guardrails {list(guardrails)}"
         )
+
+
+def _check_margins(guardrails: Mapping[str, float]) -> None:
     for metric, margin in guardrails.items():
         if not 0 < margin < 1:
             raise ExperimentError(

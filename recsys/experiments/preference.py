@@ -9,14 +9,14 @@ that cancels out, which is why far fewer of them are needed than with one versio
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from recsys.experiments.effects import PREFERENCE, Effect
+from recsys.experiments.effects import METRICS, PREFERENCE, Effect, Metric
 from recsys.warehouse.statements import read_statement
 
 MIN_ANSWERING = 100
@@ -29,7 +29,8 @@ _BATCH = 50_000
 _MOST = 0.99
 """A user's answers count at most as many times as those of this share of the users who answer."""
 
-NOTHING = Effect(PREFERENCE, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+DISLIKES = METRICS["dislikes"]
+"""The metric that an interleaved experiment can guard; users see both versions, so others are nobody's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +41,14 @@ class Interleaved:
     ----------
     slates
         Number of slates with such lists.
-    shown, answered
+    shown, answered, disliked
         [users, 2] items that the champion and the challenger picked.
     """
 
     slates: int
     shown: NDArray[np.int64]
     answered: NDArray[np.int64]
+    disliked: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 
     @property
     def answering(self) -> int:
@@ -66,27 +68,41 @@ class Interleaved:
         return bool(is_large and difference.sum() ** 2 > _UNEVEN_BY_CHANCE * (difference**2).sum())
 
     def effect(self) -> Effect:
-        """Return by how much more of the answered items the challenger picked than the champion.
+        """Return by how much more of the answered items the challenger picked than the champion."""
+        return self._compare(PREFERENCE, self.answered, float(self.answered.sum()))
 
-        Answers of a user beyond the 99th percentile of those who answer count in proportion, so that no robot
+    def dislikes(self) -> Effect:
+        """Return by how many more of the items that the challenger picked were disliked, a slate."""
+        return self._compare(DISLIKES, self.disliked, float(self.slates))
+
+    def _compare(self, metric: Metric, counts: NDArray[np.int64], per: float) -> Effect:
+        """Compare what users did with items of each version, `counts` [users, 2], divided by `per`.
+
+        What a user did beyond the 99th percentile of those who did it counts in proportion, so that no robot
         outweighs them.
         """
-        total = self.answered.sum(axis=1)
-        if self.answering < MIN_ANSWERING or self.is_uneven:
-            return NOTHING
+        total = counts.sum(axis=1)
+        if (total > 0).sum() < MIN_ANSWERING or self.is_uneven:
+            return nothing(metric)
         most = np.quantile(total[total > 0], _MOST, method="inverted_cdf")
-        answered = self.answered * np.minimum(1.0, most / np.maximum(total, 1))[:, None]
-        champion, challenger = answered.sum(axis=0) / answered.sum()
-        gain = answered[:, 1] - answered[:, 0]
+        capped = counts * np.minimum(1.0, most / np.maximum(total, 1))[:, None]
+        per *= capped.sum() / counts.sum()
+        champion, challenger = capped.sum(axis=0) / per
+        gain = capped[:, 1] - capped[:, 0]
         return Effect(
-            PREFERENCE,
+            metric,
             float(champion),
             float(challenger),
             difference=float(challenger - champion),
-            standard_error=float(np.sqrt((gain**2).sum()) / answered.sum()),
+            standard_error=float(np.sqrt((gain**2).sum()) / per),
             information=float(self.slates),
             variance_ratio=1.0,
         )
+
+
+def nothing(metric: Metric) -> Effect:
+    """Return that nothing can be said about a metric."""
+    return Effect(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def read_interleaved(
@@ -104,7 +120,7 @@ def read_interleaved(
     )
     users: Counter[str] = Counter()
     slates = interleaved = 0
-    shown, answered = [], []
+    shown, answered, disliked = [], [], []
     for row in rows:
         users[row.arm] += 1
         if row.arm == "challenger":
@@ -112,5 +128,6 @@ def read_interleaved(
             interleaved += row.interleaved_slates
             shown.append((row.shown_of_champion, row.shown_of_challenger))
             answered.append((row.answered_of_champion, row.answered_of_challenger))
-    counts = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in (shown, answered))
+            disliked.append((row.disliked_of_champion, row.disliked_of_challenger))
+    counts = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in (shown, answered, disliked))
     return Interleaved(interleaved, *counts), users, slates

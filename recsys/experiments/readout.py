@@ -12,12 +12,12 @@ import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError
 from recsys.experiments.decide import MetricReader, Reading, conclude
-from recsys.experiments.effects import METRICS, VARIABLES, Effect, Metric, Moments, compare_arms
+from recsys.experiments.effects import METRICS, PREFERENCE, VARIABLES, Effect, Metric, Moments, compare_arms
 from recsys.experiments.experiment import Experiment, end, lock_running
 from recsys.experiments.explain import explain
 from recsys.experiments.mismatch import ALPHA as MISMATCH_ALPHA
 from recsys.experiments.mismatch import mismatch_p_value
-from recsys.experiments.preference import MIN_ANSWERING, NOTHING, Interleaved, read_interleaved
+from recsys.experiments.preference import DISLIKES, MIN_ANSWERING, Interleaved, nothing, read_interleaved
 from recsys.experiments.validity import alert, running_if_valid
 from recsys.settings import Settings
 from recsys.upkeep.monitoring import send_open_alerts
@@ -275,12 +275,15 @@ def _readings(experiment: Experiment, arms: _Arms, past: list[sa.Row[Any]], shar
 
 def _effect(arms: _Arms, name: str) -> Effect:
     """Return a metric now; one without information if it cannot be read."""
-    if arms.interleaved is not None:
-        return NOTHING if arms.are_mixed else arms.interleaved.effect()
+    if (found := arms.interleaved) is not None:
+        metric = DISLIKES if name == DISLIKES.name else PREFERENCE
+        if arms.are_mixed:
+            return nothing(metric)
+        return found.dislikes() if metric is DISLIKES else found.effect()
     metric = METRICS[name]
     if arms.can_be_read() and all(arms.is_known(metric, arm) for arm in ("control", "challenger")):
         return compare_arms(metric, arms.of("control"), arms.of("challenger"))
-    return Effect(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    return nothing(metric)
 
 
 def _of_interleaved(outcome: str, found: Interleaved) -> str:

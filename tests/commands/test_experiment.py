@@ -71,11 +71,13 @@ def test_a_guardrail_that_is_none_is_refused(recsys: Command) -> None:
 
 def test_interleaving_is_an_experiment_on_what_users_prefer(recsys: Command, warehouse: sa.Engine) -> None:
     refused = recsys("start", "first", "2", "--interleave", "--guardrail", "slates=0.1", "--no-publish")
-    assert "do not apply with --interleave" in str(refused.exception)
-    started = recsys("start", "first", "2", "--interleave", "--no-publish")
+    assert "slates is of neither; the only guardrail there is dislikes" in str(refused.exception)
+    refused = recsys("start", "first", "2", "--interleave", "--success", "conversions", "--no-publish")
+    assert "--success does not apply with --interleave" in str(refused.exception)
+    started = recsys("start", "first", "2", "--interleave", "--guardrail", "dislikes=0.3", "--no-publish")
     assert "version 2 interleaved with the champion" in started.output
     with warehouse.connect() as connection:
         found = experiments.running(connection)
     assert found is not None
-    assert (found.kind, found.success, found.guardrails) == ("interleave", ["preference"], {})
+    assert (found.kind, found.success, found.guardrails) == ("interleave", ["preference"], {"dislikes": 0.3})
     assert "interleaved with the champion" in recsys("status").output

@@ -1,5 +1,6 @@
 """Which version users prefer when both pick the items of their lists, and when nothing may be said."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,6 +39,7 @@ def test_a_robot_with_half_of_all_answers_counts_like_a_busy_person() -> None:
     effect = seen([*people, (0, 600)]).effect()
     assert abs(effect.z) < 1
     assert effect.challenger < 0.51
+    assert abs(replace(seen([(0, 0)]), disliked=np.array([*people, (0, 600)])).dislikes().z) < 1
 
 
 @pytest.mark.parametrize(
@@ -225,6 +227,24 @@ def test_a_broken_log_ends_it_with_its_reason_and_no_preference(
     found = look(shop, settings, 28)
     assert found.outcome == outcome
     assert found.readings[0]["verdict"] == "open"
+
+
+def test_items_that_are_disliked_break_a_guardrail_whatever_is_preferred(
+    shop: sa.Engine, settings: Settings, sent: list[str]
+) -> None:
+    run(shop, "alter table experiments disable trigger user")
+    run(shop, """update experiments set guardrails = '{"dislikes": 0.2}'""")
+    for day in range(2):
+        show(shop, day + 0.5, BETTER)
+        show(shop, day + 0.7, {"1": 0.2, "2": 0.1}, type="dislike")
+    found = look(shop, settings, 10)
+    preferred, disliked = found.readings
+    assert (found.outcome, preferred["verdict"]) == ("guardrail_broken", "better")
+    assert (disliked["metric"], disliked["verdict"]) == ("dislikes", "worse")
+    # Half of the slates are answered and the others are disliked.
+    assert disliked["challenger"] == pytest.approx(0.1, abs=0.01)
+    assert disliked["control"] == pytest.approx(0.05, abs=0.01)
+    assert "version 2 breaks a guardrail" in sent[0]
 
 
 def test_what_both_versions_wanted_speaks_for_nobody(shop: sa.Engine, settings: Settings) -> None:
