@@ -4,14 +4,16 @@
 
 pgbench runs prepared statements over 8 connections: the look-up, the function for users who did nothing since
 the publication, the same with a filter that half of the items match, and for users with 20 reactions since.
-Every item has a list of 100 others that people had together with it.
+Every item has a list of 100 others that people had together with it, and nine of ten one of what is similar.
 The scripts take turns for several rounds, and each round compares with the look-up of the same round, so that
 what else the machine does changes both. Figures are medians over the rounds. On a busy machine a short call
 ends before the machine turns to other work and a long one does not; the processor time of a call is fairer.
 
 Keys: `p50_ratio`, `p99_ratio` (no reactions), `filter_p50_ratio`, `live_p50_ratio`, `live_p99_ratio`, `rate`
 (calls a second without reactions), `lookup_rate`, `bytes_per_user` of the table, and, as ratios of processor
-time on one connection, `cpu_ratio`, `filter_cpu_ratio` and `live_cpu_ratio`.
+time on one connection, `cpu_ratio`, `filter_cpu_ratio`, `live_cpu_ratio`, `similar_cpu_ratio`
+(`serving.similar_items` of an item with a list) and `similar_scan_cpu_ratio` (of one without, which is
+compared with all vectors).
 """
 
 import argparse
@@ -57,10 +59,11 @@ SELECT
     )
 FROM generate_series(1, :items) AS n
 """
-_TOGETHER = """
+_ITEM_LISTS = """
 INSERT INTO item_lists (kind, item_id, item_ids, scores)
-SELECT 'together', 'item-' || n, list.ids, list.scores
+SELECT kind, 'item-' || n, list.ids, list.scores
 FROM generate_series(1, :items) AS n
+JOIN unnest(CAST('{together,similar}' AS text[])) AS kind ON kind = 'together' OR n % 10 > 0
 CROSS JOIN LATERAL (
     SELECT
         array_agg(
@@ -130,6 +133,10 @@ _SCRIPTS = {
     ' filter => \'{"genre": ["genre-0", "genre-1", "genre-2", "genre-3"]}\');',
     "live": "SELECT * FROM serving.recommend('user-' || :n * 10);",
 }
+_ABOUT_ITEMS = {
+    "similar": "SELECT * FROM serving.similar_items('item-' || :n * 10 - 9);",
+    "similar_scan": "SELECT * FROM serving.similar_items('item-' || :n * 10);",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -153,9 +160,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             {name: _run(server, root, name, options.connections, options.seconds) for name in _SCRIPTS}
             for _ in range(1 + options.rounds)
         ][1:]  # the first round reads the tables into memory
-        used = [{name: _processor_time(url, name, last) for name in _SCRIPTS} for _ in range(options.rounds)]
+        of_users = dict.fromkeys(_SCRIPTS, last)
+        last_of = of_users | dict.fromkeys(_ABOUT_ITEMS, options.items // _ACTIVE)
+        used = [
+            {name: _processor_time(url, name, last) for name, last in last_of.items()}
+            for _ in range(options.rounds)
+        ]
     figures = _figures(rounds, options.seconds) | {"bytes_per_user": size}
-    for name, key in (("plain", "cpu_ratio"), ("filter", "filter_cpu_ratio"), ("live", "live_cpu_ratio")):
+    for name in set(used[0]) - {"lookup"}:
+        key = "cpu_ratio" if name == "plain" else f"{name}_cpu_ratio"
         figures[key] = round(median(each[name] / each["lookup"] for each in used), 1)
     report(figures, options.json)
 
@@ -170,7 +183,7 @@ def fill(url: str, users: int, items: int, pool: int = 200) -> float:
     install_serving(engine)
     for statement in (
         "SELECT ensure_feedback_partitions(now() - interval '22 months', now() + interval '3 months')",
-        _ITEMS, _USERS, _VECTORS, _TOGETHER, _PAST, _PUBLICATION, _LISTS, _SINCE,
+        _ITEMS, _USERS, _VECTORS, _ITEM_LISTS, _PAST, _PUBLICATION, _LISTS, _SINCE,
     ):  # fmt: skip
         with engine.begin() as connection:
             connection.execute(sa.text(statement), parameters)
@@ -204,7 +217,7 @@ def _run(server: PostgresServer, root: Path, name: str, connections: int, second
 def _processor_time(url: str, name: str, last: int) -> float:
     """Return the processor time of the server's process for a call, in seconds."""
     engine = connect(url)
-    calls = 500 if name == "live" else 3000
+    calls = {"live": 500, "similar_scan": 100}.get(name, 3000)
     with engine.connect() as connection:
         process = Path(f"/proc/{connection.scalar(sa.text('SELECT pg_backend_pid()'))}/stat")
 
@@ -213,7 +226,8 @@ def _processor_time(url: str, name: str, last: int) -> float:
             return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
         cursor = connection.connection.cursor()
-        cursor.execute(f"PREPARE call (integer) AS {_SCRIPTS[name].replace(':n', '$1').rstrip(';')}")
+        script = (_SCRIPTS | _ABOUT_ITEMS)[name].replace(":n", "$1").rstrip(";")
+        cursor.execute(f"PREPARE call (integer) AS {script}")
         for number in range(-20, calls):  # the first ones make the plans
             if number == 0:
                 before = used()

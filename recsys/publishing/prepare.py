@@ -39,6 +39,8 @@ class Prepared:
         Time for which it is decided what is off a user's list and what is available.
     users, items
         How many there are.
+    vectors_change
+        The published vectors of items are not those of this model and catalogue.
     challenger
         The version that the last of the users get, while an experiment runs.
     """
@@ -50,6 +52,7 @@ class Prepared:
     moment: datetime
     users: int
     items: int
+    vectors_change: bool
     challenger: Challenger | None = None
 
     @property
@@ -113,8 +116,10 @@ def prepare(
     )
     if challenger is not None:
         challenger = replace(challenger, first=count_champions_users(connection))
-    nothing_new = users == 0 and not everyone and not changed.vectors
-    if nothing_new and last is not None and last.model_version == champion.model_version:
+    vectors_change = (
+        last is None or last.model_version != champion.model_version or bool(changed.vectors) or everyone
+    )
+    if last is not None and users == 0 and not vectors_change:
         raise NothingToDoError(
             f"no user has feedback newer than publication {last.publication_id}, and no item has changed"
         )
@@ -125,7 +130,7 @@ def prepare(
         items,
         champion.model_version,
     )
-    return Prepared(champion, servable, everyone, through, moment, users, items, challenger)
+    return Prepared(champion, servable, everyone, through, moment, users, items, vectors_change, challenger)
 
 
 def serving_bytes(servable: Servable, challenger: Challenger | None, items: int) -> dict[str, int]:

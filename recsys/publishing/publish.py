@@ -21,6 +21,7 @@ from recsys.publishing.lists import ListWriter
 from recsys.publishing.prepare import Prepared, prepare, published_by
 from recsys.publishing.score import BatchScorer, ServingModel, score_batches
 from recsys.publishing.servable import Servable, load_servable
+from recsys.publishing.similar_items import keep_similar_items, stage_similar_items
 from recsys.publishing.staging import (
     empty_staging,
     publishing_session,
@@ -29,6 +30,7 @@ from recsys.publishing.staging import (
 )
 from recsys.settings import Settings
 from recsys.snapshot.catalogue import Catalogue
+from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.statements import read_statement
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ SWAP = (
     "publishing/delete_stale_lists",
     "publishing/delete_stale_user_vectors",
     "publishing/delete_stale_item_vectors",
+    "publishing/delete_stale_similar_items",
     "publishing/delete_stale_comment_sentiment",
     "publishing/delete_stale_published_items",
     "publishing/delete_old_item_changes",
@@ -50,6 +53,7 @@ SWAP = (
     "publishing/keep_interleaved_lists",
     "publishing/merge_into_user_vectors",
     "publishing/merge_into_item_vectors",
+    "publishing/merge_into_similar_items",
     "publishing/merge_into_comment_sentiment",
     "publishing/merge_into_published_items",
     "publishing/note_experiment",
@@ -177,10 +181,20 @@ def stage_catalogue_vectors(
     connection: sa.Connection, settings: Settings, prepared: Prepared, catalogue: Catalogue
 ) -> BatchScorer:
     """Stage what depends on items only; return a scorer for the catalogue."""
-    model, _ = prepared.servable.on_catalogue(catalogue)
+    model, device = prepared.servable.on_catalogue(catalogue)
     scorer = BatchScorer(model, settings.publishing, prepared.servable.explain, prepared.moment)
+    available = catalogue.available_at(microseconds(prepared.moment))
+    item_ids, vectors = catalogue.item_ids[available].tolist(), scorer.scorer.item_vectors[available]
     with connection.begin():
-        stage_items(connection, catalogue, scorer.scorer.item_vectors, at=prepared.moment)
+        stage_items(connection, item_ids, vectors)
+    if len(item_ids) > settings.publishing.similar_items:
+        logger.info(
+            "%d items are too many to list what is similar to each: readers look for it", len(item_ids)
+        )
+    elif prepared.vectors_change:
+        stage_similar_items(connection, item_ids, vectors, device=device)
+    else:
+        keep_similar_items(connection)
     if prepared.everyone:
         stage_comment_sentiment(
             connection, model, settings.publishing, through_transaction_id=prepared.through

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from recsys.errors import NothingToDoError
 from recsys.publishing.plans import SILENCE, close_plans, open_plan
 from recsys.settings import VisitorListSettings
-from recsys.snapshot.catalogue import Catalogue
-from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.copy_binary import COPY_BINARY_HEADER, COPY_BINARY_TRAILER
 from recsys.warehouse.statements import read_statement
 
@@ -149,7 +147,8 @@ def empty_staging(connection: sa.Connection) -> None:
     """Empty the staging tables for another attempt in the same session."""
     connection.exec_driver_sql(
         "truncate staged_users, staged_lists, staged_pools, staged_user_vectors, staged_item_vectors,"
-        " staged_items, staged_comment_sentiment, staged_catalogue, staged_changed_titles"
+        " staged_similar_items, staged_items, staged_comment_sentiment, staged_catalogue,"
+        " staged_changed_titles"
     )
     connection.commit()
 
@@ -224,15 +223,12 @@ def stage_user(connection: sa.Connection, user_id: str) -> int:
     return result.rowcount
 
 
-def stage_items(
-    connection: sa.Connection, catalogue: Catalogue, vectors: NDArray[np.float32], *, at: datetime
-) -> None:
-    """Write the vectors [items, dim] of the items that are available at a time to the staging tables."""
-    available = catalogue.available_at(microseconds(at))
+def stage_items(connection: sa.Connection, item_ids: list[str], vectors: NDArray[np.float32]) -> None:
+    """Write the items that may be shown, and their vectors [items, dim], to the staging tables."""
     text = io.StringIO()
-    csv.writer(text).writerows(enumerate(catalogue.item_ids[available].tolist()))
+    csv.writer(text).writerows(enumerate(item_ids))
     _copy_from(connection, "staged_items (position, item_id) from stdin (format csv)", text)
-    stage_vectors(connection, "staged_item_vectors", 0, vectors[available])
+    stage_vectors(connection, "staged_item_vectors", 0, vectors)
 
 
 def stage_vectors(connection: sa.Connection, table: str, first: int, vectors: NDArray[np.float32]) -> None:

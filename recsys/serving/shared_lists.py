@@ -100,7 +100,7 @@ def _computed_since(connection: sa.Connection, kind: str, moment: datetime) -> b
 
 def compute_item_lists(connection: sa.Connection, at: datetime, through: int) -> None:
     """Compute what goes together again, from feedback until a time and below a transaction id."""
-    connection.execute(item_lists.delete())
+    connection.execute(item_lists.delete().where(item_lists.c.kind.in_(("together", "next"))))
     connection.execute(
         sa.text(read_statement("serving/compute_item_lists")),
         {

@@ -43,6 +43,12 @@ class PublishingSettings(Section):
         description="items stored for each user, from which filters, rules and the latest reactions choose "
         "when a list is read; at least k are stored",
     )
+    similar_items: int = Field(
+        200_000,
+        ge=0,
+        description="items up to which publishing lists what is similar to each, in a time that grows with "
+        "the square of their number; in larger catalogues serving.similar_items looks through all vectors",
+    )
     comments_read: int = Field(
         20_000,
         ge=0,

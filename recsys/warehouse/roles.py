@@ -28,7 +28,7 @@ _LATER_TABLES = {
     "fresh_feedback": "SELECT, UPDATE, DELETE",  # UPDATE to lock rows
     "interleaved_lists": "SELECT, INSERT, DELETE",
     "item_changes": "SELECT, DELETE",
-    "item_lists": "SELECT, INSERT, DELETE",
+    "item_lists": "SELECT, INSERT, UPDATE, DELETE",
     "item_phrases": "SELECT, INSERT, UPDATE, DELETE",
     "languages": "SELECT",
     "model_files": "SELECT, INSERT, UPDATE, DELETE",

@@ -3,6 +3,7 @@ analyze
     staging.staged_catalogue,
     staging.staged_items,
     staging.staged_item_vectors,
+    staging.staged_similar_items,
     staging.staged_comment_sentiment,
     staging.staged_users,
     staging.staged_lists,

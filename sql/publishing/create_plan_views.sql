@@ -10,6 +10,9 @@ from staging.staged_items where plan_id = staging.current_plan();
 create temporary view staged_item_vectors as
 select position, vector
 from staging.staged_item_vectors where plan_id = staging.current_plan();
+create temporary view staged_similar_items as
+select item_id, item_ids, scores
+from staging.staged_similar_items where plan_id = staging.current_plan();
 create temporary view staged_comment_sentiment as
 select item_id, comments, average_value, average_sentiment
 from staging.staged_comment_sentiment where plan_id = staging.current_plan();

@@ -25,6 +25,7 @@ create temporary table staged_pools (
 );
 create temporary table staged_user_vectors (position integer not null, vector vector not null);
 create temporary table staged_item_vectors (position integer not null, vector vector not null);
+create temporary table staged_similar_items (item_id text not null, item_ids text[] not null, scores real[] not null);
 create temporary table staged_comment_sentiment (
     item_id text primary key,
     comments integer not null,

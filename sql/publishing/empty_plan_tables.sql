@@ -4,6 +4,7 @@ truncate
     staging.catalogue,
     staging.staged_items,
     staging.staged_item_vectors,
+    staging.staged_similar_items,
     staging.staged_comment_sentiment,
     staging.staged_users,
     staging.staged_lists,

@@ -6,6 +6,8 @@ insert into staging.staged_items (position, item_id)
 select position, item_id from staged_items;
 insert into staging.staged_item_vectors (position, vector)
 select position, vector from staged_item_vectors;
+insert into staging.staged_similar_items (item_id, item_ids, scores)
+select item_id, item_ids, scores from staged_similar_items;
 insert into staging.staged_comment_sentiment (item_id, comments, average_value, average_sentiment)
 select item_id, comments, average_value, average_sentiment from staged_comment_sentiment;
 insert into staging.staged_users (position, user_id, model_version)

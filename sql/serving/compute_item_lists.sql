@@ -1,4 +1,4 @@
--- Replace the lists of items that the same people had within a day (together) and of items had next (next). Of a person
+-- Compute the lists of items that the same people had within a day (together) and of items had next (next). Of a person
 -- only the latest events count, so that a robot with a million events costs no more than anybody. A pair needs several
 -- people: it must not say what one of them did. The score is the cosine of the two items over people.
 -- Parameters :at, :through_transaction_id (exclusive), :least_people, :events, :length.

@@ -28,6 +28,7 @@ WHAT_READERS_SEE = {
     " titles, available_until, pool_item_ids, pool_scores, through_transaction_id",
     "user_vectors": "user_id, model_version, vector::text",
     "item_vectors": "item_id, model_version, vector::text",
+    "item_lists": "*",
     "published_items": "*",
     "comment_sentiment": "item_id, model_version, comments, average_value, average_sentiment",
 }

@@ -57,6 +57,61 @@ def test_similar_items_are_nearest_first_then_what_is_popular(kitchen: Shop) -> 
     assert "knife" not in dict(found)
 
 
+@pytest.fixture
+def listed(kitchen: Shop) -> Shop:
+    """Knives have a list as published; the newer ladle has a vector and no list."""
+    kitchen.execute(
+        "insert into item_lists (kind, item_id, item_ids, scores)"
+        " values ('similar', 'knife', '{spoon,fork}', '{.9,.8}')"
+    )
+    kitchen.add_items("ladle")
+    kitchen.vectors(ladle=[0, 0.9, 0.1])
+    return kitchen
+
+
+def test_similar_items_are_those_of_the_list_without_a_look_at_vectors(listed: Shop) -> None:
+    assert similar(listed, "knife", k=2) == [("spoon", "similar"), ("fork", "similar")]
+    listed.execute("truncate item_vectors")
+    assert similar(listed, "knife", k=2) == [("spoon", "similar"), ("fork", "similar")]
+    rows = listed.recommend("a", placement="similar", context='{"item_id": "knife"}', k=1)
+    assert [row["item_id"] for row in rows] == ["spoon"]
+    listed.react("f", "view", "knife")
+    assert listed.recommend("f", placement="because_you_watched", k=1)[0]["item_id"] == "spoon"
+
+
+def test_a_list_that_does_not_suffice_goes_on_with_all_vectors(listed: Shop) -> None:
+    found = similar(listed, "knife")
+    assert found[:3] == [("spoon", "similar"), ("fork", "similar"), ("ladle", "similar")]
+    assert len(dict(found)) == len(found)
+    listed.execute("""update items set attributes = '{"metal": "tin"}' where item_id in ('ladle', 'fork')""")
+    filtered = similar(listed, "knife", k=2, filter='{"metal": "tin"}')
+    assert filtered == [("fork", "similar"), ("ladle", "similar")]
+    listed.execute("update items set available = false where item_id in ('spoon', 'fork')")
+    assert similar(listed, "knife", k=1) == [("ladle", "similar")]
+    listed.execute(
+        "insert into placement_rules (rule, kind, item_ids, valid_from)"
+        " values ('only', 'only', '{ladle,bread}', now())"
+    )
+    assert similar(listed, "knife")[0] == ("ladle", "similar")
+
+
+def test_an_item_without_a_list_is_compared_with_all_vectors(listed: Shop) -> None:
+    assert similar(listed, "ladle")[:3] == [("fork", "similar"), ("knife", "similar"), ("spoon", "similar")]
+
+
+def test_a_vector_without_a_direction_is_similar_to_nothing(listed: Shop) -> None:
+    listed.vectors(rare=[0, 0, 0])
+    assert ("rare", "similar") not in similar(listed, "ladle", k=20)
+    assert {source for _, source in similar(listed, "rare")} == {"popular"}
+
+
+def test_what_is_similar_stays_when_shared_lists_are_renewed(listed: Shop) -> None:
+    refresh_shared_lists(listed.engine, ServingSettings(), at=NOW + timedelta(days=2))
+    assert listed.rows("select item_ids from item_lists where kind = 'similar'") == [
+        {"item_ids": ["spoon", "fork"]}
+    ]
+
+
 def test_items_that_people_had_together_and_next(kitchen: Shop) -> None:
     assert similar(kitchen, "bread", "together")[0] == ("butter", "together")
     assert similar(kitchen, "bread", "next")[0] == ("butter", "next")

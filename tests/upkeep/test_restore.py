@@ -253,7 +253,6 @@ _NOT_NEEDED = {
     ),
     ("item_changes", "INSERT"),
     ("item_changes", "UPDATE"),
-    ("item_lists", "UPDATE"),
     ("interleaved_lists", "UPDATE"),
     ("shared_lists", "UPDATE"),
     *(("placements", right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),

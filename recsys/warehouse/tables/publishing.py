@@ -118,11 +118,21 @@ item_vectors = Table(
 item_lists = Table(
     "item_lists",
     metadata,
-    Column("kind", Text, primary_key=True, comment="together: within a day of it; next: right after it"),
+    Column(
+        "kind",
+        Text,
+        primary_key=True,
+        comment="together: had within a day of it; next: had right after it; similar: nearest by the vectors",
+    ),
     Column("item_id", Text, primary_key=True),
     Column("item_ids", ARRAY(Text), nullable=False, comment="best first"),
-    Column("scores", ARRAY(REAL), nullable=False, comment="cosine of the two items over people"),
-    comment="items that people had with an item, at least five of them for each pair",
+    Column(
+        "scores",
+        ARRAY(REAL),
+        nullable=False,
+        comment="cosine of the two items, over people or of their vectors",
+    ),
+    comment="what goes with an item; a pair that people had needs five of them",
 )
 
 shared_lists = Table(

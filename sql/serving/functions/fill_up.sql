@@ -37,6 +37,7 @@ declare
     ids text[];
     scores real[];
     hidden text[];
+    unseen boolean;  -- items whose vectors say how similar they are may be in no list
     shown integer := 0;
     entries serving.recommendation[];
     ruled record;
@@ -92,6 +93,7 @@ begin
             gone := gone || before.gone;
         end if;
         ids := null;
+        unseen := false;
         reason := coalesce(texts ->> source, '');
         if source = 'personal' then
             ids := own_ids;
@@ -109,10 +111,9 @@ begin
                 order by had.number
                 limit 1;
             end if;
+            unseen := source in ('similar', 'because_you_watched') and origin is not null;
             select near.ids, near.scores into ids, scores
-            from serving.neighbours(
-                origin, case source when 'because_you_watched' then 'similar' else source end, most
-            ) as near;
+            from serving.neighbours(origin, case source when 'because_you_watched' then 'similar' else source end) as near;
             gone := gone || coalesce(origin, '');
             if source in ('similar', 'because_you_watched') then
                 select replace(texts ->> 'similar_to', '{title}', coalesce(nullif(items.title, ''), items.item_id)) into reason
@@ -137,22 +138,34 @@ begin
             from serving.shared_list(source, attributes, segment) as lists;
         end if;
 
-        -- With many items, they are hashed once and not compared one by one.
-        if cardinality(gone) > 100 then
-            hidden := array(select unnest(ids) intersect select unnest(gone));
-        else
-            hidden := gone;
-        end if;
-        if kept is not null then
-            hidden := hidden || array(select unnest(ids) except select unnest(kept));
-        end if;
+        hidden := null;
         -- A few are looked up at a time, so that the cost is that of what is shown and not of all candidates.
         first := 1;
         step := (depth - shown) + (depth - shown) / 8 + 1;
         if path is not null then
             step := 3 * step;
         end if;
-        while first <= cardinality(ids) loop
+        loop
+            if first > coalesce(cardinality(ids), 0) then
+                -- The list was too short, or the item is too new to have one.
+                exit when not unseen;
+                select near.ids, near.scores into ids, scores from serving.nearest(array[origin], '{1}', most + 1) as near;
+                unseen := false;
+                hidden := null;
+                first := 1;
+                continue;
+            end if;
+            if hidden is null then
+                -- With many items, they are hashed once and not compared one by one.
+                if cardinality(gone) > 100 then
+                    hidden := array(select unnest(ids) intersect select unnest(gone));
+                else
+                    hidden := gone;
+                end if;
+                if kept is not null then
+                    hidden := hidden || array(select unnest(ids) except select unnest(kept));
+                end if;
+            end if;
             entries := array(
                 select row(
                     shown + (row_number() over ())::integer,
