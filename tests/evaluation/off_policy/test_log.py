@@ -13,6 +13,7 @@ from recsys.evaluation.result import CANDIDATE, CHAMPION
 from recsys.settings import EvaluationSettings
 from recsys.simulation.world import WorldSettings, fit_world
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.warehouse.recipes import apply_recipe
 from tests.simulation.conftest import made_ratings
 from tests.simulation.logging_policy import PlackettLuce, show_slates
 
@@ -130,6 +131,53 @@ def test_slates_are_read_from_the_warehouse_with_their_rewards(warehouse, logged
     assert fewer.left_out["unknown_model_version"] == 1
     assert fewer.left_out["user_without_key_or_consent"] in (3, 4)
     assert len(fewer) + sum(fewer.left_out.values()) == len(log)
+
+
+@pytest.mark.parametrize(
+    ("user", "event_type", "value", "hours", "reward"),
+    [
+        ("ann", "click", None, 0.1, 1),
+        ("ann", "click", None, -0.5, 1),
+        ("ann", "purchase", 20.0, 0.1, 1),
+        ("ann", "purchase", -20.0, 0.1, 0),
+        ("ann", "rating", 5.0, 0.1, 1),
+        ("ann", "rating", 1.0, 0.1, 0),
+        ("ann", "view", None, 0.1, 0),
+        ("bob", "click", None, 0.1, 0),
+        ("ann", "click", None, -3, 0),
+    ],
+)
+def test_what_is_a_reward(
+    warehouse: sa.Engine, user: str, event_type: str, value: float | None, hours: float, reward: int
+) -> None:
+    apply_recipe(warehouse, "shop")
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO users (user_id, user_key) VALUES ('ann', 'a'), ('bob', 'b')")
+        connection.execute(
+            sa.text(
+                "INSERT INTO impressions"
+                " (impression_id, user_id, item_ids, propensities, model_version, shown_at)"
+                " VALUES ('slate', 'ann', '{a,b}', '{1,1}', '7', :now)"
+            ),
+            {"now": NOW},
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO feedback (user_id, item_id, event_type, value, impression_id, occurred_at)"
+                " VALUES (:user, 'b', :event_type, :value, 'slate', :at)"
+            ),
+            {"user": user, "event_type": event_type, "value": value, "at": NOW + timedelta(hours=hours)},
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO publications"
+                " (run_key, model_version, scope, users, items, through_transaction_id)"
+                " VALUES ('run', '7', 'all', 1, 1, 1)"
+            )
+        )
+    types = ["click", "purchase", "rating"]
+    records = read_slates(warehouse, CATALOGUE, NOW, NOW + timedelta(days=1), types)
+    assert records.rewards.tolist() == [[0, reward]]
 
 
 def test_a_better_policy_is_found_on_logged_slates_and_the_result_is_saved(warehouse, logged, tmp_path):
