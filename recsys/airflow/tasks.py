@@ -34,8 +34,7 @@ def stage(function: Stage, *, links: Sequence[BaseOperatorLink] = (), **options:
     def run_stage(*references: Any) -> Any:
         return _run(function, references)
 
-    run_stage.__name__, run_stage.__doc__ = function.__name__, function.__doc__
-    make_task = task(**options)(run_stage)
+    make_task = _named(function, run_stage, options)
 
     def wire(*references: Any) -> Any:
         made = make_task(*references)
@@ -60,8 +59,7 @@ def for_each(function: Stage, **options: Any) -> Any:
     def run_stage(reference: Any) -> Any:
         return _run(function, (reference,))
 
-    run_stage.__name__, run_stage.__doc__ = function.__name__, function.__doc__
-    make_tasks = task(**options)(run_stage)
+    make_tasks = _named(function, run_stage, options)
     return lambda references: make_tasks.expand(reference=references)
 
 
@@ -79,12 +77,17 @@ def on_each_machine(function: Stage, others: int, **options: Any) -> Any:
     def run_stage(reference: Any, machine: int) -> Any:
         return _run(function, (reference, machine))
 
-    run_stage.__name__, run_stage.__doc__ = function.__name__, function.__doc__
-    make_tasks = task(**options)(run_stage)
+    make_tasks = _named(function, run_stage, options)
     machines = list(range(2, others + 2))
     return lambda reference: (
         make_tasks.partial(reference=reference).expand(machine=machines) if others else None
     )
+
+
+def _named(function: Stage, run_stage: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """Make what creates tasks with the name and the documentation of the stage."""
+    run_stage.__name__, run_stage.__doc__ = function.__name__, function.__doc__
+    return task(**options)(run_stage)
 
 
 def _run(function: Stage, references: tuple[Any, ...]) -> Any:
