@@ -266,6 +266,10 @@ class Recommender(nn.Module):
         result: Tensor = self.requests(self.requests.encode_requests(requests), self.request_vectors)
         return result
 
+    def request_cache(self) -> tuple[int, int]:
+        """Return how many requests had their vectors in memory, and how many were encoded."""
+        return self.requests.request_cache()
+
     @torch.no_grad()
     def update_proxies(self) -> None:
         """Choose the proxies of cold items again; call it after weights, counts or texts changed."""

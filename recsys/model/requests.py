@@ -5,6 +5,7 @@ including tags. Requests and phrases are encoded by the untrained base encoder. 
 words that no item has, and the phrases' vectors do not change while the text encoder is trained.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.model.base_encoder import EncoderIdentity
+from recsys.model.text_cache import LatestOutputCache
 from recsys.model.text_encoder import TextEncoder, untrained_encoder
 from recsys.settings import ModelSettings
 from recsys.snapshot.item_text import item_description
@@ -78,12 +80,21 @@ class RequestMatcher(nn.Module):
     def encode_requests(self, requests: list[str]) -> Tensor:
         """Return the vectors [requests, width] of requests; requests are never written to disk or logs.
 
+        Those of the latest requests are kept in memory, and spaces make no difference.
+
         Raises
         ------
         ConfigurationError, CheckpointError
             The base encoder cannot be found, or is not the one the model was trained with.
         """
-        return self._centred(_unit(self._encoder("requests"), requests))
+        written = [" ".join(unicodedata.normalize("NFC", request).split()) for request in requests]
+        return self._centred(_unit(self._encoder("requests"), written))
+
+    def request_cache(self) -> tuple[int, int]:
+        """Return how many requests were found in memory by this process, and how many were encoded."""
+        cache = self._encoder("requests").cache
+        assert isinstance(cache, LatestOutputCache)
+        return cache.hits, cache.misses
 
     def encode_phrases(self, phrases: list[str]) -> Tensor:
         """Return the vectors [phrases, width] of items' phrases; see `encode_requests`."""

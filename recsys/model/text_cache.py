@@ -83,3 +83,36 @@ class FrozenOutputCache:
             temporary,
         )
         temporary.replace(path)
+
+
+class LatestOutputCache(FrozenOutputCache):
+    """Forgets the outputs that were asked for longest ago when it is full, and counts what it finds.
+
+    Attributes
+    ----------
+    hits, misses
+        Texts whose outputs were, and were not, in the cache.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, digest: str) -> Tensor | None:
+        """Return the cached output [tokens, width], or None."""
+        output = self._outputs.pop(digest, None)
+        if output is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._outputs[digest] = output
+        return output
+
+    def put(self, digest: str, output: Tensor) -> None:
+        """Cache an output in place of older ones."""
+        size = 2 * output.numel()
+        while self._outputs and size <= self.max_bytes < self._bytes + size:
+            oldest = self._outputs.pop(next(iter(self._outputs)))
+            self._bytes -= oldest.numel() * oldest.element_size()
+        super().put(digest, output)

@@ -24,7 +24,7 @@ from recsys.model.base_encoder import (
 from recsys.model.device import to_device
 from recsys.model.packing import packed_attention, packs
 from recsys.model.processes import gather_rows, processes
-from recsys.model.text_cache import FrozenOutputCache, text_digest
+from recsys.model.text_cache import FrozenOutputCache, LatestOutputCache, text_digest
 from recsys.model.unknown_tokens import UnknownTokens
 from recsys.settings import ModelSettings
 
@@ -36,6 +36,8 @@ MIN_BATCH = 16
 MAX_PADDING = 1.08
 """A batch of at least `MIN_BATCH` texts ends before it computes this many times its real tokens."""
 _UNTRAINED_CACHE_BYTES = 256 << 20
+_REQUEST_CACHE_BYTES = 32 << 20
+"""Enough for 40,000 requests with vectors of width 384."""
 _CACHED_TOKENS = 1 << 24
 _TOKENS_PER_CACHED_TEXT = 50
 """Memory of a cached text besides its tokens, counted in tokens."""
@@ -77,7 +79,7 @@ class TextEncoder(nn.Module):
         self.base = base
         self.prefix = base.recipe.query if queries else base.recipe.passage
         self.mode = settings.fine_tuning
-        self.cache = cache or FrozenOutputCache()
+        self.cache = FrozenOutputCache() if cache is None else cache  # an empty one is false
         self.useful_tokens = 0
         self.computed_tokens = 0
         self.frozen_tokens = 0
@@ -436,5 +438,9 @@ def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) 
     base = find_base_encoder(identity.name)
     check_encoder(identity, base.sha256)
     settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
-    cache = FrozenOutputCache(_UNTRAINED_CACHE_BYTES)
+    cache = (
+        LatestOutputCache(_REQUEST_CACHE_BYTES)
+        if purpose == "requests"
+        else FrozenOutputCache(_UNTRAINED_CACHE_BYTES)
+    )
     return TextEncoder(base, settings, cache, queries=purpose in ("requests", "comments"))

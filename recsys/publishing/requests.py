@@ -96,6 +96,10 @@ class RequestRanker:
             if item != NO_ITEM
         ]
 
+    def request_cache(self) -> tuple[int, int]:
+        """Return how many requests had their vectors in memory, and how many were encoded."""
+        return self._model.request_cache()
+
     def reasons(
         self, history: UserBatch, items: list[RankedItem], texts: ReasonTexts | None = None
     ) -> list[str]:

@@ -74,6 +74,10 @@ class ServingModel(Protocol):
         """Return predicted values and sentiments, each [texts]; None if not trained for it."""
         ...
 
+    def request_cache(self) -> tuple[int, int]:
+        """Return how many requests had their vectors in memory, and how many were encoded."""
+        ...
+
     def scorer(self) -> ServingScorer:
         """Return a scorer for the recommender's current weights and catalogue."""
         ...

@@ -124,6 +124,11 @@ class Champion:
 
         return Found(version, items, explain)
 
+    def request_cache(self) -> tuple[int, int]:
+        """Return how many requests had their vectors in memory, and how many were encoded."""
+        ranker = self._ranker
+        return (0, 0) if ranker is None else ranker.request_cache()
+
     def _history(self, ranker: RequestRanker, user_id: str | None, session: str | None) -> UserBatch:
         from recsys.warehouse.visitors import user_of
 

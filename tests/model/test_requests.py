@@ -9,6 +9,7 @@ from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.fusion import LIKING, NEURAL, Fusion
 from recsys.model.recommender import Recommender
 from recsys.model.requests import item_phrases
+from recsys.model.text_cache import LatestOutputCache
 from recsys.snapshot.item_text import item_description, item_text
 from recsys.snapshot.sequences import Catalogue
 from tests.small_models import histories, liked
@@ -103,3 +104,25 @@ def test_the_numbers_of_requests_and_users_must_be_equal(recommender: Recommende
 def test_a_blank_request_is_no_request(recommender: Recommender) -> None:
     past = histories(recommender.catalogue, liked("space-0"))
     np.testing.assert_array_equal(recommender.score(past, ["  "]), recommender.score(past))
+
+
+def test_a_request_with_other_spaces_is_the_same_request(recommender: Recommender) -> None:
+    def counts() -> tuple[int, int]:
+        return recommender.request_cache()
+
+    recommender.match_requests(["a lamp for the garden"])
+    hits, misses = counts()
+    recommender.match_requests(["  a lamp\tfor the  garden "])
+    assert counts() == (hits + 1, misses)
+    recommender.match_requests(["a lamp for the gardener"])
+    assert counts() == (hits + 1, misses + 1)
+
+
+def test_vectors_of_the_latest_requests_stay_in_memory() -> None:
+    cache = LatestOutputCache(max_bytes=2 * 2 * 4)  # two vectors of width 4
+    for name in ("a", "b", "a", "c", "a", "b"):
+        if cache.get(name) is None:
+            cache.put(name, torch.ones(1, 4))
+    assert (cache.hits, cache.misses) == (2, 4)
+    cache.put("larger than the cache", torch.ones(9, 9))
+    assert len(cache) == 2

@@ -53,6 +53,9 @@ class FakeRecommender:
     def serving_bytes(self, items: int) -> dict[str, int]:
         return {"vectors": 4 * DIM * items}
 
+    def request_cache(self) -> tuple[int, int]:
+        return 3, 2
+
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
         """Version 9 cannot read comments; the others know two words."""
         sentiment = np.array([("good" in text) - ("bad" in text) for text in texts], dtype=np.int8)

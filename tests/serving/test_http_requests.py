@@ -253,3 +253,16 @@ def test_more_requests_than_fit_are_refused_and_lists_are_answered(books: Shop) 
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [200] * 4 + [503] * 8
+
+
+def test_the_metrics_say_how_many_requests_were_in_memory(service: Service) -> None:
+    def counts() -> list[str]:
+        lines = service.client.get("/metrics").text.splitlines()
+        return [line for line in lines if line.startswith("recsys_http_requests_in_words_total")]
+
+    assert counts() == [
+        f'recsys_http_requests_in_words_total{{cache="{name}"}} 0.0' for name in ("hit", "miss")
+    ]
+    service.ask("", request="item")
+    for _ in range(2):  # totals, not differences
+        assert [line[-3:] for line in counts()] == ["3.0", "2.0"]

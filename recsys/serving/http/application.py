@@ -218,6 +218,8 @@ def create_application(
     @application.get("/metrics")
     def counters() -> Response:
         """Counters of this process in Prometheus' text format."""
+        if champion is not None:
+            metrics.encoded(*champion.request_cache())
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     if not keys:

@@ -36,6 +36,13 @@ class Metrics:
             ("kind", "outcome"),
             registry=self._registry,
         )
+        self._encoded = Counter(
+            "recsys_http_requests_in_words",
+            "requests in words, by whether their vectors were in memory (hit) or were computed (miss)",
+            ("cache",),
+            registry=self._registry,
+        )
+        self._cache = {"hit": 0, "miss": 0}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request. The route is its template, such as `/items/{item}/similar`."""
@@ -51,6 +58,12 @@ class Metrics:
         """Count events or impressions by outcome."""
         for outcome, count in counts.items():
             self._received.labels(kind, outcome).inc(count)
+
+    def encoded(self, hits: int, misses: int) -> None:
+        """Count requests in words; both numbers are totals of the process."""
+        for name, total in (("hit", hits), ("miss", misses)):
+            self._encoded.labels(name).inc(total - self._cache[name])
+            self._cache[name] = total
 
     def text(self) -> bytes:
         """Return all counters."""
