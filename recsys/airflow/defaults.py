@@ -115,6 +115,11 @@ def every_few_minutes() -> CronDataIntervalTimetable | None:
     return None if minutes is None else on_schedule(f"*/{minutes} * * * *")
 
 
+def after_publications() -> CronDataIntervalTimetable | None:
+    """Return the timetable of `write_summaries`, or None when no language model writes."""
+    return on_schedule("25 * * * *") if load_settings().summaries.writer else None
+
+
 async def alert_of_missed_deadline(**details: Any) -> None:
     """Alert people that a DAG run has missed its deadline.
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 def keep_house(context: Context) -> HousekeepingReport:
     """Make partitions, carry out erasure requests, apply retention, find rows that do not add up."""
     from recsys.publishing.staging import remove_abandoned_shards
+    from recsys.publishing.summaries.renew import forget_summaries
     from recsys.upkeep.housekeeping import keep_house as keep_warehouse
 
     remove_abandoned_shards(context.engine)
+    if not context.settings.summaries.writer:
+        forget_summaries(context.engine)
     return keep_warehouse(context.engine, context.settings, context.clock())
 
 

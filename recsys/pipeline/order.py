@@ -121,6 +121,7 @@ PUBLISH = Publication(
     at_once=publishing.publish_at_once,
 )
 REFRESH = (publishing.refresh_active_users,)
+SUMMARIES = (publishing.write_summaries,)
 EXPERIMENT = (experimenting.read_experiment, experimenting.promote_winner)
 SEARCH = Search(
     tuning.begin_search,

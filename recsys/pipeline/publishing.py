@@ -142,6 +142,19 @@ def refresh_active_users(context: Context) -> PublishSummary:
     return publish_active_users(engine, settings, run_key=run.key, now=now)
 
 
+def write_summaries(context: Context) -> dict[str, int]:
+    """Let a language model write about lists and items; return how many texts were accepted and refused.
+
+    Raises
+    ------
+    NothingToDoError
+        No model is configured.
+    """
+    from recsys.publishing.summaries.renew import renew_summaries
+
+    return renew_summaries(context.engine, context.settings, now=context.clock())
+
+
 def refresh_analytics(context: Context) -> None:
     """Refresh the stored analytics views."""
     from recsys.warehouse.analytics import refresh_analytics as refresh

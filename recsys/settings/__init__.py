@@ -18,6 +18,7 @@ from recsys.settings.publishing import (
     ExplorationSettings,
     PublishingSettings,
     ServingSettings,
+    SummarySettings,
     VisitorListSettings,
 )
 from recsys.settings.upkeep import AlertSettings, PrivacySettings, RetentionSettings
@@ -55,6 +56,7 @@ __all__ = [
     "RetentionSettings",
     "ServingSettings",
     "Settings",
+    "SummarySettings",
     "TrainingSettings",
     "TuningSettings",
     "UpperBounds",

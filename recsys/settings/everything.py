@@ -15,6 +15,7 @@ from recsys.settings.learning import (
 from recsys.settings.publishing import (
     PublishingSettings,
     ServingSettings,
+    SummarySettings,
 )
 from recsys.settings.section import Section
 from recsys.settings.upkeep import AlertSettings, PrivacySettings, RetentionSettings
@@ -50,6 +51,7 @@ class Settings(Section):
     approval: ApprovalSettings = ApprovalSettings()
     publishing: PublishingSettings = PublishingSettings()
     serving: ServingSettings = ServingSettings()
+    summaries: SummarySettings = SummarySettings()
     retention: RetentionSettings = RetentionSettings()
     privacy: PrivacySettings = PrivacySettings()
     alerts: AlertSettings = AlertSettings()

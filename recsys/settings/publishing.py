@@ -1,8 +1,8 @@
 """Settings of what is published and served."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from recsys.settings.section import CENTURY_DAYS, Section
 
@@ -95,3 +95,26 @@ class ServingSettings(Section):
     api_keys: tuple[Annotated[SecretStr, Field(min_length=16)], ...] = Field(
         (), description="keys that applications present to `recsys serve`, as a JSON list"
     )
+
+
+class SummarySettings(Section):
+    """Texts that a language model writes about lists and items, after they are published."""
+
+    writer: str = Field(
+        "",
+        description="who writes: a folder with a causal model in safetensors, a GGUF file, or the address of "
+        "an endpoint that speaks the chat API, such as http://host:8000/v1; empty: nobody, templates answer",
+    )
+    model: str = Field("", description="name of the model, stored with each text and sent to the endpoint")
+    licence: str = Field("", description="licence of the model, stored with each text")
+    api_key: SecretStr | None = Field(None, description="key of the endpoint")
+    minutes: float = Field(20.0, gt=0, le=240, description="minutes after which a run writes no further text")
+
+    @model_validator(mode="after")
+    def _names_its_model(self) -> Self:
+        if self.writer and not (self.model and self.licence):
+            raise ValueError(
+                "RECSYS_SUMMARIES__WRITER is set: say who writes with RECSYS_SUMMARIES__MODEL and "
+                "RECSYS_SUMMARIES__LICENCE, which are stored with each text"
+            )
+        return self

@@ -28,6 +28,8 @@ _TIME_TO_RESPOND = timedelta(hours=1)
 _KEPT = timedelta(days=400)
 """How long figures are kept: a year, and the same season of the year before."""
 _EXPERIMENTS_SHOWN = timedelta(days=7)
+WRITER_FAILED = "summaries"
+"""Cause of the alert about a language model that does not write; what asks it opens and closes the alert."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> Watched:
             *_disliked_items(connection, settings, now),
             *_slow_decline(connection, settings, now),
             *_ended_experiments(connection, now),
+            *_failed_writer(connection),
         ]
         causes = [finding.cause for finding in found]
         connection.execute(sa.text(read_statement("upkeep/close_alerts")), {"now": now, "causes": causes})
@@ -131,6 +134,12 @@ def open_alert(connection: sa.Connection, finding: Finding, now: datetime) -> No
         sa.text(read_statement("upkeep/open_alert")),
         {"now": now, "cause": finding.cause, "message": finding.message},
     )
+
+
+def close_alert(connection: sa.Connection, cause: str, now: datetime) -> None:
+    """Note that a cause is no longer found."""
+    is_open = alerts.c.closed_at.is_(None)
+    connection.execute(alerts.update().where(alerts.c.cause == cause, is_open).values(closed_at=now))
 
 
 def send_open_alerts(engine: sa.Engine, settings: Settings, now: datetime) -> None:
@@ -251,6 +260,16 @@ def _ended_experiments(connection: sa.Connection, now: datetime) -> Iterator[Fin
             alerts.c.cause.in_(sa.select(sa.literal("experiment ") + experiments.c.name)),
             alerts.c.closed_at.is_(None),
             alerts.c.opened_at > now - _EXPERIMENTS_SHOWN,
+        )
+    )
+    for cause, message in rows:
+        yield Finding(cause, message)
+
+
+def _failed_writer(connection: sa.Connection) -> Iterator[Finding]:
+    rows = connection.execute(
+        sa.select(alerts.c.cause, alerts.c.message).where(
+            alerts.c.cause == WRITER_FAILED, alerts.c.closed_at.is_(None)
         )
     )
     for cause, message in rows:

@@ -23,10 +23,8 @@ def packaged_texts(language: str = PACKAGED[0]) -> dict[str, Any]:
 def bring_languages(connection: sa.Connection) -> None:
     """Add the languages of this release, and to all languages the texts that are new in it.
 
-    A warehouse of an earlier revision has no table for them, and nothing happens.
+    The warehouse has the newest revision.
     """
-    if not connection.scalar(sa.text("SELECT to_regclass('languages') IS NOT NULL")):
-        return
     known = connection.exec_driver_sql("SELECT language FROM languages ORDER BY 1").scalars()
     for language in dict.fromkeys([*PACKAGED, *known]):
         texts = packaged_texts(language if language in PACKAGED else PACKAGED[0])

@@ -1,6 +1,6 @@
 -- Delete a user's rows from every table and record how many came from each transaction, so that past windows still
 -- reconcile. Average comment sentiments and phrases of items that the user commented on contain the user's part and are
--- deleted too. The next publication for everyone and the next housekeeping make them again from the other users' comments.
+-- deleted too, and with phrases and lists the summaries of them. The next publication for everyone and the next housekeeping make them again from the other users' comments.
 -- The request notes the first transaction whose feedback is erased: model versions that trained beyond it may know the
 -- user. Where retired months were dropped, nobody can say which user's they were, so all versions may.
 -- Parameters: request_id, user_id.

@@ -24,6 +24,7 @@ from recsys.pipeline.order import (
     REGISTRY_UPKEEP,
     ROLL_BACK,
     SEARCH,
+    SUMMARIES,
     WAREHOUSE_UPKEEP,
     Learning,
     Stage,
@@ -50,6 +51,7 @@ EXPECTED_TASKS = {
         [PUBLISH.publish, PUBLISH.stage_shard, PUBLISH.swap_shards, *PUBLISH.afterwards]
     ),
     "refresh_active_users": _names(REFRESH),
+    "write_summaries": _names(SUMMARIES),
     "warehouse_housekeeping": [*_names(WAREHOUSE_UPKEEP), *_names(MONITORING), *_names(REGISTRY_UPKEEP)],
     "roll_back_model": _names(ROLL_BACK),
     "experiment_readout": _names(EXPERIMENT),

@@ -156,7 +156,7 @@ def test_the_openapi_document_describes_events_and_the_key(http_shop: Shop, http
     document = http.get("/openapi.json").json()
     assert {
         *("/recommendations", "/recommendations/{user}", "/items/{item}/similar", "/trending", "/rerank"),
-        *("/feedback", "/impressions", "/health", "/metrics"),
+        *("/feedback", "/impressions", "/health", "/metrics", "/summary", "/items/{item}/summary"),
     } == set(document["paths"])
     event = document["components"]["schemas"]["Events"]["properties"]["events"]["items"]
     assert set(event["required"]) == {"item_id", "event_type", "occurred_at"}

@@ -1,4 +1,4 @@
-"""What an application that only shows lists may do: call four functions, and nothing else."""
+"""What an application that only shows lists may do: call some functions, and nothing else."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,9 @@ from recsys.serving.install import READER, install_serving
 from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
 from tests.serving.conftest import Shop
 
-READING = {"answer_request", "recommend", "rerank", "similar_items", "trending"}
+READING = {
+    "answer_request", "item_summary", "recommend", "rerank", "similar_items", "summary", "trending",
+}  # fmt: skip
 
 
 @pytest.fixture

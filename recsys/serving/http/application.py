@@ -18,7 +18,7 @@ from recsys.serving.http.feedback import Events, TakenEvents, take_feedback
 from recsys.serving.http.guard import Guard
 from recsys.serving.http.impressions import Impressions, TakenImpressions, take_impressions
 from recsys.serving.http.intake import Counts
-from recsys.serving.http.lists import Answer, answer_request, call
+from recsys.serving.http.lists import Answer, Summary, answer_request, call, sum_up
 from recsys.serving.http.metrics import CONTENT_TYPE, Metrics
 from recsys.serving.http.shop_window import add_shop_window
 from recsys.serving.http.values import Id, Text, explain
@@ -189,6 +189,23 @@ def create_application(
     ) -> Answer:
         """What goes with an item, for a page about it."""
         return answer("similar_items", item_id=item, kind=kind, k=k, filter=filter, language=language)
+
+    @application.get("/summary")
+    def summary(
+        user_id: Id | None = None,
+        placement: Placement = "home",
+        context: Context = None,
+        session: Session = None,
+    ) -> Summary:
+        """Why the first items of `recommendations` are shown, as a text."""
+        return sum_up(
+            engine, "summary", user_id=user_id, placement=placement, context=context, session=session
+        )
+
+    @application.get("/items/{item:path}/summary")
+    def item_summary(item: Id, language: Language = None) -> Summary:
+        """What people praise and criticise about an item in their comments, as a text."""
+        return sum_up(engine, "item_summary", item_id=item, language=language)
 
     @application.post("/rerank")
     def rerank(found: Found) -> Answer:

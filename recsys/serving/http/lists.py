@@ -1,6 +1,7 @@
 """Ask the SQL functions of the schema `serving` for lists."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,6 +40,15 @@ class Answer(BaseModel):
     items: list[Item] = Field(description="empty only if no item qualifies")
 
 
+class Summary(BaseModel):
+    """A text about a list or an item."""
+
+    summary: str | None = Field(description="null: there is nothing to sum up")
+    language: str | None
+    model: str | None = Field(description="the language model that wrote it; null: a template")
+    licence: str | None = Field(description="of the model")
+
+
 def call(engine: sa.Engine, function: str, **arguments: Any) -> Answer:
     """Call `serving.FUNCTION` with the arguments that are not None; the others keep their SQL defaults.
 
@@ -47,6 +57,17 @@ def call(engine: sa.Engine, function: str, **arguments: Any) -> Answer:
     sqlalchemy.exc.DBAPIError
         The function refuses an argument, or the database does not answer.
     """
+    rows = _rows(engine, function, arguments)
+    return Answer(items=[Item(**row) for row in sorted(rows, key=lambda row: row["rank"])])
+
+
+def sum_up(engine: sa.Engine, function: str, **arguments: Any) -> Summary:
+    """Call a function of `serving` that returns a text; see `call`."""
+    rows = _rows(engine, function, arguments)
+    return Summary(**rows[0]) if rows else Summary(summary=None, language=None, model=None, licence=None)
+
+
+def _rows(engine: sa.Engine, function: str, arguments: dict[str, Any]) -> Sequence[sa.RowMapping]:
     given = {
         name: json.dumps(value) if isinstance(value, dict) else value
         for name, value in arguments.items()
@@ -54,11 +75,10 @@ def call(engine: sa.Engine, function: str, **arguments: Any) -> Answer:
         if value is not None or name == "user_id"
     }
     named = ", ".join(f"{name} => CAST(:{name} AS {_SQL_TYPES.get(name, 'text')})" for name in given)
-    statement = sa.text(f"SELECT * FROM serving.{function}({named}) ORDER BY rank")  # noqa: S608
+    statement = sa.text(f"SELECT * FROM serving.{function}({named})")  # noqa: S608
     # One statement is a transaction by itself: no BEGIN and ROLLBACK travel beside it.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        rows = connection.execute(statement, given).mappings().all()
-    return Answer(items=[Item(**row) for row in rows])
+        return connection.execute(statement, given).mappings().all()
 
 
 def answer_request(engine: sa.Engine, champion: Champion, request: str, **arguments: Any) -> Answer:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Identity,
+    Index,
     Integer,
     Table,
     Text,
@@ -193,4 +194,56 @@ item_phrases = Table(
     timestamp("computed_at", nullable=False, server_default=NOW),
     comment="what people praise and criticise about items in comments, "
     "of items with enough of them to hide each",
+)
+
+_SUMMARY = "(summary IS NULL) <> (refusal IS NULL)"
+
+list_summaries = Table(
+    "list_summaries",
+    metadata,
+    Column("user_id", Text, ForeignKey("recommendation_lists.user_id", ondelete="CASCADE"), primary_key=True),
+    Column("publication_id", BigInteger, nullable=False, comment="of the list when it was last looked at"),
+    Column(
+        "source_digest",
+        Text,
+        nullable=False,
+        comment="of the first items, titles and reasons; while they are shown, the text is",
+    ),
+    Column(
+        "content_digest",
+        Text,
+        nullable=False,
+        comment="of what the model was told, its name, the prompt and the language; the same is written once",
+    ),
+    Column("language", Text, nullable=False),
+    Column("summary", Text),
+    Column("refusal", Text, comment="why the text was refused; null: it was not"),
+    Column("model", Text, nullable=False, comment="who wrote it"),
+    Column("licence", Text, nullable=False, comment="of the model"),
+    Column("prompt_version", Integer, nullable=False, comment="how it was asked"),
+    timestamp("written_at", nullable=False, server_default=NOW),
+    CheckConstraint(_SUMMARY, name="list_summaries_check"),
+    Index("list_summaries_content", "content_digest"),
+    comment="what a language model wrote about users' lists; read serving.summary",
+)
+
+item_summaries = Table(
+    "item_summaries",
+    metadata,
+    Column("item_id", Text, ForeignKey("item_phrases.item_id", ondelete="CASCADE"), primary_key=True),
+    Column("language", Text, primary_key=True),
+    Column(
+        "source_digest",
+        Text,
+        nullable=False,
+        comment="of title and phrases; while they stay, the text is shown",
+    ),
+    Column("summary", Text),
+    Column("refusal", Text, comment="why the text was refused; null: it was not"),
+    Column("model", Text, nullable=False, comment="who wrote it"),
+    Column("licence", Text, nullable=False, comment="of the model"),
+    Column("prompt_version", Integer, nullable=False, comment="how it was asked"),
+    timestamp("written_at", nullable=False, server_default=NOW),
+    CheckConstraint(_SUMMARY, name="item_summaries_check"),
+    comment="what a language model wrote about the comments on items; read serving.item_summary",
 )

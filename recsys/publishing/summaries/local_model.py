@@ -1,0 +1,93 @@
+"""Write texts with a causal language model from a folder or from a GGUF file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from recsys.errors import ConfigurationError
+from recsys.publishing.summaries.chat import MAX_TOKENS, WriterError
+
+_SECONDS = 60.0
+"""For a whole text."""
+_CONTEXT = 2_048
+"""Tokens of the longest question."""
+
+
+class LocalModel:
+    """A causal model in this process, on the CPU.
+
+    Only safetensors and GGUF are read: no pickle, and no code that comes with a model.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such model, or its weights are in another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import safetensors
+        import transformers
+
+        folder, file = (path.parent, path.name) if path.suffix == ".gguf" else (path, None)
+        if not (path.is_file() if file else any(path.glob("*.safetensors"))):
+            raise ConfigurationError(
+                f"RECSYS_SUMMARIES__WRITER={path} is neither a GGUF file nor a folder with safetensors; "
+                "weights that are pickled are not read"
+            )
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if file:
+            options["gguf_file"] = file
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+            self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, use_safetensors=True, **options
+            ).eval()
+        except ImportError as error:
+            raise ConfigurationError("GGUF files need the package gguf: install recsys[gguf]") from error
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            raise ConfigurationError(
+                f"the causal language model in {path} cannot be loaded: {error}"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, messages: Sequence[dict[str, str]]) -> str:
+        """Return the answer to the messages of a chat, the most likely token at each place.
+
+        Raises
+        ------
+        WriterError
+            The question is too long for the model.
+        """
+        import torch
+
+        ids = self._tokens(messages)
+        if ids.shape[1] > _CONTEXT:
+            raise WriterError(f"the question has {ids.shape[1]} tokens, more than {_CONTEXT}")
+        with torch.inference_mode():
+            output = self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=MAX_TOKENS,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                max_time=_SECONDS,
+                pad_token_id=self._tokenizer.eos_token_id,
+            )
+        answer: str = self._tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+        return answer.strip()
+
+    def _tokens(self, messages: Sequence[dict[str, str]]) -> Any:
+        if self._tokenizer.chat_template:
+            asked = self._tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=False
+            )
+        else:
+            asked = "\n\n".join(message["content"] for message in messages) + "\n\n"
+        return self._tokenizer(asked, return_tensors="pt", add_special_tokens=False)["input_ids"]

@@ -1,0 +1,58 @@
+"""Texts from a causal language model in a folder."""
+
+from pathlib import Path
+
+import pytest
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from recsys.errors import ConfigurationError
+from recsys.publishing.summaries.chat import WriterError
+from recsys.publishing.summaries.local_model import LocalModel
+from recsys.publishing.summaries.renew import open_writer
+from recsys.settings import SummarySettings
+
+WORDS = ["<unk>", "<end>", "you", "liked", "Heat", "Ronin", "name", "a", "film"]
+TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+ASKED = [{"role": "system", "content": "name a film"}, {"role": "user", "content": "you liked Heat"}]
+
+
+def write_model(folder: Path, *, chat: bool = True) -> Path:
+    """Write a causal model with random weights."""
+    words = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, "<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token="<unk>",
+        eos_token="<end>",
+    )
+    tokenizer.chat_template = TEMPLATE if chat else None
+    tokenizer.save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, eos_token_id=1, bos_token_id=None,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_causal_model_from_a_folder_answers_the_same_each_time(tmp_path: Path, chat: bool) -> None:
+    settings = SummarySettings(writer=str(write_model(tmp_path, chat=chat)), model="tiny", licence="MIT")
+    with open_writer(settings) as writer:
+        answers = {writer.write(ASKED) for _ in range(2)}
+        assert len(answers) == 1
+        assert set(answers.pop().split()) <= set(WORDS)
+        with pytest.raises(WriterError, match="5000 tokens"):
+            writer.write([{"role": "user", "content": "film " * 5000}])
+
+
+def test_pickled_weights_and_what_is_no_model_are_refused(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    for path in (tmp_path, tmp_path / "nothing", tmp_path / "model.gguf"):
+        with pytest.raises(ConfigurationError, match="pickled are not read"):
+            LocalModel(path)
+    (tmp_path / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        LocalModel(tmp_path)
