@@ -1,5 +1,6 @@
 """`recsys simulate`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,8 @@ from recsys.errors import SimulationError
 from recsys.settings import load_settings
 
 if TYPE_CHECKING:
-    from recsys.simulation.loop import SimulationSettings
+    from recsys.simulation.candidates import Decisions
+    from recsys.simulation.policies import SimulationSettings
     from recsys.simulation.report import PolicyReport, Reward
     from recsys.simulation.world import WorldSettings
 
@@ -42,10 +44,14 @@ def simulate(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="frozen, nightly, nightly+hourly, or nightly+lists (new lists every hour, but no "
-            "micro-updates). Repeat the option for several policies. Default: the first three."
+            help="frozen, nightly, nightly+hourly, nightly+lists (new lists every hour, but no "
+            "micro-updates), or experiment (nightly, and users decide for a day on what the gate lets "
+            "through). Repeat the option for several policies. Default: the first three."
         ),
     ] = None,
+    bad_nights: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of nights that train a bad model on purpose.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated world.")] = 0,
     data: Annotated[
         Path | None, typer.Option(help="Folder with MovieLens files. Default: MovieLens-100K.")
@@ -78,7 +84,7 @@ def simulate(
     require_packages()
     from recsys.local.home import create_reachable
     from recsys.local.stack import interrupted_once
-    from recsys.simulation.loop import POLICIES, SimulationSettings
+    from recsys.simulation.policies import POLICIES, SimulationSettings
     from recsys.simulation.world import WorldSettings
     from recsys.warehouse.recipes import check_recipe
 
@@ -90,7 +96,7 @@ def simulate(
         check_recipe(recipe)
     if home is not None and home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise SimulationError(f"{home} is not an empty folder; choose another one with --home")
-    settings = SimulationSettings(days, hours, users, items, visits, history, positions, seed)
+    settings = SimulationSettings(days, hours, users, items, visits, history, positions, seed, bad_nights)
     behaviour = WorldSettings(drift=drift, new_item_share=new_items, days=days)
     with interrupted_once():
         if home is not None:
@@ -119,7 +125,8 @@ def _simulate(
     from dataclasses import asdict
 
     from recsys.catalogues.movielens import load_movielens
-    from recsys.simulation.loop import POLICIES, Simulation
+    from recsys.simulation.loop import Simulation
+    from recsys.simulation.policies import POLICIES
     from recsys.simulation.report import plot, report, to_json
     from recsys.simulation.system import simulated_systems, simulation_settings
 
@@ -171,7 +178,27 @@ def _print(console: Console, reports: "dict[str, PolicyReport]", days: int) -> N
         if any(counts):
             rows = (", ".join(f"{number} {action}" for action, number in each.items()) for each in counts)
             table.add_row(title, *rows)
+    for title, count in _COUNTS.items():
+        if any(each.decisions for each in reports.values()):
+            cells = (
+                "" if each.decisions is None else _share(*count(each.decisions)) for each in reports.values()
+            )
+            table.add_row(title, *cells)
     console.print(table)
+
+
+_COUNTS: "dict[str, Callable[[Decisions], tuple[int, int]]]" = {
+    "passed by the gate, truly worse": lambda found: (found.passed_wrongly, found.candidates),
+    "promoted, truly worse": lambda found: (found.promoted_wrongly, found.candidates),
+    "not promoted, truly better": lambda found: (found.missed, found.candidates),
+}
+
+
+def _share(part: int, whole: int) -> str:
+    from recsys.simulation.report import share_interval
+
+    low, high = share_interval(part, whole)
+    return escape(f"{part} of {whole} nights [{low:.0%}, {high:.0%}]")
 
 
 def _interval(reward: "Reward", sign: str = "") -> str:

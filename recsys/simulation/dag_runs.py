@@ -1,23 +1,49 @@
 """Nights and hours as the DAGs run them, in this process and on a system of the simulation."""
 
 import logging
+from contextlib import suppress
+from datetime import datetime
 
 from recsys.errors import NothingToDoError, ValidationFailedError
-from recsys.pipeline.order import HOURLY, NIGHTLY, PUBLISH, Learning, Stage
+from recsys.pipeline.order import EXPERIMENT, HOURLY, NIGHTLY, PUBLISH, Learning, Stage
 from recsys.pipeline.run import OnStage, Outcome, run_learning, run_stages
 from recsys.simulation.system import System
 
 logger = logging.getLogger(__name__)
 
 
-def run_nightly(system: System, key: str, on_stage: OnStage) -> Outcome:
-    """Learn from all feedback and promote the new model if the gate says so; publish for everybody.
+def learn_nightly(system: System, key: str, on_stage: OnStage) -> Outcome:
+    """Learn from all feedback, and promote the new model if the gate says so."""
+    return _learn(system, NIGHTLY, key, on_stage)
 
-    The DAGs publish for everybody every morning too.
-    """
-    outcome = _learn(system, NIGHTLY, key, on_stage)
+
+def publish_for_all(system: System, key: str, on_stage: OnStage) -> None:
+    """Publish for everybody, as the DAGs do every morning."""
     _publish(system, key, on_stage, "all")
-    return outcome
+
+
+def read_experiment(system: System, key: str, at: datetime, on_stage: OnStage) -> str | None:
+    """Look at the running experiment at a simulated moment; if it ends, carry that out and publish.
+
+    Returns
+    -------
+    str | None
+        How it has ended; None: it goes on, or there is none.
+    """
+    look, carry_out = EXPERIMENT
+    with system.context("experiment_readout", key, at=at) as context:
+        try:
+            read = run_stages([look], context, on_stage)
+        except NothingToDoError as nothing:
+            logger.info("%s", nothing)
+            return None
+        if read.outcome == "running":
+            return None
+        on_stage(carry_out.__name__)
+        with suppress(NothingToDoError):
+            carry_out(context, read)
+    _publish(system, key, on_stage, "auto")
+    return str(read.outcome)
 
 
 def run_hourly(system: System, key: str, on_stage: OnStage) -> Outcome:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,17 +18,21 @@ from recsys.catalogues.movielens import MovieLens
 from recsys.errors import SimulationError
 from recsys.pipeline.run import Outcome
 from recsys.simulation.application import Application
+from recsys.simulation.candidates import Candidate
 from recsys.simulation.dag_runs import (
+    learn_nightly,
+    publish_for_all,
     read_hourly,
     read_nightly,
     run_hourly,
-    run_nightly,
 )
+from recsys.simulation.nights import let_users_decide, pass_night
 from recsys.simulation.off_lists import OffLists, read_event_types
+from recsys.simulation.policies import Policy, SimulationSettings
 from recsys.simulation.reactions import Luck, simulate_reactions
 from recsys.simulation.slates import SlateLog
 from recsys.simulation.system import System, Systems
-from recsys.simulation.world import World, WorldSettings, fit_world
+from recsys.simulation.world import World, WorldSettings, make_world
 
 _DAY = timedelta(days=1)
 _HISTORY = timedelta(days=14)
@@ -37,59 +40,6 @@ _BEFORE_NOW = timedelta(hours=1)
 """Time between the last simulated event and now, for ratings that follow a click."""
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a policy does at night and in each hour. All policies validate and publish every night."""
-
-    name: str
-    nightly: bool
-    hourly: Literal["nothing", "publish", "update"]
-
-
-POLICIES = {
-    policy.name: policy
-    for policy in (
-        Policy("frozen", nightly=False, hourly="nothing"),
-        Policy("nightly", nightly=True, hourly="nothing"),
-        # Shows the gain of fresh lists alone, so that the gain of hourly training can be told apart.
-        Policy("nightly+lists", nightly=True, hourly="publish"),
-        Policy("nightly+hourly", nightly=True, hourly="update"),
-    )
-}
-
-
-@dataclass(frozen=True)
-class SimulationSettings:
-    """Sizes of a simulation.
-
-    Attributes
-    ----------
-    days
-        Simulated days. All policies start with one model, which is trained before the first day.
-    hours
-        Hours of a day in which users visit and the hourly policy learns.
-    users, items
-        Number of users and of most rated items that are taken from the ratings.
-    visits
-        Mean number of slates that a user sees per day.
-    history_slates
-        Slates of random items that each user saw before the first day; the first model learns from them.
-    positions
-        Items shown of a published list.
-    seed
-        Seed of the world, the visits and the reactions.
-    """
-
-    days: int = 5
-    hours: int = 4
-    users: int = 300
-    items: int = 400
-    visits: float = 2.0
-    history_slates: int = 15
-    positions: int = 10
-    seed: int = 0
 
 
 @dataclass
@@ -106,6 +56,8 @@ class Branch:
         [days] observed.
     nights, hours
         Outcomes of the training runs.
+    candidates
+        Of the nights, with their true values.
     """
 
     policy: Policy
@@ -115,6 +67,7 @@ class Branch:
     clicks: NDArray[np.int64]
     nights: list[Outcome] = field(default_factory=list)
     hours: list[Outcome] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +186,9 @@ class Simulation:
                 log.load(engine, self._folder)
                 clicks += int(log.clicks.sum())
             self._tell(f"{len(users):,} slates of random items shown, {clicks:,} clicks")
-        outcome = run_nightly(system, "before the first day", self._on_stage("before the first day"))
+        key, on_stage = "before the first day", self._on_stage("before the first day")
+        outcome = learn_nightly(system, key, on_stage)
+        publish_for_all(system, key, on_stage)
         if outcome.action != "promote":
             raise SimulationError(
                 f"the first model is not promoted ({outcome.action}): {outcome.explanation}; simulate more "
@@ -249,12 +204,11 @@ class Simulation:
         system = branch.system
         with system.engine() as engine:
             self._application.add_items(engine, day)
-            if day > 1:
-                if branch.policy.nightly:
-                    branch.nights.append(run_nightly(system, f"night {day}", on_stage))
-                    self._tell_outcome(f"day {day}, {name}, night before", branch.nights[-1])
-                else:
-                    read_nightly(system, f"night {day}", on_stage)
+            candidate = None
+            if day > 1 and branch.policy.nightly:
+                candidate = self._pass_night(branch, world, day, on_stage)
+            elif day > 1:
+                read_nightly(system, f"night {day}", on_stage)
             for hour in range(self.settings.hours):
                 on_stage(f"users react, hour {hour + 1} of {self.settings.hours}")
                 log = self._show(branch, world, engine, day, hour)
@@ -266,6 +220,33 @@ class Simulation:
                     self._tell_outcome(f"day {day}, {name}, hour {hour + 1}", branch.hours[-1])
                 elif branch.policy.hourly == "publish":
                     read_hourly(system, key, on_stage)
+                if branch.policy.experiment and candidate is not None and candidate.waits:
+                    let_users_decide(system, candidate, key, self._moment(day, hour + 1), on_stage)
+                    if not candidate.waits:
+                        self._tell(f"day {day}, {name}, hour {hour + 1}: {candidate.decision}")
+
+    def _pass_night(self, branch: Branch, world: World, day: int, on_stage: Tell) -> Candidate | None:
+        """Simulate the night before a day; return its candidate, if there is one."""
+        outcome, candidate = pass_night(
+            branch.system,
+            world,
+            day=day,
+            morning=self._moment(day, 0),
+            is_bad=bool(self._generator("bad night", day).random() < self.settings.bad_nights),
+            experiment=branch.policy.experiment,
+            positions=self.settings.positions,
+            on_stage=on_stage,
+        )
+        branch.nights.append(outcome)
+        self._tell_outcome(f"day {day}, {branch.policy.name}, night before", outcome)
+        if candidate is not None:
+            branch.candidates.append(candidate)
+            badly = "trained badly, " if candidate.is_bad else ""
+            self._tell(
+                f"day {day}, {branch.policy.name}: version {candidate.version} is {badly}truly "
+                f"{candidate.gain:+.1%} clicks per slate against the champion"
+            )
+        return candidate
 
     def _show(self, branch: Branch, world: World, engine: sa.Engine, day: int, hour: int) -> SlateLog:
         """Show this hour's visitors their published lists, and load their reactions."""
@@ -273,7 +254,6 @@ class Simulation:
         slates, propensities, versions = self._application.published(
             engine, visitors, self.settings.positions
         )
-        hours = self.settings.hours
         # For every item, shown or not: the random numbers must not depend on what a policy shows.
         luck = Luck.draw((len(visitors), world.items), self._generator("luck", day, hour))
         log = simulate_reactions(
@@ -283,14 +263,18 @@ class Simulation:
             propensities,
             luck.at(slates),
             model_version=versions,
-            start=self._end - (self.settings.days - day + 1) * _DAY + _DAY / hours * hour,
+            start=self._moment(day, hour),
             prefix=f"{day}-{hour}",
-            every=_DAY / hours / (len(visitors) + 1),
+            every=_DAY / self.settings.hours / (len(visitors) + 1),
             off_lists=branch.off_lists,
         )
         folder = self._folder / branch.policy.name
         log.load(engine, folder)
         return log
+
+    def _moment(self, day: int, hour: int) -> datetime:
+        """Return when an hour of a day begins; the last hour's end is the beginning of the next day."""
+        return self._end - (self.settings.days - day + 1) * _DAY + _DAY * hour / self.settings.hours
 
     def _visitors(self, day: int, hour: int) -> NDArray[np.int64]:
         """Return [visits] the users who visit in an hour, in order."""
@@ -308,30 +292,3 @@ class Simulation:
 
     def _on_stage(self, when: str) -> Tell:
         return lambda stage: self._status(f"{when}: {stage}")
-
-
-def make_world(source: MovieLens, settings: SimulationSettings, behaviour: WorldSettings) -> World:
-    """Fit a world on real ratings and keep the wanted number of users and items.
-
-    Raises
-    ------
-    SimulationError
-        There are fewer users or items than wanted, or too few to fit.
-    """
-    import pandas as pd
-
-    ratings = pd.DataFrame(
-        [(rating.user_id, rating.item_id, rating.value) for rating in source.ratings],
-        columns=["user_id", "item_id", "value"],
-    )
-    world = fit_world(ratings, behaviour, settings.seed, max_items=settings.items)
-    for name, asked, there in (
-        ("users", settings.users, world.users),
-        ("items", settings.items, world.items),
-    ):
-        if asked > there:
-            raise SimulationError(
-                f"there are ratings of {there} {name}: simulate at most so many, not {asked}"
-            )
-    chosen = np.random.default_rng(settings.seed).choice(world.users, settings.users, replace=False)
-    return world.of_users(np.sort(chosen))

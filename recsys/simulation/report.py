@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluation.bootstrap import bootstrap_means
+from recsys.simulation.candidates import Candidate, Decisions, count_decisions
 from recsys.simulation.loop import Simulated
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class PolicyReport:
         [days] number of observed clicks.
     nights, hours
         Number of training runs by outcome.
+    candidates
+        Of the nights, with what was decided and their true values.
+    decisions
+        How often that was right; None without candidates.
     """
 
     days: tuple[Reward, ...]
@@ -49,6 +54,8 @@ class PolicyReport:
     clicks: tuple[int, ...]
     nights: dict[str, int]
     hours: dict[str, int]
+    candidates: tuple[Candidate, ...]
+    decisions: Decisions | None
 
 
 def report(simulated: Simulated) -> dict[str, PolicyReport]:
@@ -68,6 +75,8 @@ def report(simulated: Simulated) -> dict[str, PolicyReport]:
             clicks=tuple(branch.clicks.tolist()),
             nights=_count([outcome.action for outcome in branch.nights]),
             hours=_count([outcome.action for outcome in branch.hours]),
+            candidates=tuple(branch.candidates),
+            decisions=count_decisions(branch.candidates) if branch.candidates else None,
         )
     return reports
 
@@ -132,6 +141,16 @@ def _reward(
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(others, [tail, 1 - tail])
     return Reward(float(found), float(low), float(high))
+
+
+def share_interval(part: int, whole: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of nights (Clopper and Pearson, 1934)."""
+    from scipy.stats import beta
+
+    tail = (1 - _CONFIDENCE) / 2
+    low = beta.ppf(tail, part, whole - part + 1) if part else 0.0
+    high = beta.ppf(1 - tail, part + 1, whole - part) if part < whole else 1.0
+    return float(low), float(high)
 
 
 def _count(actions: list[str]) -> dict[str, int]:

@@ -4,7 +4,8 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
         "non_inferiority_margin": 0.5,
         "forgetting_margin": 1.0,
         "coverage_margin": 0.5,
+        "calibration_margin": 1.0,
         "on_fail": {"better_than_popularity": "ignore"},
         "on_inconclusive": {"better_than_popularity": "ignore"},
     },
@@ -39,7 +41,8 @@ _DEFAULTS: dict[str, Any] = {
 A few hundred users cannot show a difference of 5 % of NDCG, and the coverage of the few dozen lists that are
 evaluated is mostly chance. Nearly everybody visits every day, so hardly any guard user is left to measure
 forgetting. And users click on the champion's own lists, where popular items are shown most: of these clicks
-popularity predicts more than tastes do.
+popularity predicts more than tastes do. The few ratings of these clicks are nearly all likes, so the error of
+the liking head's calibration is mostly chance.
 """
 
 _SYSTEM = {
@@ -94,10 +97,18 @@ class System:
         return self.settings.require_warehouse_url()
 
     @contextmanager
-    def context(self, dag_id: str, key: str, **params: object) -> Iterator[Context]:
-        """Yield the context of one run of a DAG."""
+    def context(
+        self, dag_id: str, key: str, at: datetime | None = None, **params: object
+    ) -> Iterator[Context]:
+        """Yield the context of one run of a DAG; its clock stands still at `at`, or is the real one."""
         with open_context(Run(dag_id, f"{dag_id}/{key}", params=params), self.settings) as context:
-            yield context
+            yield context if at is None else replace(context, clock=lambda: at)
+
+    def changed(self, changes: Mapping[str, Mapping[str, Any]]) -> "System":
+        """Return the same system with other settings, by section."""
+        own = self.settings
+        sections = {name: getattr(own, name).model_copy(update=values) for name, values in changes.items()}
+        return System(own.model_copy(update=sections))
 
     @contextmanager
     def engine(self) -> Iterator[sa.Engine]:

@@ -9,9 +9,11 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from recsys.catalogues.movielens import MovieLens
 from recsys.columns import Columns
 from recsys.errors import SimulationError
 from recsys.evaluation.off_policy.slates import SlateDistribution
+from recsys.simulation.policies import SimulationSettings
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,31 @@ def fit_world(
         settings=settings,
     )
     return replace(world, intercept=_intercept(world, generator))
+
+
+def make_world(source: MovieLens, settings: SimulationSettings, behaviour: WorldSettings) -> World:
+    """Fit a world on real ratings and keep the wanted number of users and items.
+
+    Raises
+    ------
+    SimulationError
+        There are fewer users or items than wanted, or too few to fit.
+    """
+    ratings = pd.DataFrame(
+        [(rating.user_id, rating.item_id, rating.value) for rating in source.ratings],
+        columns=["user_id", "item_id", "value"],
+    )
+    world = fit_world(ratings, behaviour, settings.seed, max_items=settings.items)
+    for name, asked, there in (
+        ("users", settings.users, world.users),
+        ("items", settings.items, world.items),
+    ):
+        if asked > there:
+            raise SimulationError(
+                f"there are ratings of {there} {name}: simulate at most so many, not {asked}"
+            )
+    chosen = np.random.default_rng(settings.seed).choice(world.users, settings.users, replace=False)
+    return world.of_users(np.sort(chosen))
 
 
 def _intercept(world: World, generator: np.random.Generator) -> float:

@@ -52,7 +52,10 @@ def test_policies_are_simulated_on_separate_systems(
         "RECSYS_MICRO_UPDATE__MIN_FRESH_EVENTS": "5",
         "RECSYS_EVALUATION__BOOTSTRAP_RESAMPLES": "200",
         "RECSYS_GATE__MIN_EVALUATED_USERS": "1",
-        # Tiny models are no better than popularity; this tests the loop.
+        # Tiny models are no good; this tests the loop.
+        **{
+            f"RECSYS_GATE__{of}_MARGIN": "9" for of in ("NON_INFERIORITY", "SLICE", "COVERAGE", "LIST", "AUC")
+        },
         "RECSYS_GATE__ON_FAIL": '{"better_than_popularity": "ignore"}',
         "RECSYS_GATE__ON_INCONCLUSIVE": '{"better_than_popularity": "ignore"}',
     }.items():
@@ -62,19 +65,29 @@ def test_policies_are_simulated_on_separate_systems(
     ran = _simulate(
         ratings, "--users", 40, "--items", 60, "--days", 2, "--hours", 1, "--history", 8, "--explore", 0.3,
         "--new-items", 0.1, "--home", home, "--out", out, "--postgres", postgres.url("postgres"),
+        "--policy", "frozen", "--policy", "nightly+hourly", "--policy", "experiment", "--bad-nights", 1,
     )  # fmt: skip
     assert ran.exit_code == 0, ran.output + repr(ran.exception)
 
     policies = json.loads((out / "simulation.json").read_text())["policies"]
-    assert list(policies) == ["frozen", "nightly", "nightly+hourly"]
-    first_day = [policy["days"][0] for policy in policies.values()]
+    assert list(policies) == ["frozen", "nightly+hourly", "experiment"]
     # Until the first training, all policies have the same world, lists and luck.
-    assert first_day[0] == first_day[1] == first_day[2]
-    assert [policy["clicks"][0] for policy in policies.values()] == [policies["frozen"]["clicks"][0]] * 3
+    for policy in policies.values():
+        assert policy["days"][0] == policies["frozen"]["days"][0]
+        assert policy["clicks"][0] == policies["frozen"]["clicks"][0]
     assert all(0 < day["value"] < 10 for policy in policies.values() for day in policy["days"])
     assert [sum(policy["nights"].values()) for policy in policies.values()] == [0, 1, 1]
-    assert [sum(policy["hours"].values()) for policy in policies.values()] == [0, 0, 2]
+    assert [sum(policy["hours"].values()) for policy in policies.values()] == [0, 2, 0]
     assert "fail" not in policies["nightly+hourly"]["hours"]
+    by_gate, by_users = (policies[name]["candidates"][0] for name in ("nightly+hourly", "experiment"))
+    assert [by_gate["is_bad"], by_users["is_bad"]] == [True, True]
+    assert by_gate["promoted"] == by_gate["passed"]
+    # A frozen policy shows the champion's lists to those who come.
+    assert policies["frozen"]["days"][1]["value"] == pytest.approx(by_users["champion_value"], rel=0.25)
+    # Too few users for an experiment to show anything.
+    assert [by_users["passed"], by_users["promoted"]] == [True, False]
+    assert by_users["decision"] == "no_difference_shown"
+    assert "0 of 1 nights" in ran.output
     assert (out / "simulation.png").read_bytes().startswith(b"\x89PNG")
     assert "all days after the first" in ran.output
 
@@ -84,6 +97,8 @@ def test_policies_are_simulated_on_separate_systems(
     shown = pq.read_table(home / "files" / "frozen" / "2-0-impressions.parquet").to_pylist()
     assert any(0 < p < 1 for slate in shown for p in slate["propensities"])
     assert {slate["model_version"] for slate in shown} == {"1"}
+    shown = pq.read_table(home / "files" / "experiment" / "2-0-impressions.parquet").to_pylist()
+    assert {slate["model_version"] for slate in shown} == {"1", "2"}
     engine = sa.create_engine(postgres.url("postgres"))
     with engine.connect() as connection:
         left = connection.execute(

@@ -5,7 +5,8 @@ import pytest
 
 from recsys.settings import Settings
 from recsys.simulation.dag_runs import Outcome
-from recsys.simulation.loop import POLICIES, Branch, Simulated
+from recsys.simulation.loop import Branch, Simulated
+from recsys.simulation.policies import POLICIES
 from recsys.simulation.report import plot, report, to_json
 from recsys.simulation.system import System
 
