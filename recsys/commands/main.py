@@ -79,6 +79,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "readmit": upkeep.readmit,
         "rotate-keys": upkeep.rotate_keys,
         "after-restore": upkeep.after_restore,
+        "recompute-analytics": upkeep.recompute_analytics,
     },
 }
 

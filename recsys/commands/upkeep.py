@@ -1,4 +1,4 @@
-"""`recsys forget`, `recsys readmit`, `recsys rotate-keys` and `recsys after-restore`."""
+"""`recsys forget`, `readmit`, `rotate-keys`, `after-restore` and `recompute-analytics`."""
 
 from typing import Annotated
 
@@ -95,3 +95,16 @@ def after_restore() -> None:
         typer.echo(f"Moved {report.rows_moved} rows written since the restore to the next window.")
     if report.roles_missing:
         typer.echo(f"An administrator must create these roles: {', '.join(report.roles_missing)}.")
+
+
+def recompute_analytics() -> None:
+    """Compute the stored analytics views from all rows.
+
+    Every night and every publication refresh them from the days of slates that have changed. This is never
+    needed, unless somebody has changed rows in a way that triggers do not see.
+    """
+    from recsys.warehouse.analytics import refresh_analytics
+
+    with warehouse_engine(load_settings()) as engine:
+        refreshed = refresh_analytics(engine, anew=True)
+    typer.echo(f"{len(refreshed)} views are computed anew.")

@@ -22,6 +22,7 @@ from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.warehouse.advisory_locks import (
     FEEDBACK_MOVES,
+    SLATES_BY_DAY,
     SNAPSHOT_FILES,
     block_partition_moves,
     lock,
@@ -227,6 +228,7 @@ def _erase_rows(
         with engine.begin() as connection:
             # Without these locks, rows moving to or from quarantine or to a partition would be missed.
             lock(connection, FEEDBACK_MOVES)
+            lock(connection, SLATES_BY_DAY)
             block_partition_moves(connection)
             # The user may have got the hash after the request was made; files are searched by hash.
             key = (

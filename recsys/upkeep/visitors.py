@@ -6,7 +6,7 @@ from collections import Counter
 import sqlalchemy as sa
 
 from recsys.settings import Settings
-from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, block_partition_moves, lock
+from recsys.warehouse.advisory_locks import FEEDBACK_MOVES, SLATES_BY_DAY, block_partition_moves, lock
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import erasure_requests
 
@@ -38,6 +38,7 @@ def delete_silent_visitors(engine: sa.Engine, settings: Settings) -> int:
             if not visitors:
                 break
             lock(connection, FEEDBACK_MOVES)
+            lock(connection, SLATES_BY_DAY)
             block_partition_moves(connection)
             if request_id is None:
                 request_id = connection.execute(

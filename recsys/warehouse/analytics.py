@@ -15,6 +15,7 @@ from psycopg2.errors import DependentObjectsStillExist, InvalidTableDefinition
 from recsys.errors import ConfigurationError
 from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.roles import grant_roles
+from recsys.warehouse.slates_by_day import update_slates_by_day
 from recsys.warehouse.statements import sql_path
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def install_analytics(engine: sa.Engine) -> list[str]:
     """
     files = sorted(sql_path(SCHEMA).glob("*.sql"))
     digest = sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
-    with engine.begin() as connection:
+    with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
         lock(connection, "install_analytics")
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         comment = connection.scalar(
@@ -56,6 +57,7 @@ def install_analytics(engine: sa.Engine) -> list[str]:
         if comment and str(comment).endswith(digest):
             grant_roles(connection)
             return []
+        update_slates_by_day(connection)
         for file in sorted(files, key=_is_function):  # functions read views
             _install(connection, file)
         connection.exec_driver_sql(
@@ -67,13 +69,20 @@ def install_analytics(engine: sa.Engine) -> list[str]:
     return [file.stem for file in files]
 
 
-def refresh_analytics(engine: sa.Engine) -> list[str]:
+def refresh_analytics(engine: sa.Engine, *, anew: bool = False) -> list[str]:
     """Refresh the materialised views one after another without blocking their readers.
+
+    Parameters
+    ----------
+    anew
+        Count the slates of all days, not only of those that have changed.
 
     Returns
     -------
     Names of the refreshed views.
     """
+    with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        update_slates_by_day(connection, anew=anew)
     with engine.connect() as connection:
         names = list(
             connection.scalars(

@@ -19,6 +19,7 @@ PAGE = "recsys_page"
 # Tables and views of the pipeline that are newer than the function `warehouse_grant_roles`, with its rights.
 _LATER_TABLES = {
     "alerts": "SELECT, INSERT, UPDATE",
+    "changed_slate_days": "SELECT, DELETE",
     "champion_comparisons": "SELECT, INSERT, UPDATE, DELETE",
     "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
     "experiment_readouts": "SELECT, INSERT",
@@ -42,7 +43,10 @@ _LATER_TABLES = {
     "searches": "SELECT, INSERT, UPDATE",
     "superiority_tests": "SELECT, INSERT",
     "shared_lists": "SELECT, INSERT, DELETE",
+    "reactions_to_slates": "SELECT",
     "row_violations": "SELECT, INSERT, UPDATE, DELETE",
+    "slates_by_day": "SELECT, INSERT, DELETE",
+    "slates_by_day_progress": "SELECT, INSERT, UPDATE",
     "user_eligibility": "SELECT",
 }
 _LIMITS = {

@@ -1,50 +1,20 @@
 create materialized view analytics.click_through_by_model as
-with reactions as (
-    select
-        impression_id,
-        user_id,
-        item_id,
-        bool_or(event_type = 'click' or role = 'step') as clicked,
-        -- What somebody wanted to happen, and did not dislike.
-        bool_or(role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)) as converted
-    from public.feedback
-    left join public.event_types using (event_type)
-    where impression_id is not null
-    group by impression_id, user_id, item_id
-),
-slates as (
-    select
-        coalesce(impressions.model_version, 'unknown') as model_version,
-        impressions.user_id,
-        count(shown.item_id) as items,
-        count(reactions.item_id) as reactions,
-        count(*) filter (where reactions.clicked) as clicks,
-        count(*) filter (where reactions.converted) as conversions
-    from public.impressions
-    left join lateral (
-        select distinct item_id from unnest(item_ids) as item_id where item_id is not null
-    ) as shown on true
-    left join reactions
-        on reactions.impression_id = impressions.impression_id
-        and reactions.user_id = impressions.user_id
-        and reactions.item_id = shown.item_id
-    group by impressions.impression_id, impressions.shown_at, impressions.user_id, impressions.model_version
-),
-counted as (
+with counted as (
     select
         model_version,
-        count(*) as slates,
-        sum(items)::bigint as shown,
+        sum(slates)::bigint as slates,
+        sum(shown)::bigint as shown,
         sum(reactions)::bigint as reactions,
         sum(clicks)::bigint as clicks,
         sum(conversions)::bigint as conversions,
-        count(*) filter (where clicks > 0) as clicked,
-        count(*) filter (where conversions > 0) as converted,
-        count(distinct user_id) as people,
-        count(distinct user_id) filter (where reactions > 0) as reacting_people,
-        count(distinct user_id) filter (where clicks > 0) as clicking_people,
-        count(distinct user_id) filter (where conversions > 0) as converting_people
-    from slates
+        sum(clicked_slates)::bigint as clicked,
+        sum(converted_slates)::bigint as converted,
+        cardinality(public.five_people(people)) as people,
+        cardinality(public.five_people(reacting_people)) as reacting_people,
+        cardinality(public.five_people(clicking_people)) as clicking_people,
+        cardinality(public.five_people(converting_people)) as converting_people
+    from public.slates_by_day
+    where model_version is not null and position is null
     group by model_version
 )
 

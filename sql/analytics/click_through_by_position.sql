@@ -1,43 +1,21 @@
 create materialized view analytics.click_through_by_position as
-with reactions as (
+with counted as (
     select
-        impression_id,
-        user_id,
-        item_id,
-        bool_or(event_type = 'click' or role = 'step') as clicked,
-        -- What somebody wanted to happen, and did not dislike.
-        bool_or(role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)) as converted
-    from public.feedback
-    left join public.event_types using (event_type)
-    where impression_id is not null
-    group by impression_id, user_id, item_id
-),
-counted as (
-    select
-        coalesce(impressions.model_version, 'unknown') as model_version,
-        shown.position,
-        count(*) as shown,
-        count(reactions.item_id) as reactions,
-        count(*) filter (where reactions.clicked) as clicks,
-        count(*) filter (where reactions.converted) as conversions,
-        avg(impressions.propensities[shown.position])::double precision as average_propensity,
-        count(distinct impressions.user_id) as people,
-        count(distinct reactions.user_id) as reacting_people,
-        count(distinct reactions.user_id) filter (where reactions.clicked) as clicking_people,
-        count(distinct reactions.user_id) filter (where reactions.converted) as converting_people,
-        count(distinct impressions.user_id) filter (where impressions.propensities is not null) as logged_people
-    from public.impressions
-    cross join lateral (
-        select item_id, min(position)::integer as position
-        from unnest(impressions.item_ids) with ordinality as entry (item_id, position)
-        where item_id is not null
-        group by item_id
-    ) as shown
-    left join reactions
-        on reactions.impression_id = impressions.impression_id
-        and reactions.user_id = impressions.user_id
-        and reactions.item_id = shown.item_id
-    group by coalesce(impressions.model_version, 'unknown'), shown.position
+        model_version,
+        position,
+        sum(shown)::bigint as shown,
+        sum(reactions)::bigint as reactions,
+        sum(clicks)::bigint as clicks,
+        sum(conversions)::bigint as conversions,
+        sum(sum_of_propensities) / nullif(sum(propensities), 0) as average_propensity,
+        cardinality(public.five_people(people)) as people,
+        cardinality(public.five_people(reacting_people)) as reacting_people,
+        cardinality(public.five_people(clicking_people)) as clicking_people,
+        cardinality(public.five_people(converting_people)) as converting_people,
+        cardinality(public.five_people(logged_people)) as logged_people
+    from public.slates_by_day
+    where position is not null
+    group by model_version, position
 )
 
 select

@@ -1,58 +1,19 @@
 create materialized view analytics.click_through_by_rule as
-with reactions as (
-    select
-        impression_id,
-        user_id,
-        item_id,
-        bool_or(event_type = 'click' or role = 'step') as clicked,
-        -- What somebody wanted to happen, and did not dislike.
-        bool_or(role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)) as converted
-    from public.feedback
-    left join public.event_types using (event_type)
-    where impression_id is not null
-    group by impression_id, user_id, item_id
-),
-counted as (
-    select
-        shown.rule,
-        (impressions.shown_at at time zone 'UTC')::date as day,
-        count(distinct impressions.impression_id) as slates,
-        count(*) as shown,
-        count(reactions.item_id) as reactions,
-        count(*) filter (where reactions.clicked) as clicks,
-        count(*) filter (where reactions.converted) as conversions,
-        count(distinct impressions.user_id) as people,
-        count(distinct reactions.user_id) as reacting_people,
-        count(distinct reactions.user_id) filter (where reactions.clicked) as clicking_people,
-        count(distinct reactions.user_id) filter (where reactions.converted) as converting_people
-    from public.impressions
-    cross join lateral (
-        select distinct entry.item_id, entry.rule
-        from unnest(impressions.item_ids, impressions.rules) as entry (item_id, rule)
-        where entry.item_id is not null and entry.rule is not null
-    ) as shown
-    left join reactions
-        on reactions.impression_id = impressions.impression_id
-        and reactions.user_id = impressions.user_id
-        and reactions.item_id = shown.item_id
-    where impressions.rules is not null
-    group by 1, 2
-)
-
 select
     rule,
     day,
     slates,
     shown,
-    case when reacting_people not between 1 and 4 then reactions end as reactions,
-    case when clicking_people not between 1 and 4 then clicks end as clicks,
-    case when converting_people not between 1 and 4 then conversions end as conversions,
-    case when clicking_people not between 1 and 4 then clicks::double precision / shown end as click_through_rate,
-    case when converting_people not between 1 and 4 then conversions::double precision / shown end
+    case when cardinality(reacting_people) not between 1 and 4 then reactions end as reactions,
+    case when cardinality(clicking_people) not between 1 and 4 then clicks end as clicks,
+    case when cardinality(converting_people) not between 1 and 4 then conversions end as conversions,
+    case when cardinality(clicking_people) not between 1 and 4 then clicks::double precision / shown end
+        as click_through_rate,
+    case when cardinality(converting_people) not between 1 and 4 then conversions::double precision / shown end
         as conversion_rate
-from counted
+from public.slates_by_day
 -- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
-where people >= 5;
+where rule is not null and cardinality(people) >= 5;
 
 -- A concurrent refresh needs a unique index.
 create unique index click_through_by_rule_key on analytics.click_through_by_rule (rule, day);

@@ -6,22 +6,18 @@ with slates as (
         impressions.query is not null as requested,
         cardinality(array_remove(impressions.item_ids, null)) as items,
         count(distinct reactions.item_id) as reactions,
-        count(distinct reactions.item_id) filter (where event_type = 'click' or role = 'step') as clicks,
-        -- What somebody wanted to happen, and did not dislike.
-        count(distinct reactions.item_id) filter (
-            where role = 'outcome' and (polarity = 1 or polarity = 0 and value >= positive_from)
-        ) as conversions,
-        min(array_position(impressions.item_ids, reactions.item_id))
-            filter (where event_type = 'click' or role = 'step') as first_clicked_position,
+        count(distinct reactions.item_id) filter (where reactions.clicked) as clicks,
+        count(distinct reactions.item_id) filter (where reactions.converted) as conversions,
+        min(array_position(impressions.item_ids, reactions.item_id)) filter (where reactions.clicked)
+            as first_clicked_position,
         extract(epoch from min(reactions.occurred_at) - impressions.shown_at)::double precision
             as seconds_to_first_reaction
     from public.impressions
-    left join public.feedback as reactions
+    left join public.reactions_to_slates as reactions
         on reactions.impression_id = impressions.impression_id
         and reactions.user_id = impressions.user_id
         and reactions.item_id = any (impressions.item_ids)
         and isfinite(reactions.occurred_at)
-    left join public.event_types using (event_type)
     group by
         impressions.impression_id, impressions.shown_at, impressions.user_id, impressions.model_version,
         impressions.query is not null, cardinality(array_remove(impressions.item_ids, null))

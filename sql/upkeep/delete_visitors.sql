@@ -23,7 +23,12 @@ noise_gone AS (
     DELETE FROM noisy_feedback USING expired WHERE noisy_feedback.user_id = expired.user_id
 ),
 impressions_gone AS (
-    DELETE FROM impressions USING expired WHERE impressions.user_id = expired.user_id RETURNING 1
+    DELETE FROM impressions USING expired WHERE impressions.user_id = expired.user_id
+    RETURNING (impressions.shown_at AT TIME ZONE 'UTC')::date AS day
+),
+-- They hold hashes of people. The next refresh counts these days anew.
+days_gone AS (
+    DELETE FROM slates_by_day WHERE day IN (SELECT day FROM impressions_gone)
 ),
 lists_gone AS (
     DELETE FROM recommendation_lists AS lists USING expired WHERE lists.user_id = expired.user_id RETURNING 1

@@ -25,7 +25,11 @@ quarantine_gone AS (
     DELETE FROM quarantine WHERE user_id = :user_id RETURNING transaction_id
 ),
 impressions_gone AS (
-    DELETE FROM impressions WHERE user_id = :user_id RETURNING 1
+    DELETE FROM impressions WHERE user_id = :user_id RETURNING (shown_at AT TIME ZONE 'UTC')::date AS day
+),
+-- They hold hashes of people. The next refresh counts these days anew.
+days_gone AS (
+    DELETE FROM slates_by_day WHERE day IN (SELECT day FROM impressions_gone)
 ),
 lists_gone AS (
     DELETE FROM recommendation_lists WHERE user_id = :user_id RETURNING 1

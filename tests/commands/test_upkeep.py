@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from recsys.commands.main import app
+from recsys.warehouse.analytics import install_analytics
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +65,11 @@ def test_after_restore_prints_the_first_new_transaction_id(warehouse: sa.Engine)
     lines = run("after-restore").splitlines()
     assert lines[0].startswith("New feedback gets transaction ids from 500000000")
     assert lines[1:] == ["Moved 1 rows written since the restore to the next window."]
+
+
+def test_analytics_are_computed_anew_on_demand(warehouse: sa.Engine) -> None:
+    install_analytics(warehouse)
+    assert run("recompute-analytics").endswith("views are computed anew.\n")
 
 
 def test_rotate_keys_says_what_to_run_next(warehouse: sa.Engine) -> None:

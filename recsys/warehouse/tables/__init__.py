@@ -38,11 +38,14 @@ from recsys.warehouse.tables.serving import (
 )
 from recsys.warehouse.tables.upkeep import (
     alerts,
+    changed_slate_days,
     dropped_impressions,
     erased_feedback,
     erased_users,
     erasure_requests,
     monitored_figures,
+    slates_by_day,
+    slates_by_day_progress,
 )
 from recsys.warehouse.tables.windows_and_snapshots import (
     dropped_feedback,
@@ -65,6 +68,7 @@ from recsys.warehouse.tables.written_by_applications import (
 __all__ = [
     "alerts",
     "champion_comparisons",
+    "changed_slate_days",
     "comment_sentiment",
     "dropped_feedback",
     "dropped_impressions",
@@ -103,6 +107,8 @@ __all__ = [
     "search_trials",
     "searches",
     "shared_lists",
+    "slates_by_day",
+    "slates_by_day_progress",
     "snapshots",
     "superiority_tests",
     "user_vectors",

@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from recsys.warehouse.tables.base import NOW, TRANSACTION_ID, metadata, timestamp
 
@@ -95,6 +95,57 @@ dropped_impressions = Table(
         "dropped_at", nullable=False, server_default=NOW, comment="when the latest of them were deleted"
     ),
     comment="how many impressions of each month retention has deleted",
+)
+
+_PEOPLE = "hashes of five of the people, or of all if they are fewer: enough to tell whether they are five"
+
+slates_by_day = Table(
+    "slates_by_day",
+    metadata,
+    Column("day", Date, nullable=False, comment="UTC"),
+    Column("model_version", Text, comment="null: the row is about a rule"),
+    Column("position", Integer, comment="null: all of them"),
+    Column("rule", Text, comment="null: the row is about a version"),
+    Column("slates", BigInteger, nullable=False),
+    Column("shown", BigInteger, nullable=False, comment="items"),
+    Column("reactions", BigInteger, nullable=False),
+    Column("clicks", BigInteger, nullable=False),
+    Column("conversions", BigInteger, nullable=False),
+    Column("clicked_slates", BigInteger),
+    Column("converted_slates", BigInteger),
+    Column("propensities", BigInteger, comment="how many were logged at this position"),
+    Column("sum_of_propensities", Double),
+    Column("people", ARRAY(BigInteger), nullable=False, comment=_PEOPLE),
+    Column("reacting_people", ARRAY(BigInteger), nullable=False),
+    Column("clicking_people", ARRAY(BigInteger), nullable=False),
+    Column("converting_people", ARRAY(BigInteger), nullable=False),
+    Column("logged_people", ARRAY(BigInteger), comment="of people whose propensities were logged"),
+    Index(
+        "slates_by_day_key",
+        "day",
+        "model_version",
+        "position",
+        "rule",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+    ),
+    comment="slates and reactions to them by the day on which they were shown: what views of slates add up",
+)
+
+changed_slate_days = Table(
+    "changed_slate_days",
+    metadata,
+    Column("day", Date, comment="UTC; null: any day"),
+    comment="days of slates whose rows or reactions were changed or deleted since slates_by_day was computed",
+)
+
+slates_by_day_progress = Table(
+    "slates_by_day_progress",
+    metadata,
+    Column("through_transaction_id", BigInteger, nullable=False, comment="exclusive"),
+    timestamp("computed_at", nullable=False, server_default=NOW),
+    Index("slates_by_day_progress_one_row", text("(true)"), unique=True),
+    comment="which rows slates_by_day has read; no row: none",
 )
 
 monitored_figures = Table(

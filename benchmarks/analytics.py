@@ -1,0 +1,191 @@
+"""Measure a refresh of the stored analytics views after an hour with 5,000 new events.
+
+python -m benchmarks.analytics [--rows 200000,1000000,5000000] [--json FILE]
+
+There are twelve slates of ten items for a hundred events, spread over half a year; three in ten are answered.
+The hour has 1,000 new slates. Of its events, 900 answer these, 90 slates of the day before and 10 slates of
+the last month. Processor seconds are those of Postgres: other work on the machine hardly changes them. The
+exponent is that of the growth from the first number of rows to the last.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from benchmarks.made_warehouse import (
+    FIRST_TIME,
+    LAST_TIME,
+    add_catalogue,
+    add_feedback,
+    made_warehouse,
+    report,
+    seconds_of,
+    vacuum,
+)
+from recsys.local.postgres import PostgresServer
+from recsys.warehouse.analytics import install_analytics, refresh_analytics
+from recsys.warehouse.engine import connect
+
+_USERS_PER_ROW = 0.05
+_SLATES_PER_ROW = 0.12
+
+_SLATES = """
+INSERT INTO impressions (impression_id, user_id, item_ids, propensities, rules, model_version, shown_at)
+SELECT
+    'slate-' || n,
+    'user-' || 1 + floor(:users * random() * random())::int,
+    ARRAY(SELECT 'item-' || 1 + floor(20000 * random() * random())::int + 0 * n FROM generate_series(1, 10)),
+    array_fill(0.1::real, ARRAY[10]),
+    CASE WHEN n % 10 = 0 THEN '{spring,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL}'::text[] END,
+    (n * 6 / :slates)::text,
+    CAST(:first AS timestamptz) + (CAST(:last AS timestamptz) - :first) * (n / CAST(:slates AS float))
+FROM generate_series(1, :slates) AS n
+"""
+_ANSWERS = """
+INSERT INTO feedback (event_id, user_id, item_id, event_type, impression_id, occurred_at)
+SELECT
+    'answer-' || impression_id, user_id, item_ids[1 + floor(10 * random())::int],
+    (ARRAY['click', 'click', 'purchase'])[1 + floor(3 * random())::int], impression_id,
+    shown_at + random() * interval '1 hour'
+FROM impressions
+WHERE right(impression_id, 1) IN ('1', '4', '7')
+"""
+_HOUR = """
+INSERT INTO impressions (impression_id, user_id, item_ids, propensities, model_version, shown_at)
+SELECT
+    'new-' || :hour || '-' || n, 'user-' || 1 + floor(:users * random() * random())::int,
+    ARRAY(SELECT 'item-' || 1 + floor(20000 * random() * random())::int + 0 * n FROM generate_series(1, 10)),
+    array_fill(0.1::real, ARRAY[10]), '6', CAST(:last AS timestamptz) + random() * interval '30 minutes'
+FROM generate_series(1, 1000) AS n;
+
+INSERT INTO feedback (user_id, item_id, event_type, impression_id, occurred_at)
+SELECT user_id, item_ids[1], 'click', impression_id, CAST(:last AS timestamptz) + interval '40 minutes'
+FROM (
+    (SELECT * FROM impressions WHERE impression_id LIKE 'new-' || :hour || '-%' LIMIT 900)
+    UNION ALL
+    (SELECT * FROM impressions
+     WHERE shown_at BETWEEN CAST(:last AS timestamptz) - interval '1 day' AND :last
+     ORDER BY random() LIMIT 90)
+    UNION ALL
+    (SELECT * FROM impressions
+     WHERE shown_at BETWEEN CAST(:last AS timestamptz) - interval '30 days' AND :last
+     ORDER BY random() LIMIT 10)
+) AS answered;
+
+INSERT INTO feedback (user_id, item_id, event_type, occurred_at)
+SELECT
+    'user-' || 1 + floor(:users * random() * random())::int,
+    'item-' || 1 + floor(20000 * random() * random())::int, 'view', CAST(:last AS timestamptz)
+FROM generate_series(1, 4000)
+"""
+
+
+def fill(url: str, rows: int) -> None:
+    """Add users, items, feedback, slates and answers to them."""
+    users = max(int(rows * _USERS_PER_ROW), 100)
+    add_catalogue(url, users)
+    add_feedback(url, rows, users)
+    engine = connect(url)
+    parameters = {
+        "users": users,
+        "slates": int(rows * _SLATES_PER_ROW),
+        "first": FIRST_TIME,
+        "last": LAST_TIME,
+    }
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("SELECT ensure_impressions_partitions(CAST(:first AS timestamptz), :last)"), parameters
+        )
+        connection.execute(sa.text(_SLATES), parameters)
+        connection.execute(sa.text(_ANSWERS))
+    engine.dispose()
+    vacuum(url)
+
+
+def processor_seconds(server: PostgresServer) -> float:
+    """Processor seconds of all processes of a server since it started."""
+    pid = int((server.data_dir / "postmaster.pid").read_text().split()[0])
+    postmaster = psutil.Process(pid)
+    own = postmaster.cpu_times()
+    spent = own.user + own.system + own.children_user + own.children_system
+    for process in postmaster.children():
+        with suppress(psutil.NoSuchProcess):
+            spent += sum(process.cpu_times()[:2])
+    return spent
+
+
+def measure(server: PostgresServer, url: str, rows: int, hours: int) -> dict[str, float]:
+    """Return median seconds and processor seconds of a refresh after an hour, in all and for slates."""
+    engine = connect(url)
+    install_analytics(engine)
+    spent: list[tuple[float, float]] = []
+    views: dict[str, list[float]] = {}
+    for hour in range(hours):
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text(_HOUR), {"hour": hour, "users": rows * _USERS_PER_ROW, "last": LAST_TIME}
+            )
+        before = processor_seconds(server)
+        seconds = seconds_of(lambda: refresh_analytics(engine))
+        spent.append((seconds, processor_seconds(server) - before))
+        for name, took in _parts(server, engine).items():
+            views.setdefault(name, []).append(took)
+    engine.dispose()
+    middle = hours // 2
+    return {
+        "seconds": sorted(seconds for seconds, _ in spent)[middle],
+        "processor_seconds": sorted(processor for _, processor in spent)[middle],
+        **{name: sorted(values)[middle] for name, values in sorted(views.items())},
+    }
+
+
+def _parts(server: PostgresServer, engine: sa.Engine) -> dict[str, float]:
+    """Processor seconds of each part of a refresh."""
+
+    def processor_seconds_of(action: Callable[[], object]) -> float:
+        before = processor_seconds(server)
+        action()
+        return processor_seconds(server) - before
+
+    parts: dict[str, float] = {}
+    with engine.connect() as connection:
+        names = connection.exec_driver_sql("SELECT matviewname FROM pg_matviews").scalars().all()
+        connection.rollback()
+        for name in names:
+            statement = f'REFRESH MATERIALIZED VIEW CONCURRENTLY analytics."{name}"'
+            parts[name] = processor_seconds_of(lambda: connection.exec_driver_sql(statement))  # noqa: B023
+            connection.commit()
+    return parts
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", default="200000,1000000,5000000", help="events before the hour")
+    parser.add_argument("--hours", type=int, default=3, help="repetitions")
+    parser.add_argument("--folder", type=Path, help="where to make the warehouses; default: temporary files")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.rows.split(",")]
+    found: dict[int, dict[str, float]] = {}
+    for rows in sizes:
+        with made_warehouse(options.folder) as (server, url, _):
+            fill(url, rows)
+            found[rows] = measure(server, url, rows, options.hours)
+    figures: dict[str, Any] = {f"{name}_{rows}": of[name] for rows, of in found.items() for name in of}
+    if len(sizes) > 1:
+        first, last = found[sizes[0]], found[sizes[-1]]
+        for name in first:
+            growth = max(last[name], 0.01) / max(first[name], 0.01)
+            figures[f"{name}_exponent"] = math.log(growth) / math.log(sizes[-1] / sizes[0])
+    report(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
