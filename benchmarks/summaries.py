@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import random
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds += time.perf_counter() - started
             outcome = guard.refusal(text, given) or "accepted"
             outcomes[f"{given.kind} {given.language}"][outcome] += 1
+            print(f"{given.kind} {given.language}: {outcome}: {text!r}", file=sys.stderr, flush=True)
             examples[outcome].append(text)
     figures: dict[str, Any] = {
         "model": options.model,

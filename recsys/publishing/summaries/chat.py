@@ -45,7 +45,10 @@ class ChatEndpoint:
         self._seconds = seconds
         self._clock = clock
         self._client = httpx.Client(
-            headers={} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"},
+            headers={
+                "Accept-Encoding": "identity",
+                **({} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}),
+            },
             timeout=seconds,
         )
 
@@ -72,7 +75,8 @@ class ChatEndpoint:
             with self._client.stream("POST", self._url, json=asked) as response:
                 if response.status_code != httpx.codes.OK:
                     raise WriterError(f"it answers with status {response.status_code}")
-                for part in response.iter_bytes():
+                # As it is sent: a small compressed answer may be a large one.
+                for part in response.iter_raw():
                     body += part
                     if len(body) > _BYTES:
                         raise WriterError(f"its answer is longer than {_BYTES // 1024} KiB")

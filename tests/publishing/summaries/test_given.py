@@ -5,7 +5,10 @@ import json
 import pytest
 
 from recsys.model.reasons import packaged_texts
-from recsys.publishing.summaries.given import MAX_TITLE, Given, list_facts, reason_data
+from recsys.publishing.summaries.given import MAX_TITLE, Given, item_facts, list_facts, reason_data
+from recsys.publishing.summaries.guard import Guard
+
+PHRASE = {"praised": True, "phrase": "easy to use", "people": 9}
 
 
 @pytest.mark.parametrize("language", ["en", "de", "zh"])
@@ -39,7 +42,9 @@ def test_titles_are_cut_put_on_one_line_and_fenced() -> None:
     assert len(told["title"]) <= MAX_TITLE
     assert told["title"].startswith("a title a title")
     assert told["labels"] == ["lamp"]
-    rules, facts = (message["content"] for message in given.messages(packaged_texts()))
+    messages = given.messages(packaged_texts())
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    rules, facts = messages[0]["content"], messages[-1]["content"]
     first, *rest, last = facts.splitlines()
     assert first == last
     assert first in rules
@@ -56,3 +61,13 @@ def test_another_model_language_or_fact_is_another_content() -> None:
     assert given.digest("m") not in others
     assert len(set(others)) == 3
     assert given.digest("m") == Given("list", "en", ("a",), dict(given.facts)).digest("m")
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh"])
+def test_the_example_is_in_the_language_and_its_titles_are_nothing_that_was_told(language: str) -> None:
+    texts = packaged_texts(language)
+    items = [{"title": "Ronin", "reason": "", "attributes": "{}"}]
+    for given in (list_facts(items, texts), item_facts("Ronin", [PHRASE], language, 5)):
+        assert given is not None
+        answer = given.messages(texts)[2]["content"]
+        assert Guard([texts]).refusal(answer, given) is not None
