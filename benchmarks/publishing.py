@@ -44,6 +44,7 @@ from benchmarks.made_warehouse import (
 from benchmarks.scoring import TEXT_WIDTH, floor_block, floor_seconds
 from recsys.local.postgres import PostgresServer
 from recsys.model.base_encoder import EncoderIdentity
+from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
@@ -64,6 +65,7 @@ EVENTS = 20
 NEIGHBOURS = 84
 """Items with a weight of collaborative filtering for an item."""
 _FLOOR_USERS = 4_096
+_CHECKPOINT = "made"
 _SEEN = (
     "select md5(string_agg(md5(row(user_id, item_ids, scores, propensities, reasons, titles, pool_item_ids,"
     " pool_scores)::text), '' order by user_id)) from recommendation_lists",
@@ -109,6 +111,7 @@ def publishable(
         install_serving(engine)
         with engine.begin() as connection:
             connection.exec_driver_sql(_VALIDATED)
+        _save_made(settings, engine)
         ledger.change_champion(
             engine, action="promote", version="made", expected_champion=None, reason="benchmark",
             explanation="It is a benchmark.", actor="benchmark",
@@ -118,11 +121,14 @@ def publishable(
 
 
 def load_made(settings: Settings, _version: str) -> Servable:
-    """Return a recommender with random weights on the warehouse's catalogue; the same in every process."""
-    engine = connect(settings.require_warehouse_url())
+    """Load the recommender of `publishable`, as workers load a version."""
+    return Servable(load_recommender(settings.home / _CHECKPOINT), "full", None, explain_in_sentences)
+
+
+def _save_made(settings: Settings, engine: sa.Engine) -> None:
+    """Write the checkpoint of a recommender with random weights on the warehouse's catalogue."""
     with engine.connect() as connection:
         catalogue, types = read_catalogue(connection), read_event_types(connection)
-    engine.dispose()
     torch.manual_seed(0)
     items = len(catalogue)
     encoder = EncoderIdentity("made", "", TEXT_WIDTH)
@@ -134,7 +140,7 @@ def load_made(settings: Settings, _version: str) -> Servable:
     model.popularity = Popularity((1e5 / (1 + rng.permutation(items))).astype(np.float32))
     model.collaborative = _made_collaborative(items, rng)
     model.recent = RecentPopularity(rng.exponential(size=items), microseconds(LAST_TIME), half_life_days=7)
-    return Servable(model, "full", None, explain_in_sentences)
+    save_recommender(model, settings.home / _CHECKPOINT)
 
 
 def _made_collaborative(items: int, rng: np.random.Generator) -> EASE:
