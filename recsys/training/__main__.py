@@ -3,8 +3,7 @@
 import os
 import sys
 
-# Read when torch and tokenizers are imported. Threads that wait by spinning take cores from other programs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read when tokenizers are imported.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from recsys.training.run import main

@@ -1,5 +1,6 @@
 """Only the task wrapper and the command line read the environment; all other code gets settings passed in."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,7 @@ def test_every_way_to_read_the_environment_is_found(code: str) -> None:
 )
 def test_configuring_another_library_is_allowed(code: str) -> None:
     assert environment_reads(code) == []
+
+
+def test_threads_of_torch_that_wait_leave_the_cores_to_others() -> None:
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
