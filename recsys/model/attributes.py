@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,5 +43,15 @@ def _labels(attributes: Mapping[str, Any]) -> list[str]:
         for key in sorted(attributes)
         for value in (attributes[key] if isinstance(attributes[key], list | tuple) else [attributes[key]])
     )
-    labels = (item_text("", attributes={key: value}) for key, value in values)
+    labels = (_label(key, value) for key, value in values)
     return list(dict.fromkeys(label for label in labels if label))
+
+
+def _label(key: str, value: Any) -> str:
+    # Many items have the same values. Others are equal to values that read otherwise: 1 to true.
+    return _label_of_text(key, value) if isinstance(value, str) else item_text("", attributes={key: value})
+
+
+@lru_cache(maxsize=65_536)
+def _label_of_text(key: str, value: str) -> str:
+    return item_text("", attributes={key: value})

@@ -227,7 +227,10 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             **{name: value for name, value in manifest["model"].items() if name not in _RETIRED_SETTINGS}
         )
         numbers = ItemNumbers({name: np.array(row) for name, row in manifest.get("numbers", {}).items()})
-        model = Recommender(settings, catalogue, event_types, encoder, vectors["text_vectors"], numbers)
+        model = Recommender(
+            settings, catalogue, event_types, encoder, vectors["text_vectors"], numbers,
+            items["text_digest"].to_pylist(),
+        )  # fmt: skip
         if numbers.width:  # this catalogue has no attributes
             model.items.numbers.copy_(vectors["numbers"])
         own = {
@@ -252,7 +255,6 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             model.collaborative = _load_collaborative(folder, len(names), to_update)
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is incomplete or broken: {error}") from error
-    model.text_digests = items["text_digest"].to_pylist()
     model.text_state = {
         name.removeprefix(_TEXT): value for name, value in weights.items() if name.startswith(_TEXT)
     }

@@ -121,12 +121,20 @@ def moved(
     matrix: scipy.sparse.csr_matrix, positions: NDArray[np.int64], n_items: int
 ) -> scipy.sparse.csr_matrix:
     """Return [n_items, n_items], with row and column i moved to `positions[i]`, or dropped if negative."""
-    found = matrix.tocoo()
-    rows, columns = positions[found.row], positions[found.col]
-    keep = (rows >= 0) & (columns >= 0)
-    return scipy.sparse.csr_matrix(
-        (found.data[keep], (rows[keep], columns[keep])), shape=(n_items, n_items), dtype=np.float32
+    if np.array_equal(positions, np.arange(n_items)):
+        return matrix
+    kept = np.flatnonzero(positions >= 0)
+    kept = kept[np.argsort(positions[kept])]
+    rows = matrix[kept]
+    columns = positions[rows.indices]
+    stays = columns >= 0
+    counts = np.zeros(n_items + 1, dtype=np.int64)
+    counts[positions[kept] + 1] = np.diff(np.concatenate([[0], np.cumsum(stays)])[rows.indptr])
+    found = scipy.sparse.csr_matrix(
+        (rows.data[stays], columns[stays], np.cumsum(counts)), shape=(n_items, n_items), dtype=np.float32
     )
+    found.sort_indices()
+    return found
 
 
 def nearness(together: NDArray[np.float32], of_items: NDArray[np.float32]) -> NDArray[np.float32]:

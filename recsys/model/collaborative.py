@@ -148,8 +148,10 @@ class StandardisedEASE:
     def __init__(self, model: EASE, proxies: NDArray[np.int64], known: NDArray[np.bool_]) -> None:
         self._model = model
         self._known = int(known.sum())
-        self._weights = (model.weights[:, proxies] @ scipy.sparse.diags(known.astype(np.float32))).tocsr()
-        self._weights.eliminate_zeros()
+        items = np.flatnonzero(known)
+        ones = np.ones(len(items), dtype=np.float32)
+        taken = scipy.sparse.csr_matrix((ones, (proxies[items], items)), shape=model.weights.shape)
+        self._weights = model.weights @ taken
 
     def __call__(self, histories: Sequences) -> tuple[scipy.sparse.csr_matrix, NDArray[np.float32]]:
         """Return scores and shifts; the standardised score of a known item is its score minus the shift.

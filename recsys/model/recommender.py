@@ -68,6 +68,7 @@ class Recommender(nn.Module):
         encoder: EncoderIdentity,
         text_vectors: Tensor,
         numbers: ItemNumbers | None = None,
+        text_digests: list[str] | None = None,
     ) -> None:
         super().__init__()
         if len(catalogue) == 0:
@@ -91,7 +92,7 @@ class Recommender(nn.Module):
         self.register_buffer("_proxies", torch.arange(len(catalogue)), persistent=False)
         self._proxies_are_known = False
         self.register_buffer("request_vectors", None, persistent=False)
-        self.text_digests = [text_digest(text) for text in catalogue.texts]
+        self.text_digests = text_digests or [text_digest(text) for text in catalogue.texts]
         self.text: TextEncoder | None = None
         self.text_state: dict[str, Tensor] = {}
         self.fusion = Fusion()
@@ -187,11 +188,13 @@ class Recommender(nn.Module):
             for row, (old, digest) in enumerate(zip(source, digests, strict=True))
             if old < 0 or self.text_digests[old] != digest
         ]
-        vectors = self.text_vectors[torch.from_numpy(source.clip(min=0))].clone()
+        vectors = self.text_vectors[torch.from_numpy(source.clip(min=0))]
         if changed:
             fresh = self.text_encoder().encode([catalogue.texts[row] for row in changed])
             vectors[changed] = fresh.to(vectors)
-        moved = Recommender(self.settings, catalogue, self.event_types, self.encoder, vectors, self.numbers)
+        moved = Recommender(
+            self.settings, catalogue, self.event_types, self.encoder, vectors, self.numbers, digests
+        )
         moved.to(self.device)
         moved.load_state_dict(
             {n: v for n, v in self.state_dict().items() if n != "items.ids" and not n.startswith("text.")},
@@ -242,7 +245,7 @@ class Recommender(nn.Module):
     ) -> Tensor | None:
         if self.request_vectors is None:
             return None  # an older checkpoint: `match_requests` encodes them when the first request comes
-        vectors = self.request_vectors[torch.from_numpy(source.clip(min=0))].clone()
+        vectors = self.request_vectors[torch.from_numpy(source.clip(min=0))]
         if changed:
             vectors[changed] = self.requests.item_vectors(catalogue.take(changed))
         return vectors

@@ -10,8 +10,10 @@ def item_text(title: str, description: str = "", attributes: Mapping[str, Any] |
     So that equal items have equal text, empty parts are left out, attributes are sorted by key (JSONB has no
     order) and white space is normalised. An item without text gives an empty string.
     """
-    parts = [_clean(title), _clean(description), _attributes(attributes or {})]
-    return ". ".join(part.rstrip(".") if index < 2 else part for index, part in enumerate(parts) if part)
+    parts = [part.rstrip(".") for part in (_clean(title), _clean(description)) if part]
+    if attributes and (described := _attributes(attributes)):
+        parts.append(described)
+    return ". ".join(parts)
 
 
 def item_description(text: str, title: str, attributes: Mapping[str, Any] | None = None) -> str:
