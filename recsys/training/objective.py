@@ -69,6 +69,8 @@ class Objective:
         self.sampled_negatives = settings.sampled_negatives
         draws = torch.from_numpy(counts).double()[self.trained.cpu()].clamp(min=1).sqrt()
         self.probability = draws / draws.sum()
+        # `torch.multinomial` would add them up in each step.
+        self._up_to = self.probability.cumsum(0)
 
     def __call__(
         self, batch: EventBatch, beginnings: Tensor, fresh: FreshText | None
@@ -87,11 +89,9 @@ class Objective:
         """
         candidates, negatives = self._candidates(batch)
         device = candidates.device
-        row_of = torch.zeros(len(self.model.catalogue), dtype=torch.long, device=device)
-        row_of[candidates] = torch.arange(len(candidates), device=device)
         text = self.model.text_vectors[candidates]
         if fresh is not None:
-            rows = row_of[fresh.items]
+            rows = _rows(candidates, fresh.items)
             # With several processes, an item may be in another one's part of the batch only.
             here = candidates[rows] == fresh.items
             text = text.index_copy(0, rows[here], fresh.vectors[here].to(text.dtype))
@@ -99,11 +99,11 @@ class Objective:
         # The encoders compute in half precision; the losses and their softmax in full precision.
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             items = self.model.items(text, candidates, sparse=self.sampled)
-            hidden = self.model.users(inputs, functional.embedding(row_of[inputs.item], items))
+            hidden = self.model.users(inputs, functional.embedding(_rows(candidates, inputs.item), items))
         chosen = batch.mask.clone()
         chosen[:, 0] &= beginnings
         users = hidden[chosen].float()
-        target = row_of[batch.item[chosen]]
+        target = _rows(candidates, batch.item[chosen])
         weight, sentiment = batch.weight[chosen], batch.sentiment[chosen]
         items = items.float()
         wanted = weight > 0
@@ -124,11 +124,8 @@ class Objective:
         """Return the items whose vectors this step needs, and the rows of sampled negatives in `trained`."""
         if not self.sampled:
             return self.trained, None
-        drawn = torch.unique(
-            torch.multinomial(
-                self.probability, self.sampled_negatives, replacement=True, generator=self.generator
-            )
-        )
+        numbers = torch.rand(self.sampled_negatives, dtype=torch.double, generator=self.generator)
+        drawn = torch.unique(_rows(self._up_to, numbers * self._up_to[-1]))
         items = torch.cat([batch.item[batch.mask], self.trained[drawn.to(self.trained.device)]])
         return torch.unique(items), drawn
 
@@ -143,8 +140,16 @@ class Objective:
     ) -> Tensor:
         if negatives is None:
             return next_item_loss(users, items, target, weight)
-        rows = torch.searchsorted(candidates, self.trained[negatives.to(self.trained.device)])
+        rows = _rows(candidates, self.trained[negatives.to(self.trained.device)])
         chance = 1 - (1 - self.probability[negatives]) ** self.sampled_negatives
         return sampled_next_item_loss(
             users, items[target], items[rows], target, rows, chance.log().to(users), weight
         )
+
+
+def _rows(ordered: Tensor, wanted: Tensor) -> Tensor:
+    """Return the rows of wanted values; of another value, the row of the next one or the last.
+
+    Its cost hardly grows with the catalogue, as that of a table of all rows would.
+    """
+    return torch.searchsorted(ordered, wanted.contiguous()).clamp(max=len(ordered) - 1)
