@@ -50,11 +50,10 @@ from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.promotion import ledger
 from recsys.publishing.histories import read_catalogue, read_event_types
-from recsys.publishing.plans import Plan
 from recsys.publishing.processes import stage_in_processes
 from recsys.publishing.publish import publish
 from recsys.publishing.servable import Servable, explain_in_sentences
-from recsys.publishing.shards import publish_or_plan, swap_shards
+from recsys.publishing.shards import ShardWorker, publish_or_plan, swap_shards
 from recsys.serving.install import install_serving
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.sequences import microseconds
@@ -247,7 +246,7 @@ def _figures(
 
 def _in_shards(engine: sa.Engine, settings: Settings, workers: int, processor: Processor) -> Run:
     started, used = time.perf_counter(), processor.seconds()
-    plan = publish_or_plan(
+    worker = publish_or_plan(
         engine,
         settings,
         scope="all",
@@ -255,9 +254,9 @@ def _in_shards(engine: sa.Engine, settings: Settings, workers: int, processor: P
         users_per_shard=lambda users: -(-users // (4 * workers)),
         load=load_made,
     )
-    assert isinstance(plan, Plan)
+    assert isinstance(worker, ShardWorker)
     planned = time.perf_counter()
-    stage_in_processes(engine, settings, plan, workers, load_made)
+    stage_in_processes(engine, settings, worker, workers, load_made)
     staged = time.perf_counter()
     with engine.connect() as connection:
         size = connection.exec_driver_sql(
@@ -268,7 +267,7 @@ def _in_shards(engine: sa.Engine, settings: Settings, workers: int, processor: P
         reader = _Reader(engine)
         begun = time.perf_counter()
         with reader:
-            swap_shards(engine, plan.plan_id)
+            swap_shards(engine, worker.plan.plan_id)
         ended, work = time.perf_counter(), processor.seconds() - used
         written = connection.exec_driver_sql(f"select pg_current_wal_lsn() - '{before}'").scalar_one()
     return Run(

@@ -31,8 +31,7 @@ def publish(context: Context) -> list[Shard]:
     -------
     The shards to stage; none if everything is published.
     """
-    from recsys.publishing.plans import Plan
-    from recsys.publishing.shards import publish_or_plan
+    from recsys.publishing.shards import ShardWorker, publish_or_plan
     from recsys.serving.shared_lists import refresh_shared_lists
 
     run, publishing, now = context.run, context.settings.publishing, context.clock()
@@ -46,9 +45,9 @@ def publish(context: Context) -> list[Shard]:
         now=now,
         everyone_after=_EVERYONE_AFTER,
     )
-    if not isinstance(planned, Plan):
+    if not isinstance(planned, ShardWorker):
         return []
-    return [Shard(plan_id=planned.plan_id, shard=shard) for shard in range(planned.shards)]
+    return [Shard(plan_id=planned.plan.plan_id, shard=shard) for shard in range(planned.plan.shards)]
 
 
 def stage_shard(context: Context, shard: Shard) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from multiprocessing import get_context, parent_process
@@ -19,7 +19,7 @@ from recsys.memory import require_memory
 from recsys.promotion import ledger
 from recsys.publishing.plans import Plan, claim_next, close_plans, load_plan, use_plan
 from recsys.publishing.publish import PublishSummary
-from recsys.publishing.servable import load_servable, load_servable_on_cpu
+from recsys.publishing.servable import load_servable
 from recsys.publishing.shards import Load, ShardWorker, publish_or_plan, swap_shards
 from recsys.publishing.staging import SHARD_TABLES, publishing_session, staging_session
 from recsys.settings import Settings
@@ -42,7 +42,7 @@ def publish_in_processes(
     load: Load = load_servable,
     now: datetime | None = None,
 ) -> PublishSummary:
-    """Do what `publish` does, with several processes that share the processors.
+    """Do what `publish` does, with several processes that share the processors; this one is the first.
 
     A process that dies leaves its shard to this one. If this one dies, the others stop after their shard, and
     nothing that users see has changed.
@@ -71,7 +71,7 @@ def publish_in_processes(
 
     started = time.monotonic()
     for _ in range(_ATTEMPTS):
-        planned = publish_or_plan(
+        worker = publish_or_plan(
             engine,
             settings,
             scope=scope,
@@ -80,23 +80,24 @@ def publish_in_processes(
             load=load,
             now=now,
         )
-        if isinstance(planned, PublishSummary):
-            return planned
-        with _given_up_on_error(engine, planned):
+        if isinstance(worker, PublishSummary):
+            return worker
+        plan = worker.plan
+        with _given_up_on_error(engine, plan):
             require_memory(
-                f"{processes} processes that score {planned.items} items each",
-                {"models and catalogues": processes * planned.serving_bytes},
+                f"{processes - 1} more processes that score {plan.items} items each",
+                {"models and catalogues": (processes - 1) * plan.serving_bytes},
                 "use fewer --processes",
             )
             try:
-                stage_in_processes(engine, settings, planned, processes, load)
-                summary = swap_shards(engine, planned.plan_id)
+                stage_in_processes(engine, settings, worker, processes, load)
+                summary = swap_shards(engine, plan.plan_id)
                 return replace(summary, seconds=round(time.monotonic() - started, 3))
             except NothingToDoError:
                 champion = ledger.champion(engine)
-                if champion is None or champion.sequence == planned.champion_sequence:
+                if champion is None or champion.sequence == plan.champion_sequence:
                     raise
-                logger.warning("version %s was replaced as champion during scoring", planned.model_version)
+                logger.warning("version %s was replaced as champion during scoring", plan.model_version)
     raise PublicationConflictError("the champion changed twice during scoring; publish again")
 
 
@@ -112,42 +113,54 @@ def _given_up_on_error(engine: sa.Engine, plan: Plan) -> Iterator[None]:
         raise
 
 
-def stage_in_processes(engine: sa.Engine, settings: Settings, plan: Plan, processes: int, load: Load) -> None:
-    """Stage the shards of a plan with several processes that share the processors."""
+def stage_in_processes(
+    engine: sa.Engine, settings: Settings, worker: ShardWorker, processes: int, load: Load
+) -> None:
+    """Stage the shards of a plan with this process, by its worker, and others; they share the processors."""
+    import torch
+
+    plan_id = worker.plan.plan_id
+    before = torch.get_num_threads()
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        working = [
-            pool.submit(_stage_waiting, settings, plan.plan_id, threads, load) for _ in range(processes)
-        ]
+    with ExitStack() as stack:
+        others = []
+        if processes > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(processes - 1, mp_context=get_context("spawn")))
+            others = [
+                pool.submit(_stage_beside, settings, plan_id, threads, load) for _ in range(processes - 1)
+            ]
+        torch.set_num_threads(threads)
+        stack.callback(torch.set_num_threads, before)
+        _stage(engine, worker, taken_too=False)
         try:
-            for process in working:
+            for process in others:
                 process.result()
         except BrokenProcessPool:
-            logger.warning(
-                "a process was killed; what is left of plan %d is staged in this one", plan.plan_id
-            )
-    _stage(engine, settings, plan.plan_id, load, taken_too=True)
+            logger.warning("a process was killed; what is left of plan %d is staged in this one", plan_id)
+            _stage(engine, worker, taken_too=True)
 
 
-def _stage_waiting(settings: Settings, plan_id: int, threads: int, load: Load) -> None:
+def _stage_beside(settings: Settings, plan_id: int, threads: int, load: Load) -> None:
+    """Stage shards in a process that another one has started."""
     import torch
 
     torch.set_num_threads(threads)
     engine = connect(settings.require_warehouse_url())
     try:
-        _stage(engine, settings, plan_id, load, taken_too=False)
+        with engine.connect() as connection:
+            plan = load_plan(connection, plan_id)
+        _stage(engine, ShardWorker(settings, plan, load), taken_too=False)
     finally:
         engine.dispose()
 
 
-def _stage(engine: sa.Engine, settings: Settings, plan_id: int, load: Load, *, taken_too: bool) -> None:
+def _stage(engine: sa.Engine, worker: ShardWorker, *, taken_too: bool) -> None:
     """Stage shards of a plan until none is left, or the process that started this one has ended."""
     parent = parent_process()
     with staging_session(engine, SHARD_TABLES) as connection:
-        use_plan(connection, plan_id)
-        worker = ShardWorker(settings, load_plan(connection, plan_id), load, load_servable_on_cpu)
+        use_plan(connection, worker.plan.plan_id)
         while parent is None or parent.is_alive():
-            taken = claim_next(connection, plan_id, taken_too=taken_too)
+            taken = claim_next(connection, worker.plan.plan_id, taken_too=taken_too)
             if taken is None:
                 return
             worker.stage(connection, taken)

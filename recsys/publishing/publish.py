@@ -146,7 +146,9 @@ def publish_prepared(
     If the champion has changed meanwhile, the staging tables are emptied and None is returned.
     """
     catalogue = read_catalogue(connection)
-    scorer = stage_catalogue_vectors(connection, settings, prepared, catalogue)
+    model, device = prepared.servable.on_catalogue(catalogue)
+    scorer = BatchScorer(model, settings.publishing, prepared.servable.explain, prepared.moment)
+    stage_catalogue_vectors(connection, settings, prepared, scorer, device)
     stage_arms(
         connection,
         settings,
@@ -178,13 +180,12 @@ def publish_prepared(
 
 
 def stage_catalogue_vectors(
-    connection: sa.Connection, settings: Settings, prepared: Prepared, catalogue: Catalogue
-) -> BatchScorer:
-    """Stage what depends on items only; return a scorer for the catalogue."""
-    model, device = prepared.servable.on_catalogue(catalogue)
-    scorer = BatchScorer(model, settings.publishing, prepared.servable.explain, prepared.moment)
-    available = catalogue.available_at(microseconds(prepared.moment))
-    item_ids, vectors = catalogue.item_ids[available].tolist(), scorer.scorer.item_vectors[available]
+    connection: sa.Connection, settings: Settings, prepared: Prepared, scorer: BatchScorer, device: str
+) -> None:
+    """Stage what depends on the items of a scorer only; what is similar is found on the device."""
+    model = scorer.model
+    available = model.catalogue.available_at(microseconds(prepared.moment))
+    item_ids, vectors = model.catalogue.item_ids[available].tolist(), scorer.scorer.item_vectors[available]
     with connection.begin():
         stage_items(connection, item_ids, vectors)
     if len(item_ids) > settings.publishing.similar_items:
@@ -199,7 +200,6 @@ def stage_catalogue_vectors(
         stage_comment_sentiment(
             connection, model, settings.publishing, through_transaction_id=prepared.through
         )
-    return scorer
 
 
 def stage_arms(

@@ -37,6 +37,7 @@ from recsys.publishing.score import BatchScorer
 from recsys.publishing.servable import Servable, load_servable, load_servable_on_cpu
 from recsys.publishing.staging import PLAN_VIEWS, SHARD_TABLES, publishing_session, staging_session
 from recsys.settings import Settings
+from recsys.snapshot.catalogue import Catalogue
 from recsys.warehouse.statements import read_statement
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,10 @@ def publish_or_plan(
     load: Load = load_servable,
     now: datetime | None = None,
     everyone_after: timedelta | None = None,
-) -> PublishSummary | Plan:
+) -> "PublishSummary | ShardWorker":
     """Publish at once, like `publish`, or plan shards if there are more users than one holds.
+
+    In the latter case return a worker for the plan, which has loaded the champion already.
 
     Parameters
     ----------
@@ -83,7 +86,7 @@ def publish_or_plan(
         known = open_plan(connection)
         if known is not None:
             logger.info("run %s is planned already", run_key)
-            return load_plan(connection, known.plan_id)
+            return ShardWorker(settings, load_plan(connection, known.plan_id), load)
         for _ in range(_ATTEMPTS):
             prepared = prepare(
                 engine,
@@ -96,7 +99,7 @@ def publish_or_plan(
             )
             size = publishing.whole_batches(users_per_shard(prepared.users))
             if prepared.users > size:
-                return _plan(connection, settings, prepared, run_key, size)
+                return _plan(connection, settings, prepared, run_key, size, load)
             publication = publishing.publish_prepared(engine, connection, settings, prepared, run_key)
             if publication is not None:
                 return summarise(publication, started)
@@ -104,8 +107,13 @@ def publish_or_plan(
 
 
 def _plan(
-    connection: sa.Connection, settings: Settings, prepared: Prepared, run_key: str, users_per_shard: int
-) -> Plan:
+    connection: sa.Connection,
+    settings: Settings,
+    prepared: Prepared,
+    run_key: str,
+    users_per_shard: int,
+    load: Load,
+) -> "ShardWorker":
     """Keep what this session has staged for all shards, with the catalogue as it is, and open the plan."""
     shards = -(-prepared.users // users_per_shard)
     if shards > MOST_SHARDS:
@@ -143,13 +151,15 @@ def _plan(
             "insert into staging.catalogue (item_id, title, description, attributes, available, rest_days,"
             " available_from, available_until, variant_of) " + read_statement("snapshot/select_items")
         )
-    catalogue = read_catalogue(connection, "publishing/select_planned_items")
-    publishing.stage_catalogue_vectors(connection, settings, prepared, catalogue)
+    worker = ShardWorker(settings, load_plan(connection, plan_id), load)
+    scorer = worker.keep(connection, prepared.champion.model_version, prepared.servable)
+    publishing.stage_catalogue_vectors(connection, settings, prepared, scorer, worker.device)
     with connection.begin():
         connection.exec_driver_sql(read_statement("publishing/keep_staged_for_plan"))
         connection.exec_driver_sql(read_statement("publishing/open_plan"))
     logger.info("planned %d shards of %d users", shards, users_per_shard)
-    return load_plan(connection, plan_id)
+    worker.plan = load_plan(connection, plan_id)
+    return worker
 
 
 def stage_shard(
@@ -165,10 +175,8 @@ def stage_shard(
 
     Parameters
     ----------
-    load
-        Loads a model version, on a GPU if there is one.
-    load_on_cpu
-        The same, when the GPU fails.
+    load, load_on_cpu
+        As in `ShardWorker`.
 
     Raises
     ------
@@ -194,29 +202,45 @@ def stage_shard(
 
 
 class ShardWorker:
-    """Stages shards of one plan, one after the other; it loads the model for the first one.
+    """Stages shards of one plan, one after the other; it loads catalogue and model for the first one.
 
     Parameters
     ----------
     settings
         Its publishing section is replaced by the plan's.
-    load, load_on_cpu
-        As in `stage_shard`.
+    plan
+        What is staged.
+    load
+        Loads a model version, on a GPU if there is one.
+    load_on_cpu
+        The same, when the GPU fails.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, load: Load, load_on_cpu: Load) -> None:
+    def __init__(
+        self, settings: Settings, plan: Plan, load: Load, load_on_cpu: Load = load_servable_on_cpu
+    ) -> None:
+        self.plan = plan
         self._settings = settings.model_copy(update={"publishing": plan.publishing})
-        self._plan = plan
         self._load, self._load_on_cpu = load, load_on_cpu
+        self._catalogue: Catalogue | None = None
         self._scorers: dict[str, BatchScorer] = {}
-        self._device = "cpu"
+        self.device = "cpu"
+
+    def keep(self, connection: sa.Connection, version: str, servable: Servable) -> BatchScorer:
+        """Keep a version that is loaded already for the shards; return its scorer on the plan's catalogue."""
+        if self._catalogue is None:
+            self._catalogue = read_catalogue(connection, "publishing/select_planned_items")
+        model, self.device = servable.on_catalogue(self._catalogue)
+        scorer = BatchScorer(model, self.plan.publishing, servable.explain, self.plan.moment)
+        self._scorers[version] = scorer
+        return scorer
 
     def stage(self, connection: sa.Connection, taken: Attempt) -> None:
         """Stage a shard in a session with `SHARD_TABLES`; its errors are those of `stage_shard`."""
         try:
             self._stage(connection, taken, self._load)
         except RuntimeError as error:
-            if self._device == "cpu":
+            if self.device == "cpu":
                 raise
             # A process whose GPU has failed cannot use it again, but the processor is still there.
             logger.warning(
@@ -232,7 +256,7 @@ class ShardWorker:
                 self._stage(connection, again, self._load_on_cpu)
 
     def _stage(self, connection: sa.Connection, taken: Attempt, load: Load) -> None:
-        plan = self._plan
+        plan = self.plan
         self._stage_users(connection, taken)
         champions, challengers = divide(taken.first, taken.last, plan.challenger_first)
         for version, (first, last) in ((plan.model_version, champions), (plan.challenger, challengers)):
@@ -252,30 +276,24 @@ class ShardWorker:
                 through=plan.through_transaction_id,
                 run_key=plan.run_key,
                 moment=plan.moment,
-                before_write=lambda: taken.keep(connection, self._device),
+                before_write=lambda: taken.keep(connection, self.device),
             )
         with connection.begin():
-            taken.keep(connection, self._device, "staged")
-        logger.info("staged shard %d of plan %d on %s", taken.shard, plan.plan_id, self._device)
+            taken.keep(connection, self.device, "staged")
+        logger.info("staged shard %d of plan %d on %s", taken.shard, plan.plan_id, self.device)
 
     def _scorer(self, connection: sa.Connection, load: Load, version: str) -> BatchScorer:
-        if version not in self._scorers:
-            self._scorers[version] = self._make_scorer(connection, load, version)
-        return self._scorers[version]
-
-    def _make_scorer(self, connection: sa.Connection, load: Load, version: str) -> BatchScorer:
-        plan = self._plan
+        if version in self._scorers:
+            return self._scorers[version]
         require_memory(
-            f"staging a shard of {plan.items} items with version {version}",
-            {"model and catalogue": plan.serving_bytes},
+            f"staging a shard of {self.plan.items} items with version {version}",
+            {"model and catalogue": self.plan.serving_bytes},
             "let fewer shards run at once on a machine (AIRFLOW__CORE__PARALLELISM, "
             "AIRFLOW__CELERY__WORKER_CONCURRENCY or `recsys publish --processes`)",
         )
         servable = load(self._settings, version)
-        self._device = servable.device
-        catalogue = read_catalogue(connection, "publishing/select_planned_items")
-        model, self._device = servable.on_catalogue(catalogue)
-        return BatchScorer(model, plan.publishing, servable.explain, plan.moment)
+        self.device = servable.device
+        return self.keep(connection, version, servable)
 
     def _stage_users(self, connection: sa.Connection, taken: Attempt) -> None:
         with connection.begin():

@@ -9,9 +9,8 @@ from recsys.experiments import validity
 from recsys.publishing import active, arms
 from recsys.publishing import publish as publish_module
 from recsys.publishing.arms import divide
-from recsys.publishing.plans import Plan
 from recsys.publishing.publish import publish
-from recsys.publishing.shards import publish_or_plan, stage_shard, swap_shards
+from recsys.publishing.shards import ShardWorker, publish_or_plan, stage_shard, swap_shards
 from tests.publishing.shop import ITEMS, START, USERS, Shop, refresh
 
 ARMS = "experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share)"
@@ -125,11 +124,12 @@ def test_shards_publish_the_same_lists(experiment: Shop) -> None:
         "select user_id, model_version, item_ids, scores from recommendation_lists order by 1"
     )
     experiment.execute("delete from recommendation_lists")
-    plan = publish_or_plan(
+    worker = publish_or_plan(
         experiment.engine, experiment.settings, scope="all", run_key="shards", load=experiment.load,
         users_per_shard=lambda _: 16,
     )  # fmt: skip
-    assert isinstance(plan, Plan)
+    assert isinstance(worker, ShardWorker)
+    plan = worker.plan
     assert plan.shards > 1
     for shard in range(plan.shards):
         stage_shard(experiment.engine, experiment.settings, plan.plan_id, shard, load=experiment.load)

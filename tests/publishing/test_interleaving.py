@@ -11,9 +11,8 @@ from recsys.experiments import validity
 from recsys.model.ranking import NO_ITEM
 from recsys.publishing import active
 from recsys.publishing.interleaving import BOTH, CHALLENGER, CHAMPION, draft
-from recsys.publishing.plans import Plan
 from recsys.publishing.publish import publish
-from recsys.publishing.shards import publish_or_plan, stage_shard, swap_shards
+from recsys.publishing.shards import ShardWorker, publish_or_plan, stage_shard, swap_shards
 from recsys.serving.install import install_serving
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from tests.publishing.shop import ITEMS, USERS, K, Shop, refresh
@@ -132,11 +131,12 @@ def test_shards_publish_the_same_lists(interleaved: Shop) -> None:
     run(interleaved, "night")
     at_once = full_lists(interleaved)
     interleaved.execute("update publications set run_key = 'at once' where run_key = 'night'")
-    plan = publish_or_plan(
+    worker = publish_or_plan(
         interleaved.engine, interleaved.settings, scope="all", run_key="night", load=interleaved.load,
         users_per_shard=lambda _: 16,
     )  # fmt: skip
-    assert isinstance(plan, Plan)
+    assert isinstance(worker, ShardWorker)
+    plan = worker.plan
     for shard in range(plan.shards):
         stage_shard(interleaved.engine, interleaved.settings, plan.plan_id, shard, load=interleaved.load)
     swap_shards(interleaved.engine, plan.plan_id)

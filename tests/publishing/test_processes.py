@@ -1,12 +1,17 @@
 """Publishing with several processes of one machine."""
 
+import time
+
 import pytest
+import sqlalchemy as sa
 
 from recsys.errors import ConfigurationError, RegistryError
 from recsys.publishing import processes
 from recsys.publishing.processes import publish_in_processes
 from recsys.publishing.publish import PublishSummary
-from recsys.publishing.shards import Load
+from recsys.publishing.servable import Servable
+from recsys.publishing.shards import Load, ShardWorker
+from recsys.settings import Settings
 from tests.publishing.shop import (
     Shop,
     load_and_die,
@@ -23,10 +28,24 @@ def run(shop: Shop, load: Load = load_fake, number: int = 2) -> PublishSummary:
     )
 
 
+@pytest.fixture
+def others_first(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process begin when another one has taken a shard."""
+    own = processes._stage
+
+    def wait_and_stage(engine: sa.Engine, worker: ShardWorker, *, taken_too: bool) -> None:
+        while not shop.rows("select from staging.shards where state <> 'waiting'"):
+            time.sleep(0.01)
+        own(engine, worker, taken_too=taken_too)
+
+    monkeypatch.setattr(processes, "_stage", wait_and_stage)
+
+
 def states(shop: Shop) -> list[str]:
     return [row["state"] for row in shop.rows("select state from staging.plans order by plan_id")]
 
 
+@pytest.mark.usefixtures("others_first")
 def test_two_processes_publish_what_one_publishes(shop: Shop) -> None:
     expected = in_one_process(shop)
     forget_publications(shop)
@@ -37,6 +56,18 @@ def test_two_processes_publish_what_one_publishes(shop: Shop) -> None:
     assert set(staged_rows(shop).values()) == {0}
 
 
+def test_the_process_that_plans_stages_with_the_model_that_it_has_loaded(shop: Shop) -> None:
+    loaded: list[str] = []
+
+    def load(settings: Settings, version: str) -> Servable:
+        loaded.append(version)
+        return load_fake(settings, version)
+
+    assert run(shop, load, number=1).users == 40
+    assert loaded == ["1"]
+
+
+@pytest.mark.usefixtures("others_first")
 def test_what_killed_processes_leave_is_staged_by_the_first(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -48,6 +79,7 @@ def test_what_killed_processes_leave_is_staged_by_the_first(
     assert max(row["attempt"] for row in shop.rows("select attempt from staging.shards")) > 1
 
 
+@pytest.mark.usefixtures("others_first")
 def test_an_error_in_a_process_ends_the_publication_and_nobody_waits_for_it(shop: Shop) -> None:
     with pytest.raises(RegistryError, match="not finite"):
         run(shop, load_something_broken)
@@ -65,6 +97,7 @@ def test_more_models_than_fit_are_refused_before_a_process_starts(
     assert states(shop) == ["closed"]
 
 
+@pytest.mark.usefixtures("others_first")
 def test_a_champion_that_is_replaced_meanwhile_is_published_instead(shop: Shop) -> None:
-    assert run(shop, load_while_another_is_promoted, number=1).model_version == "2"
+    assert run(shop, load_while_another_is_promoted).model_version == "2"
     assert states(shop) == ["closed", "published"]

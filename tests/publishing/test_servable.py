@@ -9,10 +9,9 @@ import torch
 
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.recommender import Recommender
-from recsys.publishing.plans import Plan
 from recsys.publishing.publish import publish
 from recsys.publishing.read import published_recommendations, requested_recommendations
-from recsys.publishing.shards import publish_or_plan, stage_shard, swap_shards
+from recsys.publishing.shards import ShardWorker, publish_or_plan, stage_shard, swap_shards
 from recsys.registry import versions
 from recsys.registry.versions import RegisteredVersion
 from recsys.snapshot.catalogue import Catalogue
@@ -46,10 +45,11 @@ def test_shards_of_a_real_recommender_hold_the_same_bytes_as_one_process(shop: S
     publish(shop.engine, shop.settings, run_key="night", scope="all", now=NOW)
     expected = seen(shop)
     forget_publications(shop)
-    planned = publish_or_plan(
+    worker = publish_or_plan(
         shop.engine, shop.settings, run_key="night", scope="all", now=NOW, users_per_shard=lambda _: 16
     )
-    assert isinstance(planned, Plan)
+    assert isinstance(worker, ShardWorker)
+    planned = worker.plan
     for shard in range(planned.shards):
         stage_shard(shop.engine, shop.settings, planned.plan_id, shard)
     swap_shards(shop.engine, planned.plan_id)

@@ -15,7 +15,7 @@ from recsys.publishing import publish as publish_module
 from recsys.publishing.plans import Plan, use_plan
 from recsys.publishing.publish import PublishSummary, publish
 from recsys.publishing.servable import Servable
-from recsys.publishing.shards import publish_or_plan, stage_shard, swap_shards
+from recsys.publishing.shards import ShardWorker, publish_or_plan, stage_shard, swap_shards
 from recsys.publishing.staging import remove_abandoned_shards
 from recsys.settings import ExplorationSettings, PublishingSettings, Settings
 from recsys.upkeep.erasure import erase_requested, request_erasure
@@ -65,8 +65,8 @@ def plan(shop: Shop, run_key: str = "night", users_per_shard: int = 16, **option
         scope="all",
         **options,
     )
-    assert isinstance(planned, Plan)
-    return planned
+    assert isinstance(planned, ShardWorker)
+    return planned.plan
 
 
 def stage(shop: Shop, planned: Plan, *numbers: int, load: Callable[..., Servable] | None = None) -> None:
@@ -142,11 +142,12 @@ def test_affected_users_are_published_in_shards_too(exploring: Shop) -> None:
 
     in_one_process(exploring, "before")
     reacted()
-    planned = publish_or_plan(
+    worker = publish_or_plan(
         exploring.engine, exploring.settings, run_key="hour", users_per_shard=lambda _: 16,
         load=exploring.load, now=NOW,
     )  # fmt: skip
-    assert isinstance(planned, Plan)
+    assert isinstance(worker, ShardWorker)
+    planned = worker.plan
     assert (planned.everyone, planned.users) == (False, 35)
     stage(exploring, planned)
     assert swap_shards(exploring.engine, planned.plan_id).scope == "affected"
