@@ -55,7 +55,7 @@ from recsys.publishing.publish import publish
 from recsys.publishing.servable import Servable, explain_in_sentences
 from recsys.publishing.shards import ShardWorker, publish_or_plan, swap_shards
 from recsys.serving.install import install_serving
-from recsys.settings import ModelSettings, Settings
+from recsys.settings import ModelSettings, PublishingSettings, Settings
 from recsys.snapshot.sequences import microseconds
 from recsys.warehouse.engine import connect
 
@@ -102,7 +102,11 @@ def publishable(
     """Yield a warehouse with a champion for `load_made`, whose feedback is validated."""
     with made_warehouse(folder) as (server, url, root):
         settings = Settings(
-            home=root / "home", warehouse_url=SecretStr(url), pseudonym_key=SecretStr(PSEUDONYM_KEY)
+            home=root / "home",
+            warehouse_url=SecretStr(url),
+            pseudonym_key=SecretStr(PSEUDONYM_KEY),
+            # What is similar to items is found once for a version, whatever the number of users.
+            publishing=PublishingSettings(similar_items=0),
         )
         add_catalogue(url, users, items)
         add_feedback(url, EVENTS * users, users, items=items)
