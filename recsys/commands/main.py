@@ -53,6 +53,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "quarantine show": quarantine.show,
         "quarantine release": quarantine.release,
         "quarantine discard": quarantine.discard,
+        "quarantine impressions": quarantine.impressions,
         "reconcile": warehouse.reconcile,
     },
     "Models": {
@@ -87,7 +88,7 @@ _GROUPS = {
     "ingest": "Load items, users, feedback or impressions from a file.",
     "variants": "Find items that are one thing.",
     "experiment": "Let users decide between two model versions.",
-    "quarantine": "Inspect, release or discard feedback that broke a validation rule.",
+    "quarantine": "Inspect, release or discard what broke a validation rule.",
 }
 
 

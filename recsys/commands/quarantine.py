@@ -112,6 +112,29 @@ def discard(quarantine_ids: Ids) -> None:
             typer.echo(f"discarded {quarantine_id}")
 
 
+def impressions(
+    release: Annotated[
+        str | None, typer.Option(metavar="RULE", help="Release the slates that broke only this rule.")
+    ] = None,
+) -> None:
+    """Count slates in quarantine by the rule that they broke, or release them.
+
+    Nothing learns from them while they are there. Slates of unknown items, or of an unknown version, are
+    released if these are known by now; others as they are.
+    """
+    from recsys.validation.impressions import count_held, release_impressions
+
+    with warehouse_engine(load_settings()) as engine:
+        if release:
+            released = release_impressions(engine, release, settled_by=getpass.getuser())
+            typer.echo(f"released {released:,} slates")
+        held = count_held(engine)
+    for rule, slates in held.items():
+        typer.echo(f"{slates:>12,}  {rule}")
+    if not held:
+        typer.echo("No slates in quarantine.")
+
+
 def _short(value: object, width: int = 30) -> str:
     text = "" if value is None else str(value)
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -62,11 +62,14 @@ def validate(context: Context, window: OpenedWindow) -> ValidatedWindow:
     """
     from recsys.alerts import send_alert
     from recsys.validation.data_docs import link_to_run
+    from recsys.validation.impressions import judge_impressions
     from recsys.validation.validate import validate_window
     from recsys.warehouse.windows import load_window, reconcile_window
 
     run, settings, engine = context.run, context.settings, context.engine
     recorded = load_window(engine, window.window_id)
+    # All slates below the window's end are judged: it was opened before.
+    judge_impressions(engine, settings.validation)
     try:
         report = validate_window(engine, recorded, settings, settings.data_docs)
     except NothingToDoError as nothing:

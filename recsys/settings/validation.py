@@ -70,6 +70,13 @@ class ValidShareBounds(LowerBounds):
     fail_min: float | None = _below(0.5, "fail when the share of rows that break no rule is")
 
 
+class SlateValidShareBounds(LowerBounds):
+    """Share of the window's slates that break no rule, 0 to 1."""
+
+    warn_min: float | None = _below(0.9, "warn when the share of slates that break no rule is")
+    fail_min: float | None = _below(None, "fail when the share of slates that break no rule is")
+
+
 class VolumeBounds(Bounds):
     """Rows that arrived, divided by the median at the same hour of earlier weeks."""
 
@@ -98,6 +105,13 @@ class DriftBounds(UpperBounds):
 
     warn_max: float | None = _above(0.25, "warn when the population stability index is")
     fail_max: float | None = _above(1.0, "fail when the population stability index is")
+
+
+class PlacementMixBounds(UpperBounds):
+    """Population stability index (PSI) of the placements of slates against earlier windows."""
+
+    warn_max: float | None = _above(0.25, "warn when the population stability index is")
+    fail_max: float | None = _above(None, "fail when the population stability index is")
 
 
 class CoverageBounds(LowerBounds):
@@ -152,3 +166,5 @@ class ValidationSettings(Section):
     rating_distribution: DriftBounds = DriftBounds()
     item_coverage: CoverageBounds = CoverageBounds()
     user_coverage: CoverageBounds = CoverageBounds()
+    slate_valid_share: SlateValidShareBounds = SlateValidShareBounds()
+    placement_mix: PlacementMixBounds = PlacementMixBounds()

@@ -16,8 +16,9 @@ from recsys.errors import ServiceUnavailableError
 from recsys.settings import Settings
 from recsys.snapshot.store import Folder
 from recsys.upkeep.erasure import erase_everywhere
-from recsys.upkeep.impressions import delete_old_impressions
+from recsys.upkeep.impressions import delete_old_impressions, forget_deleted_impressions
 from recsys.upkeep.visitors import delete_silent_visitors, give_slates_to_users
+from recsys.validation.impressions import KNOWN_LATER, release_impressions
 from recsys.validation.quarantine import release_known
 from recsys.warehouse.advisory_locks import SNAPSHOT_FILES, hold_lock
 from recsys.warehouse.backlog import find_horizon_holder
@@ -85,8 +86,11 @@ def keep_house(engine: sa.Engine, settings: Settings, now: datetime) -> Housekee
     partitions_made = _make_partitions(engine, settings)
     # A month with held rows is not retired.
     rows_released = release_known(engine, settled_by="housekeeping")
+    for reason in KNOWN_LATER:
+        release_impressions(engine, reason, settled_by="housekeeping")
     partitions_retired = _retire_partitions(engine, settings)
     impressions_deleted = _delete_old_impressions(engine, settings)
+    forget_deleted_impressions(engine)
     snapshots_removed = _remove_old_snapshots(engine, settings, now)
     _remove_abandoned_shards(settings, now)
     # MLflow keeps the results of the runs.

@@ -41,3 +41,9 @@ def delete_old_impressions(engine: sa.Engine, settings: Settings) -> int:
     if deleted:
         logger.info("deleted %d impressions that were shown more than %d months ago", deleted, months)
     return deleted
+
+
+def forget_deleted_impressions(engine: sa.Engine) -> None:
+    """Forget why slates were quarantined that are deleted by now."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(read_statement("upkeep/delete_orphaned_quarantined_impressions"))

@@ -85,7 +85,7 @@ def measure_window(connection: sa.Connection, window: Window, settings: Validati
         {"lower_transaction_id": window.lower_transaction_id, "since": since},
     )
     reference: dict[str, Counter[str]] = {
-        name: Counter() for name in ("event_mix", "rating_distribution", "null_rate")
+        name: Counter() for name in ("event_mix", "rating_distribution", "null_rate", "placement_mix")
     }
     for expectation, bin_, count in rows:
         reference[expectation][bin_] = count
@@ -105,6 +105,7 @@ def measure_window(connection: sa.Connection, window: Window, settings: Validati
                 "user_coverage": (covered.users, covered.all_users),
             }.items()
         ),
+        *_slates(connection, window, reference, settings),
     ]
 
 
@@ -270,6 +271,23 @@ def _drift(
         return measure(why_not, counts=dict(counts))
     psi, kl = compare_distributions(connection, counts, before)
     return measure(None, psi, kl=kl, rows_before=before.total(), counts=dict(counts))
+
+
+def _slates(
+    connection: sa.Connection,
+    window: Window,
+    reference: Mapping[str, Counter[str]],
+    settings: ValidationSettings,
+) -> list[Measure]:
+    """Measure the slates of the same transactions, which are judged before."""
+    rows = connection.execute(sa.text(read_statement("validation/count_slates")), bounds(window)).all()
+    valid = Counter({row.placement: row.arrived - row.held for row in rows})
+    arrived = sum(row.arrived for row in rows)
+    share = _maker("slate_valid_share", "share of the window's slates that break no rule", settings)
+    return [
+        share(None, valid.total() / arrived, arrived=arrived) if arrived else share("no slate was logged"),
+        _drift(connection, "placement_mix", "placements of slates", valid, reference, settings),
+    ]
 
 
 def _coverage(

@@ -1,6 +1,6 @@
--- Slates shown in a period, with those of their items that their user gave feedback of the given types, unless it was
--- negative: a low rating or a returned purchase is no reward. An answer is at most an hour older than its slate, because
--- clocks differ.
+-- Slates shown in a period that broke no rule, with those of their items that their user gave feedback of the given types,
+-- unless it was negative: a low rating or a returned purchase is no reward. An answer is at most an hour older than its
+-- slate, because clocks differ.
 -- Parameters: since (inclusive), until (exclusive), event_types.
 SELECT
     impressions.impression_id,
@@ -29,5 +29,11 @@ LEFT JOIN (
         AND feedback.occurred_at < :until
     GROUP BY slates.impression_id
 ) AS answers ON answers.impression_id = impressions.impression_id
-WHERE impressions.shown_at >= :since AND impressions.shown_at < :until
+WHERE impressions.shown_at >= :since
+    AND impressions.shown_at < :until
+    AND NOT EXISTS (
+        SELECT FROM quarantined_impressions AS held
+        WHERE (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
+            AND held.status = 'held'
+    )
 ORDER BY impressions.shown_at, impressions.impression_id

@@ -1,9 +1,9 @@
 -- The latest lists that were shown until a moment, one row for each item, with when its user answered it: the first
 -- positive feedback of a type with a weight that names the impression and the item.
--- Left out: lists of users who may not be trained on, lists in the future, and what follows the first :most_positions
--- places of a list. An item that a list shows twice counts at its first place. Not answers: feedback of another user,
+-- Left out: lists of users who may not be trained on, lists in the future, lists that broke a rule or came after the
+-- feedback, and what follows the first :most_positions places of a list. An item that a list shows twice counts at its first place. Not answers: feedback of another user,
 -- and feedback from more than an hour before the list, which clocks that differ do not explain.
--- Parameters: upper_transaction_id (of the feedback, exclusive), as_of (inclusive), most_slates, most_positions.
+-- Parameters: upper_transaction_id (of lists and feedback, exclusive), as_of (inclusive), most_slates, most_positions.
 WITH slates AS (
     SELECT
         row_number() OVER (ORDER BY latest.shown_at, latest.impression_id) AS slate,
@@ -22,6 +22,12 @@ WITH slates AS (
             AND users.user_key IS NOT NULL
             AND impressions.shown_at > '0001-01-01 UTC'
             AND impressions.shown_at <= :as_of
+            AND impressions.transaction_id < :upper_transaction_id
+            AND NOT EXISTS (
+                SELECT FROM quarantined_impressions AS held
+                WHERE (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
+                    AND held.status = 'held'
+            )
         ORDER BY impressions.shown_at DESC, impressions.impression_id DESC
         LIMIT :most_slates
     ) AS latest

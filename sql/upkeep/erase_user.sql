@@ -24,6 +24,11 @@ phrases_gone AS (
 quarantine_gone AS (
     DELETE FROM quarantine WHERE user_id = :user_id RETURNING transaction_id
 ),
+held_impressions_gone AS (
+    DELETE FROM quarantined_impressions AS held USING impressions
+    WHERE impressions.user_id = :user_id
+        AND (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
+),
 impressions_gone AS (
     DELETE FROM impressions WHERE user_id = :user_id RETURNING (shown_at AT TIME ZONE 'UTC')::date AS day
 ),

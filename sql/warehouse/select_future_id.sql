@@ -5,7 +5,8 @@ WITH recorded AS (
         (SELECT max(transaction_id) + 1 FROM feedback),
         (SELECT max(transaction_id) + 1 FROM impressions),
         (SELECT max(transaction_id) + 1 FROM quarantine),
-        (SELECT max(upper_transaction_id) FROM windows)
+        (SELECT max(upper_transaction_id) FROM windows),
+        (SELECT max(upper_transaction_id) FROM judged_impressions)
     ) AS first_new
 ),
 

@@ -66,3 +66,17 @@ def test_a_clock_of_the_warehouse_that_is_wrong_raises_an_alert(
     slow = Context(run, settings, warehouse, lambda: datetime.now(UTC) - timedelta(days=1))
     open_window(slow)
     assert "the clock of the warehouse is 86,4" in caplog.text
+
+
+def test_slates_are_judged_when_no_feedback_arrived(warehouse: sa.Engine, settings: Settings) -> None:
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO impressions (impression_id, user_id, item_ids, shown_at)"
+            " VALUES ('s', 'u', '{}', now())"
+        )
+    context = Context(Run("nightly_training", "nightly_training/1"), settings, warehouse)
+    with pytest.raises(NothingToDoError, match="no feedback arrived in window"):
+        validate(context, open_window(context))
+    with warehouse.connect() as connection:
+        held = connection.exec_driver_sql("SELECT reasons FROM quarantined_impressions").scalars().all()
+    assert held == [["malformed_slate"]]

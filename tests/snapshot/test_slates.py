@@ -13,9 +13,11 @@ from recsys.snapshot import write
 from recsys.snapshot.erasure import erase_from_snapshots
 from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
+from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.slates import SLATES, Slates
 from recsys.training import run
 from recsys.training.job import TrainingJob
+from recsys.validation.impressions import judge_impressions, release_impressions
 from recsys.warehouse.pseudonyms import user_key
 from recsys.warehouse.recipes import apply_recipe
 from recsys.warehouse.tables import impressions
@@ -130,9 +132,9 @@ def test_only_lists_of_users_who_may_be_trained_on(shop: sa.Engine, settings: Se
 
 
 def test_lists_and_answers_of_the_future_are_not_known(shop: sa.Engine, settings: Settings) -> None:
-    window = open_window(shop, "nightly", "run")
     show(shop, "list", "ann", ["a", "b"], 10)
     show(shop, "future", "ann", ["a", "b"], 0)
+    window = open_window(shop, "nightly", "run")
     with shop.begin() as connection:
         tomorrow = window.opened_at + timedelta(days=1)
         connection.execute(
@@ -220,3 +222,18 @@ def test_training_is_given_the_lists_before_the_held_out_part(
     (known,) = given
     assert known is not None
     assert known.user_keys.tolist() == [user_key("ann", settings.require_pseudonym_key())]
+
+
+def test_held_slates_and_those_that_came_after_the_window_are_left_out(
+    shop: sa.Engine, settings: Settings
+) -> None:
+    show(shop, "sound", "ann", ["a", "b"], 10)
+    show(shop, "broken", "ann", ["a", "b"], 11, propensities=[1.0, 0.0])
+    show(shop, "released", "ann", ["a", "b"], 12, query="\x01")
+    judge_impressions(shop, settings.validation)
+    release_impressions(shop, "query_too_long_or_binary", "tests")
+    window = open_window(shop, "nightly", "run")
+    show(shop, "after", "ann", ["a", "b"], 13)
+    found = read_snapshot(take_full_snapshot(shop, window, settings)).slates()
+    assert found is not None
+    assert (found.shown_at == [microseconds(at(minute)) for minute in (10, 12)]).all()

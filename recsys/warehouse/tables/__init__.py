@@ -49,8 +49,10 @@ from recsys.warehouse.tables.upkeep import (
 )
 from recsys.warehouse.tables.windows_and_snapshots import (
     dropped_feedback,
+    judged_impressions,
     noisy_feedback,
     quarantine,
+    quarantined_impressions,
     row_violations,
     snapshots,
     validation_results,
@@ -87,6 +89,7 @@ __all__ = [
     "item_summaries",
     "item_vectors",
     "items",
+    "judged_impressions",
     "languages",
     "list_summaries",
     "metadata",
@@ -101,6 +104,7 @@ __all__ = [
     "publications",
     "published_items",
     "quarantine",
+    "quarantined_impressions",
     "recommendation_lists",
     "rest_periods",
     "row_violations",

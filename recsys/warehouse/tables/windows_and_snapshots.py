@@ -78,6 +78,39 @@ quarantine = Table(
     comment="feedback that broke a row rule, moved here whole, with the reasons",
 )
 
+quarantined_impressions = Table(
+    "quarantined_impressions",
+    metadata,
+    Column("impression_id", Text, primary_key=True),
+    timestamp("shown_at", primary_key=True, comment="with the id the key of impressions"),
+    Column("transaction_id", BigInteger, nullable=False, comment="of the writer of the slate"),
+    Column("reasons", ARRAY(Text), nullable=False, comment="names of the rules broken"),
+    Column("status", Text, nullable=False, server_default=text("'held'")),
+    timestamp("quarantined_at", nullable=False, server_default=NOW),
+    timestamp("settled_at"),
+    Column("settled_by", Text),
+    CheckConstraint("status in ('held', 'released')", name="quarantined_impressions_status_check"),
+    Index("quarantined_impressions_transaction_id", "transaction_id"),
+    comment="slates that broke a rule, with the reasons: nothing learns from them until they are released",
+)
+
+judged_impressions = Table(
+    "judged_impressions",
+    metadata,
+    Column(
+        "upper_transaction_id",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="exclusive; the next ones begin here",
+    ),
+    Column("lower_transaction_id", BigInteger, nullable=False),
+    Column("arrived", BigInteger, nullable=False),
+    Column("quarantined", BigInteger, nullable=False, comment="of those that arrived; the others are valid"),
+    timestamp("judged_at", nullable=False, server_default=NOW),
+    comment="which slates the rules have judged: from bound to bound, each once, and how many there were",
+)
+
 validation_results = Table(
     "validation_results",
     metadata,
