@@ -25,6 +25,7 @@ _FILLED_IN = re.compile(r"\{\w+\}")
 _LINK = re.compile(r"://|\bwww\.|@|[^\W\d_]\.[^\W\d_]{2,}|\w\.\w+/", re.IGNORECASE)
 _MARKUP = re.compile(r"[\[\]{}|\\`*#_~^=]|&#?\w+;")
 _QUOTED = re.compile(r"[\"“„]([^\"“”„]+)[\"“”]|«([^»]+)»|《([^》]+)》|「([^」]+)」")
+_ENDS_A_SENTENCE = re.compile(r"[.!?](?:\s|\Z)|[\u3002\uff01\uff1f]")
 _BEGINS_A_SENTENCE = re.compile(r"(?:^|[.!?:;\u2026\u2013\u2014][\"“„(«]?\s|[\"“„(«])\Z")
 
 
@@ -48,6 +49,9 @@ class Guard:
             return "too long"
         if _LINK.search(text):
             return "link"
+        sentences = [sentence.strip().casefold() for sentence in _ENDS_A_SENTENCE.split(text)]
+        if len(set(filter(None, sentences))) < len(list(filter(None, sentences))):
+            return "repeats itself"
         told = given.strings()
         bare = _without(text, told)
         if any(c in "<>" or (unicodedata.category(c)[0] == "C") for c in text) or _MARKUP.search(bare):

@@ -42,6 +42,7 @@ def test_a_plain_text_about_what_was_told_is_accepted(text: str, language: str) 
     [
         ("", "en", "empty"),
         ("Ronin " * MAX_CHARACTERS, "en", "too long"),
+        ("You liked Heat, so see Ronin. you liked Heat, so see Ronin!", "en", "repeats itself"),
         ("You liked Heat, and Casino is like Ronin.", "en", "unknown name"),
         ("Casino is like Ronin, which you may like.", "en", "unknown name"),
         ("You liked Heat, so Ronin by John Frankenheimer may be for you.", "en", "unknown name"),
