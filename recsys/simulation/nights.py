@@ -24,6 +24,8 @@ _BAD: Mapping[str, Mapping[str, Any]] = {
     "model": {"collaborative_pairs": 0},
 }
 """Settings of a bad night, as a careless change may bring them: little more than popularity is learned."""
+_USERS_DECIDE: Mapping[str, Mapping[str, Any]] = {"gate": {"require_experiment": True}}
+"""Without it neither does the gate wait for an experiment, nor is its winner promoted."""
 _DAYS = 1
 _ACTOR = "simulation"
 
@@ -60,7 +62,7 @@ def pass_night(
         How the night ended, and its candidate; None: it trained nothing that could be compared.
     """
     key = f"night {day}"
-    nightly = system.changed({"gate": {"require_experiment": True}}) if experiment else system
+    nightly = system.changed(_USERS_DECIDE) if experiment else system
     with system.engine() as engine:
         champion = ledger.champion(engine)
         outcome = learn_nightly(nightly.changed(_BAD) if is_bad else nightly, key, on_stage)
@@ -91,7 +93,7 @@ def pass_night(
 
 def let_users_decide(system: System, candidate: Candidate, key: str, at: datetime, on_stage: OnStage) -> None:
     """Look at the experiment with a candidate at a simulated moment, and note on the candidate if it ends."""
-    ended = read_experiment(system, key, at, on_stage)
+    ended = read_experiment(system.changed(_USERS_DECIDE), key, at, on_stage)
     if ended is None:
         return
     with system.engine() as engine:
