@@ -4,16 +4,17 @@ python -m benchmarks.analytics [--rows 200000,1000000,5000000] [--json FILE]
 
 There are twelve slates of ten items for a hundred events, spread over half a year; three in ten are answered.
 The hour has 1,000 new slates. Of its events, 900 answer these, 90 slates of the day before and 10 slates of
-the last month. Processor seconds are those of Postgres: other work on the machine hardly changes them. The
-exponent is that of the growth from the first number of rows to the last.
+the last month. All figures are processor seconds of Postgres: other work on the machine hardly changes them.
+The exponent is that of the growth from the first number of rows to the last.
 """
 
 import argparse
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import psutil
 import sqlalchemy as sa
@@ -25,12 +26,12 @@ from benchmarks.made_warehouse import (
     add_feedback,
     made_warehouse,
     report,
-    seconds_of,
     vacuum,
 )
 from recsys.local.postgres import PostgresServer
-from recsys.warehouse.analytics import install_analytics, refresh_analytics
+from recsys.warehouse.analytics import install_analytics
 from recsys.warehouse.engine import connect
+from recsys.warehouse.slates_by_day import update_slates_by_day
 
 _USERS_PER_ROW = 0.05
 _SLATES_PER_ROW = 0.12
@@ -121,47 +122,36 @@ def processor_seconds(server: PostgresServer) -> float:
 
 
 def measure(server: PostgresServer, url: str, rows: int, hours: int) -> dict[str, float]:
-    """Return median seconds and processor seconds of a refresh after an hour, in all and for slates."""
+    """Return median processor seconds of the parts of a refresh, and of a count of all slates."""
     engine = connect(url)
     install_analytics(engine)
-    spent: list[tuple[float, float]] = []
-    views: dict[str, list[float]] = {}
-    for hour in range(hours):
-        with engine.begin() as connection:
-            connection.execute(
-                sa.text(_HOUR), {"hour": hour, "users": rows * _USERS_PER_ROW, "last": LAST_TIME}
-            )
-        before = processor_seconds(server)
-        seconds = seconds_of(lambda: refresh_analytics(engine))
-        spent.append((seconds, processor_seconds(server) - before))
-        for name, took in _parts(server, engine).items():
-            views.setdefault(name, []).append(took)
-    engine.dispose()
-    middle = hours // 2
-    return {
-        "seconds": sorted(seconds for seconds, _ in spent)[middle],
-        "processor_seconds": sorted(processor for _, processor in spent)[middle],
-        **{name: sorted(values)[middle] for name, values in sorted(views.items())},
-    }
+    spent: dict[str, list[float]] = {}
 
-
-def _parts(server: PostgresServer, engine: sa.Engine) -> dict[str, float]:
-    """Processor seconds of each part of a refresh."""
-
-    def processor_seconds_of(action: Callable[[], object]) -> float:
+    def note(part: str, action: Callable[[], object]) -> None:
         before = processor_seconds(server)
         action()
-        return processor_seconds(server) - before
+        spent.setdefault(part, []).append(processor_seconds(server) - before)
 
-    parts: dict[str, float] = {}
+    def count_slates(*, anew: bool = False) -> None:
+        with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            update_slates_by_day(connection, anew=anew)
+
+    def refresh(view: str) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f'REFRESH MATERIALIZED VIEW CONCURRENTLY analytics."{view}"')
+
     with engine.connect() as connection:
-        names = connection.exec_driver_sql("SELECT matviewname FROM pg_matviews").scalars().all()
-        connection.rollback()
-        for name in names:
-            statement = f'REFRESH MATERIALIZED VIEW CONCURRENTLY analytics."{name}"'
-            parts[name] = processor_seconds_of(lambda: connection.exec_driver_sql(statement))  # noqa: B023
-            connection.commit()
-    return parts
+        views = connection.exec_driver_sql("SELECT matviewname FROM pg_matviews ORDER BY 1").scalars().all()
+    for hour in range(hours):
+        with engine.begin() as connection:
+            parameters = {"hour": hour, "users": rows * _USERS_PER_ROW, "last": LAST_TIME}
+            connection.execute(sa.text(_HOUR), parameters)
+        note("slates_by_day", count_slates)
+        for view in views:
+            note(view, partial(refresh, view))
+    note("slates_by_day_anew", partial(count_slates, anew=True))
+    engine.dispose()
+    return {part: median(values) for part, values in spent.items()}
 
 
 def main() -> None:
@@ -178,7 +168,7 @@ def main() -> None:
         with made_warehouse(options.folder) as (server, url, _):
             fill(url, rows)
             found[rows] = measure(server, url, rows, options.hours)
-    figures: dict[str, Any] = {f"{name}_{rows}": of[name] for rows, of in found.items() for name in of}
+    figures: dict[str, float] = {f"{name}_{rows}": of[name] for rows, of in found.items() for name in of}
     if len(sizes) > 1:
         first, last = found[sizes[0]], found[sizes[-1]]
         for name in first:
