@@ -177,7 +177,7 @@ class Simulation:
                     there[order].astype(np.int32),
                     np.full(order.shape, 1 / len(there)),
                     Luck.draw((len(part), positions), generator),
-                    model_version="random",
+                    model_version=None,
                     start=self._end - settings.days * _DAY - _HISTORY * (1 - number / len(parts)),
                     prefix=f"history-{number}",
                     every=_HISTORY / len(parts) / (len(part) + 1),

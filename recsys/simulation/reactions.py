@@ -51,7 +51,7 @@ def simulate_reactions(
     propensities: NDArray[np.float64],
     luck: Luck,
     *,
-    model_version: str | NDArray[np.object_],
+    model_version: str | NDArray[np.object_] | None,
     start: datetime,
     prefix: str,
     every: timedelta = timedelta(seconds=1),

@@ -63,7 +63,7 @@ class SlateLog:
     click_probabilities
         [slates, positions] true probability of each click; their sum is the reward of a slate.
     model_version
-        Model version that chose the slates, or [slates] one per slate.
+        Model version that chose the slates, or [slates] one per slate; None: no model did.
     prefix
         Prefix of impression and event ids; must be unique per log within a warehouse.
     """
@@ -76,7 +76,7 @@ class SlateLog:
     ratings: NDArray[np.float64]
     shown_at: NDArray[np.int64]
     click_probabilities: NDArray[np.float64]
-    model_version: str | NDArray[np.object_]
+    model_version: str | NDArray[np.object_] | None
     prefix: str
 
     def __len__(self) -> int:
