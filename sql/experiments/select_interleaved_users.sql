@@ -29,6 +29,11 @@ slates as (
         on impressions.shown_at >= this.shown_since and impressions.shown_at < cast(:until as timestamptz)
     join people on people.user_id = impressions.user_id
     where impressions.session_id is null
+        and not exists (
+            select from quarantined_impressions as held
+            where (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
+                and held.status = 'held'
+        )
         and (this.placements is null or impressions.placement = any (this.placements))
         and (
             impressions.model_version is null

@@ -1,8 +1,9 @@
 -- What each user of an experiment did with the slates that were shown since all arms were published, until :until, and in
 -- the time from :before until then. The arm follows from the user's key. Every count is cut at that of the 99th percentile
 -- of those users of all arms who have any, so that no robot outweighs them. Visitors are in no arm, and what a session saw
--- before its login is not the user's. A slate of a version that never was to be shown is not ours. An answer names its
--- slate, is about one of its items, comes from the user who saw it, and is at most an hour older: clocks differ.
+-- before its login is not the user's. A slate of a version that never was to be shown is not ours, and one in
+-- quarantine cannot be right. An answer names its slate, is about one of its items, comes from the user who saw it, and is
+-- at most an hour older: clocks differ.
 -- Parameters: experiment_id, before, until.
 with this as (
     select * from experiments where experiment_id = :experiment_id
@@ -28,6 +29,11 @@ slates as (
     join impressions
         on impressions.shown_at >= cast(:before as timestamptz) and impressions.shown_at < cast(:until as timestamptz)
     where impressions.session_id is null
+        and not exists (
+            select from quarantined_impressions as held
+            where (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
+                and held.status = 'held'
+        )
         and (this.placements is null or impressions.placement = any (this.placements))
         and (
             impressions.model_version is null

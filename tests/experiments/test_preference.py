@@ -247,6 +247,20 @@ def test_items_that_are_disliked_break_a_guardrail_whatever_is_preferred(
     assert "version 2 breaks a guardrail" in sent[0]
 
 
+def test_slates_in_quarantine_speak_for_nobody(shop: sa.Engine, settings: Settings) -> None:
+    show(shop, 0.5, EQUAL)
+    show(shop, 1.5, {"1": 0.9})
+    run(
+        shop,
+        "insert into quarantined_impressions (impression_id, shown_at, transaction_id, reasons)"
+        " select impression_id, shown_at, transaction_id, '{shown_twice}' from impressions"
+        " where shown_at > :at",
+        at=START + DAY,
+    )
+    [row] = look(shop, settings, 10).readings
+    assert row["challenger"] == pytest.approx(0.5, abs=0.1)
+
+
 def test_what_both_versions_wanted_speaks_for_nobody(shop: sa.Engine, settings: Settings) -> None:
     publish(shop, 0.1, "{null,f,t,null}")
     show(shop, 0.5, {"1": 0.9, "2": 0.2, "3": 0.2, "4": 0.9})

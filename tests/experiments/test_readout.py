@@ -242,6 +242,21 @@ def test_slates_of_unknown_versions_and_of_the_other_arm(
         assert look(shop, settings, 28).outcome == "arms_mixed"
 
 
+def test_slates_in_quarantine_wait_until_they_are_released(shop: sa.Engine, settings: Settings) -> None:
+    show(shop, 0.5, challenger=0.9)
+    run(
+        shop,
+        "insert into quarantined_impressions (impression_id, shown_at, transaction_id, reasons)"
+        " select impression_id, shown_at, transaction_id, '{shown_twice}' from impressions",
+    )
+    assert look(shop, settings, 1).users == {"control": 0, "challenger": 0}
+    with shop.connect() as connection:
+        left_out = connection.scalar(sa.text("select left_out from experiment_readouts"))
+    assert left_out["in_quarantine"] == 4_000
+    run(shop, "update quarantined_impressions set status = 'released'")
+    assert sum(look(shop, settings, 2).users.values()) == 4_000
+
+
 def test_an_answer_before_its_slate_or_after_the_look_does_not_count(
     shop: sa.Engine, settings: Settings
 ) -> None:
