@@ -45,15 +45,14 @@ def arguments_of(shop: Shop) -> Iterator[tuple[str, str, str, list[str]]]:
 
 
 def answer(shop: Shop, function: str, names: list[str], argument: str, kind: str, value: Any) -> Any:
-    """Return the ids, or the hint of the error."""
+    """Return the rows, or the hint of the error."""
     given = {name: ARGUMENTS[name] for name in names if name in ARGUMENTS} | {argument: value}
     types = {"item_ids": "text[]", "scores": "real[]"} | {argument: kind}
     called = ", ".join(f"{name} => cast(:{name} as {types.get(name, 'text')})" for name in given)
     try:
-        rows = shop.rows(f"select item_id from serving.{function}({called}) order by rank", **given)
+        return shop.rows(f"select * from serving.{function}({called})", **given)
     except sa.exc.DBAPIError as error:
         return error.orig.diag.message_hint  # type: ignore[union-attr]
-    return [row["item_id"] for row in rows]
 
 
 def test_sql_in_every_text_is_a_text(stocked: Shop) -> None:

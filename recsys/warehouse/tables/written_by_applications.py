@@ -179,7 +179,12 @@ feedback = Table(
     ),
     Index("feedback_occurred_at", "occurred_at"),
     Index("feedback_item", "item_id", "occurred_at"),
-    Index("feedback_impression", "impression_id", postgresql_where=text("impression_id IS NOT NULL")),
+    Index(
+        "feedback_impression",
+        "impression_id",
+        postgresql_using="hash",
+        postgresql_where=text("impression_id IS NOT NULL"),
+    ),
     postgresql_partition_by="RANGE (occurred_at)",
     comment="one reaction of a user to an item; applications INSERT here and never update",
 )

@@ -55,8 +55,9 @@ CREATE UNIQUE INDEX slates_by_day_progress_one_row ON slates_by_day_progress ((t
 COMMENT ON TABLE slates_by_day_progress IS 'which rows slates_by_day has read; no row: none';
 COMMENT ON COLUMN slates_by_day_progress.through_transaction_id IS 'exclusive';
 
--- Finds the reactions to the slates of one day.
-CREATE INDEX feedback_impression ON feedback (impression_id) WHERE impression_id IS NOT NULL;
+-- Finds the reactions to the slates of one day. A hash takes ids of any length. A B-tree would refuse long
+-- ones, and with them the whole row.
+CREATE INDEX feedback_impression ON feedback USING hash (impression_id) WHERE impression_id IS NOT NULL;
 """
 
 DEFINITIONS = """
