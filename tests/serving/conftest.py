@@ -120,6 +120,14 @@ class Shop:
             *({"i": item_id.replace("_", "-"), "v": str(vector)} for item_id, vector in vectors.items()),
         )
 
+    def phrases(self, item_id: str, *phrases: dict[str, Any]) -> None:
+        """Store what 20 people praise and criticise about an item."""
+        self.execute(
+            "insert into item_phrases (item_id, comment_ids, people, phrases, model_version)"
+            " values (:i, '{1}', 20, cast(:phrases as jsonb), '7')",
+            {"i": item_id, "phrases": json.dumps(phrases)},
+        )
+
     def rule(self, rule: str, kind: str, **columns: Any) -> None:
         """Add a rule that holds now; `live=False`: a draft."""
         values = {

@@ -157,6 +157,7 @@ def test_the_openapi_document_describes_events_and_the_key(http_shop: Shop, http
     assert {
         *("/recommendations", "/recommendations/{user}", "/items/{item}/similar", "/trending", "/rerank"),
         *("/feedback", "/impressions", "/health", "/metrics", "/summary", "/items/{item}/summary"),
+        "/items/{item}/phrases",
     } == set(document["paths"])
     event = document["components"]["schemas"]["Events"]["properties"]["events"]["items"]
     assert set(event["required"]) == {"item_id", "event_type", "occurred_at"}

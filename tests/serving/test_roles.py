@@ -10,7 +10,8 @@ from recsys.warehouse.roles import ANALYST, PIPELINE, WRITER
 from tests.serving.conftest import Shop
 
 READING = {
-    "answer_request", "item_summary", "recommend", "rerank", "similar_items", "summary", "trending",
+    "answer_request", "item_phrases", "item_summary", "recommend", "rerank", "similar_items", "summary",
+    "trending",
 }  # fmt: skip
 
 

@@ -169,6 +169,11 @@ def test_all_languages_of_the_page_say_the_same_things(browser: Browser, address
 
 
 def test_a_visitors_third_click_gives_a_list_of_their_own(browser: Browser, address: str, shop: Shop) -> None:
+    shop.phrases(
+        "chair-3",
+        {"praised": True, "phrase": "easy to clean", "people": 12, "sentence": SCRIPT},
+        {"praised": False, "phrase": "left leg", "people": 7, "sentence": None},
+    )
     opened(browser, address)
     assert browser.texts(TITLES)[:2] == ["Lamp 1", "Chair 1"]
     assert set(browser.texts("#list .source")) == {"popular"}
@@ -177,7 +182,8 @@ def test_a_visitors_third_click_gives_a_list_of_their_own(browser: Browser, addr
         browser.click(f"#list .item:nth-child({place}) .title")
         browser.wait_until(f"document.querySelectorAll('#did li').length === {number}")
         settled(browser)
-        if number == 1:  # it has left the list, and nothing else has moved
+        if number == 1:  # nobody says anything of it; it has left the list, and nothing else has moved
+            assert browser.run("return document.querySelector('#opinions-section').hidden;")
             assert set(browser.texts("#list .move")) <= {"", "new in this list"}
     assert all(title.startswith("Chair") for title in browser.texts(TITLES)[:3])
     assert browser.texts("#list .source")[0] == "because of what you just did"
@@ -185,6 +191,12 @@ def test_a_visitors_third_click_gives_a_list_of_their_own(browser: Browser, addr
     assert any(text.startswith("▲ up") for text in browser.texts("#list .move"))
     browser.wait_until("document.querySelector('#similar .item')")
     assert browser.text("#similar-heading") == "Goes with “Chair 3”"
+    browser.wait_until("document.querySelector('#praised .phrase')")
+    assert browser.text("#opinions-heading") == "What people say of “Chair 3”"
+    [praise] = browser.texts("#praised li")
+    assert praise.startswith("easy to clean 12 people")
+    assert SCRIPT in praise
+    assert browser.texts("#criticised li") == ["left leg 7 people"]
     top, bottom, height = browser.run(
         "const place = document.querySelector('#similar-section').getBoundingClientRect();"
         "return [place.top, place.bottom, innerHeight];"

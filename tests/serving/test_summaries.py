@@ -90,11 +90,7 @@ def films(shop: Shop) -> Shop:
         shop.add_items(item, title=title, attributes='{"genre": ["Crime"]}')
     shop.add_user("ada")
     publish(shop, "ada", *FILMS)
-    shop.execute(
-        "insert into item_phrases (item_id, comment_ids, people, phrases, model_version)"
-        " values ('f-2', '{1}', 20, cast(:phrases as jsonb), '7')",
-        {"phrases": json.dumps(PHRASES)},
-    )
+    shop.phrases("f-2", *PHRASES)
     return shop
 
 
@@ -152,11 +148,14 @@ def test_a_title_with_braces_stands_as_it_is(films: Shop) -> None:
     assert summary(films)[0] == "Because you liked Heat (also Crime): {reason} {titles} \\1, Alien, Fargo."
 
 
-def test_phrases_of_few_people_are_in_no_text(films: Shop) -> None:
+def test_phrases_of_few_people_are_nowhere(films: Shop) -> None:
+    listed = "select * from serving.item_phrases('f-2')"
+    assert films.rows(listed) == PHRASES
     films.execute("update item_phrases set people = 4")
-    assert item_summary(films) == []
+    assert item_summary(films) == films.rows(listed) == []
     films.execute("update item_phrases set people = 9, phrases = jsonb_set(phrases, '{0,people}', '4')")
     assert item_summary(films)[0][0] == "People criticise: battery."
+    assert films.rows(listed) == PHRASES[1:]
 
 
 def test_an_accepted_text_is_shown_with_its_model_and_licence(
@@ -375,4 +374,7 @@ def test_texts_are_served_over_http(http_shop: Shop, http: TestClient) -> None:
         answer = http.get("/summary", params=parameters).json()
         assert answer == {"summary": text, "language": language, "model": None, "licence": None}
     assert http.get("/items/f-1/summary").json()["summary"] is None
+    http_shop.phrases("f-1", *PHRASES)
+    assert http.get("/items/f-1/phrases").json() == {"phrases": PHRASES}
+    assert http.get("/items/nothing/phrases").json() == {"phrases": []}
     assert http.get("/summary", params={"placement": "nowhere"}).status_code == 422

@@ -18,7 +18,15 @@ from recsys.serving.http.feedback import Events, TakenEvents, take_feedback
 from recsys.serving.http.guard import Guard
 from recsys.serving.http.impressions import Impressions, TakenImpressions, take_impressions
 from recsys.serving.http.intake import Counts
-from recsys.serving.http.lists import Answer, Summary, answer_request, call, sum_up
+from recsys.serving.http.lists import (
+    Answer,
+    Phrases,
+    Summary,
+    answer_request,
+    call,
+    list_phrases,
+    sum_up,
+)
 from recsys.serving.http.metrics import CONTENT_TYPE, Metrics
 from recsys.serving.http.shop_window import add_shop_window
 from recsys.serving.http.values import Id, Text, explain
@@ -201,6 +209,11 @@ def create_application(
         return sum_up(
             engine, "summary", user_id=user_id, placement=placement, context=context, session=session
         )
+
+    @application.get("/items/{item:path}/phrases")
+    def item_phrases(item: Id) -> Phrases:
+        """What people praise and criticise about an item in their comments, phrase by phrase."""
+        return list_phrases(engine, item)
 
     @application.get("/items/{item:path}/summary")
     def item_summary(item: Id, language: Language = None) -> Summary:

@@ -40,6 +40,23 @@ class Answer(BaseModel):
     items: list[Item] = Field(description="empty only if no item qualifies")
 
 
+class Phrase(BaseModel):
+    """What enough people praise about an item, or criticise."""
+
+    praised: bool = Field(description="false: criticised")
+    phrase: str = Field(description="one to three words, in the language of the comments")
+    people: int = Field(description="who use the phrase with this opinion")
+    sentence: str | None = Field(description="of one of them; null: none that may be shown")
+
+
+class Phrases(BaseModel):
+    """What people say about an item."""
+
+    phrases: list[Phrase] = Field(
+        description="what is praised, then what is criticised, the clearest opinion first"
+    )
+
+
 class Summary(BaseModel):
     """A text about a list or an item."""
 
@@ -59,6 +76,11 @@ def call(engine: sa.Engine, function: str, **arguments: Any) -> Answer:
     """
     rows = _rows(engine, function, arguments)
     return Answer(items=[Item(**row) for row in sorted(rows, key=lambda row: row["rank"])])
+
+
+def list_phrases(engine: sa.Engine, item_id: str) -> Phrases:
+    """Return what people praise and criticise about an item; nothing for an unknown one."""
+    return Phrases(phrases=[Phrase(**row) for row in _rows(engine, "item_phrases", {"item_id": item_id})])
 
 
 def sum_up(engine: sa.Engine, function: str, **arguments: Any) -> Summary:

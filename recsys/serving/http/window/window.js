@@ -145,7 +145,28 @@ async function open(item, impression) {
     await react(item, state.choices.opens, impression);
     await show();
   }
-  await showSimilar(item);
+  await Promise.all([showSimilar(item), showOpinions(item)]);
+}
+
+async function showOpinions(item) {
+  const { phrases } = await send(`/items/${encodeURIComponent(item.item_id)}/phrases`);
+  element("opinions-section").hidden = !phrases.length;
+  element("opinions-heading").textContent = text("opinions", { title: item.title });
+  for (const side of ["praised", "criticised"]) {
+    const found = phrases.filter((one) => one.praised === (side === "praised"));
+    element(side).replaceChildren(...found.map(opinion));
+    element(side).parentElement.hidden = !found.length;
+  }
+}
+
+function opinion(one) {
+  const found = element("opinion").content.firstElementChild.cloneNode(true);
+  const part = (name) => found.querySelector(`.${name}`);
+  part("phrase").textContent = one.phrase;
+  part("people").textContent = text("people", { count: one.people });
+  if (one.sentence) part("sentence").textContent = one.sentence;
+  else part("sentence").remove();
+  return found;
 }
 
 async function showSimilar(item) {
@@ -225,6 +246,7 @@ function become(person, name) {
   element("did").replaceChildren();
   element("nothing").hidden = false;
   element("similar-section").hidden = true;
+  element("opinions-section").hidden = true;
   element("without").hidden = true;
   element("request").value = "";
   return attempt(show);
