@@ -7,17 +7,12 @@ independent: its standard error is the root of the sum of squares. Users differ 
 that cancels out, which is why far fewer of them are needed than with one version's lists for each.
 """
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from recsys.experiments.effects import METRICS, PREFERENCE, Effect, Metric
-from recsys.warehouse.statements import read_statement
 
 MIN_ANSWERING = 100
 """Users who answered something, below which nothing is read: the bounds are those of large samples."""
@@ -25,7 +20,6 @@ MAX_UNEVEN = 0.1
 """Difference of the shown items of both versions, as a share of them all, that may bias answers."""
 _UNEVEN_BY_CHANCE = 10.83
 """Chi-square, with one degree of freedom, that chance exceeds in one of a thousand experiments."""
-_BATCH = 50_000
 _MOST = 0.99
 """A user's answers count at most as many times as those of this share of the users who answer."""
 
@@ -103,31 +97,3 @@ class Interleaved:
 def nothing(metric: Metric) -> Effect:
     """Return that nothing can be said about a metric."""
     return Effect(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-
-
-def read_interleaved(
-    connection: sa.Connection, parameters: Mapping[str, Any]
-) -> tuple[Interleaved, Counter[str], int]:
-    """Return what users did, users who saw a slate by arm, and slates of all who get interleaved lists.
-
-    Parameters
-    ----------
-    parameters
-        Of `sql/experiments/select_interleaved_users.sql`.
-    """
-    rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
-        sa.text(read_statement("experiments/select_interleaved_users")), parameters
-    )
-    users: Counter[str] = Counter()
-    slates = interleaved = 0
-    shown, answered, disliked = [], [], []
-    for row in rows:
-        users[row.arm] += 1
-        if row.arm == "challenger":
-            slates += row.slates
-            interleaved += row.interleaved_slates
-            shown.append((row.shown_of_champion, row.shown_of_challenger))
-            answered.append((row.answered_of_champion, row.answered_of_challenger))
-            disliked.append((row.disliked_of_champion, row.disliked_of_challenger))
-    counts = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in (shown, answered, disliked))
-    return Interleaved(interleaved, *counts), users, slates

@@ -1,41 +1,29 @@
 """Read the running experiment: what its users did, what that shows, and whether it ends."""
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError
+from recsys.experiments.arms import Arms, read_arms
 from recsys.experiments.decide import MetricReader, Reading, conclude
-from recsys.experiments.effects import METRICS, PREFERENCE, VARIABLES, Effect, Metric, Moments, compare_arms
+from recsys.experiments.effects import METRICS, PREFERENCE, Effect, compare_arms
 from recsys.experiments.experiment import Experiment, end, lock_running
 from recsys.experiments.explain import explain
 from recsys.experiments.mismatch import ALPHA as MISMATCH_ALPHA
 from recsys.experiments.mismatch import mismatch_p_value
-from recsys.experiments.preference import DISLIKES, MIN_ANSWERING, Interleaved, nothing, read_interleaved
+from recsys.experiments.preference import DISLIKES, MIN_ANSWERING, Interleaved, nothing
 from recsys.experiments.validity import alert, running_if_valid
 from recsys.settings import Settings
 from recsys.upkeep.monitoring import send_open_alerts
-from recsys.warehouse.statements import read_statement
 from recsys.warehouse.tables import experiment_readouts
 
 logger = logging.getLogger(__name__)
 
-MIN_USERS = 100
-"""Users of an arm below which nothing is read: the bounds are those of large samples."""
-MIN_ACTING = 20
-"""Users of an arm who did what a metric counts, below which it is not read and not shown."""
-MAX_OF_OTHER_ARM = 0.2
-"""Share of slates with the other arm's lists above which nothing is read: the arms are not what they seem."""
-BEFORE = timedelta(days=28)
-"""What users did in this time before is subtracted as far as it predicts what they do now."""
-
-_BATCH = 50_000
 _OF_INTERLEAVED = {
     "challenger_better": "challenger_preferred",
     "challenger_worse": "champion_preferred",
@@ -63,48 +51,6 @@ class Readout:
     share: float
     users: dict[str, int]
     readings: list[dict[str, Any]]
-
-
-@dataclass
-class _Arms:
-    """What the users of each arm did.
-
-    Attributes
-    ----------
-    acting
-        [variables] by arm: users with any of it.
-    slates, of_other_arm
-        Slates shown to control and challenger, and those of them with the other arm's lists.
-    interleaved
-        What users did with lists that both versions picked; None in an experiment without them.
-    """
-
-    moments: dict[str, Moments] = field(default_factory=dict)
-    acting: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
-    slates: int = 0
-    of_other_arm: int = 0
-    interleaved: Interleaved | None = None
-
-    def add(self, arm: str, values: np.ndarray[Any, Any]) -> None:
-        self.moments.setdefault(arm, Moments()).add(values)
-        self.acting[arm] = self.acting.get(arm, 0) + (values > 0).sum(axis=0)
-
-    def of(self, arm: str) -> Moments:
-        return self.moments.get(arm, Moments())
-
-    def can_be_read(self) -> bool:
-        """Return whether there are enough users, with the lists of their own arm."""
-        enough = min(self.of(arm).users for arm in ("control", "challenger")) >= MIN_USERS
-        return enough and not self.are_mixed
-
-    @property
-    def are_mixed(self) -> bool:
-        """Whether many users were shown what is not for their arm."""
-        return self.of_other_arm > MAX_OF_OTHER_ARM * self.slates
-
-    def is_known(self, metric: Metric, arm: str) -> bool:
-        acting = self.acting.get(arm)
-        return acting is not None and acting[VARIABLES.index(metric.numerator)] >= MIN_ACTING
 
 
 def read_out(
@@ -140,8 +86,7 @@ def read_out(
             f"experiment {experiment.name} has no slates before {until:%Y-%m-%d %H:%M}; its lists are shown "
             "from the next publication for everybody on (publish_recommendations)"
         )
-    interleaves = experiment.kind == "interleave"
-    arms, left_out = (_read_interleaved if interleaves else _read_users)(engine, experiment, until)
+    arms, left_out = read_arms(engine, experiment, until)
     share = (until - experiment.shown_since) / timedelta(days=experiment.days)
     planned = {arm: part for arm, part in experiment.shares.items() if part > 0 or arm in arms.moments}
     users = {arm: arms.of(arm).users for arm in planned}
@@ -204,51 +149,6 @@ def latest_readout(connection: sa.Connection, experiment_id: int) -> Readout | N
     return Readout(row.experiment_id, row.outcome, row.share, row.users, row.readings)
 
 
-def _read_users(engine: sa.Engine, experiment: Experiment, until: datetime) -> tuple[_Arms, dict[str, int]]:
-    """Return what users did, read in batches, and the slates that are left out by reason."""
-    assert experiment.shown_since is not None
-    parameters = {
-        "experiment_id": experiment.experiment_id,
-        "before": experiment.shown_since - BEFORE,
-        "until": until,
-    }
-    arms = _Arms()
-    with engine.connect() as connection:
-        # Whole tables are joined, for which a nested loop would be wrong; the planner might choose one.
-        connection.exec_driver_sql("set local enable_nestloop = off")
-        left_out = connection.execute(sa.text(read_statement("experiments/count_left_out")), parameters).one()
-        rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
-            sa.text(read_statement("experiments/select_users")), parameters
-        )
-        for batch in rows.partitions():
-            _add(arms, batch)
-    return arms, {reason: int(slates) for reason, slates in left_out._asdict().items()}
-
-
-def _read_interleaved(
-    engine: sa.Engine, experiment: Experiment, until: datetime
-) -> tuple[_Arms, dict[str, int]]:
-    """Return what users did with interleaved lists, and the slates that are left out by reason."""
-    parameters = {"experiment_id": experiment.experiment_id, "until": until}
-    with engine.connect() as connection:
-        left_out = connection.execute(sa.text(read_statement("experiments/count_left_out")), parameters).one()
-        found, users, slates = read_interleaved(connection, parameters)
-    arms = _Arms({arm: Moments(number) for arm, number in users.items()})
-    arms.slates, arms.of_other_arm, arms.interleaved = slates, slates - found.slates, found
-    return arms, {reason: int(slates) for reason, slates in left_out._asdict().items()}
-
-
-def _add(arms: _Arms, batch: Iterable[sa.Row[Any]]) -> None:
-    values: dict[str, list[tuple[float, ...]]] = {}
-    for row in batch:
-        values.setdefault(row.arm, []).append(tuple(getattr(row, name) for name in VARIABLES))
-        if row.arm != "hold_out":
-            arms.slates += row.all_slates
-            arms.of_other_arm += row.of_other_arm
-    for arm, users in values.items():
-        arms.add(arm, np.array(users))
-
-
 def _past(connection: sa.Connection, experiment: Experiment) -> list[sa.Row[Any]]:
     return list(
         connection.execute(
@@ -261,7 +161,7 @@ def _past(connection: sa.Connection, experiment: Experiment) -> list[sa.Row[Any]
     )
 
 
-def _readings(experiment: Experiment, arms: _Arms, past: list[sa.Row[Any]], share: float) -> list[Reading]:
+def _readings(experiment: Experiment, arms: Arms, past: list[sa.Row[Any]], share: float) -> list[Reading]:
     readings = []
     for name, role in experiment.aims.metrics:
         reader = MetricReader(experiment.aims, name, role)
@@ -273,7 +173,7 @@ def _readings(experiment: Experiment, arms: _Arms, past: list[sa.Row[Any]], shar
     return readings
 
 
-def _effect(arms: _Arms, name: str) -> Effect:
+def _effect(arms: Arms, name: str) -> Effect:
     """Return a metric now; one without information if it cannot be read."""
     if (found := arms.interleaved) is not None:
         metric = DISLIKES if name == DISLIKES.name else PREFERENCE
@@ -295,7 +195,7 @@ def _of_interleaved(outcome: str, found: Interleaved) -> str:
     return _OF_INTERLEAVED.get(outcome, outcome)
 
 
-def _as_row(reading: Reading, arms: _Arms) -> dict[str, Any]:
+def _as_row(reading: Reading, arms: Arms) -> dict[str, Any]:
     """Return a reading as JSON; null: not known, or of too few people."""
     effect = reading.effect
     known = effect.information > 0

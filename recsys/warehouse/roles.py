@@ -50,6 +50,7 @@ _LATER_TABLES = {
     "slates_by_day": "SELECT, INSERT, DELETE",
     "slates_by_day_progress": "SELECT, INSERT, UPDATE",
     "user_eligibility": "SELECT",
+    "valid_impressions": "SELECT",
 }
 _LIMITS = {
     "idle_in_transaction_session_timeout": "10min",

@@ -12,7 +12,7 @@ with slates as (
             as first_clicked_position,
         extract(epoch from min(reactions.occurred_at) - impressions.shown_at)::double precision
             as seconds_to_first_reaction
-    from public.impressions
+    from public.valid_impressions as impressions
     left join public.reactions_to_slates as reactions
         on reactions.impression_id = impressions.impression_id
         and reactions.user_id = impressions.user_id

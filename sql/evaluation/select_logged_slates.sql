@@ -11,7 +11,7 @@ SELECT
     coalesce(impressions.query, '') <> '' AS asked_in_words,
     impressions.shown_at,
     coalesce(answers.item_ids, '{}') AS answered
-FROM impressions
+FROM valid_impressions AS impressions
 LEFT JOIN users ON users.user_id = impressions.user_id AND users.consent
 LEFT JOIN (
     SELECT slates.impression_id, array_agg(DISTINCT feedback.item_id) AS item_ids
@@ -31,9 +31,4 @@ LEFT JOIN (
 ) AS answers ON answers.impression_id = impressions.impression_id
 WHERE impressions.shown_at >= :since
     AND impressions.shown_at < :until
-    AND NOT EXISTS (
-        SELECT FROM quarantined_impressions AS held
-        WHERE (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
-            AND held.status = 'held'
-    )
 ORDER BY impressions.shown_at, impressions.impression_id

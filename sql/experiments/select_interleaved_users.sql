@@ -2,44 +2,13 @@
 -- arms were published, until :until; users of the control count for the shares only. A slate is looked up in the newest list that
 -- had been published for its user when it was shown. What it shows besides, such as items that a rule placed, is nobody's, and so
 -- is an item that both versions wanted.
--- What is read, and what an answer is, is as in select_users.
--- Parameters: experiment_id, until.
+-- What an answer is is as in select_users. The placeholder is select_slates.
+-- Parameters: experiment_id, before (when all arms were published), until.
 with this as (
     select * from experiments where experiment_id = :experiment_id
 ),
-people as materialized (
-    -- The hash costs more than anything else here, so it is computed once a user and not once a slate.
-    select
-        users.user_id,
-        experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) as arm
-    from this
-    cross join users
-    where users.kind = 'user' and users.user_key is not null
-),
 slates as (
-    select
-        impressions.impression_id,
-        impressions.user_id,
-        impressions.item_ids,
-        impressions.shown_at,
-        impressions.model_version,
-        people.arm
-    from this
-    join impressions
-        on impressions.shown_at >= this.shown_since and impressions.shown_at < cast(:until as timestamptz)
-    join people on people.user_id = impressions.user_id
-    where impressions.session_id is null
-        and not exists (
-            select from quarantined_impressions as held
-            where (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
-                and held.status = 'held'
-        )
-        and (this.placements is null or impressions.placement = any (this.placements))
-        and (
-            impressions.model_version is null
-            or split_part(impressions.model_version, '+', 1) in (select model_version from promotion_ledger)
-            and split_part(impressions.model_version, '+', 2) in (select '' union all select model_version from promotion_ledger)
-        )
+    {slates}
 ),
 interleaved as (
     select slates.*, list.item_ids as candidates, list.of_challenger

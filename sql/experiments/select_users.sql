@@ -1,45 +1,14 @@
 -- What each user of an experiment did with the slates that were shown since all arms were published, until :until, and in
--- the time from :before until then. The arm follows from the user's key. Every count is cut at that of the 99th percentile
--- of those users of all arms who have any, so that no robot outweighs them. Visitors are in no arm, and what a session saw
--- before its login is not the user's. A slate of a version that never was to be shown is not ours, and one in
--- quarantine cannot be right. An answer names its slate, is about one of its items, comes from the user who saw it, and is
--- at most an hour older: clocks differ.
+-- the time from :before until then. Every count is cut at that of the 99th percentile of those users of all arms who have
+-- any, so that no robot outweighs them. An answer names its slate, is about one of its items, comes from the user who saw it,
+-- and is at most an hour older: clocks differ.
+-- The placeholder is select_slates.
 -- Parameters: experiment_id, before, until.
 with this as (
     select * from experiments where experiment_id = :experiment_id
 ),
-people as materialized (
-    -- The hash costs more than anything else here, so it is computed once a user and not once a slate.
-    select
-        users.user_id,
-        experiment_arm(users.user_key, this.salt, this.challenger_share, this.hold_out_share) as arm
-    from this
-    cross join users
-    where users.kind = 'user' and users.user_key is not null
-),
 slates as (
-    select
-        impressions.impression_id,
-        impressions.user_id,
-        impressions.item_ids,
-        impressions.shown_at,
-        impressions.shown_at >= this.shown_since as during,
-        impressions.model_version
-    from this
-    join impressions
-        on impressions.shown_at >= cast(:before as timestamptz) and impressions.shown_at < cast(:until as timestamptz)
-    where impressions.session_id is null
-        and not exists (
-            select from quarantined_impressions as held
-            where (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
-                and held.status = 'held'
-        )
-        and (this.placements is null or impressions.placement = any (this.placements))
-        and (
-            impressions.model_version is null
-            or split_part(impressions.model_version, '+', 1) in (select model_version from promotion_ledger)
-            and split_part(impressions.model_version, '+', 2) in (select '' union all select model_version from promotion_ledger)
-        )
+    {slates}
 ),
 answers as (
     select
@@ -72,7 +41,7 @@ by_slate as (
 ),
 counted as (
     select
-        people.arm,
+        slates.arm,
         slates.user_id,
         count(*) filter (where during) as slates,
         count(*) filter (where during and by_slate.answered) as answered,
@@ -85,13 +54,12 @@ counted as (
         count(*) filter (
             where during
                 and slates.model_version is not null
-                and (slates.model_version = this.challenger) <> (people.arm = 'challenger')
+                and (slates.model_version = this.challenger) <> (slates.arm = 'challenger')
         ) as of_other_arm
     from this
     cross join slates
-    join people on people.user_id = slates.user_id
     left join by_slate on by_slate.impression_id = slates.impression_id
-    group by people.arm, slates.user_id
+    group by slates.arm, slates.user_id
     having bool_or(during)
 ),
 most as (

@@ -16,18 +16,13 @@ WITH slates AS (
             impressions.placement,
             impressions.shown_at,
             impressions.item_ids
-        FROM impressions
+        FROM valid_impressions AS impressions
         JOIN user_eligibility AS users ON users.user_id = impressions.user_id
         WHERE users.may_train
             AND users.user_key IS NOT NULL
             AND impressions.shown_at > '0001-01-01 UTC'
             AND impressions.shown_at <= :as_of
             AND impressions.transaction_id < :upper_transaction_id
-            AND NOT EXISTS (
-                SELECT FROM quarantined_impressions AS held
-                WHERE (held.impression_id, held.shown_at) = (impressions.impression_id, impressions.shown_at)
-                    AND held.status = 'held'
-            )
         ORDER BY impressions.shown_at DESC, impressions.impression_id DESC
         LIMIT :most_slates
     ) AS latest

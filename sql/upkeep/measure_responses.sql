@@ -6,7 +6,7 @@ with answered as (
     select distinct feedback.impression_id, feedback.user_id
     from feedback
     inner join event_types using (event_type)
-    inner join impressions
+    inner join valid_impressions as impressions
         on impressions.impression_id = feedback.impression_id
         and impressions.user_id = feedback.user_id
         and feedback.item_id = any (impressions.item_ids)
@@ -24,7 +24,7 @@ by_user as (
         impressions.shown_at >= cast(:until as timestamptz) - interval '1 day' as latest,
         impressions.user_id,
         count(answered.impression_id)::double precision / count(*) as share
-    from impressions
+    from valid_impressions as impressions
     left join answered
         on answered.impression_id = impressions.impression_id and answered.user_id = impressions.user_id
     where impressions.shown_at >= cast(:until as timestamptz) - interval '8 days'

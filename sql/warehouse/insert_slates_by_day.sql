@@ -1,4 +1,4 @@
--- Count the slates of a range of UTC days, and the reactions to them: by model version, by position, and by rule. Five
+-- Count the valid slates of a range of UTC days, and the reactions to them: by model version, by position, and by rule. Five
 -- people are MIN_PEOPLE in recsys.warehouse.analytics.
 -- Parameters: first_day, last_day (both in the range; also -infinity and infinity).
 WITH slates AS MATERIALIZED (
@@ -12,7 +12,7 @@ WITH slates AS MATERIALIZED (
         item_ids,
         propensities,
         rules
-    FROM impressions
+    FROM valid_impressions
     -- The last line is for slates of infinite times: a day after infinity is infinity.
     WHERE shown_at >= CAST(:first_day AS date)::timestamp AT TIME ZONE 'UTC'
         AND shown_at <= (CAST(:last_day AS date) + 1)::timestamp AT TIME ZONE 'UTC'

@@ -100,6 +100,19 @@ def test_a_robot_that_looks_at_everything_is_one_user(warehouse: sa.Engine, sett
     assert causes(warehouse, settings) == []
 
 
+def test_slates_in_quarantine_are_not_unanswered(warehouse: sa.Engine, settings: Settings) -> None:
+    for day in range(2, 8):
+        show(warehouse, "home", day, users=200, answering=60)
+    show(warehouse, "home", 0.5, users=200, answering=10)
+    run(
+        warehouse,
+        "INSERT INTO quarantined_impressions (impression_id, shown_at, transaction_id, reasons)"
+        " SELECT impression_id, shown_at, transaction_id, '{unknown_item}' FROM impressions"
+        " WHERE shown_at > CAST(:now AS timestamptz) - interval '1 day'",
+    )
+    assert causes(warehouse, settings) == []
+
+
 def test_few_users_or_no_week_before_prove_nothing(warehouse: sa.Engine, settings: Settings) -> None:
     for day in range(2, 8):
         show(warehouse, "home", day, users=30, answering=10)

@@ -31,6 +31,11 @@ REACTION = (
     "INSERT INTO feedback (user_id, session_id, item_id, event_type, value, impression_id, occurred_at)"
     " VALUES (:user, :session, :item, :type, :value, :slate, CAST(:at AS timestamptz))"
 )
+HELD = (
+    "INSERT INTO quarantined_impressions (impression_id, shown_at, transaction_id, reasons)"
+    " SELECT impression_id, shown_at, transaction_id, '{shown_twice}' FROM impressions"
+    " WHERE impression_id LIKE :which ON CONFLICT DO NOTHING"
+)
 
 
 def write(engine: sa.Engine, statement: str, **values: object) -> None:
@@ -154,6 +159,11 @@ class History:
     def quarantine(self) -> None:
         write(self.engine, "DELETE FROM feedback WHERE feedback_id % 7 = :n", n=self.chance.randint(0, 6))
 
+    def hold(self) -> None:
+        """Put some slates into quarantine, and release others."""
+        write(self.engine, "UPDATE quarantined_impressions SET status = 'released'")
+        write(self.engine, HELD, which=f"%{self.chance.randint(0, 9)}")
+
     def correct(self) -> None:
         number = self.chance.randint(0, 9)
         write(self.engine, "UPDATE impressions SET shown_at = shown_at - interval '26 hours'"
@@ -223,8 +233,8 @@ class History:
 
     def rarely(self) -> list[Callable[[], None]]:
         return [
-            self.write_for_long, self.quarantine, self.correct, self.name_other_slates, self.log_in,
-            self.erase, self.redefine, self.drop, self.retire,
+            self.write_for_long, self.quarantine, self.hold, self.correct, self.name_other_slates,
+            self.log_in, self.erase, self.redefine, self.drop, self.retire,
         ]  # fmt: skip
 
 
@@ -298,6 +308,20 @@ def test_what_is_sent_back_is_no_conversion(shop: sa.Engine) -> None:
         write(shop, REACTION, **sent)
     refresh_analytics(shop)
     assert (total(shop, "reactions"), total(shop, "conversions")) == (6, 5)
+
+
+def test_a_slate_in_quarantine_is_counted_when_it_is_released(shop: sa.Engine) -> None:
+    def counted() -> tuple[int | None, int | None]:
+        refresh_analytics(shop)
+        with shop.connect() as connection:
+            by_slate = "SELECT sum(slates) FROM analytics.click_through_by_slate"
+            return total(shop), connection.exec_driver_sql(by_slate).scalar_one()
+
+    assert counted() == (7, 7)
+    write(shop, HELD, which="s6")
+    assert counted() == (6, 6)
+    write(shop, "UPDATE quarantined_impressions SET status = 'released'")
+    assert counted() == (7, 7)
 
 
 def test_a_slate_that_commits_after_the_refresh_is_counted_by_the_next(shop: sa.Engine) -> None:
