@@ -151,6 +151,8 @@ def begin_trial(
 ) -> Trial:
     """Return a trial; one that has begun keeps its settings, and a new one gets what `suggest` returns.
 
+    One that has failed runs again: its process may have been killed from outside.
+
     Parameters
     ----------
     suggest
@@ -161,7 +163,7 @@ def begin_trial(
         known = _trials(connection, search)
         for trial in known:
             if trial.number == number:
-                return trial
+                return _again(connection, search, trial) if trial.state == FAILED else trial
         trial = Trial(number, suggest(known), RUNNING)
         connection.execute(
             search_trials.insert().values(
@@ -169,6 +171,12 @@ def begin_trial(
             )
         )
         return trial
+
+
+def _again(connection: sa.Connection, search: Search, trial: Trial) -> Trial:
+    again = {"state": RUNNING, "explanation": None, "ended_at": None}
+    connection.execute(search_trials.update().where(_row(search, trial)).values(again))
+    return replace(trial, state=RUNNING, explanation=None)
 
 
 def record_curve(engine: sa.Engine, search: Search, trial: Trial, curve: Sequence[float]) -> Trial:
@@ -193,9 +201,12 @@ def end_trial(
 
 
 def _update(engine: sa.Engine, search: Search, trial: Trial, **values: Any) -> None:
-    row = (search_trials.c.search_id == search.search_id) & (search_trials.c.number == trial.number)
     with engine.begin() as connection:
-        connection.execute(search_trials.update().where(row).values(**values))
+        connection.execute(search_trials.update().where(_row(search, trial)).values(**values))
+
+
+def _row(search: Search, trial: Trial) -> sa.ColumnElement[bool]:
+    return (search_trials.c.search_id == search.search_id) & (search_trials.c.number == trial.number)
 
 
 def end_search(

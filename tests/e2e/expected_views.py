@@ -19,6 +19,7 @@ TABLES = (
     "champion_comparisons",
     "monitored_figures",
     "experiments",
+    "searches",
 )
 
 
@@ -526,5 +527,6 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
     "item_phrases": lambda tables: tables["item_phrases"],
     "superiority_tests": lambda tables: tables["superiority_tests"],
+    "tuning_trials": lambda tables: tables["searches"],
 }
 """Views of data that MovieLens does not have, and the rows that they would show."""

@@ -1,6 +1,6 @@
 """The winner of a search is handed on only if it is better on users whom the search has not seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from recsys.training.result import read_result
 from recsys.tuning import confirm
 from recsys.tuning.confirm import Confirmation
 from recsys.tuning.search import load_search
-from recsys.warehouse.tables import searches
+from recsys.warehouse.analytics import install_analytics
+from recsys.warehouse.tables import promotion_ledger, searches
 from tests.tuning.conftest import Curve, later
 
 Replace = Callable[[Curve], list[TrainingJob]]
@@ -33,6 +34,13 @@ def search(context: Context, trials: int = 3) -> None:
 def recorded(context: Context) -> sa.Row:
     with context.engine.connect() as connection:
         return connection.execute(sa.select(searches)).one()
+
+
+def view(context: Context) -> Sequence[sa.Row]:
+    """Return what analysts see of the search."""
+    install_analytics(context.engine)
+    with context.engine.connect() as connection:
+        return connection.execute(sa.text("SELECT * FROM analytics.tuning_trials ORDER BY trial")).all()
 
 
 def better_than_present(job: TrainingJob) -> list[float]:
@@ -76,6 +84,21 @@ def test_a_winner_that_unseen_users_confirm_goes_on_as_a_candidate_of_this_run(
     )
     assert len(below) == 3
     assert tuning.confirm_winner(context) == candidate  # a retry
+    tried = view(context)
+    assert [(t.trial, t.state, t.epochs, t.best, t.low) for t in tried] == [
+        (number, "complete", 1, number == row.winner, 0.01 if number == row.winner else None)
+        for number in range(3)
+    ]
+    assert {(t.model_version, t.adopted) for t in tried} == {(None, False)}
+    with context.engine.begin() as connection:
+        connection.execute(
+            sa.insert(promotion_ledger).values(
+                action="promote", model_version="9", champion_sequence=1, run_key=context.run.key,
+                reason="r", explanation="e", checks=[], actor="a",
+            )
+        )  # fmt: skip
+    assert [(t.model_version, t.adopted) for t in view(context) if t.best] == [("9", True)]
+    assert [t.adopted for t in view(context) if not t.best] == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +115,10 @@ def test_a_winner_that_is_not_shown_to_be_better_changes_nothing(
     with pytest.raises(NothingToDoError, match=r"not shown to be better: .* users"):
         tuning.confirm_winner(context)
     assert recorded(context).outcome == outcome
+    [best] = [trial for trial in view(context) if trial.best]
+    assert (best.outcome, best.users, best.difference) == (
+        (outcome, users, (low + high) / 2) if users >= 5 else (outcome, None, None)
+    )
     assert not run_folder(context.settings.runs, "full", context.run.key).exists()
 
 

@@ -81,6 +81,23 @@ def test_a_failed_training_is_a_result_and_the_search_goes_on(context: Context, 
 
 
 @pytest.mark.usefixtures("snapshot")
+def test_a_failed_trial_that_is_cleared_goes_on_with_its_settings(context: Context, trained: Replace) -> None:
+    def killed(job: TrainingJob) -> list[float]:
+        raise TrainingError("full training ended with signal 9")
+
+    trained(killed)
+    tuning.begin_search(context)
+    before = run(context, 0, 1)
+    with pytest.raises(TrainingError, match="every trial failed"):
+        tuning.confirm_winner(context)
+    jobs = trained(good)
+    after = run(context, 0, 1)
+    assert [(trial.state, trial.explanation) for trial in after] == [("complete", None)] * 2
+    assert [trial.values for trial in after] == [trial.values for trial in before]
+    assert len(jobs) == 2
+
+
+@pytest.mark.usefixtures("snapshot")
 def test_a_trial_far_below_the_others_is_ended_early(context: Context, trained: Replace) -> None:
     tuning.begin_search(context)
     trained(lambda job: [0.2] * (MIN_EPOCHS + 5))

@@ -17,13 +17,14 @@ from recsys.warehouse.analytics import MIN_PEOPLE, SCHEMA, install_analytics
 ABOUT_THE_PIPELINE = {
     *("window_reconciliation", "quarantine_by_reason", "publication_history", "model_lineage"),
     *("promotion_history", "champion_history", "open_alerts", "superiority_tests"),
-    *("monitored_figures", "experiment_results"),
+    *("monitored_figures", "experiment_results", "tuning_trials"),
 }
 """Views of what the pipeline did. They count rows of runs, and show neither what nor when somebody did.
 
 Alerts and figures are written by monitoring, which names an item only if five people disliked it and measures
 nothing about fewer than five. Results of experiments are written by looks at them, which leave out figures of
-fewer than twenty people (tests/experiments).
+fewer than twenty people (tests/experiments). Searches of settings show what at least five users tested
+(tests/tuning).
 """
 
 START = datetime(2026, 3, 1, 22, tzinfo=UTC)
