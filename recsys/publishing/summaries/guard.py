@@ -18,6 +18,8 @@ MAX_CHARACTERS = 400
 """Of a text."""
 _COPIED = 4
 """Words in a row, none of which the language's own texts have, that may not come from a part of a title."""
+_COPIED_FROM_WITHIN = 2
+"""The same, none of them an opener, where the part does not begin the title: orders stand behind names."""
 _PLACE = "\ufffc"
 """Stands where a given text was."""
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -60,12 +62,13 @@ class Guard:
         if not {_script(c) for c in bare if c.isalpha()} <= language.scripts:
             return "script"
         words = [_words(one) for one in told]
-        quotes = (next(filter(None, found.groups())) for found in _QUOTED.finditer(text))
-        if not all(_is_told(_words(quoted), words) for quoted in quotes):
-            return "unknown name"
-        for run in _names(bare, language):
+        quotes = [_words(next(filter(None, found.groups()))) for found in _QUOTED.finditer(text)]
+        for run in (*quotes, *_names(bare, language)):
+            is_number = all(word[0].isdigit() for word in run)
             if not _is_told(run, words):
-                return "unknown number" if all(word[0].isdigit() for word in run) else "unknown name"
+                return "unknown number" if is_number else "unknown name"
+            if not is_number and not _begins(run, words, language):
+                return "part of a title"
         if _is_copied(bare, words, language):
             return "part of a title"
         if all(_without(text, [name]) == text for name in given.named):
@@ -172,13 +175,29 @@ def _is_told(wanted: tuple[str, ...], told: Sequence[tuple[str, ...]]) -> bool:
     return any(wanted == one[place : place + n] for one in told for place in range(len(one) - n + 1))
 
 
+def _begins(wanted: tuple[str, ...], told: Sequence[tuple[str, ...]], language: _Language) -> bool:
+    """Return whether one of the given texts begins with these words, perhaps after an article."""
+    n = len(wanted)
+    return any(
+        wanted == one[:n] or (one[0] in language.openers and wanted == one[1 : n + 1]) for one in told if one
+    )
+
+
 def _is_copied(text: str, told: Sequence[tuple[str, ...]], language: _Language) -> bool:
     """Return whether a text repeats a part of a given text: what is told may hold instructions."""
     for part in text.split(_PLACE):
         words = _words(part)
-        for place in range(len(words) - _COPIED + 1):
+        for place in range(len(words)):
             run = words[place : place + _COPIED]
-            if language.words.isdisjoint(run) and _is_told(run, told):
+            if len(run) == _COPIED and language.words.isdisjoint(run) and _is_told(run, told):
+                return True
+            pair = run[:_COPIED_FROM_WITHIN]
+            if (
+                len(pair) == _COPIED_FROM_WITHIN
+                and language.openers.isdisjoint(pair)
+                and _is_told(pair, told)
+                and not _begins(pair, told, language)
+            ):
                 return True
     return False
 

@@ -1,6 +1,7 @@
 """Texts from a causal language model in a folder."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
@@ -45,6 +46,35 @@ def test_a_causal_model_from_a_folder_answers_the_same_each_time(tmp_path: Path,
         assert set(answers.pop().split()) <= set(WORDS)
         with pytest.raises(WriterError, match="5000 tokens"):
             writer.write([{"role": "user", "content": "film " * 5000}])
+
+
+def test_a_gguf_file_is_read_as_one_and_its_package_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "folder")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    asked = []
+
+    def loads(kind: type) -> None:
+        real = kind.from_pretrained
+
+        def load(folder: Path, **options: Any) -> Any:
+            asked.append((folder, options.pop("gguf_file"), options["trust_remote_code"]))
+            return real(folder / "folder", **options)
+
+        monkeypatch.setattr(kind, "from_pretrained", load)
+
+    loads(transformers.AutoTokenizer)
+    loads(transformers.AutoModelForCausalLM)
+    assert set(LocalModel(tmp_path / "model.gguf").write(ASKED).split()) <= set(WORDS)
+    assert asked == [(tmp_path, "model.gguf", False)] * 2
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise ImportError("gguf")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", missing)
+    with pytest.raises(ConfigurationError, match=r"install recsys\[gguf\]"):
+        LocalModel(tmp_path / "model.gguf")
 
 
 def test_pickled_weights_and_what_is_no_model_are_refused(tmp_path: Path) -> None:
