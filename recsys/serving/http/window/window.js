@@ -135,7 +135,7 @@ async function react(item, type, impression) {
   const refused = taken.events[0].reason;
   if (refused) throw new Problem(text("notStored", { reason: refused }));
   const line = document.createElement("li");
-  line.textContent = `${text(type)}: ${item.title}`;
+  line.textContent = text("done", { type: text(type), title: item.title });
   element("did").prepend(line);
   element("nothing").hidden = true;
 }
@@ -205,7 +205,7 @@ function row(item, impression, move) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = text(type);
-    button.setAttribute("aria-label", `${text(type)}: ${item.title}`);
+    button.setAttribute("aria-label", text("done", { type: text(type), title: item.title }));
     action(button, item, type, async () => {
       await react(item, type, impression);
       await show();
