@@ -66,9 +66,19 @@ def standardise(scores: NDArray[np.float32], known: NDArray[np.bool_] | None = N
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weights of the standardised parts; the neural part's is 1."""
+    """Weights of the standardised parts; the neural part's is 1.
+
+    Attributes
+    ----------
+    weights
+        By the names of the parts.
+    unit
+        Logits of the next item in the whole catalogue that one unit of the score is worth, as it was fitted.
+        It is not stored with a model.
+    """
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    unit: float = field(default=1.0, compare=False)
 
     def join(
         self, parts: Mapping[str, NDArray[np.float32]], repeats: Repeats | None = None
@@ -210,7 +220,7 @@ def _fit_all(
     scale = float(fitted[names.index(NEURAL)])
     weights = {name: round(float(weight) / scale, 4) for name, weight in zip(names, fitted, strict=True)}
     weights |= {name: max(least[name], weights[name]) for name in least if name in weights}
-    fusion = Fusion(weights)
+    fusion = Fusion(weights, scale)
     scores = fusion.join(parts, had)
     ranks = np.concatenate(
         [

@@ -3,7 +3,9 @@
 The likelihood of the next event in the whole catalogue cannot fit it. What nobody was shown has no appeal,
 and even what most users pass over is chosen more often than that. So the weight is fitted among the items of
 each list, beside the score without appeal. That score has a coefficient of its own, because it differs more
-among the items of a list than their chances do.
+among the items of a list than their chances do. The weight is fitted in logits, and divided by those that a
+unit of the score is worth. They come from the fit of the other weights, with its pull towards the defaults:
+without it, they would be near 0 where few users say little, and appeal would outweigh everything.
 """
 
 import logging
@@ -70,7 +72,6 @@ def fit_appeal(
         return {}
     appeal = Appeal.fit(early, len(model.catalogue))
     shown = lists.slates
-    unit = _unit(model, data, cases, log)
     scores = _scores_of_shown(model, lists, log)
     rates = place_rates(early)
     seen = np.log(np.append(rates, rates.mean())[np.minimum(shown.place, len(rates))])
@@ -81,13 +82,15 @@ def fit_appeal(
     metrics = {"appeal_users": float(users), "appeal_gain": gained}
     if gained < _LIKELY:
         return metrics | {"fusion_appeal": 0.0}
-    weight = _harmless(model, data, cases, log, appeal, strength / unit, k)
-    if not weight:
+    strength = _harmless(model, data, cases, log, appeal, strength, k)
+    if not strength:
         return metrics | {"fusion_appeal": 0.0}
     model.appeal = appeal
     for name in ("fusion", "returning_fusion", "request_fusion"):
-        setattr(model, name, Fusion({**getattr(model, name).weights, APPEAL: weight}))
-    return metrics | {"fusion_appeal": weight}
+        fusion = getattr(model, name)
+        weight = round(strength / fusion.unit, 4)
+        setattr(model, name, Fusion({**fusion.weights, APPEAL: weight}, fusion.unit))
+    return metrics | {"fusion_appeal": model.fusion.weights[APPEAL]}
 
 
 @dataclass(frozen=True)
@@ -120,27 +123,23 @@ def _contested(slates: Slates, late_from: int, everything: Sequence[Sequences]) 
 
 def _scores(
     model: Recommender, histories: Sequences, log: EventLog
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield some of the histories and their scores `[some, items]`, which the next ones overwrite."""
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], list[Fusion]]]:
+    """Yield some of the histories, scores `[some, items]`, which the next ones overwrite, and weights."""
     scorer = model.scorer(log)
     for start in range(0, histories.users, _USERS_AT_A_TIME):
         rows = np.arange(start, min(start + _USERS_AT_A_TIME, histories.users))
         some = histories.take_users(rows)
-        yield rows, scorer.score(scorer.user_vectors(some), some).cpu().numpy()
+        yield rows, scorer.score(scorer.user_vectors(some), some).cpu().numpy(), scorer.fusions(some)
 
 
 def _scores_of_shown(model: Recommender, lists: _Lists, log: EventLog) -> NDArray[np.float32]:
     """Return `[shown]` the score of each item of the lists."""
     scores = np.empty(len(lists.slates.items), dtype=np.float32)
-    for rows, found in _scores(model, lists.histories, log):
+    for rows, found, _ in _scores(model, lists.histories, log):
         shown = slice(lists.slates.offsets[rows[0]], lists.slates.offsets[rows[-1] + 1])
         some = lists.slates.slate_of_item[shown] - rows[0]
         scores[shown] = found[some, lists.slates.items[shown]]
     return scores
-
-
-def _scores_of_cases(model: Recommender, cases: ValidationCases, log: EventLog) -> NDArray[np.float32]:
-    return np.concatenate([found.copy() for _, found in _scores(model, cases.histories, log)])
 
 
 def _fit(
@@ -179,47 +178,35 @@ def _fit(
     return -float(fitted.fun), fitted.x
 
 
-def _unit(model: Recommender, data: TrainingData, cases: ValidationCases, log: EventLog) -> float:
-    """Return the factor by which fused scores become logits of the next item in the whole catalogue."""
-    scores, excluded = _scores_of_cases(model, cases, log), _excluded(model, data, cases)
-    scores[excluded] = -np.inf
-    scores -= scores.max(axis=1, keepdims=True)
-    own = scores[np.arange(len(cases)), cases.targets].astype(np.float64)
-
-    def loss(factor: float) -> float:
-        return float((np.log(np.exp(factor * scores).sum(axis=1)) - factor * own).mean())
-
-    return float(scipy.optimize.minimize_scalar(loss, bounds=(0.05, 20.0), method="bounded").x)
-
-
 def _harmless(
     model: Recommender,
     data: TrainingData,
     cases: ValidationCases,
     log: EventLog,
     appeal: Appeal,
-    weight: float,
+    strength: float,
     k: int,
 ) -> float:
-    """Halve the weight until NDCG@k in the whole catalogue is not worse by more than a standard error.
+    """Halve the logits of appeal until NDCG@k in the whole catalogue is not worse by over a standard error.
 
-    Returns 0 if an eighth of the weight is still too much.
+    Returns 0 if an eighth of them is still too much.
     """
-    scores, excluded = _scores_of_cases(model, cases, log), _excluded(model, data, cases)
+    found = [
+        (scores.copy(), [fusion.unit for fusion in used])
+        for _, scores, used in _scores(model, cases.histories, log)
+    ]
+    scores = np.concatenate([some for some, _ in found])
+    units = np.concatenate([units for _, units in found]).astype(np.float32)[:, None]
+    excluded = cases.excluded(len(model.catalogue), data.known_items, model.catalogue)
     _, user, count = np.unique(cases.histories.user_keys.astype(str), return_inverse=True, return_counts=True)
 
-    def quality(added: NDArray[np.float32] | float) -> NDArray[np.float64]:
-        ranks = target_ranks(scores + added, cases.targets, excluded)
+    def quality(strength: float) -> NDArray[np.float64]:
+        ranks = target_ranks(scores + np.float32(strength) / units * appeal.score(), cases.targets, excluded)
         return np.bincount(user, ndcg_of_ranks(ranks, k)) / count
 
     without = quality(0.0)
     for part in (1, 2, 4, 8):
-        some = round(float(weight) / part, 4)
-        gain = quality(np.float32(some) * appeal.score()) - without
+        gain = quality(strength / part) - without
         if gain.mean() >= -gain.std() / np.sqrt(len(gain)):
-            return some
+            return strength / part
     return 0.0
-
-
-def _excluded(model: Recommender, data: TrainingData, cases: ValidationCases) -> NDArray[np.bool_]:
-    return cases.excluded(len(model.catalogue), data.known_items, model.catalogue)

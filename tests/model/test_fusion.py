@@ -64,6 +64,15 @@ def test_a_few_cases_do_not_outweigh_the_default_weights() -> None:
     assert 0.02 < fusion.weights[COLLABORATIVE] < 0.4
 
 
+def test_a_unit_of_a_score_that_says_little_is_worth_what_the_defaults_say_to_few_users() -> None:
+    few = slice(0, 10)
+    little, much = (
+        fit_fusion({NEURAL: noisy(strength)[few]}, TARGETS[few], NOTHING[few], USERS[few])[0].unit
+        for strength in (0.0, 1.0)
+    )
+    assert 0.3 < little < much
+
+
 def test_excluded_items_do_not_affect_the_fitted_weights() -> None:
     parts = {NEURAL: noisy(1.0), COLLABORATIVE: noisy(1.0)}
     consumed = NOTHING.copy()

@@ -88,8 +88,21 @@ def test_appeal_counts_if_it_explains_later_answers(
     assert model.appeal is not None
     assert np.corrcoef(model.appeal.score(), strength)[0, 1] > 0.8
     assert metrics["fusion_appeal"] > 0
-    weights = [f.weights[APPEAL] for f in (model.fusion, model.returning_fusion, model.request_fusion)]
-    assert weights == [metrics["fusion_appeal"]] * 3
+    assert metrics["fusion_appeal"] == model.fusion.weights[APPEAL]
+
+
+def test_appeal_is_worth_as_many_logits_in_each_set_of_weights(
+    model: Recommender, strength: NDArray[np.float64]
+) -> None:
+    world = shown_world(len(strength), by_appeal(strength))
+    sets = model.fusion, model.returning_fusion, model.request_fusion
+    model.fusion, model.returning_fusion, model.request_fusion = (
+        replace(fusion, unit=unit) for fusion, unit in zip(sets, (1.0, 0.5, 2.0), strict=True)
+    )
+    fit(model, *world)
+    weight = model.fusion.weights[APPEAL]
+    assert model.returning_fusion.weights[APPEAL] == pytest.approx(weight * 2, rel=1e-3)
+    assert model.request_fusion.weights[APPEAL] == pytest.approx(weight / 2, rel=1e-3)
 
 
 def test_answers_at_random_give_no_appeal(model: Recommender, catalogue: Catalogue) -> None:
