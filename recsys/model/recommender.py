@@ -299,8 +299,11 @@ class Recommender(nn.Module):
         return self._proxies
 
     def clone(self) -> "Recommender":
-        """Copy the weights; share the text encoder, the catalogue and the request vectors."""
-        shared = (self.text, self.catalogue, self.event_types, self.collaborative, self.request_vectors)
+        """Copy the weights; share the catalogue, the text encoder, and the vectors of texts and answers."""
+        shared = (
+            self.text, self.text_vectors, self.text_digests, self.catalogue, self.event_types,
+            self.collaborative, self.request_vectors,
+        )  # fmt: skip
         return copy.deepcopy(self, {id(o): o for o in shared})
 
     def read_comments(self, histories: Sequences) -> Sequences:

@@ -48,14 +48,16 @@ class RunState:
 
 
 def weights_of(model: Recommender) -> dict[str, Tensor]:
-    """Return a copy of all weights that training changes."""
+    """Return a copy of all weights that training changes, and of text vectors if their encoder is trained.
+
+    Those of a frozen encoder are most of a large catalogue's model, and stay as they are.
+    """
     text_state = model.text.trained_state() if model.text is not None else {}
-    weights = {n: v for n, v in model.state_dict().items() if not n.startswith(_TEXT)}
-    return (
-        {_MODEL + name: value.detach().clone() for name, value in weights.items()}
-        | {_TEXT + name: value.detach().clone() for name, value in text_state.items()}
-        | {_ITEMS: model.text_vectors.clone()}
-    )
+    weights = {_MODEL + n: v for n, v in model.state_dict().items() if not n.startswith(_TEXT)}
+    weights |= {_TEXT + name: value for name, value in text_state.items()}
+    if text_state:
+        weights[_ITEMS] = model.text_vectors
+    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 def restore_weights(model: Recommender, weights: dict[str, Tensor]) -> None:
@@ -66,7 +68,7 @@ def restore_weights(model: Recommender, weights: dict[str, Tensor]) -> None:
     text_state = {n.removeprefix(_TEXT): v for n, v in weights.items() if n.startswith(_TEXT)}
     if model.text is not None and text_state:
         model.text.load_trained_state(text_state)
-    model.text_vectors.copy_(weights[_ITEMS])
+        model.text_vectors.copy_(weights[_ITEMS])
 
 
 def _rows_of(trainer: Trainer) -> dict[str, Tensor]:
