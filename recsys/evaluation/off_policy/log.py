@@ -82,6 +82,8 @@ def read_slates(
     """
     parameters = {"since": since, "until": until, "event_types": list(event_types)}
     with engine.connect() as connection:
+        # The planner expects one answer and would compare every slate with every answer.
+        connection.exec_driver_sql("set local enable_nestloop = off")
         rows = (
             connection.execute(sa.text(read_statement("evaluation/select_logged_slates")), parameters)
             .mappings()

@@ -118,6 +118,15 @@ def test_slates_are_read_from_the_warehouse_with_their_rewards(warehouse, logged
     np.testing.assert_array_equal(records.slates, log.slates)
     np.testing.assert_array_equal(records.rewards, log.clicks)
     np.testing.assert_allclose(records.propensities, log.propensities, rtol=1e-6)
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO quarantined_impressions (impression_id, shown_at, transaction_id, reasons)"
+            " SELECT impression_id, shown_at, transaction_id, '{shown_twice}' FROM impressions"
+            " ORDER BY shown_at LIMIT 5"
+        )
+    assert len(read_slates(warehouse, _catalogue(world), NOW, until, ["click"])) == len(log) - 5
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("UPDATE quarantined_impressions SET status = 'released'")
     half = read_slates(warehouse, _catalogue(world), NOW + timedelta(seconds=800), until, ["click"])
     assert len(half) == len(log) - 800
     with warehouse.begin() as connection:
@@ -131,6 +140,25 @@ def test_slates_are_read_from_the_warehouse_with_their_rewards(warehouse, logged
     assert fewer.left_out["unknown_model_version"] == 1
     assert fewer.left_out["user_without_key_or_consent"] in (3, 4)
     assert len(fewer) + sum(fewer.left_out.values()) == len(log)
+
+
+def test_slates_are_not_compared_with_every_answer(warehouse, logged):
+    world, _, _ = logged
+    plans = []
+
+    def explain(connection, cursor, statement, parameters, *_):
+        if "AS answered" in statement:
+            with connection.connection.cursor() as other:
+                other.execute(f"EXPLAIN {statement}", parameters)
+                plans.append("\n".join(line for (line,) in other))
+
+    with warehouse.begin() as connection:
+        connection.exec_driver_sql("ANALYZE impressions")
+        connection.exec_driver_sql("ANALYZE feedback")
+    sa.event.listen(warehouse, "before_cursor_execute", explain)
+    read_slates(warehouse, _catalogue(world), NOW, NOW + timedelta(days=1), ["click"])
+    [plan] = plans
+    assert "Nested Loop" not in plan
 
 
 @pytest.mark.parametrize(
