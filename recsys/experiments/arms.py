@@ -95,10 +95,10 @@ def read_arms(engine: sa.Engine, experiment: Experiment, until: datetime) -> tup
             connection.exec_driver_sql("set local enable_nestloop = off")
         left_out = connection.execute(sa.text(read_statement("experiments/count_left_out")), parameters).one()
         statement = read_statement(f"experiments/select_{'interleaved_' if interleaves else ''}users")
-        rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
+        rows = connection.execution_options(stream_results=True).execute(
             sa.text(statement.replace("{slates}", read_statement("experiments/select_slates"))), parameters
         )
-        arms = (_interleaved if interleaves else _split)(rows.partitions())
+        arms = (_interleaved if interleaves else _split)(rows.partitions(_BATCH))
     return arms, {reason: int(slates) for reason, slates in left_out._asdict().items()}
 
 

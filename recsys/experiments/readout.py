@@ -93,6 +93,8 @@ def read_out(
     p_value = mismatch_p_value(list(users.values()), list(planned.values()))
     with engine.begin() as connection:
         current = lock_running(connection)
+        if (recorded := _recorded(connection, run_key)) is not None:
+            return recorded  # by another attempt of the run, while this one was reading
         if current is None or current.experiment_id != experiment.experiment_id:
             raise NothingToDoError(f"experiment {experiment.name} has ended meanwhile")
         past = _past(connection, experiment)

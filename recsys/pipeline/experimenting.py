@@ -8,7 +8,9 @@ from recsys.pipeline.references import NewChampion, ReadExperiment
 
 
 def read_experiment(context: Context) -> ReadExperiment:
-    """Look at the running experiment, and end it if that decides.
+    """Judge the slates that have arrived, look at the running experiment, and end it if that decides.
+
+    Slates of the last hour are judged before they are read, because a look may decide.
 
     Raises
     ------
@@ -16,7 +18,9 @@ def read_experiment(context: Context) -> ReadExperiment:
         No experiment is running, or there is nothing to read yet.
     """
     from recsys.experiments.readout import read_out
+    from recsys.validation.impressions import judge_impressions
 
+    judge_impressions(context.engine, context.settings.validation)
     run, now = context.run, context.clock()
     until = now if run.interval is None else min(now, run.interval[1])
     found = read_out(context.engine, context.settings, run_key=run.key, until=until, now=now)

@@ -1,5 +1,6 @@
 """Starting and ending experiments: one at a time, never changed, all in the ledger."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,6 +55,23 @@ def test_one_experiment_runs_at_a_time(champion: sa.Engine, settings: Settings) 
     with pytest.raises(ExperimentError, match="there was an experiment named 'first'"):
         begin(champion, settings)
     assert begin(champion, settings, "second").name == "second"
+
+
+def test_of_two_starts_at_once_one_is_refused(champion: sa.Engine, settings: Settings) -> None:
+    def try_to_start(name: str) -> str:
+        try:
+            return begin(champion, settings, name).name
+        except ExperimentError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:
+        names = list(pool.map(try_to_start, ["a", "b", "c", "d"]))
+    with champion.connect() as connection:
+        only = running(connection)
+    assert only is not None
+    assert names.count(only.name) == 1
+    assert sum(f"experiment {only.name} runs already" in name for name in names) == 3
+    assert len([entry for entry in ledger.history(champion) if entry.action == "experiment"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What a look at an experiment reads, decides and leaves behind."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,9 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import NothingToDoError, RegistryError
-from recsys.experiments import readout, validity, winner
-from recsys.experiments.readout import Readout, read_out
+from recsys.experiments import arms, readout, validity, winner
+from recsys.experiments.effects import Moments
+from recsys.experiments.experiment import stop
+from recsys.experiments.readout import Readout, latest_readout, read_out
 from recsys.experiments.winner import promote_winner
+from recsys.pipeline.context import Context, Run
+from recsys.pipeline.experimenting import read_experiment
 from recsys.promotion import ledger
 from recsys.settings import Settings
 from recsys.upkeep import monitoring
@@ -286,6 +292,33 @@ def test_a_slate_that_is_delivered_a_day_late_is_read_by_the_next_look(
     assert reading(second)["standard_error"] < first["standard_error"]
 
 
+def test_a_slate_that_is_delivered_twice_is_judged_before_it_is_read(
+    shop: sa.Engine, settings: Settings
+) -> None:
+    run(shop, "insert into items (item_id) values ('1'), ('2')")
+    run(
+        shop,
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id)"
+        " values ('1', 'full', 1, 1), ('2', 'full', 1, 1)",
+    )
+    show(shop, 0.5)
+    run(
+        shop,
+        "insert into impressions (impression_id, user_id, item_ids, placement, model_version, shown_at)"
+        " select 'again ' || impression_id, user_id, item_ids, placement, model_version, shown_at"
+        " from impressions where model_version = '2'",
+    )
+    hour = Run("experiment_readout", "run", (START, START + DAY))
+    read_experiment(Context(hour, settings, shop, lambda: START + DAY))
+    with shop.connect() as connection:
+        found = latest_readout(connection, 1)
+        left_out = connection.scalar(sa.text("select left_out from experiment_readouts"))
+    assert found is not None
+    row = reading(found, "slates")
+    assert row["control"] == row["challenger"] == 1.0
+    assert left_out["in_quarantine"] == found.users["challenger"]
+
+
 def test_a_challenger_that_is_pruned_wins_nothing(
     shop: sa.Engine, settings: Settings, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,3 +428,75 @@ def test_a_look_that_is_killed_before_its_end_leaves_nothing(
             look(shop, settings, 14)
     assert ended(shop).outcome is None
     assert look(shop, settings, 14).outcome == "challenger_better"
+
+
+def test_of_two_looks_at_once_one_decides_and_each_attempt_of_a_run_finds_its_look(
+    shop: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(shop, 0.5, challenger=0.9)
+    read, both_have_read = readout.read_arms, threading.Barrier(3)
+
+    def read_together(*arguments: Any) -> Any:
+        found = read(*arguments)
+        both_have_read.wait(60)
+        return found
+
+    monkeypatch.setattr(readout, "read_arms", read_together)
+
+    def try_to_look(key: str) -> str:
+        try:
+            return look(shop, settings, 14, key).outcome
+        except NothingToDoError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:
+        first, second, other = pool.map(try_to_look, ["run", "run", "another run"])
+    assert first == second
+    assert sorted([first, other]) == ["challenger_better", "experiment first has ended meanwhile"]
+    with shop.connect() as connection:
+        assert connection.scalar(sa.text("select count(*) from experiment_readouts")) == 1
+    assert [entry.reason for entry in ledger.history(shop)].count("challenger_better") == 1
+
+
+def test_a_stop_during_a_look_stands(
+    shop: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(shop, 0.5, challenger=0.9)
+    read = readout.read_arms
+
+    def stopped_meanwhile(*arguments: Any) -> Any:
+        stop(shop, name="first", reason="Enough.", actor="me", now=START)
+        return read(*arguments)
+
+    monkeypatch.setattr(readout, "read_arms", stopped_meanwhile)
+    with pytest.raises(NothingToDoError, match="has ended meanwhile"):
+        look(shop, settings, 14)
+    assert ended(shop).outcome == "stopped_by_person"
+    with shop.connect() as connection:
+        assert connection.scalar(sa.text("select count(*) from experiment_readouts")) == 0
+
+
+def test_a_look_at_many_users_makes_no_more_statements_and_holds_one_batch_of_them(
+    shop: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+    sa.event.listen(shop, "before_cursor_execute", lambda *found: statements.append(found[2]))
+    add, held = Moments.add, []
+
+    def add_batch(moments: Moments, values: Any) -> None:
+        held.append(len(values))
+        add(moments, values)
+
+    monkeypatch.setattr(Moments, "add", add_batch)
+    monkeypatch.setattr(arms, "_BATCH", 250)
+    made = []
+    for day, users in ((0.5, "user2"), (1.5, "user9999")):
+        show(shop, day, where=f"user_id < '{users}'")
+        statements.clear()
+        held.clear()
+        found = look(shop, settings, day + 0.1)
+        assert sum(held) == sum(found.users.values())
+        assert max(held) <= 250
+        made.append(len(statements))
+    assert sum(found.users.values()) == 4_000
+    assert made[0] == made[1]
