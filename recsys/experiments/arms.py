@@ -90,9 +90,8 @@ def read_arms(engine: sa.Engine, experiment: Experiment, until: datetime) -> tup
         "until": until,
     }
     with engine.connect() as connection:
-        if not interleaves:
-            # Whole tables are joined, for which a nested loop would be wrong; the planner might choose one.
-            connection.exec_driver_sql("set local enable_nestloop = off")
+        # Whole tables are joined, for which a nested loop would be wrong; the planner might choose one.
+        connection.exec_driver_sql("set local enable_nestloop = off")
         left_out = connection.execute(sa.text(read_statement("experiments/count_left_out")), parameters).one()
         statement = read_statement(f"experiments/select_{'interleaved_' if interleaves else ''}users")
         rows = connection.execution_options(stream_results=True).execute(
