@@ -11,13 +11,13 @@ processes on the machine hardly change.
 
 Workers get a core each, as far as there are cores: one worker is bound to one, two to two. `speedup_2` is how
 much faster two are, and `most_speedup_2` how much faster they would be if only staging took half as long.
-`identical` says whether lists, pools and vectors of all runs are the same bytes. While
-the swap runs, a reader reads one list after the other and never waits for a lock, or `waits` counts it.
+`identical` says whether lists, pools and vectors of all runs are the same bytes.
+On a machine that does other things, `processor_speedup_2` says the same from processor time, of Postgres too,
+as if nobody waited: planning, half of what both workers take, and the swap.
 """
 
 import argparse
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -50,7 +50,7 @@ from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.promotion import ledger
 from recsys.publishing.histories import read_catalogue, read_event_types
-from recsys.publishing.processes import stage_in_processes
+from recsys.publishing.processes import OtherProcesses, stage_in_processes
 from recsys.publishing.publish import publish
 from recsys.publishing.servable import Servable, explain_in_sentences
 from recsys.publishing.shards import ShardWorker, publish_or_plan, swap_shards
@@ -71,6 +71,11 @@ _SEEN = (
     "select md5(string_agg(md5(row(user_id, vector)::text), '' order by user_id)) from user_vectors",
     "select md5(string_agg(md5(row(item_id, vector)::text), '' order by item_id)) from item_vectors",
 )
+STAGED_BYTES = (
+    "select sum(pg_total_relation_size(oid)) from pg_class"
+    " where relnamespace = 'staging'::regnamespace and relkind = 'r'"
+)
+"""Selects how large what is staged is."""
 _VALIDATED = """
 with opened as (
     insert into windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived)
@@ -158,16 +163,25 @@ def _made_collaborative(items: int, rng: np.random.Generator) -> EASE:
 
 
 class Processor:
-    """Processor time of this process, of processes that it has started, and of a Postgres server."""
+    """Processor time of this process, of processes that it has started, and of a Postgres server.
 
-    def __init__(self, server: PostgresServer) -> None:
+    Parameters
+    ----------
+    server
+        The Postgres server.
+    own
+        False: of the server only.
+    """
+
+    def __init__(self, server: PostgresServer, *, own: bool = True) -> None:
         pid = int((server.data_dir / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
         self._postgres = psutil.Process(pid)
+        self._own = [psutil.Process()] if own else []
 
     def seconds(self) -> float:
         """Return seconds since the start of all of them; of other processes once they have ended."""
         total = 0.0
-        for process in (psutil.Process(), self._postgres, *self._postgres.children()):
+        for process in (*self._own, self._postgres, *self._postgres.children()):
             with suppress(psutil.NoSuchProcess):
                 total += sum(process.cpu_times()[:4])
         return total
@@ -175,22 +189,26 @@ class Processor:
 
 @dataclass
 class Run:
-    """Seconds of one publication, and what readers saw of it."""
+    """Seconds of one publication, of processor time too, and what readers see."""
 
     plan: float
     stage: float
     swap: float
-    processor: float
+    plan_processor: float
+    stage_processor: float
+    swap_processor: float
     staged_mib: float
     swap_wal_mib: float
-    longest_read: float
-    waits: int
     seen: list[str]
 
     @property
     def seconds(self) -> float:
         """Seconds from the history to the swapped list."""
         return self.plan + self.stage + self.swap
+
+    def processor(self, workers: int = 1) -> float:
+        """Seconds of processor time if so many workers divide that of staging."""
+        return self.plan_processor + self.stage_processor / workers + self.swap_processor
 
 
 def _figures(
@@ -238,10 +256,12 @@ def _figures(
     }
     for number, run in runs.items():
         figures |= {f"{name}_{number}": value for name, value in vars(run).items() if name != "seen"}
+        figures[f"processor_{number}"] = run.processor()
         figures[f"users_per_second_{number}"] = users / run.seconds
     one = runs[workers[0]]
     for number in workers[1:]:
         figures[f"speedup_{number}"] = one.seconds / runs[number].seconds
+        figures[f"processor_speedup_{number}"] = one.processor(workers[0]) / runs[number].processor(number)
         figures[f"speedup_of_staging_{number}"] = one.stage / runs[number].stage
         fraction = workers[0] / number
         figures[f"most_speedup_{number}"] = one.seconds / (one.plan + fraction * one.stage + one.swap)
@@ -249,76 +269,40 @@ def _figures(
 
 
 def _in_shards(engine: sa.Engine, settings: Settings, workers: int, processor: Processor) -> Run:
-    started, used = time.perf_counter(), processor.seconds()
-    worker = publish_or_plan(
-        engine,
-        settings,
-        scope="all",
-        run_key="benchmark",
-        users_per_shard=lambda users: -(-users // (4 * workers)),
-        load=load_made,
-    )
-    assert isinstance(worker, ShardWorker)
-    planned = time.perf_counter()
-    stage_in_processes(engine, settings, worker, workers, load_made)
-    staged = time.perf_counter()
+    begun = [(time.perf_counter(), processor.seconds())]
+    with OtherProcesses(settings, workers - 1, load_made) as others:
+        worker = publish_or_plan(
+            engine,
+            settings,
+            scope="all",
+            run_key="benchmark",
+            users_per_shard=lambda users: -(-users // (4 * workers)),
+            load=load_made,
+            before_plan=others.begin,
+        )
+        assert isinstance(worker, ShardWorker)
+        begun.append((time.perf_counter(), processor.seconds()))
+        stage_in_processes(engine, worker, others)
+    # The processor time of the others counts from here, when they have ended.
+    begun.append((time.perf_counter(), processor.seconds()))
     with engine.connect() as connection:
-        size = connection.exec_driver_sql(
-            "select sum(pg_total_relation_size(oid)) from pg_class"
-            " where relnamespace = 'staging'::regnamespace and relkind = 'r'"
-        ).scalar_one()
+        size = connection.exec_driver_sql(STAGED_BYTES).scalar_one()
         before = connection.exec_driver_sql("select pg_current_wal_lsn()").scalar_one()
-        reader = _Reader(engine)
-        begun = time.perf_counter()
-        with reader:
-            swap_shards(engine, worker.plan.plan_id)
-        ended, work = time.perf_counter(), processor.seconds() - used
+        swap_shards(engine, worker.plan.plan_id)
+        begun.append((time.perf_counter(), processor.seconds()))
         written = connection.exec_driver_sql(f"select pg_current_wal_lsn() - '{before}'").scalar_one()
+    (plan, plan_processor), (stage, stage_processor), (swap, swap_processor) = np.diff(begun, axis=0).tolist()
     return Run(
-        plan=planned - started,
-        stage=staged - planned,
-        swap=ended - begun,
-        processor=work,
+        plan=plan,
+        stage=stage,
+        swap=swap,
+        plan_processor=plan_processor,
+        stage_processor=stage_processor,
+        swap_processor=swap_processor,
         staged_mib=float(size) / 2**20,
         swap_wal_mib=float(written) / 2**20,
-        longest_read=reader.longest,
-        waits=reader.waits,
         seen=_seen(engine),
     )
-
-
-class _Reader:
-    """Reads the lists of users while a block runs, and counts how often it would have waited for a lock."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self.longest, self.waits = 0.0, 0
-        self._engine, self._end = engine, threading.Event()
-        self._thread = threading.Thread(target=self._read)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _read(self) -> None:
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("set lock_timeout = 1")
-            connection.commit()
-            number = 0
-            while not self._end.wait(0.01):
-                number += 1
-                started = time.perf_counter()
-                try:
-                    connection.exec_driver_sql(
-                        f"select count(*) from serving.recommend('user-{number}')"
-                    ).scalar_one()
-                except sa.exc.OperationalError:
-                    self.waits += 1
-                connection.rollback()
-                self.longest = max(self.longest, time.perf_counter() - started)
-            connection.exec_driver_sql("reset lock_timeout")
 
 
 @contextmanager

@@ -18,8 +18,6 @@ from recsys.experiments.decide import Aims
 from recsys.experiments.effects import METRICS, PREFERENCE
 from recsys.experiments.preference import DISLIKES
 from recsys.promotion import ledger
-from recsys.promotion.serving_term import refuse_if_over
-from recsys.registry.versions import download_checkpoint
 from recsys.settings import Settings
 from recsys.warehouse.tables import experiments
 
@@ -155,6 +153,10 @@ def start(
         raise ExperimentError("there is no champion to compare with yet; run nightly_training first")
     if champion.model_version == challenger:
         raise ExperimentError(f"version {challenger} is the champion; name another version as challenger")
+    # Imported here because whoever asks for the running experiment need not load MLflow.
+    from recsys.promotion.serving_term import refuse_if_over
+    from recsys.registry.versions import download_checkpoint
+
     # Its files must be whole before any user depends on them.
     download_checkpoint(settings, challenger)
     refuse_if_over(engine, settings, challenger, now)

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from recsys.errors import CheckpointError, RegistryError
 from recsys.experiments.experiment import Experiment, running
-from recsys.experiments.validity import end_invalid, running_if_valid
 from recsys.publishing.servable import Servable
 from recsys.settings import Settings
 from recsys.warehouse.pseudonyms import fill_user_keys
@@ -47,6 +46,9 @@ def load_challenger(
 
     An experiment that cannot go on ends here, with a named reason. Users get the keys that choose their arms.
     """
+    # Imported here because workers of shards need no MLflow.
+    from recsys.experiments.validity import end_invalid, running_if_valid
+
     experiment = running_if_valid(engine, settings, moment)
     if experiment is None:
         return None

@@ -18,7 +18,7 @@ class Servable:
     Attributes
     ----------
     kind
-        How it was trained: `full` or `micro`.
+        How it was trained: `full` or `micro`; None where nobody asks for it.
     parent
         The version its training started from.
     explain
@@ -28,7 +28,7 @@ class Servable:
     """
 
     model: ServingModel
-    kind: str
+    kind: str | None
     parent: str | None
     explain: ExplainFactory | None
     device: str = "cpu"
@@ -82,6 +82,27 @@ def load_servable(settings: Settings, model_version: str, *, device: str = "auto
 def load_servable_on_cpu(settings: Settings, model_version: str) -> Servable:
     """Load a model version for the CPU, whatever else there is; see `load_servable`."""
     return load_servable(settings, model_version, device="cpu")
+
+
+def load_planned(settings: Settings, model_version: str, *, device: str = "auto") -> Servable:
+    """Load a version that whoever planned a publication has found in MLflow.
+
+    If a sound copy of its checkpoint is on this machine, MLflow is neither imported nor asked. Otherwise it
+    does what `load_servable` does.
+    """
+    from recsys.model.checkpoint import load_recommender
+    from recsys.model.device import choose_device
+    from recsys.registry.local_copies import find_checkpoint
+
+    folder = find_checkpoint(settings, model_version)
+    if folder is None:
+        return load_servable(settings, model_version, device=device)
+    return Servable(load_recommender(folder), None, None, explain_in_sentences, str(choose_device(device)))
+
+
+def load_planned_on_cpu(settings: Settings, model_version: str) -> Servable:
+    """Load a version for the CPU, whatever else there is; see `load_planned`."""
+    return load_planned(settings, model_version, device="cpu")
 
 
 def explain_in_sentences(scorer: Any) -> Explain:

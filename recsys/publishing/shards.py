@@ -34,7 +34,7 @@ from recsys.publishing.plans import (
 from recsys.publishing.prepare import Prepared, prepare, published_by
 from recsys.publishing.publish import SWAP, PublishSummary, stage_scores, summarise
 from recsys.publishing.score import BatchScorer
-from recsys.publishing.servable import Servable, load_servable, load_servable_on_cpu
+from recsys.publishing.servable import Servable, load_planned, load_planned_on_cpu, load_servable
 from recsys.publishing.staging import PLAN_VIEWS, SHARD_TABLES, publishing_session, staging_session
 from recsys.settings import Settings
 from recsys.snapshot.catalogue import Catalogue
@@ -58,6 +58,7 @@ def publish_or_plan(
     load: Load = load_servable,
     now: datetime | None = None,
     everyone_after: timedelta | None = None,
+    before_plan: Callable[[Prepared], None] = lambda _: None,
 ) -> "PublishSummary | ShardWorker":
     """Publish at once, like `publish`, or plan shards if there are more users than one holds.
 
@@ -70,6 +71,8 @@ def publish_or_plan(
         least one.
     scope, run_key, load, now, everyone_after
         As in `publish`. The plan of a run is found again by its key.
+    before_plan
+        Called before a plan is made.
 
     Raises
     ------
@@ -99,6 +102,7 @@ def publish_or_plan(
             )
             size = publishing.whole_batches(users_per_shard(prepared.users))
             if prepared.users > size:
+                before_plan(prepared)
                 return _plan(connection, settings, prepared, run_key, size, load)
             publication = publishing.publish_prepared(engine, connection, settings, prepared, run_key)
             if publication is not None:
@@ -168,8 +172,8 @@ def stage_shard(
     plan_id: int,
     shard: int,
     *,
-    load: Load = load_servable,
-    load_on_cpu: Load = load_servable_on_cpu,
+    load: Load = load_planned,
+    load_on_cpu: Load = load_planned_on_cpu,
 ) -> None:
     """Score the users of a shard and stage their lists, pools and vectors; a shard that is staged stays.
 
@@ -217,7 +221,7 @@ class ShardWorker:
     """
 
     def __init__(
-        self, settings: Settings, plan: Plan, load: Load, load_on_cpu: Load = load_servable_on_cpu
+        self, settings: Settings, plan: Plan, load: Load, load_on_cpu: Load = load_planned_on_cpu
     ) -> None:
         self.plan = plan
         self._settings = settings.model_copy(update={"publishing": plan.publishing})
@@ -238,7 +242,7 @@ class ShardWorker:
     def stage(self, connection: sa.Connection, taken: Attempt) -> None:
         """Stage a shard in a session with `SHARD_TABLES`; its errors are those of `stage_shard`."""
         try:
-            self._stage(connection, taken, self._load)
+            self._stage(connection, taken)
         except RuntimeError as error:
             if self.device == "cpu":
                 raise
@@ -250,22 +254,22 @@ class ShardWorker:
                 str(error).partition("\n")[0],
             )
             connection.rollback()
-            self._scorers = {}
+            self._scorers, self._load = {}, self._load_on_cpu
             again = claim(connection, taken.plan_id, taken.shard)
             if again is not None:
-                self._stage(connection, again, self._load_on_cpu)
+                self._stage(connection, again)
 
-    def _stage(self, connection: sa.Connection, taken: Attempt, load: Load) -> None:
+    def _stage(self, connection: sa.Connection, taken: Attempt) -> None:
         plan = self.plan
         self._stage_users(connection, taken)
         champions, challengers = divide(taken.first, taken.last, plan.challenger_first)
         for version, (first, last) in ((plan.model_version, champions), (plan.challenger, challengers)):
             if version is None or first == last:
                 continue
-            own = self._scorer(connection, load, version)
+            own = self._scorer(connection, version)
             scorer, against = own, None
             if plan.interleaved and version == plan.challenger:
-                scorer, against = self._scorer(connection, load, plan.model_version), own
+                scorer, against = self._scorer(connection, plan.model_version), own
             stage_scores(
                 connection,
                 self._settings,
@@ -282,7 +286,7 @@ class ShardWorker:
             taken.keep(connection, self.device, "staged")
         logger.info("staged shard %d of plan %d on %s", taken.shard, plan.plan_id, self.device)
 
-    def _scorer(self, connection: sa.Connection, load: Load, version: str) -> BatchScorer:
+    def _scorer(self, connection: sa.Connection, version: str) -> BatchScorer:
         if version in self._scorers:
             return self._scorers[version]
         require_memory(
@@ -291,7 +295,7 @@ class ShardWorker:
             "let fewer shards run at once on a machine (AIRFLOW__CORE__PARALLELISM, "
             "AIRFLOW__CELERY__WORKER_CONCURRENCY or `recsys publish --processes`)",
         )
-        servable = load(self._settings, version)
+        servable = self._load(self._settings, version)
         self.device = servable.device
         return self.keep(connection, version, servable)
 

@@ -21,11 +21,11 @@ from recsys.evaluation.result import Evaluation
 from recsys.registry.connection import mlflow_client, mlflow_errors, quoted
 from recsys.registry.description import describe
 from recsys.registry.lineage import Lineage
+from recsys.registry.local_copies import CHECKPOINT
 from recsys.registry.model_files import is_recorded, name_version, record_files
 from recsys.registry.tracking import RUN_KEY, experiment, web_addresses
 from recsys.registry.versions import (
     CHALLENGER_ALIAS,
-    CHECKPOINT,
     DIGEST,
     LIVE_INTEREST,
     PARENT,

@@ -6,15 +6,16 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from recsys.digests import digest_of, file_digests, folder_digest
+from recsys.digests import file_digests, folder_digest
 from recsys.errors import RegistryError
 from recsys.registry.connection import is_missing, mlflow_client, mlflow_errors, quoted
+from recsys.registry.local_copies import CHECKPOINT_FOLDER, copy_of, is_sound
 from recsys.registry.model_files import (
     describe_changes,
     record_version,
@@ -28,9 +29,6 @@ logger = logging.getLogger(__name__)
 CHALLENGER_ALIAS = "challenger"
 CHAMPION_ALIAS = "champion"
 
-CHECKPOINT = "checkpoint"
-"""Name of a checkpoint's folder, and of the artifact of a version."""
-_CHECKPOINT_FOLDER = f"artifacts/{CHECKPOINT}"
 READY = "READY"
 """Status of a version whose registration is complete."""
 
@@ -121,20 +119,12 @@ def download_checkpoint(settings: Settings, version: str) -> Path:
     """
     registered = load_version(settings, version)
     files = _files(settings, registered)
-    checkpoint = {
-        PurePosixPath(name).relative_to(_CHECKPOINT_FOLDER).as_posix(): digest
-        for name, digest in files.items()
-        if PurePosixPath(name).is_relative_to(_CHECKPOINT_FOLDER)
-    }
-    digest = digest_of(checkpoint)
-    target = settings.runs / "checkpoints" / f"{registered.version}-{digest[:16]}"
-    if target.is_dir():
-        if folder_digest(target) == digest:
-            return target
-        logger.warning("%s is damaged and is downloaded again", target)
+    target, digest = copy_of(settings, registered.version, files)
+    if is_sound(target, digest):
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
-        fetched = _fetch(settings, registered, files, Path(partial) / "model") / _CHECKPOINT_FOLDER
+        fetched = _fetch(settings, registered, files, Path(partial) / "model") / CHECKPOINT_FOLDER
         if target.is_dir() and folder_digest(target) != digest:
             with suppress(FileNotFoundError):  # another process was faster
                 target.rename(Path(partial) / "damaged")
@@ -200,7 +190,7 @@ def trust_version(settings: Settings, registered: RegisteredVersion, checkpoint_
     with tempfile.TemporaryDirectory() as folder:
         fetched = _download(settings, registered, Path(folder) / "model")
         files = file_digests(fetched)
-        if folder_digest(fetched / _CHECKPOINT_FOLDER) != checkpoint_digest:
+        if folder_digest(fetched / CHECKPOINT_FOLDER) != checkpoint_digest:
             raise RegistryError(
                 f"the checkpoint of version {registered.version} is not the one that was registered: its "
                 "artifacts in MLflow are incomplete or have changed; go back to another version"

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from recsys.errors import ExperimentError
-from recsys.experiments import experiment as experiments
 from recsys.experiments.experiment import Experiment, running, start, stop
-from recsys.promotion import ledger
+from recsys.promotion import ledger, serving_term
+from recsys.registry import versions
 from recsys.settings import Settings
 
 NOW = datetime(2026, 5, 20, tzinfo=UTC)
@@ -20,8 +20,8 @@ NOW = datetime(2026, 5, 20, tzinfo=UTC)
 @pytest.fixture
 def champion(warehouse: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
     """A warehouse with version 1 as champion; every version has whole files."""
-    monkeypatch.setattr(experiments, "download_checkpoint", lambda *_: None)
-    monkeypatch.setattr(experiments, "refuse_if_over", lambda *_: None)
+    monkeypatch.setattr(versions, "download_checkpoint", lambda *_: None)
+    monkeypatch.setattr(serving_term, "refuse_if_over", lambda *_: None)
     ledger.promote(warehouse, "1", None, reason="test", explanation="It is a test.", actor="tests")
     return warehouse
 

@@ -253,11 +253,17 @@ def load_fake(settings: Settings, version: str) -> Servable:
     return Servable(FakeRecommender(types, version), "full", None, explain)
 
 
-def load_and_die(settings: Settings, version: str) -> Servable:
-    """Load a version, but not in a process that another one has started."""
-    if parent_process() is not None:
-        os._exit(9)
-    return load_fake(settings, version)
+def load_one_that_dies(settings: Settings, version: str) -> Servable:
+    """Load a version that ends a process that another one has started when it scores there."""
+    found = load_fake(settings, version)
+    if parent_process() is None:
+        return found
+
+    class Deadly(FakeRecommender):
+        def user_vectors(self, histories: Sequences) -> torch.Tensor:
+            os._exit(9)
+
+    return replace(found, model=Deadly(found.model.event_types, version))
 
 
 def load_something_broken(settings: Settings, version: str) -> Servable:

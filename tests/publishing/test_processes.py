@@ -1,6 +1,8 @@
 """Publishing with several processes of one machine."""
 
 import time
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,8 +16,8 @@ from recsys.publishing.shards import Load, ShardWorker
 from recsys.settings import Settings
 from tests.publishing.shop import (
     Shop,
-    load_and_die,
     load_fake,
+    load_one_that_dies,
     load_something_broken,
     load_while_another_is_promoted,
 )
@@ -24,7 +26,14 @@ from tests.publishing.test_shards import NOW, forget_publications, in_one_proces
 
 def run(shop: Shop, load: Load = load_fake, number: int = 2) -> PublishSummary:
     return publish_in_processes(
-        shop.engine, shop.settings, processes=number, scope="all", run_key="night", load=load, now=NOW
+        shop.engine,
+        shop.settings,
+        processes=number,
+        scope="all",
+        run_key="night",
+        load=load,
+        load_beside=load,
+        now=NOW,
     )
 
 
@@ -73,7 +82,7 @@ def test_what_killed_processes_leave_is_staged_by_the_first(
 ) -> None:
     expected = in_one_process(shop)
     forget_publications(shop)
-    assert run(shop, load_and_die).users == 40
+    assert run(shop, load_one_that_dies).users == 40
     assert seen(shop) == expected
     assert "a process was killed" in caplog.text
     assert max(row["attempt"] for row in shop.rows("select attempt from staging.shards")) > 1
@@ -91,10 +100,39 @@ def test_an_error_in_a_process_ends_the_publication_and_nobody_waits_for_it(shop
 def test_more_models_than_fit_are_refused_before_a_process_starts(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "stage_in_processes", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("one was started"))
     with pytest.raises(ConfigurationError, match="use fewer --processes"):
         run(shop, number=1 << 50)
-    assert states(shop) == ["closed"]
+    assert states(shop) == []
+
+
+def test_few_users_start_no_process(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("one was started"))
+    shop.execute("delete from feedback where user_id > 'user 15'")
+    shop.execute("delete from users where user_id > 'user 15'")
+    assert run(shop).users == 16
+
+
+def test_processes_that_are_killed_while_the_plan_is_made_leave_all_of_it_to_the_first(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Killed:
+        """A pool whose processes load the champion and are gone."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.calls = 0
+
+        def submit(self, *_: Any) -> None:
+            self.calls += 1
+            if self.calls > 1:
+                raise BrokenProcessPool
+
+        def shutdown(self, **_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Killed)
+    assert run(shop).users == 40
+    assert "a process was killed" in caplog.text
 
 
 @pytest.mark.usefixtures("others_first")

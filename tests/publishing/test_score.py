@@ -119,9 +119,12 @@ def test_diversity_keeps_the_rules(model: Recommender) -> None:
         assert all(item > 1 and (user, item) not in consumed for item in items if item != NO_ITEM)
 
 
-def test_reading_published_lists_does_not_import_torch(tmp_path: Path) -> None:
+def test_reading_lists_imports_no_torch_and_staging_shards_no_mlflow(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    code = "import sys, recsys.publishing.read; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, recsys.publishing.read; assert 'torch' not in sys.modules;"
+        "import recsys.publishing.processes, recsys.registry.local_copies; assert 'mlflow' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from recsys.errors import ConfigurationError, NothingToDoError, WarehouseError
 from recsys.publishing import active, shards
 from recsys.publishing import publish as publish_module
-from recsys.publishing.plans import Plan, use_plan
+from recsys.publishing.plans import Plan, claim, use_plan
 from recsys.publishing.publish import PublishSummary, publish
 from recsys.publishing.servable import Servable
 from recsys.publishing.shards import ShardWorker, publish_or_plan, stage_shard, swap_shards
-from recsys.publishing.staging import remove_abandoned_shards
+from recsys.publishing.staging import SHARD_TABLES, remove_abandoned_shards, staging_session
 from recsys.settings import ExplorationSettings, PublishingSettings, Settings
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.statements import read_statement
@@ -363,6 +363,34 @@ def test_two_publications_with_shards_are_published_in_the_order_of_their_plans(
     assert keys == ["first", "second"]
 
 
+def test_a_shard_of_an_earlier_publication_that_still_runs_writes_nothing_into_the_next(shop: Shop) -> None:
+    first = plan(shop, "first", users_per_shard=32)
+    second: list[Plan] = []
+
+    class Slow(FakeRecommender):
+        """Lets another publication begin, and stage a shard, before the second batch is scored."""
+
+        batches: int = 0
+
+        def user_vectors(self, histories: Any) -> Any:
+            Slow.batches += 1
+            if Slow.batches == 2:
+                shop.promote("2")
+                second.append(plan(shop, "second", users_per_shard=32))
+                stage(shop, second[0], 0)
+            return super().user_vectors(histories)
+
+    with pytest.raises(NothingToDoError, match="another publication has taken the plan's place"):
+        stage(shop, first, 0, load=lambda *_: Servable(Slow(shop.event_types()), "full", None, explain))
+    assert Slow.batches == 2
+    assert staged_rows(shop)["staged_lists"] == 32
+    stage(shop, second[0], 1)
+    assert swap_shards(shop.engine, second[0].plan_id).users == 40
+    assert {row["model_version"] for row in shop.rows("select model_version from recommendation_lists")} == {
+        "2"
+    }
+
+
 def test_a_plan_whose_shards_are_silent_gives_way(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan(shop, "abandoned")
     stage(shop, planned, 0)
@@ -433,35 +461,51 @@ def test_memory_that_does_not_suffice_is_refused_before_the_model_is_loaded(
         stage(shop, planned, 0, load=lambda *_: pytest.fail("the model was loaded"))
 
 
-def test_a_shard_goes_on_on_the_cpu_when_its_gpu_fails(
-    exploring: Shop, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("scored", [1, 2], ids=["within a shard", "between shards"])
+def test_shards_go_on_on_the_cpu_when_the_gpu_fails(
+    exploring: Shop, caplog: pytest.LogCaptureFixture, scored: int
 ) -> None:
     expected = in_one_process(exploring)
     forget_publications(exploring)
     planned = plan(exploring, users_per_shard=32)
+    loaded: list[str] = []
 
     class Lost(FakeRecommender):
-        """A GPU that is gone at the second batch."""
+        """A GPU that is gone after the first batches."""
 
         batches: int = 0
 
         def user_vectors(self, histories: Any) -> Any:
             Lost.batches += 1
-            if Lost.batches > 1:
+            if Lost.batches > scored:
                 raise RuntimeError("CUDA error: device not ready\nCompile with ...")
             return super().user_vectors(histories)
 
-    def load(_settings: Settings, version: str) -> Servable:
+    def load(settings: Settings, version: str) -> Servable:
+        loaded.append("cuda:0")
         return replace(
-            exploring.load(_settings, version), model=Lost(exploring.event_types()), device="cuda:0"
+            exploring.load(settings, version), model=Lost(exploring.event_types()), device="cuda:0"
         )
 
-    stage(exploring, planned, 0, load=load)
-    assert "shard 0 of plan 1, which goes on on the CPU: CUDA error: device not ready" in caplog.text
-    stage(exploring, planned, 1)
+    def load_on_cpu(settings: Settings, version: str) -> Servable:
+        loaded.append("cpu")
+        return exploring.load(settings, version)
+
+    worker = ShardWorker(exploring.settings, planned, load, load_on_cpu)
+    with staging_session(exploring.engine, SHARD_TABLES) as connection:
+        use_plan(connection, planned.plan_id)
+        for shard in range(2):
+            taken = claim(connection, planned.plan_id, shard)
+            assert taken is not None
+            worker.stage(connection, taken)
+    failed = scored - 1
+    assert f"shard {failed} of plan 1, which goes on on the CPU: CUDA error: device not ready" in caplog.text
+    # The device that has failed is not tried again.
+    assert loaded == ["cuda:0", "cpu"]
+    devices = exploring.rows("select device from staging.shards order by shard")
+    assert [row["device"] for row in devices] == ["cuda:0"] * failed + ["cpu"] * (2 - failed)
     swap_shards(exploring.engine, planned.plan_id)
     assert seen(exploring) == expected
-    assert [row["device"] for row in exploring.rows("select device from staging.shards")] == ["cpu", "cpu"]
 
 
 def test_readers_do_not_wait_while_shards_are_swapped(shop: Shop) -> None:

@@ -12,10 +12,12 @@ import sqlalchemy as sa
 from recsys.errors import RegistryError
 from recsys.model.checkpoint import load_recommender
 from recsys.model.live_interest import LiveInterest
-from recsys.publishing.servable import load_servable
+from recsys.publishing import servable
+from recsys.publishing.servable import load_planned, load_servable
 from recsys.registry import registration, versions
 from recsys.registry.connection import mlflow_client
 from recsys.registry.knowledge import record_knowledge
+from recsys.registry.local_copies import find_checkpoint
 from recsys.registry.registration import register_version
 from recsys.registry.tracking import track_training
 from recsys.registry.versions import download_checkpoint, download_model, load_version, trained_through
@@ -106,11 +108,16 @@ def test_a_retry_after_a_kill_between_logging_and_registering_makes_no_second_mo
 
 def test_a_checkpoint_comes_back_as_it_was_and_is_fetched_once(settings, register, recommender, monkeypatch):
     registered = register()
+    assert find_checkpoint(settings, registered.version) is None
     folder = download_checkpoint(settings, registered.version)
     assert versions.folder_digest(folder) == registered.checkpoint_digest
     monkeypatch.setattr(versions.mlflow.artifacts, "download_artifacts", None)
     assert download_checkpoint(settings, registered.version) == folder
     assert list(load_recommender(folder).catalogue.item_ids) == list(recommender.catalogue.item_ids)
+    # A worker of shards, for which MLflow is not asked.
+    monkeypatch.setattr(servable, "load_servable", None)
+    planned = load_planned(settings, registered.version)
+    assert list(planned.model.catalogue.item_ids) == list(recommender.catalogue.item_ids)
 
 
 @pytest.mark.parametrize("damage", ["flipped bit", "missing file", "cut"])
@@ -123,6 +130,7 @@ def test_a_damaged_copy_of_a_checkpoint_is_fetched_again(settings, register, dam
         weights.unlink()
     else:
         weights.write_bytes(content if damage == "flipped bit" else content[:100])
+    assert find_checkpoint(settings, registered.version) is None
     folder = download_checkpoint(settings, registered.version)
     assert versions.folder_digest(folder) == registered.checkpoint_digest
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
