@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from recsys.commands import experiment
 from recsys.commands.main import app
 from recsys.experiments import experiment as experiments
-from recsys.promotion import ledger
+from recsys.promotion import ledger, serving_term
+from recsys.registry import versions
 from recsys.settings import Settings
 from recsys.warehouse.tables import experiment_readouts
 
@@ -22,8 +23,8 @@ Command = Callable[..., Result]
 def recsys(warehouse: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command, with version 1 as champion; every version has whole files."""
     monkeypatch.setattr(experiment, "load_settings", lambda: settings)
-    monkeypatch.setattr(experiments, "download_checkpoint", lambda *_: None)
-    monkeypatch.setattr(experiments, "refuse_if_over", lambda *_: None)
+    monkeypatch.setattr(versions, "download_checkpoint", lambda *_: None)
+    monkeypatch.setattr(serving_term, "refuse_if_over", lambda *_: None)
     ledger.promote(warehouse, "1", None, reason="test", explanation="It is a test.", actor="tests")
     return lambda *arguments: CliRunner().invoke(app, ["experiment", *arguments])
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.publishing import publish as publish_module
-from recsys.settings import PublishingSettings, Settings
+from recsys.settings import ExplorationSettings, PublishingSettings, Settings
 from tests.publishing.shop import ITEMS, START, USERS, K, Shop
 
 
@@ -39,3 +39,15 @@ def shop(empty_shop: Shop) -> Shop:
     empty_shop.close_window()
     empty_shop.promote("1")
     return empty_shop
+
+
+@pytest.fixture
+def exploring(shop: Shop) -> Shop:
+    """Half of the lists are drawn, and every third user reads German."""
+    for user in USERS[::3]:
+        shop.execute(
+            'update users set attributes = \'{"language": "de-AT"}\' where user_id = :u', {"u": user}
+        )
+    publishing = PublishingSettings(k=K, pool=12, exploration=ExplorationSettings(share=0.5), diversity=0.2)
+    shop.settings = shop.settings.model_copy(update={"publishing": publishing})
+    return shop

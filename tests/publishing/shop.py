@@ -185,6 +185,23 @@ class Shop:
     def lists(self) -> dict[str, list[str]]:
         return {row["user_id"]: row["item_ids"] for row in self.rows("select * from recommendation_lists")}
 
+    def publish(self, run_key: str = "first", scope: Any = "auto") -> PublishSummary:
+        return publish_module.publish(
+            self.engine, self.settings, scope=scope, run_key=run_key, load=self.load
+        )
+
+    def publications(self) -> dict[str, int]:
+        """Return the publication of each user's list."""
+        rows = self.rows("select user_id, publication_id from recommendation_lists")
+        return {row["user_id"]: row["publication_id"] for row in rows}
+
+    def versions(self, table: str) -> set[str]:
+        return {row["model_version"] for row in self.rows(f"select model_version from {table}")}
+
+    def vectors(self, table: str, key: str) -> dict[str, NDArray[np.float32]]:
+        rows = self.rows(f"select {key} as id, vector::real[] as vector from {table} order by id")
+        return {row["id"]: np.array(row["vector"], dtype=np.float32) for row in rows}
+
     def consumed(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {user_id: set() for user_id in USERS}
         for row in self.rows("select user_id, item_id from feedback"):

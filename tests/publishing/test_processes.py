@@ -14,6 +14,7 @@ from recsys.publishing.publish import PublishSummary
 from recsys.publishing.servable import Servable
 from recsys.publishing.shards import Load, ShardWorker
 from recsys.settings import Settings
+from tests.publishing.sharding import NOW, forget_publications, in_one_process, seen, staged_rows
 from tests.publishing.shop import (
     Shop,
     load_fake,
@@ -21,7 +22,6 @@ from tests.publishing.shop import (
     load_something_broken,
     load_while_another_is_promoted,
 )
-from tests.publishing.test_shards import NOW, forget_publications, in_one_process, seen, staged_rows
 
 
 def run(shop: Shop, load: Load = load_fake, number: int = 2) -> PublishSummary:

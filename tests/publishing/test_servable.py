@@ -15,8 +15,8 @@ from recsys.publishing.shards import ShardWorker, publish_or_plan, stage_shard, 
 from recsys.registry import versions
 from recsys.registry.versions import RegisteredVersion
 from recsys.snapshot.catalogue import Catalogue
+from tests.publishing.sharding import NOW, forget_publications, seen
 from tests.publishing.shop import ITEMS, UNAVAILABLE, USERS, K, Shop
-from tests.publishing.test_shards import NOW, forget_publications, seen
 from tests.small_models import small_settings, write_tiny_encoder
 
 TAGS = {"recsys.kind": "full"}
