@@ -272,7 +272,8 @@ def test_shards_go_on_on_the_cpu_when_the_gpu_fails(
 ) -> None:
     expected = in_one_process(exploring)
     forget_publications(exploring)
-    planned = plan(exploring, users_per_shard=32)
+    # The last users have a version of their own, which is loaded after the GPU has failed.
+    planned = replace(plan(exploring, users_per_shard=32), challenger="2", challenger_first=36)
     loaded: list[str] = []
 
     class Lost(FakeRecommender):
@@ -286,15 +287,13 @@ def test_shards_go_on_on_the_cpu_when_the_gpu_fails(
                 raise RuntimeError("CUDA error: device not ready\nCompile with ...")
             return super().user_vectors(histories)
 
-    def load(settings: Settings, version: str) -> Servable:
+    def load(settings: Settings, _version: str) -> Servable:
         loaded.append("cuda:0")
-        return replace(
-            exploring.load(settings, version), model=Lost(exploring.event_types()), device="cuda:0"
-        )
+        return replace(exploring.load(settings, "1"), model=Lost(exploring.event_types()), device="cuda:0")
 
-    def load_on_cpu(settings: Settings, version: str) -> Servable:
+    def load_on_cpu(settings: Settings, _version: str) -> Servable:
         loaded.append("cpu")
-        return exploring.load(settings, version)
+        return exploring.load(settings, "1")
 
     worker = ShardWorker(exploring.settings, planned, load, load_on_cpu)
     with staging_session(exploring.engine, SHARD_TABLES) as connection:
@@ -306,7 +305,7 @@ def test_shards_go_on_on_the_cpu_when_the_gpu_fails(
     failed = scored - 1
     assert f"shard {failed} of plan 1, which goes on on the CPU: CUDA error: device not ready" in caplog.text
     # The device that has failed is not tried again.
-    assert loaded == ["cuda:0", "cpu"]
+    assert loaded == ["cuda:0", "cpu", "cpu"]
     devices = exploring.rows("select device from staging.shards order by shard")
     assert [row["device"] for row in devices] == ["cuda:0"] * failed + ["cpu"] * (2 - failed)
     swap_shards(exploring.engine, planned.plan_id)
