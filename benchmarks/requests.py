@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(folder: Path, settings: Settings, home: Path) -> dict[str, Any]:
     """Train with the known tags and request the held-out ones."""
     dataset = load_dataset("ml-latest-small", folder, home)
-    uses = _read_tags(folder / "tags.csv")
+    uses = read_tags(folder / "tags.csv")
     tags = sorted({tag for _, _, tag, _ in uses})
     rng = np.random.default_rng(0)
     held_out = set(rng.permutation(tags)[: round(HELD_OUT_SHARE * len(tags))].tolist())
@@ -118,7 +118,7 @@ def _compared(values: dict[str, NDArray[np.float64]], groups: NDArray[np.int64])
     return figures
 
 
-def _read_tags(path: Path) -> list[TagUse]:
+def read_tags(path: Path) -> list[TagUse]:
     """Return (user, film, tag in lower case, time in microseconds)."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = [

@@ -18,7 +18,6 @@ from recsys.snapshot.manifest import MANIFEST_NAME, FileEntry, Manifest
 from recsys.snapshot.read import open_verified
 from recsys.snapshot.reference import SnapshotKind
 from recsys.snapshot.sequences import microseconds
-from recsys.snapshot.slates import SCHEMA as SLATES_SCHEMA
 from recsys.snapshot.slates import SLATES
 from recsys.snapshot.store import Folder, is_unfinished
 
@@ -141,15 +140,16 @@ def _without(
         if not is_personal or not _holds(folder, entry, user_keys):
             files.append(entry)
             continue
-        schema = SLATES_SCHEMA if is_of_slates else SCHEMA
         # Unique, so that two writers cannot mix their bytes, whatever became of their lock.
         name = f"{entry.path.removesuffix('.parquet').split('.')[0]}.{uuid4().hex[:12]}.parquet"
         with (
             open_verified(folder, entry.path) as stream,
+            pq.ParquetFile(stream, page_checksum_verification=True) as source,
             folder.writing(name) as file,
-            pq.ParquetWriter(file.arrow(), schema, **PARQUET_OPTIONS) as writer,
+            pq.ParquetWriter(
+                file.arrow(), schema := source.schema_arrow if is_of_slates else SCHEMA, **PARQUET_OPTIONS
+            ) as writer,
         ):
-            source = pq.ParquetFile(stream, page_checksum_verification=True)
             for group in range(source.num_row_groups):
                 rows = source.read_row_group(group).cast(schema)
                 theirs = pc.is_in(rows[Columns.USER_KEY], value_set=user_keys)

@@ -75,8 +75,9 @@ def write_full_snapshot(engine: sa.Engine, folder: Folder, window: Window, setti
         event_types = read_event_types(source)
         manifest = complete_snapshot(folder, window, settings, plan, interactions, items, event_types)
         slates = write_slates(
-            source, folder, upper_transaction_id=window.upper_transaction_id, as_of=manifest.as_of
-        )
+            source, folder, upper_transaction_id=window.upper_transaction_id, as_of=manifest.as_of,
+            guard_bound=0,
+        )  # fmt: skip
         return replace(manifest, files=(*manifest.files, *slates))
 
 

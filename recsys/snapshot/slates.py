@@ -1,6 +1,6 @@
 """Lists that users were shown, and what they answered in them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -20,6 +20,7 @@ SCHEMA = pa.schema(
         ("slate", pa.int64()),
         (Columns.USER_KEY, pa.string()),
         ("placement", pa.string()),
+        ("query", pa.string()),
         ("shown_at", pa.timestamp("us", "UTC")),
         (Columns.ITEM_ID, pa.string()),
         ("position", pa.int32()),
@@ -44,6 +45,8 @@ class Slates:
         `[shown]` number of the place on the screen: a position within a placement.
     answered_at
         `[shown]` microseconds since 1970; `UNANSWERED` for what was passed over.
+    requests
+        `[slates]` the request in words that the list answers; empty for none.
     """
 
     user_keys: NDArray[np.object_]
@@ -52,6 +55,7 @@ class Slates:
     items: NDArray[np.int64]
     place: NDArray[np.int64]
     answered_at: NDArray[np.int64]
+    requests: NDArray[np.object_]
 
     @classmethod
     def from_arrow(cls, table: pa.Table, catalogue: Catalogue) -> "Slates":
@@ -63,6 +67,9 @@ class Slates:
         numbers = np.append(catalogue.lookup(items.dictionary.to_pylist()), -1).astype(np.int64)
         position = table["position"].to_numpy().astype(np.int64)
         answered = table["answered_at"].cast(pa.int64()).fill_null(int(UNANSWERED)).to_numpy()
+        requests = np.full(len(first), "", dtype=object)
+        if "query" in table.schema.names:  # older snapshots have none
+            requests[:] = table["query"].take(first).fill_null("").to_pylist()
         return cls(
             user_keys=np.asarray(table[Columns.USER_KEY].take(first).to_pylist(), dtype=object),
             shown_at=table["shown_at"].cast(pa.int64()).to_numpy()[first],
@@ -70,6 +77,7 @@ class Slates:
             items=numbers[items.indices.to_numpy()],
             place=(placement.astype(np.int64) + 1) * MOST_POSITIONS + position,
             answered_at=answered,
+            requests=requests,
         )
 
     def __len__(self) -> int:
@@ -92,7 +100,7 @@ class Slates:
         rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][slates] - offsets[:-1], lengths)
         return Slates(
             self.user_keys[slates], self.shown_at[slates], offsets,
-            self.items[rows], self.place[rows], self.answered_at[rows],
+            self.items[rows], self.place[rows], self.answered_at[rows], self.requests[slates],
         )  # fmt: skip
 
     def before(self, time: datetime | int) -> "Slates":
@@ -100,4 +108,8 @@ class Slates:
         limit = microseconds(time)
         known = self.take(np.flatnonzero(self.shown_at < limit))
         answered_at = np.where(known.answered_at < limit, known.answered_at, UNANSWERED)
-        return Slates(known.user_keys, known.shown_at, known.offsets, known.items, known.place, answered_at)
+        return replace(known, answered_at=answered_at)
+
+    def unrequested(self) -> "Slates":
+        """Return the slates that answer no request: what a request brings says nothing of other lists."""
+        return self.take(np.flatnonzero(self.requests == ""))

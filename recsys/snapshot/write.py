@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from recsys.snapshot.extract import Extraction
 from recsys.snapshot.interactions import InteractionsWriter
 from recsys.snapshot.manifest import EVENT_TYPES_FILE, FORMAT_VERSION, ITEMS_FILE, FileEntry, Manifest
 from recsys.snapshot.reference import SnapshotKind, TrainedThrough
+from recsys.snapshot.scrub import scrub_comments
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.slates import MOST_POSITIONS, SLATES
 from recsys.snapshot.slates import SCHEMA as SLATES_SCHEMA
@@ -96,13 +98,19 @@ def write_items(source: Extraction, folder: Folder) -> WrittenItems:
 
 
 def write_slates(
-    source: Extraction, folder: Folder, *, upper_transaction_id: int, as_of: datetime
+    source: Extraction, folder: Folder, *, upper_transaction_id: int, as_of: datetime, guard_bound: int
 ) -> list[FileEntry]:
-    """Write the latest slates, in constant memory; nothing if there are none."""
+    """Write the latest slates, in constant memory; nothing if there are none.
+
+    Parameters
+    ----------
+    guard_bound
+        Those of guard users below it (see `recsys.snapshot.guard`) are left out.
+    """
     rows = source.batches(
         read_statement("snapshot/select_slates"), SLATES_SCHEMA,
         upper_transaction_id=upper_transaction_id, as_of=as_of,
-        most_slates=MOST_SLATES, most_positions=MOST_POSITIONS,
+        most_slates=MOST_SLATES, most_positions=MOST_POSITIONS, guard_bound=guard_bound,
     )  # fmt: skip
     first = next(rows, None)
     if first is None:
@@ -111,10 +119,15 @@ def write_slates(
         folder.writing(f"{SLATES}.parquet") as file,
         pq.ParquetWriter(file.arrow(), SLATES_SCHEMA, **_PARQUET_OPTIONS) as writer,
     ):
-        writer.write_batch(first)
-        for batch in rows:
-            writer.write_batch(batch)
+        for batch in chain([first], rows):
+            writer.write_batch(_scrubbed(batch))
     return [file.entry]
+
+
+def _scrubbed(slates: pa.RecordBatch) -> pa.RecordBatch:
+    queries = slates.column("query").dictionary_encode()
+    scrubbed = scrub_comments(queries.dictionary).take(queries.indices)
+    return slates.set_column(slates.schema.get_field_index("query"), "query", scrubbed)
 
 
 def complete_snapshot(

@@ -21,6 +21,7 @@ from recsys.settings import ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences, parts_of
 from recsys.snapshot.slates import Slates
+from recsys.training.answered_requests import add_answered_requests
 from recsys.training.batching import Batches, PartBatches, UserBatches
 from recsys.training.checkpoints import (
     RunFolder,
@@ -135,12 +136,15 @@ def fit_full(
     fingerprint = _fingerprint(settings, parts, model)
     out_of_time = time_limit(training.time_budget_minutes, start)
     state, stopped = _epochs(trainer, validator, folder, report, out_of_time, fingerprint)
-    metrics = comment_metrics | fit_other_parts(model, data, settings, slates)
+    unrequested = None if slates is None else slates.unrequested()
+    metrics = comment_metrics | fit_other_parts(model, data, settings, unrequested)
     if data.everything is not data.train:
         _learn_latest(model, data, training, on_step)
     fit_closed_form(model, parts)
-    if slates is not None and model.appeal is not None:
-        model.appeal = Appeal.fit(slates, len(catalogue))
+    if unrequested is not None and model.appeal is not None:
+        model.appeal = Appeal.fit(unrequested, len(catalogue))
+    if training.request_steps:
+        metrics |= add_answered_requests(model, slates, settings.evaluation.k)
     metrics["validation_ndcg"] = state.best_score
     metrics["text_interval"] = float(trainer.text_interval if trainer.text_parameters else 0)
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)

@@ -49,7 +49,8 @@ def fit_other_parts(
 ) -> dict[str, float]:
     """Fit requests, fusion and live interest to validation cases; closed-form parts know training events.
 
-    `slates` are the lists that were shown in the time of the training and validation events.
+    `slates` are the lists that were shown in the time of the training and validation events, without those
+    that answer a request.
     """
     n_items = len(model.catalogue)
     fit_closed_form(model, data.train)

@@ -30,6 +30,7 @@ def slates(*lists: Shown) -> Slates:
         items=items,
         place=np.concatenate([np.arange(size) for size in sizes]),
         answered_at=np.where(answered, np.repeat(at, sizes), UNANSWERED),
+        requests=np.full(len(lists), "", dtype=object),
     )
 
 
@@ -64,7 +65,7 @@ def test_a_place_on_another_page_is_another_place() -> None:
         np.concatenate([home.user_keys, mail.user_keys]), np.concatenate([home.shown_at, mail.shown_at]),
         np.append(home.offsets, home.offsets[-1] + mail.offsets[1:]),
         np.concatenate([home.items, mail.items]), np.concatenate([home.place, mail.place + 100]),
-        np.concatenate([home.answered_at, mail.answered_at]),
+        np.concatenate([home.answered_at, mail.answered_at]), np.append(home.requests, mail.requests),
     )  # fmt: skip
     rates = place_rates(both)
     assert rates[0] > 0.9 > 0.1 > rates[100]

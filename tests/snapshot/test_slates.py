@@ -1,9 +1,11 @@
 """Lists that users were shown, in snapshots."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
@@ -15,6 +17,7 @@ from recsys.snapshot.full import take_full_snapshot
 from recsys.snapshot.read import Snapshot, read_snapshot
 from recsys.snapshot.sequences import microseconds
 from recsys.snapshot.slates import SLATES, Slates
+from recsys.snapshot.store import Folder
 from recsys.training import run
 from recsys.training.job import TrainingJob
 from recsys.validation.impressions import judge_impressions, release_impressions
@@ -66,6 +69,43 @@ def test_a_slate_has_its_items_in_order_and_what_was_answered(shop: sa.Engine, s
         (user_key("ann", key), ["c", "b", "a"], [False, True, False]),
         (user_key("bob", key), ["a", "c"], [False, False]),
     ]
+
+
+def test_a_request_in_words_is_kept_without_addresses_and_numbers(
+    shop: sa.Engine, settings: Settings
+) -> None:
+    asked = ["red shoes", "ask jane@example.com or 0171/1234567", "  ", None]
+    for minute, query in enumerate(asked):
+        show(shop, f"list {minute}", "ann", ["a", "b"], minute, query=query)
+    snapshot = taken(shop, settings)
+    found = snapshot.slates()
+    assert found is not None
+    assert found.requests.tolist() == ["red shoes", "ask [e-mail] or [number]", "", ""]
+    assert len(found.unrequested()) == 2
+    content = b"".join(path.read_bytes() for path in Path(snapshot.uri).rglob("*") if path.is_file())
+    assert b"jane" not in content
+
+
+def test_lists_of_an_older_snapshot_have_no_requests_and_can_be_erased(
+    shop: sa.Engine, settings: Settings
+) -> None:
+    for user in ("ann", "bob"):
+        show(shop, f"of {user}", user, ["a", "b"], 10, query="red shoes")
+    ref = take_full_snapshot(shop, open_window(shop, "nightly", "run"), settings)
+    folder = Folder(ref.uri)
+    manifest = folder.read_manifest()
+    with folder.fs.open(f"{folder.path}/{SLATES}.parquet", "rb") as stream:
+        table = pq.read_table(stream).drop_columns("query")
+    with folder.writing(f"{SLATES}.parquet") as file:
+        pq.write_table(table, file.arrow())
+    others = [entry for entry in manifest.files if not entry.path.startswith(SLATES)]
+    folder.write_manifest(replace(manifest, files=(*others, file.entry)))
+    found = read_snapshot(ref.uri).slates()
+    assert found is not None
+    assert found.requests.tolist() == ["", ""]
+    key = settings.require_pseudonym_key()
+    erase_from_snapshots(settings.snapshots, {user_key("ann", key)})
+    assert [user for user, _, _ in rows(read_snapshot(ref.uri))] == [user_key("bob", key)]
 
 
 def test_without_lists_the_snapshot_has_no_file_of_them(shop: sa.Engine, settings: Settings) -> None:

@@ -43,6 +43,7 @@ def shown_world(n_items: int, choose: Choice, seed: int = 0) -> tuple[Slates, Se
         keys[user], times, np.arange(len(shown) + 1) * SIZE, np.concatenate(shown),
         np.tile(np.arange(SIZE), len(shown)),
         np.where(answered, times[:, None] + HOUR // 60, UNANSWERED).ravel(),
+        np.full(len(shown), "", dtype=object),
     )  # fmt: skip
     events = Sequences.build(
         user_keys=keys, user_index=user, item_index=np.array(shown)[answered],
@@ -154,7 +155,10 @@ def test_a_bot_does_not_decide_the_weight(model: Recommender, strength: NDArray[
         np.concatenate([slates.user_keys, np.repeat(slates.user_keys[:1], len(bots))]),
         np.concatenate([slates.shown_at, bots.shown_at]),
         np.append(slates.offsets, slates.offsets[-1] + bots.offsets[1:]),
-        *(np.concatenate([getattr(slates, n), getattr(bots, n)]) for n in ("items", "place", "answered_at")),
+        *(
+            np.concatenate([getattr(slates, n), getattr(bots, n)])
+            for n in ("items", "place", "answered_at", "requests")
+        ),
     )
     order = np.argsort(both.shown_at, kind="stable")
     attacked = fit(model, both.take(order), events)["fusion_appeal"]
@@ -163,7 +167,7 @@ def test_a_bot_does_not_decide_the_weight(model: Recommender, strength: NDArray[
     assert np.corrcoef(model.appeal.score(), strength)[0, 1] > 0.8
 
 
-def test_a_full_fine_tune_counts_the_latest_lists_too(
+def test_a_full_fine_tune_counts_the_latest_lists_too_but_none_that_answers_a_request(
     catalogue: Catalogue,
     quick: Settings,
     strength: NDArray[np.float64],
@@ -173,7 +177,11 @@ def test_a_full_fine_tune_counts_the_latest_lists_too(
     # Where every item is shown equally often, popularity says the same as appeal.
     monkeypatch.setattr(appeal_module, "_harmless", lambda *_: 0.5)
     slates, events = shown_world(len(catalogue), by_appeal(strength))
-    model = fit_full(catalogue, EVENT_TYPES, events, quick, tmp_path, slates=slates).model
+    asked = np.arange(len(slates)) % 4 == 0
+    given = replace(slates, requests=np.where(asked, "planet", slates.requests))
+    fitted = fit_full(catalogue, EVENT_TYPES, events, quick, tmp_path, slates=given)
+    model, unasked = fitted.model, slates.take(np.flatnonzero(~asked))
     assert model.appeal is not None
-    np.testing.assert_array_equal(model.appeal.answers, Appeal.fit(slates, len(catalogue)).answers)
+    np.testing.assert_array_equal(model.appeal.answers, Appeal.fit(unasked, len(catalogue)).answers)
+    assert fitted.metrics["answered_request_users"] == len(set(slates.user_keys[asked]))
     assert model.fusion.weights[APPEAL] > 0
