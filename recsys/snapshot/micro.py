@@ -24,7 +24,14 @@ from recsys.snapshot.replay import RECENT, Replay, find_replay, write_recent_rep
 from recsys.snapshot.reservoir import RESERVOIR, sample_reservoir
 from recsys.snapshot.snapshots_table import record_snapshot
 from recsys.snapshot.store import Folder, new_folder, write_once
-from recsys.snapshot.write import Plan, complete_snapshot, read_event_types, snapshot_name, write_items
+from recsys.snapshot.write import (
+    Plan,
+    complete_snapshot,
+    read_event_types,
+    snapshot_name,
+    write_items,
+    write_slates,
+)
 from recsys.warehouse.pseudonyms import fill_user_keys
 from recsys.warehouse.statements import read_statement
 from recsys.warehouse.windows import Window
@@ -126,7 +133,12 @@ def _write_snapshot(
         events = replay.after(source, events)
     with closing(prefetch(row_groups(events))) as arriving:
         interactions.write(arriving)
-    return complete_snapshot(folder, window, settings, plan, interactions, items, event_types)
+    manifest = complete_snapshot(folder, window, settings, plan, interactions, items, event_types)
+    slates = write_slates(
+        source, folder, upper_transaction_id=window.upper_transaction_id, as_of=manifest.as_of,
+        guard_bound=plan.parameters["guard_bound"],
+    )  # fmt: skip
+    return replace(manifest, files=(*manifest.files, *slates))
 
 
 def _write_recent_replay(parent: Folder, name: str, snapshot: Snapshot, replay: Replay) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
+from recsys.model.appeal import Appeal
 from recsys.model.collaborative import Popularity
 from recsys.model.device import choose_device
 from recsys.model.fusion import ndcg_of_ranks
@@ -19,6 +20,7 @@ from recsys.model.recommender import Recommender
 from recsys.settings import Settings, TrainingSettings
 from recsys.snapshot.guard import has_forgotten
 from recsys.snapshot.sequences import Sequences, microseconds
+from recsys.snapshot.slates import Slates
 from recsys.snapshot.targets import find_targets
 from recsys.training.batching import UserBatches
 from recsys.training.checkpoints import restore_weights, seed_everything, weights_of
@@ -39,6 +41,7 @@ def fit_micro(
     held_out_from: datetime,
     settings: Settings,
     *,
+    slates: Slates | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     on_step: OnStep | None = None,
 ) -> Fitted:
@@ -50,7 +53,7 @@ def fit_micro(
     would reject as forgetting on them (`has_forgotten`) are not kept: those of the latest epoch that it
     would not reject are. The first epoch forgets most and later ones make good for it, so no epoch ends the
     update.
-    Popularity and collaborative filtering count every fresh event.
+    Popularity and collaborative filtering count every fresh event. The appeal of a parent is counted anew.
 
     Parameters
     ----------
@@ -59,6 +62,9 @@ def fit_micro(
     sequences
         Events of all purposes. Fresh events from `held_out_from` on and fresh guard events are used for
         evaluation only.
+    slates
+        The latest lists that were shown before `held_out_from` to users who are not guard users, with those
+        that the parent knows. None: appeal stays as it is.
 
     Raises
     ------
@@ -121,6 +127,8 @@ def fit_micro(
         stopped += "; the parent's weights were kept"
         metrics["guard_ndcg"] = metrics["parent_guard_ndcg"]
     _count_fresh(model, sequences, fresh)
+    if slates is not None and model.appeal is not None:
+        model.appeal = Appeal.fit(slates.unrequested(), len(model.catalogue))
     model.update_proxies()
     return Fitted(model.eval(), history, best_epoch, metrics, stopped)
 

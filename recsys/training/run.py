@@ -151,6 +151,7 @@ def _fit(
         snapshot.sequences(),
         snapshot.held_out_from,
         settings,
+        slates=None if model.appeal is None else _known_slates(snapshot),
         report=report,
         on_step=on_step,
     )

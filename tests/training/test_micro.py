@@ -7,11 +7,13 @@ import torch
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
+from recsys.model.appeal import Appeal
 from recsys.model.fusion import COLLABORATIVE, NEURAL, Fusion
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
+from recsys.snapshot.slates import UNANSWERED, Slates
 from recsys.training.full import Fitted
 from recsys.training.micro import fit_micro
 from recsys.training.trainer import Validator
@@ -89,6 +91,28 @@ def test_an_event_type_that_is_new_since_the_night_is_learned_from(
     learned = result.model.users.event_type.weight[types.index["bookmark"]]
     start = parent.with_event_types(types).users.event_type.weight[types.index["bookmark"]]
     assert not torch.allclose(learned, start)
+
+
+@pytest.mark.parametrize("parent_has_appeal", [True, False])
+def test_appeal_is_counted_anew_from_the_lists_that_answer_no_request_if_the_parent_has_it(
+    parent: Recommender, fresh_and_old: Sequences, brisk: Settings, parent_has_appeal: bool
+) -> None:
+    n_items = len(parent.catalogue)
+    model = parent.clone()
+    model.appeal = Appeal(np.full(n_items, 9.0), np.full(n_items, 9.0)) if parent_has_appeal else None
+    slates = Slates(
+        user_keys=np.array(["ann", "bob", "ann"], dtype=object), shown_at=np.arange(3),
+        offsets=np.array([0, 2, 4, 6]), items=np.array([0, 1, 1, 2, 2, 0]), place=np.tile([0, 1], 3),
+        answered_at=np.array([1, UNANSWERED, UNANSWERED, 2, UNANSWERED, 3]),
+        requests=np.array(["", "", "rocket"], dtype=object),
+    )  # fmt: skip
+    once = brisk.model_copy(update={"micro_update": brisk.micro_update.model_copy(update={"epochs": 1})})
+    updated = fit_micro(model, fresh_and_old, LATER, once, slates=slates).model.appeal
+    if parent_has_appeal:
+        assert updated is not None
+        assert updated.answers.tolist() == [1.0, 0.0, 1.0, *[0.0] * (n_items - 3)]
+    else:
+        assert updated is None
 
 
 def test_the_parent_does_not_change(parent: Recommender, fresh_and_old: Sequences, brisk: Settings) -> None:
