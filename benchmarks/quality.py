@@ -239,7 +239,7 @@ def fit_and_judge(
     model, details, seconds = timed(lambda: _fit_ours(dataset, task, seeded, output))
     outcome = {
         "ours": judge(as_of_each_case(model, dataset, task), details, seconds, task.test),
-        "ours_neural": judge(_Neural(model), {}, seconds, task.test),
+        "ours_neural": judge(Neural(model), {}, seconds, task.test),
     }
     return outcome, model
 
@@ -282,7 +282,7 @@ def _fit_ours(
 
 
 @dataclass(frozen=True)
-class _Neural:
+class Neural:
     """The neural part of our score."""
 
     model: Recommender
