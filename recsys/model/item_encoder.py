@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from recsys.settings import ModelSettings
 
+_BLOCK_ITEMS = 65_536
+"""Items whose text vectors are normalised at a time: those of a million items take 1.4 GiB."""
+
 
 class ItemEncoder(nn.Module):
     """Combine an item's text with what was learned from its events.
@@ -87,7 +90,11 @@ class ItemEncoder(nn.Module):
 
     def from_text(self, text_vectors: Tensor, items: Tensor | None = None) -> Tensor:
         """Return item vectors [items, dim] from the text and the numbers alone; see `forward`."""
-        projected = self.projection(self.text_norm(text_vectors))
+        blocks = [
+            self.projection(self.text_norm(block))
+            for block in text_vectors.split(_BLOCK_ITEMS)  # type: ignore[no-untyped-call]
+        ]
+        projected = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
         if self.number_weight is not None:
             numbers = self.numbers if items is None else self.numbers[items]
             projected = projected + functional.linear(numbers, self.number_weight)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recsys.errors import CheckpointError, ConfigurationError
+from recsys.model import item_encoder
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.events import batches_of_events, collate, time_gaps
@@ -36,6 +37,14 @@ def test_scores_and_vectors_have_the_documented_shapes(
     assert scores.shape == (3, 36)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
+
+
+def test_item_vectors_are_the_same_in_blocks(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = recommender.item_vectors()
+    monkeypatch.setattr(item_encoder, "_BLOCK_ITEMS", 7)
+    np.testing.assert_allclose(recommender.item_vectors(), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_a_user_gets_the_same_scores_alone_and_in_a_batch(
