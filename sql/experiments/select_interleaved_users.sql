@@ -2,7 +2,7 @@
 -- arms were published, until :until; users of the control count for the shares only. A slate is looked up in the newest list that
 -- had been published for its user when it was shown. What it shows besides, such as items that a rule placed, is nobody's, and so
 -- is an item that both versions wanted.
--- What an answer is is as in select_users. The placeholder is select_slates.
+-- Answers are defined as in select_users. The placeholder is select_slates.
 -- Parameters: experiment_id, before (when all arms were published), until.
 with this as (
     select * from experiments where experiment_id = :experiment_id
