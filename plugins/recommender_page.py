@@ -68,6 +68,17 @@ _QUERIES = {
         order by ended_at is not null, shown_since desc, role desc, metric
         limit 8
     """,
+    "experiment_days": """
+        select metric, day, control, challenger_value
+        from analytics.experiment_days
+        where control is not null and experiment = (
+            select experiment from analytics.experiment_results
+            where ended_at is null or ended_at > now() - interval '7 days'
+            order by ended_at is not null, shown_since desc
+            limit 1
+        )
+        order by metric, day
+    """,
     "decisions": "select * from analytics.promotion_history order by ledger_id desc limit 10",
     "windows": "select * from analytics.window_reconciliation order by window_id desc limit 10",
     "quarantine": "select * from analytics.quarantine_by_reason order by rows desc",
@@ -179,25 +190,46 @@ def read_state() -> tuple[int, dict[str, Any]]:
     models: dict[str, dict[str, Any]] = {}
     for row in content["metrics"]:
         models.setdefault(row["scorer"], {})[row["metric"]] = row
-    return 200, content | {"models": models, "charts": _charts(content["figures"])}
+    charts = {
+        "charts": _charts(content["figures"]),
+        "experiment_charts": _experiment_charts(content["experiment_days"]),
+    }
+    return 200, content | {"models": models} | charts
 
 
+# Title, format and the name of a line without a label.
 _CHARTS = {
-    "response_share": ("Share of shown lists that users answer", ".1%"),
-    "feedback_events": ("Feedback a day", ",.0f"),
-    "ndcg": ("NDCG in the nights", ".4f"),
+    "response_share": ("Share of shown lists that users answer", ".1%", "not stated"),
+    "feedback_events": ("Feedback a day", ",.0f", "not stated"),
+    "ndcg": ("NDCG in the nights", ".4f", "not stated"),
+    "listed_items": ("Different items among the first ten of all lists", ",.0f", "items"),
+    "user_similarity": ("How alike users' vectors are (1: all the same)", ".2f", "mean cosine of two users"),
 }
 
 
 def _charts(figures: list[dict[str, Any]]) -> list[str]:
     from recsys.airflow.charts import line_chart
 
-    lines: dict[str, dict[str, list[Any]]] = {}
-    for row in figures:
-        named = row["label"] or "not stated"
-        lines.setdefault(row["figure"], {}).setdefault(named, []).append((row["day"], row["value"]))
-    drawn = [line_chart(title, lines.get(name, {}), written) for name, (title, written) in _CHARTS.items()]
+    drawn = []
+    for name, (title, written, unlabelled) in _CHARTS.items():
+        lines: dict[str, list[Any]] = {}
+        for row in figures:
+            if row["figure"] == name:
+                lines.setdefault(row["label"] or unlabelled, []).append((row["day"], row["value"]))
+        drawn.append(line_chart(title, lines, written))
     return [chart for chart in drawn if chart]
+
+
+def _experiment_charts(days: list[dict[str, Any]]) -> list[str]:
+    """Draw each metric of an experiment, as it was at the last look of each day."""
+    from recsys.airflow.charts import line_chart
+
+    metrics: dict[str, dict[str, list[Any]]] = {}
+    for row in days:
+        lines = metrics.setdefault(row["metric"], {"champion": [], "challenger": []})
+        lines["champion"].append((row["day"], row["control"]))
+        lines["challenger"].append((row["day"], row["challenger_value"]))
+    return [line_chart(name.replace("_", " ").capitalize(), lines, ".4f") for name, lines in metrics.items()]
 
 
 def query_warehouse(queries: dict[str, str], **parameters: Any) -> tuple[int, dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Watch what users get and how they respond, keep the figures, and alert once for each cause.
 
 Whether rows add up and whether runs succeed is checked elsewhere, when it happens. This looks at what no run
-notices: lists that nobody renews, feedback that drifts, responses that become fewer, an item that is suddenly
-disliked, champions that each lose a little.
+notices: lists that nobody renews, feedback that drifts, responses that become fewer, lists and users that
+become alike, an item that is suddenly disliked, champions that each lose a little.
 """
 
 import logging
@@ -25,6 +25,8 @@ _MOST_ITEMS = 10
 _NIGHTS_OF_DECLINE = 3
 """Of the last five. One in forty nights is beyond chance by chance; three of five hardly ever are."""
 _TIME_TO_RESPOND = timedelta(hours=1)
+_LEAST_VARIETY = 0.5
+"""Share of the usual variety of lists or vectors below which somebody should look."""
 _KEPT = timedelta(days=400)
 """How long figures are kept: a year, and the same season of the year before."""
 _EXPERIMENTS_SHOWN = timedelta(days=7)
@@ -81,10 +83,12 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> Watched:
     with engine.begin() as connection:
         hours = connection.scalar(sa.text(read_statement("upkeep/measure_list_age")), {"until": now})
         responses = _measure_responses(connection, now)
+        variety = _measure_variety(connection)
         found = [
             *_old_lists(hours, settings),
             *_drift(connection, now),
             *_fewer_responses(responses, settings),
+            *_less_variety(connection, variety, now),
             *_disliked_items(connection, settings, now),
             *_slow_decline(connection, settings, now),
             *_ended_experiments(connection, now),
@@ -102,6 +106,7 @@ def monitor(engine: sa.Engine, settings: Settings, now: datetime) -> Watched:
                 if latest and today.users >= MIN_PEOPLE
             ),
             *_feedback_events(connection, now),
+            *variety,
             Figure("open_alerts", "", len(found)),
         ]
         _keep(connection, figures, now)
@@ -217,6 +222,38 @@ def _fewer_responses(responses: dict[tuple[str, bool], Responses], settings: Set
             f"users answered {today.mean:.1%} of what they were shown in the last day ({where}, "
             f"{today.users:,} users), and {usual.mean:.1%} in the week before. See "
             "analytics.click_through_by_model and what was promoted or released since",
+        )
+
+
+def _measure_variety(connection: sa.Connection) -> list[Figure]:
+    row = connection.execute(sa.text(read_statement("upkeep/measure_lists"))).one()
+    if row.users < MIN_PEOPLE:
+        return []
+    figures = [Figure("listed_items", "", row.items)]
+    return figures if row.similarity is None else [*figures, Figure("user_similarity", "", row.similarity)]
+
+
+def _less_variety(connection: sa.Connection, figures: list[Figure], now: datetime) -> Iterator[Finding]:
+    """Compare with the last four weeks. The figures mean the same for every model, unlike scores."""
+    rows = connection.execute(
+        sa.text(read_statement("upkeep/select_usual_figures")), {"day": now.astimezone(UTC).date()}
+    )
+    usual = {row.figure: row.usual for row in rows}
+    latest = {figure.name: figure.value for figure in figures if figure.name in usual}
+    items, similarity = latest.get("listed_items"), latest.get("user_similarity")
+    if items is not None and items < _LEAST_VARIETY * usual["listed_items"]:
+        yield Finding(
+            "narrow lists",
+            f"only {items:,.0f} different items are among the first ten of all lists; usual in the last four "
+            f"weeks is {usual['listed_items']:,.0f}. See analytics.promotion_history for what was promoted "
+            "since, and which items are still available",
+        )
+    if similarity is not None and 1 - similarity < _LEAST_VARIETY * (1 - usual["user_similarity"]):
+        yield Finding(
+            "users alike",
+            f"the vectors of users have become alike: the mean cosine of two is {similarity:.2f}, usual in "
+            f"the last four weeks is {usual['user_similarity']:.2f}. So lists depend less on what a user "
+            "did. See analytics.promotion_history for what was promoted since, and consider roll_back_model",
         )
 
 

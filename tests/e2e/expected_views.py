@@ -523,6 +523,7 @@ EMPTY: dict[str, Callable[[Tables], Sequence[Row]]] = {
     "comment_sentiment_by_item": _commented_by_enough_people,
     "monitored_figures": lambda tables: tables["monitored_figures"],
     "experiment_results": lambda tables: tables["experiments"],
+    "experiment_days": lambda tables: tables["experiments"],
     "open_alerts": lambda tables: [row for row in tables["alerts"] if row["closed_at"] is None],
     "predicted_comment_sentiment": lambda tables: tables["comment_sentiment"],
     "item_phrases": lambda tables: tables["item_phrases"],

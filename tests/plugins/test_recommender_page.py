@@ -142,11 +142,17 @@ def test_a_running_experiment_is_shown_with_its_newest_look(signed_in: Any, busy
     assert "Nobody has looked at it yet." in signed_in.get("/recommender/").text
     with busy.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO experiment_readouts (experiment_id, run_key, until, share, users, mismatch_p_value,"
-            " left_out, readings, outcome) SELECT experiment_id, 'look', now(), 0.25,"
-            ' \'{"control": 1234, "challenger": 1200}\', 0.5, \'{}\', \'[{"metric": "click_through", "role":'
-            ' "success", "control": 0.1, "challenger": 0.12, "difference": 0.02, "low": 0.004, "high": null,'
-            ' "verdict": "better"}]\', \'running\' FROM experiments'
+            """
+            INSERT INTO experiment_readouts (experiment_id, run_key, read_at, until, share, users,
+                mismatch_p_value, left_out, readings, outcome)
+            SELECT experiment_id, 'look ' || value, now() - make_interval(days => days_ago), now(), 0.25,
+                '{"control": 1234, "challenger": 1200}', 0.5, '{}', jsonb_build_array(
+                    jsonb_build_object('metric', 'click_through', 'role', 'success', 'control', 0.1,
+                        'challenger', value, 'difference', value - 0.1, 'low', 0.004, 'verdict', 'better'),
+                    jsonb_build_object('metric', 'dislikes', 'role', 'guardrail')
+                ), 'running'
+            FROM experiments CROSS JOIN (VALUES (1, 0.09), (1, 0.11), (0, 0.12)) AS look (days_ago, value)
+            """
         )
     shown = signed_in.get("/recommender/").text
     for expected in (
@@ -154,8 +160,15 @@ def test_a_running_experiment_is_shown_with_its_newest_look(signed_in: Any, busy
         "25.0% of the planned time",
         "0.0040 to -",
         "1,234",
+        "Click through: challenger 0.1200, champion 0.1000",
     ):
         assert expected in shown
+    # The last look of each day; nothing of a metric of too few people.
+    assert [value for value in ("0.0900", "0.1100", "0.1200") if f": {value}</title>" in shown] == [
+        "0.1100",
+        "0.1200",
+    ]
+    assert "Dislikes" not in shown
 
 
 def test_only_airflow_may_frame_the_page_and_only_its_own_script_runs(signed_in: Any) -> None:

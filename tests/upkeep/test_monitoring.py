@@ -299,3 +299,56 @@ def test_figures_of_each_day_are_kept_for_a_year_and_leave_out_few_people(
     assert [(f.name, f.label, f.value) for f in again.figures] == [
         ("response_share", "home", 0.25), ("feedback_events", "view", 9), ("open_alerts", "", 0),
     ]  # fmt: skip
+
+
+def publish(engine: sa.Engine, day: int, items: int, alike: float, users: int = 60) -> None:
+    """Replace all lists by such with so many different items, and vectors with about this mean cosine."""
+    with engine.begin() as connection:
+        for statement in (
+            "DELETE FROM recommendation_lists",
+            "DELETE FROM user_vectors",
+            "DELETE FROM item_vectors",
+            "INSERT INTO publications (publication_id, run_key, model_version, scope, users, items,"
+            " through_transaction_id) OVERRIDING SYSTEM VALUE"
+            " VALUES (:day, :day, '1', 'all', :users, :items, 0)",
+            "INSERT INTO recommendation_lists (user_id, publication_id, model_version, item_ids, scores,"
+            " propensities) SELECT 'u' || n, :day, '1', ARRAY['i' || n % :items, 'i0'], '{1,0}', '{1,1}'"
+            " FROM generate_series(1, :users) AS n",
+            "INSERT INTO item_vectors (item_id, model_version, vector) VALUES ('i0', '1', '[1,0]')",
+            "INSERT INTO user_vectors (user_id, model_version, vector) SELECT 'u' || n, '1', CASE"
+            " WHEN n <= :alike * :users THEN '[3,0]' WHEN n % 2 = 0 THEN '[0,1]' ELSE '[0,-1]' END::vector"
+            " FROM generate_series(1, :users) AS n",
+            # Left by a model that was replaced.
+            "INSERT INTO user_vectors (user_id, model_version, vector) VALUES ('old', '0', '[1,0,0]')",
+        ):
+            connection.execute(
+                sa.text(statement), {"day": day, "items": items, "alike": alike**0.5, "users": users}
+            )
+
+
+def test_lists_and_users_that_become_alike_alert_if_a_week_was_otherwise(
+    warehouse: sa.Engine, settings: Settings
+) -> None:
+    def found(day: int) -> list[str]:
+        return [c for c in causes(warehouse, settings, NOW + timedelta(days=day)) if c != "old lists"]
+
+    for day in range(6):
+        publish(warehouse, day, items=40, alike=0.25)
+        assert found(day) == []
+    publish(warehouse, 6, items=3, alike=0.9)
+    assert found(6) == []  # six days are no week
+    publish(warehouse, 7, items=25, alike=0.49)
+    assert found(7) == []
+    publish(warehouse, 8, items=15, alike=0.25)
+    assert found(8) == ["narrow lists"]
+    publish(warehouse, 9, items=40, alike=0.81)
+    assert found(9) == ["users alike"]
+    measured = {figure.name: figure.value for figure in monitor(warehouse, settings, NOW).figures}
+    assert measured["listed_items"] == 40
+    assert measured["user_similarity"] == pytest.approx(0.81, abs=0.03)
+
+
+def test_nothing_is_said_of_the_lists_of_few_people(warehouse: sa.Engine, settings: Settings) -> None:
+    publish(warehouse, 1, items=2, alike=1.0, users=4)
+    figures = {figure.name for figure in monitor(warehouse, settings, NOW).figures}
+    assert not figures & {"listed_items", "user_similarity"}

@@ -17,7 +17,7 @@ from recsys.warehouse.analytics import MIN_PEOPLE, SCHEMA, install_analytics
 ABOUT_THE_PIPELINE = {
     *("window_reconciliation", "quarantine_by_reason", "publication_history", "model_lineage"),
     *("promotion_history", "champion_history", "open_alerts", "superiority_tests"),
-    *("monitored_figures", "experiment_results", "tuning_trials"),
+    *("monitored_figures", "experiment_results", "experiment_days", "tuning_trials"),
 }
 """Views of what the pipeline did. They count rows of runs, and show neither what nor when somebody did.
 
