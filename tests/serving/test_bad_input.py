@@ -36,7 +36,7 @@ def stocked(shop: Shop) -> Shop:
 def arguments_of(shop: Shop) -> Iterator[tuple[str, str, str, list[str]]]:
     """Yield function, argument, type, and the names of all arguments, for what readers may call."""
     for row in shop.rows(
-        "select proname, proargnames as names,"
+        "select proname, proargnames[1 : pronargs] as names,"
         " array(select format_type(type, null) from unnest(proargtypes) as type) as types"
         " from pg_proc where pronamespace = 'serving'::regnamespace and prosecdef order by proname"
     ):
