@@ -133,7 +133,7 @@ def test_what_is_filled_in_is_not_read_again() -> None:
     title = """O'Hara's "{label}" {did} <b>"""
     did = packaged_texts("de").did("purchase", highly=False, title=title)
     assert packaged_texts("de").say("because", did=did, also="") == f"Weil du {title} gekauft hast"
-    assert packaged_texts("zh").did("listen", highly=True, title="歌") == "选择过“歌”"
+    assert packaged_texts("zh").did("listen", highly=True, title="歌") == "选过“歌”"
     assert packaged_texts().did("rating", highly=False, title=title) == f"rated {title}"
 
 

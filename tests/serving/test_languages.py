@@ -39,7 +39,7 @@ def test_shared_reasons_are_in_the_language_of_the_user(spoken: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "text"), [("de-CH", "Gerade beliebt"), ("zh-Hans-CN", "正在流行"), ("fr", "Popular right now")]
+    ("asked", "text"), [("de-CH", "Gerade beliebt"), ("zh-Hans-CN", "近期热门"), ("fr", "Popular right now")]
 )
 def test_a_visitor_reads_the_language_of_the_context(spoken: Shop, asked: str, text: str) -> None:
     assert reasons(spoken, None, k=1, language=asked) == [text]
@@ -79,7 +79,7 @@ def test_lists_without_a_user_name_their_language(http_shop: Shop, http: TestCli
     def reason(path: str, **parameters: str) -> str:
         return str(http.get(path, params=parameters).json()["items"][0]["reason"])
 
-    assert reason("/trending", language="zh") == "正在流行"
+    assert reason("/trending", language="zh") == "近期热门"
     assert reason("/trending") == "Popular right now"
     assert reason("/items/hot/similar", language="de") == "Ähnlich wie „Title of hot“"
     assert reason("/items/hot/similar") == 'Similar to "Title of hot"'

@@ -133,7 +133,7 @@ def test_without_a_model_templates_answer_in_the_language_that_is_asked_for(film
     assert summary(films, None)[0].startswith("New: ")
     films.share("trending", "f-3", "f-1")
     chinese = summary(films, None, session="visit", context='{"language": "zh"}')
-    assert chinese == ("正在流行：Fargo、Ronin。最新：Alien。", "zh", None, None)  # noqa: RUF001
+    assert chinese == ("近期热门：Fargo、Ronin。最新：Alien。", "zh", None, None)  # noqa: RUF001
     assert item_summary(films) == [
         ("People praise: easy to use. People criticise: battery.", "en", None, None)
     ]
