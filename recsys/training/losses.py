@@ -86,14 +86,61 @@ def sampled_next_item_loss(
     targets
         [n] item numbers.
     negatives, negative_log_counts
-        [negatives] item numbers, and the logarithm of their expected number of draws.
+        [negatives] item numbers in ascending order, and the logarithm of their expected number of draws.
     weights
         [n]
     """
-    positive = (users * target_items).sum(-1, keepdim=True)
-    others = users @ negative_items.T - negative_log_counts
-    others = others.masked_fill(targets[:, None] == negatives[None, :], -torch.inf)
-    return ((torch.logsumexp(torch.cat([positive, others], 1), 1) - positive[:, 0]) * weights).sum()
+    result: Tensor = _SampledCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        users, target_items, negative_items, targets, negatives, negative_log_counts, weights
+    )
+    return result
+
+
+class _SampledCrossEntropy(torch.autograd.Function):
+    """Sampled softmax in chunks, as `_LinearCrossEntropy`, with the target apart from the negatives."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        target_items: Tensor,
+        negative_items: Tensor,
+        targets: Tensor,
+        negatives: Tensor,
+        negative_log_counts: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        rows = max(1, _CHUNK_LOGITS[users.device.type] // max(len(negatives), 1))
+        # Fresh memory for the logits of each chunk would take as long as a tenth of the step.
+        logits = users.new_empty(min(rows, len(users)), len(negatives))
+        place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)[:, None]
+        is_target = negatives[place] == targets[:, None]
+        positive = (users * target_items).sum(1, keepdim=True)
+        user_gradient, item_gradient = torch.empty_like(users), torch.zeros_like(negative_items)
+        target_factor = torch.empty_like(positive)
+        loss = users.new_zeros(())
+        for start in range(0, len(users), rows):
+            part = slice(start, start + rows)
+            others, own, weight = logits[: len(users[part])], positive[part], weights[part, None]
+            torch.addmm(-negative_log_counts, users[part], negative_items.T, out=others)
+            known = others.gather(1, place[part]).masked_fill_(is_target[part], -torch.inf)
+            others.scatter_(1, place[part], known)
+            highest = torch.maximum(others.amax(1, keepdim=True), own)
+            chances = others.sub_(highest).exp_()
+            of_target = (own - highest).exp()
+            total = chances.sum(1, keepdim=True) + of_target
+            loss += ((total.log() + highest - own) * weight).sum()
+            chances.mul_(weight / total)
+            target_factor[part] = weight * (of_target / total - 1)
+            torch.mm(chances, negative_items, out=user_gradient[part])
+            item_gradient.addmm_(chances.T, users[part])
+        user_gradient.addcmul_(target_factor, target_items)
+        ctx.save_for_backward(user_gradient, target_factor * users, item_gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(saved * gradient for saved in ctx.saved_tensors), None, None, None, None)
 
 
 def liking_loss(like_logits: Tensor, sentiment: Tensor) -> Tensor:

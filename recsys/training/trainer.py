@@ -288,6 +288,8 @@ class Validator:
 
     def served_ranks(self, model: Recommender) -> NDArray[np.int64]:
         """Return the rank [cases] of each target by all parts of the score, as users would see it."""
+        if not len(self.cases):  # a scorer reads the whole catalogue
+            return np.zeros(0, dtype=np.int64)
         scorer = model.scorer()
 
         def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:

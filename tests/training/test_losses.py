@@ -39,6 +39,28 @@ def test_the_loss_in_chunks_is_cross_entropy_with_its_gradients(monkeypatch: pyt
         assert torch.allclose(own, other, atol=1e-5)
 
 
+def test_the_sampled_loss_in_chunks_is_its_formula_with_its_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(losses._CHUNK_LOGITS, "cpu", 3 * 5)  # three rows at a time, the last chunk shorter
+    torch.manual_seed(0)
+    users, items = torch.randn(7, 8, requires_grad=True), torch.randn(20, 8, requires_grad=True)
+    targets, weights = torch.tensor([4, 0, 11, 19, 4, 12, 9]), torch.rand(7)
+    drawn, log_counts = torch.tensor([0, 4, 7, 12, 19]), torch.randn(5)
+
+    chunked = sampled_next_item_loss(users, items[targets], items[drawn], targets, drawn, log_counts, weights)
+    got = torch.autograd.grad(3 * chunked, [users, items])
+    corrected = (users @ items[drawn].T - log_counts).masked_fill(targets[:, None] == drawn, -torch.inf)
+    logits = torch.cat([(users * items[targets]).sum(1, keepdim=True), corrected], 1)
+    each = functional.cross_entropy(logits, torch.zeros_like(targets), reduction="none")
+    whole = (each * weights).sum()
+    expected = torch.autograd.grad(3 * whole, [users, items])
+
+    assert torch.allclose(chunked, whole, rtol=1e-5)
+    for own, other in zip(got, expected, strict=True):
+        assert torch.allclose(own, other, atol=1e-5)
+
+
 def test_the_correction_makes_the_sampled_partition_sum_unbiased() -> None:
     torch.manual_seed(0)
     users, items = torch.randn(1, 8) * 0.3, torch.randn(500, 8)

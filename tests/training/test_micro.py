@@ -16,6 +16,7 @@ from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.snapshot.slates import UNANSWERED, Slates
 from recsys.training.full import Fitted
 from recsys.training.micro import fit_micro
+from recsys.training.split import ValidationCases
 from recsys.training.trainer import Validator
 from tests.small_models import histories, liked, theme_catalogue, theme_world
 
@@ -178,6 +179,14 @@ def test_fewer_guard_users_than_the_gate_needs_stop_no_update(
     assert result.metrics["guard_ndcg"] < result.metrics["parent_guard_ndcg"]
     assert result.best_epoch == wild.micro_update.epochs
     assert result.stopped_because == "all epochs done"
+
+
+def test_without_guard_users_nothing_is_computed_of_the_whole_catalogue_to_rank_for_them(
+    parent: Recommender, fresh_and_old: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Recommender, "scorer")
+    nobody = ValidationCases.of(fresh_and_old, np.zeros(0, dtype=np.int64))
+    assert not len(Validator.build(nobody, parent, 10).served_ranks(parent))
 
 
 def test_the_latest_fresh_event_is_learned_too(
