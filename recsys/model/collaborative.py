@@ -163,16 +163,16 @@ class StandardisedEASE:
         """
         matrix = interaction_matrix(histories, self._model.n_items, negative=self._model.negative)
         scores = (matrix @ self._weights).tocsr()
-        user = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+        lengths = np.diff(scores.indptr)
+        has, starts = lengths > 0, scores.indptr[:-1]
         # Not `scores.power`, which sorts all items of each user first and takes longer than all else here.
-        mean, squares = (
-            np.bincount(user, weights=values, minlength=scores.shape[0]) / max(self._known, 1)
-            for values in (scores.data, scores.data**2)
-        )
+        mean, squares = np.zeros((2, len(lengths)))
+        for sums, values in ((mean, scores.data), (squares, scores.data**2)):
+            sums[has] = np.add.reduceat(values, starts[has], dtype=np.float64) / max(self._known, 1)
         deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
         # Equal scores for all items carry no information, as in `standardise`.
         inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-        scores.data *= inverse[user].astype(np.float32)
+        scores.data *= np.repeat(inverse.astype(np.float32), lengths)
         return scores, (mean * inverse).astype(np.float32)
 
 

@@ -79,13 +79,14 @@ class ListExplainer:
         support = self._directions[wanted] @ self._directions[seen].transpose(0, 2, 1)
         known: NDArray[np.bool_] = np.zeros(wanted.shape, dtype=bool)
         if self.model.collaborative is not None:
+            # Of real events only: most places are empty beside one long history.
+            user, column = np.nonzero(events != _NONE)
             # Of the rows that are needed: to look up pairs in all weights would check all weights first.
-            rows, place = np.unique(seen, return_inverse=True)
+            rows, place = np.unique(seen[user, column], return_inverse=True)
             own = self.model.collaborative.weights[rows]
-            pairs = np.broadcast_arrays(place.reshape(seen.shape)[:, None, :], wanted[:, :, None])
-            found = own[pairs[0].ravel(), pairs[1].ravel()]
-            together = np.asarray(found, dtype=np.float32).reshape(support.shape)
-            together[np.broadcast_to((events == _NONE)[:, None, :], together.shape)] = 0.0
+            found = own[np.repeat(place, wanted.shape[1]), wanted[user].ravel()]
+            together = np.zeros(support.shape, dtype=np.float32)
+            together[user, :, column] = np.asarray(found).reshape(len(user), -1)
             known = np.asarray((together > 0).any(axis=2))
             support = np.where(known[:, :, None], together, support)
         # Nothing explains an item better than that the user had it before.

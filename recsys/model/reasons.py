@@ -38,15 +38,13 @@ class ReasonTexts:
 
 
 def _fill(text: str, parts: Mapping[str, str]) -> str:
-    pieces = list(_pieces(text))
-    pieces[1::2] = [parts[name] for name in pieces[1::2]]
-    return "".join(pieces)
+    return _template(text) % parts
 
 
 @lru_cache(maxsize=1_024)  # a publication fills few texts millions of times
-def _pieces(text: str) -> list[str]:
-    """Return what is said and, at odd places, the names of what is filled in."""
-    return _NAME.split(text)
+def _template(text: str) -> str:
+    """Return a text for Python's operator `%`, which fills in faster than we do."""
+    return _NAME.sub(r"%(\1)s", text.replace("%", "%%"))
 
 
 @cache

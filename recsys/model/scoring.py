@@ -242,10 +242,11 @@ class CatalogueScorer:
         if self._collaborative is None or not weights.any():
             return
         found, shift = self._collaborative(self.model.read_comments(histories))
-        lengths = torch.from_numpy(np.diff(found.indptr)).to(scores.device, torch.int64)
-        rows = torch.arange(len(scores), device=scores.device).repeat_interleave(lengths)
-        places = torch.from_numpy(found.indices).to(rows) + rows * scores.shape[1]
-        scores.view(-1).index_add_(0, places, torch.from_numpy(found.data).to(scores) * weights[rows, 0])
+        lengths = np.diff(found.indptr)
+        places = np.repeat(np.arange(len(scores)) * scores.shape[1], lengths) + found.indices
+        values = found.data * np.repeat(weights[:, 0].cpu().numpy(), lengths)
+        to_all = scores.view(-1)
+        to_all.index_add_(0, torch.from_numpy(places).to(scores.device), torch.from_numpy(values).to(scores))
         known = torch.from_numpy(self._known).to(scores)
         scores.addr_(-torch.from_numpy(shift).to(scores) * weights[:, 0], known)
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCORES_IN_MEMORY = 1 << 24
-"""Largest number of scores [users, items] held at a time: 64 MiB, for any number of users and items."""
+SCORES_IN_MEMORY = 1 << 25
+"""Largest number of scores [users, items] held at a time: 128 MiB, for any number of users and items."""
 BLOCK_USERS = 256
 """Largest number of users scored at a time; fewer in large catalogues, see `SCORES_IN_MEMORY`."""
 _PROGRESS_SECONDS = 10.0

@@ -18,6 +18,8 @@ COPY_BINARY_TRAILER = b"\xff\xff"
 BOOL, TEXT, FLOAT4 = 16, 25, 700
 """Postgres' numbers of the types of the elements of an array."""
 NULL = pack(">i", -1)
+REAL_BYTES = 8
+"""Size of an element of a real[]."""
 
 
 def copy_rows(connection: sa.Connection, target: str, rows: Iterable[bytes]) -> None:
@@ -39,8 +41,8 @@ def text_elements(texts: Iterable[str]) -> list[bytes]:
 
 
 def real_elements(values: NDArray[np.float32]) -> bytes:
-    """Return elements of a real[], joined."""
-    elements = np.empty(len(values), dtype=[("bytes", ">i4"), ("value", ">f4")])
+    """Return elements of a real[], joined; `REAL_BYTES` each."""
+    elements = np.empty(values.shape, dtype=[("bytes", ">i4"), ("value", ">f4")])
     elements["bytes"] = 4
     elements["value"] = values
     return elements.tobytes()
