@@ -244,14 +244,14 @@ def _keys(connection: sa.Connection, first: int, last: int) -> list[str]:
     statement = render_literals(
         read_statement("publishing/select_staged_user_keys"), {"lower": first, "upper": last}
     )
-    return list(connection.exec_driver_sql(statement).scalars())
+    return list(connection.exec_driver_sql(statement).scalars().all())
 
 
 def _languages(connection: sa.Connection, first: int, last: int) -> list[str | None]:
     statement = render_literals(
         read_statement("publishing/select_staged_user_languages"), {"lower": first, "upper": last}
     )
-    return list(connection.exec_driver_sql(statement).scalars())
+    return list(connection.exec_driver_sql(statement).scalars().all())
 
 
 def _seeds(connection: sa.Connection, first: int, last: int, publication_seed: int) -> NDArray[np.int64]:
