@@ -5,7 +5,7 @@ from recsys.model.attributes import NO_LABEL, attribute_labels
 from recsys.model.collaborative import EASE
 from recsys.model.explanation import COLLABORATIVE, POPULAR, SIMILAR, ListExplainer
 from recsys.model.ranking import NO_ITEM
-from recsys.model.reasons import packaged_texts
+from recsys.model.reasons import ReasonTexts, packaged_texts
 from recsys.model.recommender import Recommender
 from recsys.snapshot.sequences import Catalogue
 from tests.small_models import RATING, VIEW, disliked, explain, histories, liked, theme_world
@@ -130,11 +130,13 @@ def test_each_user_reads_their_own_language(recommender: Recommender, catalogue:
 
 
 def test_what_is_filled_in_is_not_read_again() -> None:
-    title = """O'Hara's "{label}" {did} <b>"""
+    title = """O'Hara's "{label}" {did} <b> 100 %s"""
     did = packaged_texts("de").did("purchase", highly=False, title=title)
     assert packaged_texts("de").say("because", did=did, also="") == f"Weil du {title} gekauft hast"
     assert packaged_texts("zh").did("listen", highly=True, title="歌") == "选过“歌”"
     assert packaged_texts().did("rating", highly=False, title=title) == f"rated {title}"
+    percent = ReasonTexts("en", {"also": "50 % {label}%"})
+    assert percent.say("also", label=title) == f"50 % {title}%"
 
 
 def test_users_are_explained_in_a_batch_as_they_are_alone(
