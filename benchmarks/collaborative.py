@@ -5,7 +5,8 @@
 
 The first form ranks the test cases of a protocol (docs/quality.md) with the weights of `recsys.model`, with
 exact EASE of the same penalty (12 bytes for each pair of items; `--max-exact` leaves it out above a number of
-items), and with tuned item-kNN. Intervals are from a bootstrap over users, paired for differences.
+items), and with tuned item-kNN. Intervals are from a bootstrap over users, paired for differences. With
+`--nearest 30`, an item keeps so many counts, as RECSYS_MODEL__COLLABORATIVE_PAIRS has it in large catalogues.
 
 The second form makes up feedback of catalogues of several sizes (twice as many users as items, items in
 groups of 50 of different popularity, 20 events a user), fits, and updates with one more event of 1,000 users
@@ -29,6 +30,7 @@ from benchmarks.judging import judge, validation_ndcg
 from benchmarks.protocols import SPLITS, make_task
 from benchmarks.quality_figures import Result, summarise
 from benchmarks.rivals import Ease, ItemKnn, Log, tune
+from recsys.model.co_occurrences import MAX_PAIRS
 from recsys.model.collaborative import EASE
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", choices=SPLITS, default="leave-one-out")
     parser.add_argument("--targets", type=lambda text: tuple(text.split(",")), help="event types to predict")
     parser.add_argument("--penalty", type=_numbers, default=[300.0], help="penalties to fit with")
+    parser.add_argument("--nearest", type=int, help="counts kept an item; default: as many as by default")
     parser.add_argument("--max-exact", type=int, default=15_000, help="items up to which EASE is fitted")
     parser.add_argument("--made", type=_numbers, help="sizes of made-up catalogues, items")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -86,7 +89,8 @@ def parity(options: argparse.Namespace) -> dict[str, Any]:
 
     for penalty in options.penalty:
         began = time.monotonic()
-        model = EASE.fit(task.known, n_items, penalty)
+        pairs = n_items * options.nearest if options.nearest else MAX_PAIRS
+        model = EASE.fit(task.known, n_items, penalty, max_pairs=pairs)
         add(f"neighbours, {penalty:g}", model, time.monotonic() - began, weights=model.weights.nnz)
         if n_items <= options.max_exact:
             log = Log(task.known, n_items, task.wanted, task.is_aligned)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.linalg
 import scipy.linalg.lapack
 import scipy.sparse
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ DISLIKE_SIGN = -0.5
 NEIGHBOURS = 100
 """Items whose weights for an item are solved."""
 _LARGER_PENALTY = 4.0
+_TESTED_PENALTY = 0.1
 
 
 @dataclass(frozen=True)
@@ -222,13 +224,18 @@ class _Neighbourhoods:
             return near, together
         gram = self._gram(near)
         diagonal = np.diag_indices_from(gram)
+        tested = gram.copy(order="F")
+        tested[diagonal] += _TESTED_PENALTY * penalty
+        if scipy.linalg.lapack.spotrf(tested, overwrite_a=True)[1]:
+            # Counts of which only the nearest were kept belong to no set of users, and their eigenvalues may
+            # be below 0. A penalty that only just outweighs those would leave huge weights.
+            gram[diagonal] -= 2 * scipy.linalg.eigvalsh(gram, subset_by_index=(0, 0))[0]
         while True:
             regularised = gram.copy()
             regularised[diagonal] += penalty
             _, weights, failed = scipy.linalg.lapack.sposv(regularised, together, overwrite_a=True)
             if not failed:
                 return near, weights
-            # Counts of which only the nearest were kept need not belong to any set of users.
             penalty *= _LARGER_PENALTY
 
     def _gram(self, near: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -155,6 +155,15 @@ def test_only_the_nearest_pairs_are_counted_when_there_are_too_many() -> None:
     assert np.isfinite(weights.data).all()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_stay_small_where_items_have_many_more_neighbours_than_counts(seed: int) -> None:
+    chosen = np.random.default_rng(seed).random((150, len(LARGER))) < 0.6
+    events = histories(LARGER, *[liked(*LARGER.item_ids[items].tolist()) for items in chosen])
+    weights = EASE.fit(events, len(LARGER), 2.0, max_pairs=12 * len(LARGER)).weights
+    assert weights.nnz
+    assert abs(weights).max() < 1
+
+
 def test_counts_are_the_same_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     events = some_taste(np.random.default_rng(0), 50)
     whole = CoOccurrences.fit([events], len(LARGER)).counts
