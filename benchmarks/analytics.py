@@ -3,6 +3,7 @@
 python -m benchmarks.analytics [--rows 200000,1000000,5000000] [--json FILE]
 
 There are twelve slates of ten items for a hundred events, spread over half a year; three in ten are answered.
+Every 20,000 events a model was promoted that has read them.
 The hour has 1,000 new slates. Of its events, 900 answer these, 90 slates of the day before and 10 slates of
 the last month. All figures are processor seconds of Postgres: other work on the machine hardly changes them.
 The exponent is that of the growth from the first number of rows to the last.
@@ -31,6 +32,7 @@ from benchmarks.made_warehouse import (
 from recsys.local.postgres import PostgresServer
 from recsys.warehouse.analytics import install_analytics
 from recsys.warehouse.engine import connect
+from recsys.warehouse.feedback_counts import update_feedback_counts
 from recsys.warehouse.slates_by_day import update_slates_by_day
 
 _USERS_PER_ROW = 0.05
@@ -56,6 +58,34 @@ SELECT
     shown_at + random() * interval '1 hour'
 FROM impressions
 WHERE right(impression_id, 1) IN ('1', '4', '7')
+"""
+# As if each row had been written by a transaction of its own when it happened.
+_ARRIVALS = """
+UPDATE feedback SET received_at = occurred_at + interval '1 second', transaction_id = numbered.id
+FROM (SELECT feedback_id, row_number() OVER (ORDER BY occurred_at) AS id FROM feedback) AS numbered
+WHERE feedback.feedback_id = numbered.feedback_id
+"""
+_PROMOTIONS = """
+WITH opened AS (
+    INSERT INTO windows (consumer, run_key, lower_transaction_id, upper_transaction_id, arrived, opened_at)
+    SELECT 'hourly', 'run ' || id, id - 20000, id, 20000, CAST(:first AS timestamptz)
+        + (CAST(:last AS timestamptz) - :first) * (id / CAST(:rows AS float))
+    FROM generate_series(20000, :rows, 20000) AS id
+    RETURNING run_key, upper_transaction_id / 20000 AS number, opened_at
+),
+
+published AS (
+    INSERT INTO publications
+        (run_key, model_version, scope, users, items, through_transaction_id, published_at)
+    SELECT run_key, number::text, 'all', 1, 1, 0, opened_at + interval '9 minutes' FROM opened
+)
+
+INSERT INTO promotion_ledger (run_key, action, model_version, previous_champion, champion_sequence, reason,
+    explanation, actor, decided_at)
+SELECT
+    run_key, 'promote', number, nullif(number - 1, 0), number, 'made', 'up', 'benchmark',
+    opened_at + interval '5 minutes'
+FROM opened
 """
 _HOUR = """
 INSERT INTO impressions (impression_id, user_id, item_ids, propensities, model_version, shown_at)
@@ -105,6 +135,9 @@ def fill(url: str, rows: int) -> None:
         )
         connection.execute(sa.text(_SLATES), parameters)
         connection.execute(sa.text(_ANSWERS))
+        connection.execute(sa.text(_ARRIVALS))
+        connection.execute(sa.text(_PROMOTIONS), parameters | {"rows": rows})
+        connection.execute(sa.text("SELECT warehouse_rebase_transaction_ids()"))
     engine.dispose()
     vacuum(url)
 
@@ -122,7 +155,7 @@ def processor_seconds(server: PostgresServer) -> float:
 
 
 def measure(server: PostgresServer, url: str, rows: int, hours: int) -> dict[str, float]:
-    """Return median processor seconds of the parts of a refresh, and of a count of all slates."""
+    """Return median processor seconds of the parts of a refresh, and of counts of everything."""
     engine = connect(url)
     install_analytics(engine)
     spent: dict[str, list[float]] = {}
@@ -132,24 +165,27 @@ def measure(server: PostgresServer, url: str, rows: int, hours: int) -> dict[str
         action()
         spent.setdefault(part, []).append(processor_seconds(server) - before)
 
-    def count_slates(*, anew: bool = False) -> None:
+    def count(update: Callable[..., object], *, anew: bool = False) -> None:
         with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-            update_slates_by_day(connection, anew=anew)
+            update(connection, anew=anew)
 
     def refresh(view: str) -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql(f'REFRESH MATERIALIZED VIEW CONCURRENTLY analytics."{view}"')
 
+    counts = {"slates_by_day": update_slates_by_day, "feedback_counts": update_feedback_counts}
     with engine.connect() as connection:
         views = connection.exec_driver_sql("SELECT matviewname FROM pg_matviews ORDER BY 1").scalars().all()
     for hour in range(hours):
         with engine.begin() as connection:
             parameters = {"hour": hour, "users": rows * _USERS_PER_ROW, "last": LAST_TIME}
             connection.execute(sa.text(_HOUR), parameters)
-        note("slates_by_day", count_slates)
+        for part, update in counts.items():
+            note(part, partial(count, update))
         for view in views:
             note(view, partial(refresh, view))
-    note("slates_by_day_anew", partial(count_slates, anew=True))
+    for part, update in counts.items():
+        note(f"{part}_anew", partial(count, update, anew=True))
     engine.dispose()
     return {part: median(values) for part, values in spent.items()}
 

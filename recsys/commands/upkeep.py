@@ -100,8 +100,8 @@ def after_restore() -> None:
 def recompute_analytics() -> None:
     """Compute the stored analytics views from all rows.
 
-    Every night and every publication refresh them from the days of slates that have changed. This is never
-    needed, unless somebody has changed rows in a way that triggers do not see.
+    Every night and every publication refresh them from the slates and feedback that have changed. This is
+    never needed, unless somebody has changed rows in a way that triggers do not see.
     """
     from recsys.warehouse.analytics import refresh_analytics
 

@@ -257,6 +257,8 @@ def _erase_rows(
                 sa.text(read_statement("upkeep/erase_user")),
                 {"request_id": request_id, "user_id": request.user_id},
             ).one()
+            forget = sa.text(read_statement("upkeep/forget_changes_of_people"))
+            connection.execute(forget, {"user_ids": [request.user_id]})
             _add_to_receipt(connection, request_id, rows_removed=dict(removed._mapping))
             done.append(request)
     return done

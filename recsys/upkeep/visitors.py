@@ -50,6 +50,8 @@ def delete_silent_visitors(engine: sa.Engine, settings: Settings) -> int:
                 sa.text(read_statement("upkeep/delete_visitors")),
                 {**parameters, "user_ids": list(visitors), "request_id": request_id},
             ).one()
+            forget = sa.text(read_statement("upkeep/forget_changes_of_people"))
+            connection.execute(forget, {"user_ids": list(visitors)})
             removed.update(dict(gone._mapping))
             connection.execute(
                 erasure_requests.update()

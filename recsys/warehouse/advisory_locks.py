@@ -18,7 +18,7 @@ replaced. The ledger stays correct without this lock.
 SNAPSHOT_FILES = "files of snapshots"
 """Held while files of finished snapshots are replaced or removed: erasure, retention, key rotation."""
 SLATES_BY_DAY = "slates by day"
-"""Held while counts of slates by day change: refresh, erasure. `FEEDBACK_MOVES` is taken before it."""
+"""Held while counts of slates and feedback change: refresh, erasure. `FEEDBACK_MOVES` is taken before it."""
 
 
 def lock(connection: sa.Connection, name: str) -> None:

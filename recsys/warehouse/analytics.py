@@ -14,6 +14,7 @@ from psycopg2.errors import DependentObjectsStillExist, InvalidTableDefinition
 
 from recsys.errors import ConfigurationError
 from recsys.warehouse.advisory_locks import lock
+from recsys.warehouse.feedback_counts import update_feedback_counts
 from recsys.warehouse.roles import grant_roles
 from recsys.warehouse.slates_by_day import update_slates_by_day
 from recsys.warehouse.statements import sql_path
@@ -58,6 +59,7 @@ def install_analytics(engine: sa.Engine) -> list[str]:
             grant_roles(connection)
             return []
         update_slates_by_day(connection)
+        update_feedback_counts(connection)
         for file in sorted(files, key=_is_function):  # functions read views
             _install(connection, file)
         connection.exec_driver_sql(
@@ -75,7 +77,7 @@ def refresh_analytics(engine: sa.Engine, *, anew: bool = False) -> list[str]:
     Parameters
     ----------
     anew
-        Count the slates of all days, not only of those that have changed.
+        Count all slates and all feedback, not only what has changed.
 
     Returns
     -------
@@ -83,6 +85,7 @@ def refresh_analytics(engine: sa.Engine, *, anew: bool = False) -> list[str]:
     """
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
         update_slates_by_day(connection, anew=anew)
+        update_feedback_counts(connection, anew=anew)
     with engine.connect() as connection:
         names = list(
             connection.scalars(

@@ -19,6 +19,7 @@ PAGE = "recsys_page"
 # Tables and views of the pipeline that are newer than the function `warehouse_grant_roles`, with its rights.
 _LATER_TABLES = {
     "alerts": "SELECT, INSERT, UPDATE",
+    "changed_feedback": "SELECT, DELETE",
     "changed_slate_days": "SELECT, DELETE",
     "champion_comparisons": "SELECT, INSERT, UPDATE, DELETE",
     "comment_sentiment": "SELECT, INSERT, UPDATE, DELETE",
@@ -26,6 +27,10 @@ _LATER_TABLES = {
     "experiments": "SELECT, INSERT, UPDATE",
     "dropped_impressions": "SELECT, INSERT, UPDATE",
     "erased_users": "SELECT, INSERT, DELETE",
+    "feedback_by_item": "SELECT, UPDATE, DELETE",
+    "feedback_by_user": "SELECT, INSERT, UPDATE, DELETE",
+    "feedback_counts_progress": "SELECT, INSERT, UPDATE",
+    "feedback_lag_by_day": "SELECT, INSERT, DELETE",
     "fresh_feedback": "SELECT, UPDATE, DELETE",  # UPDATE to lock rows
     "interleaved_lists": "SELECT, INSERT, DELETE",
     "item_changes": "SELECT, DELETE",

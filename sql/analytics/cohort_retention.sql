@@ -1,14 +1,10 @@
 create materialized view analytics.cohort_retention as
-with active as (
-    select distinct user_id, date_trunc('week', occurred_at at time zone 'UTC')::date as week
-    from public.feedback
-    where isfinite(occurred_at)
-        and not exists (
-            select from public.users where users.user_id = feedback.user_id and users.kind = 'visitor'
-        )
-),
-joined as (
-    select user_id, week, min(week) over (partition by user_id) as cohort_week from active
+with joined as (
+    select user_id, unnest(weeks) as week, weeks[1] as cohort_week
+    from public.feedback_by_user
+    where not exists (
+        select from public.users where users.user_id = feedback_by_user.user_id and users.kind = 'visitor'
+    )
 ),
 counted as (
     select cohort_week, (week - cohort_week) / 7 as weeks_after, count(*) as active_users

@@ -1,8 +1,6 @@
 create materialized view analytics.cold_items as
 with consumed as (
-    select item_id, count(distinct user_id) as people
-    from public.feedback
-    group by item_id
+    select item_id, people from public.feedback_by_item where month is null
 ),
 recommended as (
     select item_id, count(*) as lists, min(rank) as best_rank

@@ -3,19 +3,25 @@ with catalogue as (
     select count(*) as items from public.items
 ),
 consumed as (
-    select date_trunc('month', occurred_at at time zone 'UTC')::date as month, item_id, count(*) as events
-    from public.feedback
+    select month, item_id, events
+    from public.feedback_by_item
     join public.items using (item_id)
-    where isfinite(occurred_at)
-    group by 1, 2
+    where month is not null
 ),
 -- Months of fewer people are left out, who would be recognised: MIN_PEOPLE in recsys.warehouse.analytics.
 months as (
-    select date_trunc('month', occurred_at at time zone 'UTC')::date as month
-    from public.feedback
-    where isfinite(occurred_at)
-    group by 1
-    having count(distinct user_id) >= 5
+    select month
+    from (select distinct month from public.feedback_by_item where month is not null) as known
+    where (
+        select count(*)
+        from (
+            select distinct user_id
+            from public.feedback
+            where occurred_at >= known.month::timestamp at time zone 'UTC'
+                and occurred_at < (known.month + interval '1 month') at time zone 'UTC'
+            limit 5
+        ) as people
+    ) = 5
 ),
 ranked as (
     select

@@ -2,17 +2,13 @@ create materialized view analytics.item_popularity as
 with consumed as (
     select
         item_id,
-        count(*) as events,
-        count(distinct user_id) as users,
-        case
-            when count(distinct user_id) filter (where event_type = 'rating' and value is not null) >= 5
-                then avg(value) filter (where event_type = 'rating')
-        end as average_rating,
-        date_trunc('day', max(occurred_at), 'UTC') as last_event_at
-    from public.feedback
-    group by item_id
+        events,
+        people as users,
+        case when rating_people >= 5 then (sum_of_ratings / ratings)::double precision end as average_rating,
+        date_trunc('day', last_event_at, 'UTC') as last_event_at
+    from public.feedback_by_item
     -- Fewer people would be recognised in it: MIN_PEOPLE in recsys.warehouse.analytics.
-    having count(distinct user_id) >= 5
+    where month is null and people >= 5
 ),
 recommended as (
     select item_id, count(*) as lists, avg(rank) as average_rank

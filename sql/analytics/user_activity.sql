@@ -2,15 +2,13 @@ create materialized view analytics.user_activity as
 with counted as (
     select
         users.consent,
-        count(feedback.feedback_id) as events,
-        count(feedback.feedback_id) filter (where event_types.explicit) as explicit_events,
-        count(distinct feedback.item_id) as items,
-        count(distinct (feedback.occurred_at at time zone 'UTC')::date) as active_days
+        coalesce(given.events, 0) as events,
+        coalesce(given.explicit_events, 0) as explicit_events,
+        coalesce(given.items, 0) as items,
+        coalesce(given.active_days, 0) as active_days
     from public.users
-    left join public.feedback using (user_id)
-    left join public.event_types using (event_type)
+    left join public.feedback_by_user as given using (user_id)
     where users.kind = 'user'
-    group by users.user_id
 ),
 grouped as (
     select

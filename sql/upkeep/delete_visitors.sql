@@ -30,6 +30,9 @@ impressions_gone AS (
 days_gone AS (
     DELETE FROM slates_by_day WHERE day IN (SELECT day FROM impressions_gone)
 ),
+counts_gone AS (
+    DELETE FROM feedback_by_user USING expired WHERE feedback_by_user.user_id = expired.user_id
+),
 lists_gone AS (
     DELETE FROM recommendation_lists AS lists USING expired WHERE lists.user_id = expired.user_id RETURNING 1
 ),

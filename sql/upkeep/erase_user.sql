@@ -36,6 +36,9 @@ impressions_gone AS (
 days_gone AS (
     DELETE FROM slates_by_day WHERE day IN (SELECT day FROM impressions_gone)
 ),
+counts_gone AS (
+    DELETE FROM feedback_by_user WHERE user_id = :user_id
+),
 lists_gone AS (
     DELETE FROM recommendation_lists WHERE user_id = :user_id RETURNING 1
 ),

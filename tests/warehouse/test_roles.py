@@ -25,6 +25,8 @@ from recsys.warehouse.windows import open_window, reconcile_window
 _logins = count()
 PRIVATE = [
     "feedback",
+    "feedback_by_user",
+    "changed_feedback",
     "users",
     "impressions",
     "quarantine",

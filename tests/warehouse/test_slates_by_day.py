@@ -1,4 +1,4 @@
-"""Counts of slates by day: a refresh gives what counting everything anew gives, whatever happened."""
+"""Counts of slates and of feedback: a refresh gives what counting everything gives, whatever happened."""
 
 import random
 import threading
@@ -12,9 +12,12 @@ import sqlalchemy as sa
 from recsys.settings import Settings
 from recsys.upkeep.erasure import erase_requested, request_erasure
 from recsys.warehouse.analytics import install_analytics, refresh_analytics
+from recsys.warehouse.feedback_counts import update_feedback_counts
 from recsys.warehouse.partitions import drop_old_impressions, ensure_months
 from recsys.warehouse.slates_by_day import update_slates_by_day
+from recsys.warehouse.statements import sql_path
 from recsys.warehouse.windows import open_window
+from tests.warehouse.all_feedback import DEFINITIONS
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 _MONTH = 12 * NOW.year + NOW.month - 1
@@ -28,8 +31,10 @@ SLATE = (
     " CAST(:at AS timestamptz)) ON CONFLICT DO NOTHING"
 )
 REACTION = (
-    "INSERT INTO feedback (user_id, session_id, item_id, event_type, value, impression_id, occurred_at)"
-    " VALUES (:user, :session, :item, :type, :value, :slate, CAST(:at AS timestamptz))"
+    "INSERT INTO feedback"
+    " (user_id, session_id, item_id, event_type, value, impression_id, occurred_at, received_at)"
+    " VALUES (:user, :session, :item, :type, :value, :slate, CAST(:at AS timestamptz),"
+    " CAST(:arrived AS timestamptz))"
 )
 HELD = (
     "INSERT INTO quarantined_impressions (impression_id, shown_at, transaction_id, reasons)"
@@ -49,12 +54,13 @@ def slate(number: int, at: str = "now", user: str = "u0", **values: object) -> d
 
 
 def reaction(number: int, at: str = "now", user: str = "u0", **values: object) -> dict[str, object]:
-    usual = {"session": None, "item": "i0", "type": "click", "value": None}
+    usual = {"session": None, "item": "i0", "type": "click", "value": None, "arrived": "now"}
     return {"slate": f"s{number}", "user": user, "at": at} | usual | values
 
 
 def update(engine: sa.Engine, *, anew: bool = False) -> list[tuple[str, str]]:
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        update_feedback_counts(connection, anew=anew)
         return update_slates_by_day(connection, anew=anew)
 
 
@@ -67,6 +73,19 @@ def counts(connection: sa.Connection) -> list[tuple[object, ...]]:
     return sorted((tuple(row) for row in rows), key=repr)
 
 
+def counts_of_feedback(connection: sa.Connection) -> list[tuple[object, ...]]:
+    statements = (
+        "SELECT user_id, events, explicit_events, items, active_days, weeks::text FROM feedback_by_user",
+        "SELECT item_id, month, events, people, ratings, sum_of_ratings, rating_people, last_event_at::text"
+        " FROM feedback_by_item",
+        # The range of transactions stays as wide as it was when rows of the day go.
+        "SELECT arrival_day, events, late_events, waiting_events, people, late_people, waiting_people,"
+        " dated_people, read_people, served_people FROM feedback_lag_by_day",
+    )
+    found = [sorted(connection.exec_driver_sql(statement), key=repr) for statement in statements]
+    return [tuple(row) for rows in found for row in rows]
+
+
 def check(engine: sa.Engine, *done: object) -> None:
     """Compare the counts with those of a count of everything, which is then undone."""
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
@@ -74,6 +93,22 @@ def check(engine: sa.Engine, *done: object) -> None:
         update_slates_by_day(connection, anew=True)
         assert found == counts(connection), done
         connection.rollback()
+        update_feedback_counts(connection)
+        for view, definition in DEFINITIONS.items():
+            query = sql_path("analytics", f"{view}.sql").read_text().partition(" as\n")[2].partition(";")[0]
+            assert rows_of(connection, query) == rows_of(connection, definition), (view, done)
+        found = counts_of_feedback(connection)
+        update_feedback_counts(connection, anew=True)
+        assert found == counts_of_feedback(connection), done
+        connection.rollback()
+
+
+def rows_of(connection: sa.Connection, query: str) -> list[str]:
+    def written(value: object) -> str:
+        return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+    rows = connection.execution_options(no_parameters=True).exec_driver_sql(query)
+    return sorted(" ".join(map(written, row)) for row in rows)
 
 
 class History:
@@ -84,6 +119,7 @@ class History:
         self.slates: list[tuple[str, dict[str, Any], datetime]] = []
         self.open: list[sa.Connection] = []
         self.retired: list[datetime] = []
+        self.promoted: list[str] = []
 
     def somebody(self) -> dict[str, str | None]:
         if self.chance.random() < 0.3:
@@ -97,7 +133,8 @@ class History:
             length = self.chance.randint(1, 4)
             at = NOW - timedelta(hours=self.chance.randint(0, 2900))
             who = self.somebody()
-            again = self.slates and self.chance.random() < 0.1
+            # The same slate would wait for a transaction that is open for long.
+            again = self.slates and not self.open and self.chance.random() < 0.1
             number = self.chance.choice(self.slates)[0] if again else f"s{len(self.slates)}"
             self.slates.append((number, who, at))
             infinite = self.chance.choice(["infinity", "-infinity"])
@@ -121,9 +158,14 @@ class History:
             row |= {
                 "slate": number,
                 "item": self.chance.choice(ITEMS),
-                "type": self.chance.choice(["click", "purchase", "view", "like", "wave"]),
+                "type": self.chance.choice(["click", "purchase", "view", "like", "wave", "rating"]),
                 "at": (at + timedelta(hours=self.chance.randint(-2, 900))).isoformat(),
+                "arrived": (NOW - timedelta(days=self.chance.randint(0, 2))).isoformat(),
             }
+            if row["type"] == "rating":
+                row["value"] = self.chance.choice([None, 0.1, 0.7, 4.0])
+            if self.chance.random() < 0.03:
+                row["at"] = self.chance.choice(["infinity", "-infinity", None])
             made.append((REACTION, row))
         return made
 
@@ -231,10 +273,34 @@ class History:
             if connection.scalar(statement, {"month": month}) is None:
                 self.retired.append(month)
 
+    def promote(self) -> None:
+        """Promote the model of a new window, and publish those of some earlier ones."""
+        run, number = f"{self.chance.random()}", len(self.promoted) + 1
+        open_window(self.engine, "hourly", run)
+        write(
+            self.engine,
+            "INSERT INTO promotion_ledger (run_key, action, model_version, previous_champion,"
+            " champion_sequence, reason, explanation, actor)"
+            " VALUES (:run, 'promote', :version, :previous, :number, 'because', 'It is so.', 'tests')",
+            run=run,
+            version=f"m{number}",
+            previous=self.promoted[-1] if self.promoted else None,
+            number=number,
+        )
+        self.promoted.append(f"m{number}")
+        write(
+            self.engine,
+            "INSERT INTO publications"
+            " (run_key, model_version, scope, users, items, through_transaction_id)"
+            " VALUES (:run, :version, 'all', 1, 1, 0)",
+            run=run,
+            version=self.chance.choice(self.promoted),
+        )
+
     def rarely(self) -> list[Callable[[], None]]:
         return [
             self.write_for_long, self.quarantine, self.hold, self.correct, self.name_other_slates,
-            self.log_in, self.erase, self.redefine, self.drop, self.retire,
+            self.log_in, self.erase, self.redefine, self.drop, self.retire, self.promote, self.promote,
         ]  # fmt: skip
 
 
@@ -247,6 +313,9 @@ def test_a_refresh_after_anything_equals_a_count_of_everything(
     for table in ("feedback", "impressions"):
         ensure_months(warehouse, MONTHS, table=table)
     write(warehouse, "INSERT INTO users (user_id) SELECT unnest(CAST(:users AS text[]))", users=USERS)
+    write(
+        warehouse, "INSERT INTO items (item_id) SELECT unnest(CAST(:items AS text[]))", items=[*ITEMS, "new"]
+    )
     done, in_part = [], 0
     events = 2 * history.rarely()
     chance.shuffle(events)

@@ -5,11 +5,13 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
+    DateTime,
     Double,
     ForeignKey,
     Identity,
     Index,
     Integer,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -146,6 +148,121 @@ slates_by_day_progress = Table(
     timestamp("computed_at", nullable=False, server_default=NOW),
     Index("slates_by_day_progress_one_row", text("(true)"), unique=True),
     comment="which rows slates_by_day has read; no row: none",
+)
+
+feedback_by_user = Table(
+    "feedback_by_user",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("explicit_events", BigInteger, nullable=False),
+    Column("items", BigInteger, nullable=False),
+    Column("active_days", BigInteger, nullable=False, comment="UTC"),
+    Column(
+        "weeks",
+        ARRAY(Date),
+        nullable=False,
+        comment="Mondays (UTC) of the weeks with feedback, in order",
+    ),
+    Column(
+        "item_ids",
+        ARRAY(Text),
+        nullable=False,
+        comment="an entry for each item and month; the arrays from here on have one element for each entry",
+    ),
+    Column(
+        "months",
+        ARRAY(Date),
+        nullable=False,
+        comment="first days of months (UTC); null: no month, as of an infinite time",
+    ),
+    Column("item_events", ARRAY(BigInteger), nullable=False),
+    Column("ratings", ARRAY(BigInteger), nullable=False, comment="events of type rating with a finite value"),
+    Column("sums_of_ratings", ARRAY(Numeric), nullable=False),
+    Column("last_events_at", ARRAY(DateTime(timezone=True)), nullable=False),
+    comment="feedback of each person: what views of people add up, and what feedback_by_item is kept from",
+)
+
+feedback_by_item = Table(
+    "feedback_by_item",
+    metadata,
+    Column("item_id", Text, nullable=False),
+    Column(
+        "month",
+        Date,
+        comment="its first day (UTC); null: all times, which alone has the columns after events",
+    ),
+    Column("events", BigInteger, nullable=False),
+    Column("people", BigInteger),
+    Column("ratings", BigInteger),
+    Column("sum_of_ratings", Numeric),
+    Column("rating_people", BigInteger),
+    timestamp("last_event_at", comment="null: the next refresh looks it up"),
+    Index("feedback_by_item_key", "item_id", "month", unique=True, postgresql_nulls_not_distinct=True),
+    Index(
+        "feedback_by_item_unfinished",
+        "item_id",
+        postgresql_where=text("events = 0 OR (month IS NULL AND last_event_at IS NULL)"),
+    ),
+    comment="feedback on each item: what views of items add up",
+)
+
+feedback_lag_by_day = Table(
+    "feedback_lag_by_day",
+    metadata,
+    Column("arrival_day", Date, primary_key=True, comment="UTC"),
+    Column(
+        "first_transaction_id",
+        BigInteger,
+        nullable=False,
+        comment="of those that wrote the day's rows, or an earlier one",
+    ),
+    Column(
+        "last_transaction_id",
+        BigInteger,
+        nullable=False,
+        comment="of those that wrote the day's rows, or a later one",
+    ),
+    Column(
+        "runs",
+        BigInteger,
+        nullable=False,
+        comment="digest of the runs that read the day's feedback, with times: "
+        "when it changes, the day is counted anew",
+    ),
+    Column("events", BigInteger, nullable=False),
+    Column("late_events", BigInteger, nullable=False),
+    Column("waiting_events", BigInteger, nullable=False),
+    Column("event_to_arrival_median", Double),
+    Column("event_to_arrival_p95", Double),
+    Column("arrival_to_window_median", Double),
+    Column("arrival_to_champion_median", Double),
+    Column("arrival_to_champion_p95", Double),
+    Column("arrival_to_published_median", Double),
+    Column("people", BigInteger, nullable=False),
+    Column("late_people", BigInteger, nullable=False),
+    Column("waiting_people", BigInteger, nullable=False),
+    Column("dated_people", BigInteger, nullable=False),
+    Column("read_people", BigInteger, nullable=False),
+    Column("served_people", BigInteger, nullable=False),
+    comment="what analytics.feedback_lag shows, also of days with few people",
+)
+
+changed_feedback = Table(
+    "changed_feedback",
+    metadata,
+    Column("user_id", Text),
+    Column("arrival_day", Date),
+    comment="whose feedback was changed or deleted since it was counted, or which days'; both null: any",
+)
+
+feedback_counts_progress = Table(
+    "feedback_counts_progress",
+    metadata,
+    Column("through_transaction_id", BigInteger, nullable=False, comment="exclusive"),
+    timestamp("computed_at", nullable=False, server_default=NOW),
+    Index("feedback_counts_progress_one_row", text("(true)"), unique=True),
+    comment="which rows the counts of feedback have read; no row: none",
 )
 
 monitored_figures = Table(
