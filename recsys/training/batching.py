@@ -29,9 +29,19 @@ class UserBatches:
         Windows in a batch.
     seed
         Seed of cuts and order.
+    learned
+        [events] what is learned; windows that hold context only are left out. Default: everything.
     """
 
-    def __init__(self, sequences: Sequences, max_events: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        sequences: Sequences,
+        max_events: int,
+        batch_size: int,
+        seed: int,
+        learned: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._learned_before = None if learned is None else np.concatenate([[0], np.cumsum(learned)])
         self.sequences = replace(sequences, weight=find_targets(sequences).weight)
         self.gaps = time_gaps(sequences)
         self.max_events = max_events
@@ -54,7 +64,11 @@ class UserBatches:
             cuts = np.unique(np.concatenate([[begin], cuts]))
             starts.append(cuts[:-1])
             ends.append(cuts[1:])
-        return np.concatenate(starts), np.concatenate(ends)
+        begins, stops = np.concatenate(starts), np.concatenate(ends)
+        if self._learned_before is None:
+            return begins, stops
+        holds = self._learned_before[stops] > self._learned_before[begins]
+        return begins[holds], stops[holds]
 
     def epoch(self, epoch: int) -> Iterator[tuple[EventBatch, NDArray[np.bool_]]]:
         """Yield batches, each with a flag [users] whether the window starts where the history starts."""

@@ -158,7 +158,10 @@ def _trainer(model: Recommender, trained: Sequences, settings: Settings) -> Trai
         rating=training.rating_weight,
     )
     objective = Objective(model, weights, counts + model.popularity.counts, training)
-    batches = UserBatches(trained, model.settings.max_events, training.batch_size, training.seed)
+    learned = np.isin(trained.purpose, [PURPOSES.index(Purpose.FRESH), PURPOSES.index(Purpose.REPLAY)])
+    batches = UserBatches(
+        trained, model.settings.max_events, training.batch_size, training.seed, learned=learned
+    )
     return Trainer(model, objective, batches, training, warmup_share=WARMUP_SHARE)
 
 

@@ -25,6 +25,17 @@ def test_every_event_is_in_exactly_one_window(catalogue: Catalogue) -> None:
         assert sorted(seen) == sorted(past.item_index.tolist())
 
 
+def test_windows_of_context_only_are_left_out(catalogue: Catalogue) -> None:
+    items = [str(item) for item in catalogue.item_ids]
+    past = histories(catalogue, liked(*items), liked(*items[:3]))
+    learned = np.arange(past.events) == len(items) - 1
+    batches = UserBatches(past, max_events=7, batch_size=2, seed=0, learned=learned)
+    for epoch in range(3):
+        ((start,), (end,)) = batches.windows(epoch)
+        assert start < len(items) == end
+    assert batches.steps() == 1
+
+
 def test_the_cuts_of_long_histories_move_each_epoch(catalogue: Catalogue) -> None:
     past = histories(catalogue, liked(*[str(item) for item in catalogue.item_ids]))
     batches = UserBatches(past, max_events=10, batch_size=2, seed=0)
