@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigurationError
+from recsys.model import collaborative
 from recsys.model.co_occurrences import CoOccurrences, interaction_matrix
 from recsys.model.collaborative import EASE, Popularity, _Neighbourhoods
 from recsys.snapshot.sequences import Sequences
@@ -127,6 +128,13 @@ def test_an_update_of_many_users_gives_the_weights_of_fitting_again(seed: int) -
     updated = old.updated(before, after, 2.0, neighbours=6)
     refitted = EASE.fit([known, after], len(LARGER), 2.0, neighbours=6)
     np.testing.assert_allclose(updated.weights.toarray(), refitted.weights.toarray(), atol=1e-5)
+
+
+def test_counts_of_large_catalogues_are_read_without_a_dense_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = some_taste(np.random.default_rng(0), 60)
+    small = EASE.fit(events, len(LARGER), 2.0, neighbours=6).weights
+    monkeypatch.setattr(collaborative, "_DENSE_COUNTS", len(LARGER) ** 2 - 1)
+    assert (EASE.fit(events, len(LARGER), 2.0, neighbours=6).weights != small).nnz == 0
 
 
 def test_an_update_solves_no_item_without_a_changed_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
