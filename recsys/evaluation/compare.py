@@ -79,12 +79,16 @@ def compare_candidate(
     folders = {CANDIDATE: candidate} | ({} if opponent is None else {CHAMPION: opponent})
     since, guard_boundary = _untrained_since(list(folders.values()))
 
-    def scorer(checkpoint: Path) -> Scorer:
+    def scorer(checkpoint: Path) -> EvaluatedRecommender:
         return EvaluatedRecommender(
             load_recommender(checkpoint).with_catalogue(catalogue), snapshot.event_types(), log
         )
 
     scorers = {name: scorer(checkpoint) for name, checkpoint in folders.items()}
+    past = None
+    if snapshot.manifest.kind == "micro":
+        ages = scorers[CANDIDATE].recommender.ages
+        past = catalogue if ages is None else ages.dated(catalogue)
     baselines: dict[str, Scorer] = {}
     if snapshot.manifest.kind == "full":
         baselines = fit_baselines(events, catalogue, snapshot.held_out_from, settings)
@@ -101,7 +105,7 @@ def compare_candidate(
         since,
         settings,
         opponent_version=opponent_version,
-        micro=snapshot.manifest.kind == "micro",
+        past=past,
         guard_boundary=guard_boundary,
         slates=slates,
         user_attributes=user_attributes,
@@ -121,7 +125,7 @@ def compare_scorers(
     settings: EvaluationSettings,
     *,
     opponent_version: str | None = None,
-    micro: bool = False,
+    past: Catalogue | None = None,
     guard_boundary: GuardBoundary | None = None,
     slates: SlateReader | None = None,
     user_attributes: Mapping[str, Mapping[str, Any]] | None = None,
@@ -137,8 +141,8 @@ def compare_scorers(
         Further scorers, ranked on the held-out events only.
     sequences
         Events of all users, or parts with some of the users.
-    micro
-        Also measure forgetting on guard users.
+    past
+        Also measure forgetting on guard users, with these times at which items were available.
     event_types
         Event types of the sequences, for targets and slices by type.
     """
@@ -155,7 +159,7 @@ def compare_scorers(
     cases = with_slices(cases, catalogue, settings, user_attributes, event_types)
     features = item_features(catalogue)
     held_out = evaluate(all_scorers, cases, settings, opponent_version, features=features)
-    guarded = guard_cases(parts, catalogue, settings, event_types=event_types) if micro else None
+    guarded = None if past is None else guard_cases(parts, past, settings, event_types=event_types)
     guard = None
     if guarded is not None:
         guard = evaluate(scorers, guarded, settings, opponent_version, features=features)

@@ -8,7 +8,7 @@ age is neither new nor old.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,15 @@ class ItemAges:
         moved = np.full(n_items, _NEVER)
         moved[positions[positions >= 0]] = self.first_event[positions >= 0]
         return ItemAges(moved)
+
+    def dated(self, catalogue: Catalogue) -> Catalogue:
+        """Return the catalogue with items available from their first event on, unless they state a time.
+
+        So no item of the future is ranked in a past moment.
+        """
+        known = (catalogue.available_from == ALWAYS) & (self.first_event != _NEVER)
+        born = np.where(known, self.first_event - _PRECISION, catalogue.available_from)
+        return replace(catalogue, available_from=born)
 
     def features_at(self, catalogue: Catalogue, moments: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return [features, moments, items] of lists read at each moment, in microseconds since 1970.

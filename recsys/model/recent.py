@@ -103,9 +103,18 @@ class RecentPopularity:
         ----------
         later
             Events, of which those after `as_of` are counted if they are at least `LAG` before the moment.
+            Before `as_of` the counts hold what came later than the moment, so all earlier events are counted
+            instead.
         moments
             [moments] in any order.
         """
+        past = moments < self.as_of
+        if past.any():
+            result = np.zeros((len(moments), len(self.counts)), dtype=np.float32)
+            nothing = replace(self, counts=np.zeros_like(self.counts), as_of=0)
+            result[past] = nothing.scores_at(later, moments[past])
+            result[~past] = self.scores_at(later, moments[~past])
+            return result
         first = int(np.searchsorted(later.times, self.as_of, side="right"))
         times, items = later.times[first:], later.items[first:]
         result = np.zeros((len(moments), len(self.counts)), dtype=np.float32)

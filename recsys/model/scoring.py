@@ -158,8 +158,9 @@ class CatalogueScorer:
         queries = self.fused_queries(users, fusions, self._freshness(histories))
         is_aged = self._set_ages(queries, histories, fusions)
         torch.mm(queries, self.items.T, out=scores)
-        if self._later is not None and self.model.recent is not None:
-            scores += self._weights(RECENT, fusions) * self._recent_since(histories)
+        of_recent = self._weights(RECENT, fusions)
+        if self._later is not None and self.model.recent is not None and of_recent.any():
+            scores += of_recent * self._recent_since(histories)
         self._add_repeats(scores, users, histories, fusions)
         if not is_aged:
             self._add_ages(scores, histories, fusions)

@@ -16,6 +16,7 @@ from recsys.model.appeal import Appeal
 from recsys.model.collaborative import Popularity
 from recsys.model.device import choose_device
 from recsys.model.fusion import ndcg_of_ranks
+from recsys.model.recent import EventLog
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, TrainingSettings
 from recsys.snapshot.guard import has_forgotten
@@ -90,7 +91,9 @@ def fit_micro(
     items = np.unique(sequences.item_index[fresh])
     model.items.start_training(torch.from_numpy(items).to(model.device), model.proxies)
 
-    validator = Validator.build(_cases(sequences, guard), model, settings.evaluation.k)
+    if model.ages is not None:
+        model.ages = model.ages.observed(sequences.where(fresh))
+    validator = _validator(_cases(sequences, guard), model, sequences, settings)
     trainer = _trainer(model, trained, settings)
     trainer.on_step = on_step or trainer.on_step
     out_of_time = time_limit(settings.micro_update.time_budget_minutes, start)
@@ -172,6 +175,16 @@ def _cases(sequences: Sequences, wanted: NDArray[np.bool_]) -> ValidationCases:
     return ValidationCases.of(sequences, positions)
 
 
+def _validator(
+    cases: ValidationCases, model: Recommender, sequences: Sequences, settings: Settings
+) -> Validator:
+    """Return the validator of past events: with what was popular at their time, among items that existed."""
+    if not len(cases) or model.ages is None:
+        return Validator.build(cases, model, settings.evaluation.k, EventLog.of(sequences))
+    catalogue = model.ages.dated(model.catalogue)
+    return Validator.build(cases, model, settings.evaluation.k, EventLog.of(sequences), catalogue)
+
+
 def _quality(ranks: NDArray[np.int64]) -> float:
     """Return NDCG without a cut-off, which shows small changes that NDCG@k does not."""
     return float((1.0 / np.log2(ranks + 1.0)).mean()) if len(ranks) else 0.0
@@ -182,7 +195,7 @@ def _ndcg(ranks: NDArray[np.int64], k: int) -> float:
 
 
 def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_]) -> None:
-    """Add the fresh events to popularity, of all times and recent, ages and collaborative filtering.
+    """Add the fresh events to popularity, of all times and recent, and to collaborative filtering.
 
     A fresh event co-occurs with the user's earlier events, as far as the snapshot's histories reach back.
     """
@@ -190,8 +203,6 @@ def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.boo
     model.popularity = Popularity(model.popularity.counts + added)
     if model.recent is not None:
         model.recent = model.recent.counted(sequences.where(fresh))
-    if model.ages is not None:
-        model.ages = model.ages.observed(sequences.where(fresh))
     if model.collaborative is not None:
         history = sequences.purpose == PURPOSES.index(Purpose.HISTORY)
         model.collaborative = model.collaborative.updated(

@@ -19,8 +19,10 @@ from recsys.model.device import to_device
 from recsys.model.events import EventBatch
 from recsys.model.fusion import ndcg_of_ranks, target_ranks
 from recsys.model.processes import processes
+from recsys.model.recent import EventLog
 from recsys.model.recommender import Recommender
 from recsys.settings import TrainingSettings
+from recsys.snapshot.catalogue import Catalogue
 from recsys.training.batching import Batches
 from recsys.training.objective import FreshText, Objective
 from recsys.training.row_updates import RowUpdates
@@ -266,16 +268,29 @@ class Validator:
         [items] items that are ranked.
     k
         Cut-off of NDCG.
+    log
+        For cases before the end of the model's training: what was chosen when, for recent popularity.
+    catalogue
+        Times at which items were available. Default: those of the model's catalogue.
     """
 
     cases: ValidationCases
     allowed: NDArray[np.bool_]
     k: int
+    log: EventLog | None = None
+    catalogue: Catalogue | None = None
 
     @classmethod
-    def build(cls, cases: ValidationCases, model: Recommender, k: int) -> "Validator":
+    def build(
+        cls,
+        cases: ValidationCases,
+        model: Recommender,
+        k: int,
+        log: EventLog | None = None,
+        catalogue: Catalogue | None = None,
+    ) -> "Validator":
         """Rank the trained items that are not off the user's list."""
-        return cls(cases, model.items.trained.cpu().numpy().copy(), k)
+        return cls(cases, model.items.trained.cpu().numpy().copy(), k, log, catalogue)
 
     def ndcg(self, model: Recommender) -> float:
         """Return NDCG@k of the neural part, or 0 if there are no cases."""
@@ -290,7 +305,7 @@ class Validator:
         """Return the rank [cases] of each target by all parts of the score, as users would see it."""
         if not len(self.cases):  # a scorer reads the whole catalogue
             return np.zeros(0, dtype=np.int64)
-        scorer = model.scorer()
+        scorer = model.scorer(self.log)
 
         def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
             histories = self.cases.histories.take_users(rows)
@@ -302,13 +317,14 @@ class Validator:
         self, model: Recommender, scores: Callable[[NDArray[np.int64]], NDArray[np.float32]]
     ) -> NDArray[np.int64]:
         """Rank block by block: memory does not grow with cases times items."""
-        n_items = len(model.catalogue)
+        catalogue = model.catalogue if self.catalogue is None else self.catalogue
+        n_items = len(catalogue)
         step = max(1, SCORES_IN_MEMORY // n_items)
         ranks = [np.zeros(0, dtype=np.int64)]
         for first in range(0, len(self.cases), step):
             rows = np.arange(first, min(first + step, len(self.cases)))
             block = self.cases.take(rows)
-            excluded = block.excluded(n_items, self.allowed, model.catalogue)
+            excluded = block.excluded(n_items, self.allowed, catalogue)
             ranks.append(target_ranks(scores(rows), block.targets, excluded))
         return np.concatenate(ranks)
 

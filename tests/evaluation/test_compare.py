@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic_core import to_jsonable_python
 
+from recsys.columns import PURPOSES, Purpose
 from recsys.evaluation.compare import compare_candidate
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.earlier import declines
@@ -14,6 +15,10 @@ from recsys.evaluation.off_policy.log import screen_slates
 from recsys.evaluation.ranking.metrics import ndcg_name
 from recsys.evaluation.result import CANDIDATE, CHAMPION
 from recsys.model.checkpoint import load_recommender, save_recommender
+from recsys.model.collaborative import Popularity
+from recsys.model.fusion import NEURAL, POPULARITY, RECENT, Fusion
+from recsys.model.item_age import ItemAges
+from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import EncoderIdentity, Recommender
 from recsys.promotion.gate import decide
 from recsys.settings import ModelSettings, Settings
@@ -160,6 +165,37 @@ def test_a_micro_update_is_compared_on_guard_users_too(
     )
     assert compared.guard is not None
     assert compared.guard.slices["guard"].user_keys.tolist() == ["u1"]
+
+
+def test_what_appeared_and_became_popular_since_is_no_forgetting(
+    save_model, make_sequences, catalogue, minute, evaluation_settings, tmp_path
+):
+    old = [(user, item, n, "like", "guard") for user in ("u1", "u2") for n, item in enumerate("abc")]
+    new = [(f"u{n}", "d", 500, "like", "fresh") for n in range(3, 9)]
+    events = make_sequences([*old, *new], catalogue)
+    since = events.purpose == PURPOSES.index(Purpose.FRESH)
+    model = load_recommender(save_model("night", 400))
+    model.fusion = model.returning_fusion = Fusion({NEURAL: 0.0, RECENT: 1.0, POPULARITY: 1.0})
+    model.items.trained[:] = True
+    for name, known in ((CHAMPION, events.where(~since)), (CANDIDATE, events)):
+        model.popularity = Popularity.fit(known, len(catalogue))
+        model.recent = RecentPopularity.fit(known, len(catalogue), half_life_days=1)
+        model.ages = ItemAges.fit(known, len(catalogue))
+        trained = to_jsonable_python(TrainedThrough(10, minute(400)))
+        save_recommender(model, tmp_path / name, trained_through=trained)
+    snapshot = InMemorySnapshot("micro", catalogue, events, minute(400))
+    guard = compare_candidate(
+        snapshot,
+        [events],
+        tmp_path / CANDIDATE,
+        tmp_path / CHAMPION,
+        "7",
+        evaluation_settings,
+        tmp_path / "e",
+    ).guard
+    assert guard is not None
+    metric = ndcg_name(guard.k)
+    assert guard.mean(CANDIDATE, metric) == guard.mean(CHAMPION, metric) > 0
 
 
 def test_a_champion_that_has_trained_on_all_events_makes_the_comparison_impossible_with_a_reason(

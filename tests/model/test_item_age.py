@@ -51,6 +51,13 @@ def test_the_stated_time_comes_before_the_first_event() -> None:
     np.testing.assert_allclose(age - age[0], np.log1p([72, 24, 0]) - np.log1p(72), atol=1e-5)
 
 
+def test_items_are_available_from_their_stated_time_or_their_first_event() -> None:
+    dated = ItemAges.fit(news((0, 2), (1, 2)), 3).dated(articles(3, {1: 1}))
+    moments = np.array([0.5, 1.5, 2]) * DAY
+    available = [dated.within_its_time(np.arange(3), int(moment)).tolist() for moment in moments]
+    assert available == [[False, False, True], [False, True, True], [True, True, True]]
+
+
 def test_an_item_of_unknown_age_is_neither_new_nor_old() -> None:
     ages = ItemAges.fit(news((0, 1), (1, 3)), 3)
     features = ages.features_at(articles(3), np.array([4 * DAY]))

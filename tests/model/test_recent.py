@@ -47,6 +47,16 @@ def test_what_a_model_has_counted_is_not_counted_again() -> None:
     np.testing.assert_allclose(score, RecentPopularity.fit(events, 3, 1.0).score(), rtol=1e-6)
 
 
+def test_a_moment_before_the_models_end_has_the_counts_of_then() -> None:
+    events = news((0, 1), (1, 2), (1, 3), (2, 4))
+    day = 86_400_000_000
+    known = RecentPopularity.fit(events, 3, 1.0)
+    past, now = known.scores_at(EventLog.of(events), np.array([2 * day + 2 * LAG, 9 * day]))
+    before = RecentPopularity.fit(events.before(2 * day + LAG), 3, 1.0)
+    np.testing.assert_allclose(past, before.score(), rtol=1e-6)
+    np.testing.assert_allclose(now, known.score(), rtol=1e-6)
+
+
 def test_counts_that_nobody_adds_to_lose_their_worth() -> None:
     day = 86_400_000_000
     known = RecentPopularity.fit(news((0, 1), (1, 2)), 3, half_life_days=2)

@@ -8,7 +8,8 @@ import torch
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
 from recsys.model.appeal import Appeal
-from recsys.model.fusion import COLLABORATIVE, NEURAL, Fusion
+from recsys.model.fusion import COLLABORATIVE, NEURAL, RECENT, Fusion
+from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
@@ -166,6 +167,18 @@ def test_what_counts_as_forgotten_is_what_users_see(
     result = fit_micro(weightless, fresh_and_old, LATER, wild)
     assert result.metrics["guard_users"] == wild.gate.min_evaluated_users
     assert result.best_epoch == wild.micro_update.epochs
+
+
+def test_what_is_popular_now_does_not_move_the_ranks_of_past_events(
+    parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
+) -> None:
+    end, found = int(fresh_and_old.occurred_at.max()) + 1, []
+    for hit in (0, 1):
+        model = parent.clone()
+        model.fusion = model.returning_fusion = Fusion({NEURAL: 1.0, RECENT: 3.0})
+        model.recent = RecentPopularity(np.eye(len(larger))[hit], end, 1.0)
+        found.append(fit_micro(model, fresh_and_old, LATER, brisk).metrics["parent_guard_ndcg"])
+    assert found[0] == found[1] > 0
 
 
 def test_fewer_guard_users_than_the_gate_needs_stop_no_update(

@@ -237,6 +237,9 @@ def guard_cases(
 
     They measure forgetting. Parent and candidate have seen these events equally often, so only the
     difference between the two has a meaning. None when the snapshot has no guard users.
+
+    The catalogue should say when items appeared (`ItemAges.dated`): otherwise a model that knows later items
+    seems to forget, because it ranks them too.
     """
     parts, wanted = parts_of(sequences), PURPOSES.index(Purpose.GUARD)
     guards = [part.user_keys[np.unique(part.event_users()[part.purpose == wanted])] for part in parts]
