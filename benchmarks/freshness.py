@@ -16,7 +16,8 @@ predicted first and learned afterwards. Ways to use fresh feedback are compared 
 Rivals of (c), which differ from it in one thing:
 
 `no_replay`: fresh events alone are learned;
-`held`: two updates of three are held, and the third learns what all three brought.
+`held`: two updates of three are held, and the third learns what all three brought;
+`lost`: the first half of each window is lost, for good.
 
 An event is predicted from the user's events until the last full hour (for (a): in the first half), among all
 items that the user has not consumed. NDCG@10 is the mean over the users of a window, then over windows.
@@ -28,12 +29,12 @@ NDCG@10 of the last micro-updated model on the old behaviour of guard users, who
 the first half.
 
 (d) takes one or two minutes of one core per window. `--full-every 3` fine-tunes after every third window
-and before the last one. (a) to (c) and (e) are then compared with (d) on the windows that follow a
-fine-tune, so that nothing is compared with a model that has not seen the previous window. `--keep FOLDER`
-saves the base and (d)'s models and their training times, so that a later run resumes.
+and before the last one. Its model predicts until the next fine-tune, and so does a copy of (c) that has
+learned the same windows: what is compared knows the same events. `--keep FOLDER` saves the base and (d)'s
+models and their training times, so that a later run resumes.
 
-`new_items` has the same figures on events with items that had fewer than five events in the first half,
-`forgotten` the loss on the old behaviour after each window.
+The same figures are stated of events with items that had fewer than five events in the first half
+(`new_items`) and of all others (`old_items`).
 
 `--seeds N` repeats all with N seeds. Curves are means over seeds, and the interval resamples windows.
 
@@ -59,16 +60,19 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.datasets import NAMES, Dataset, load_dataset
-from benchmarks.freshness_figures import Replay, plot, summarise
+from benchmarks.freshness_figures import ALL, SLICES, Replay, plot, summarise
 from benchmarks.hourly_path import committed_to_readable
 from benchmarks.live_lists import live_lists, ndcg_of_lists
 from recsys.columns import PURPOSES, Purpose
+from recsys.evaluation.evaluated_recommender import EvaluatedRecommender
 from recsys.evaluation.ranking.cases import Cases, guard_cases
 from recsys.evaluation.ranking.evaluate import mean_ndcg
 from recsys.evaluation.ranking.metrics import ranks, user_means
 from recsys.model.checkpoint import MANIFEST, load_recommender, read_manifest, save_recommender
 from recsys.model.fusion import ndcg_of_ranks
+from recsys.model.item_age import ItemAges
 from recsys.model.ranking import mask_hidden
+from recsys.model.recent import EventLog
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.guard import are_guard_users
@@ -82,6 +86,7 @@ _UPDATES: dict[str, tuple[int, dict[str, float]]] = {
     "micro": (1, {}),
     "no_replay": (1, {"replay_users_per_fresh_user": 0.0}),
     "held": (3, {}),
+    "lost": (1, {}),
 }
 """Windows that an update learns, and settings other than those given."""
 WAYS = ("none", "vectors", *_UPDATES, "full", *_LISTS)
@@ -174,7 +179,7 @@ def replay(
         Folder of the base and (d)'s models. Existing models are not trained again.
     full_every
         Number of windows between (d)'s full fine-tunes; one more comes before the last window. In other
-        windows (d) predicts nothing and its curve is None.
+        windows (d)'s curve is None.
     """
     sequences = dataset.sequences
     half = int(np.quantile(sequences.occurred_at, 0.5, method="higher"))
@@ -183,9 +188,11 @@ def replay(
     base, base_seconds = _full(dataset, sequences.before(half), settings, keep / "base")
     models: dict[str, Recommender | None] = dict.fromkeys((way for way in ways if way not in _LISTS), base)
     trained = [way for way in ways if way in _UPDATES or way == "full"]
+    alike: dict[str, Recommender | None] = dict.fromkeys(trained if "full" in ways else ())
+    left = _without_half(sequences, cut) if "lost" in ways else sequences
     done = Replay(
-        curves={way: [] for way in ways},
-        new_items={way: [] for way in ways if way not in _LISTS},
+        curves={part: {way: [] for way in ways if part == ALL or way not in _LISTS} for part in SLICES},
+        alike={part: {way: [] for way in alike} for part in SLICES},
         forgotten={way: [] for way in ways if way in _UPDATES},
         seconds={way: [] for way in trained},
         base_seconds=base_seconds,
@@ -196,18 +203,20 @@ def replay(
             for way, value in zip(
                 _LISTS, ndcg_of_lists(base, lists, sequences, window.positions), strict=True
             ):
-                if way in done.curves:
-                    done.curves[way].append(value)
-    old_cases = _old_cases(base, sequences, half, settings)
+                if way in ways:
+                    done.curves[ALL][way].append(value)
+    old_cases = _old_cases(dataset, half, settings)
     for number, window in enumerate(cut):
         is_new = before[sequences.item_index[window.positions]] < _NEW_ITEM_EVENTS
         for way, model in models.items():
             known_until = half if way == "none" else None
-            of_all, of_new = (
-                (None, None) if model is None else _ndcg(model, sequences, window, is_new, known_until)
-            )
-            done.curves[way].append(of_all)
-            done.new_items[way].append(of_new)
+            values = _ndcg(model, sequences, window, is_new, known_until)
+            twin = alike.get(way)
+            of_twin = values if twin is model else _ndcg(twin, sequences, window, is_new, None)
+            for part in SLICES:
+                done.curves[part][way].append(values[part])
+                if way in alike:
+                    done.alike[part][way].append(of_twin[part])
         if number < len(cut) - 1:
             for way, (every, changes) in _UPDATES.items():
                 parent = models.get(way)
@@ -217,20 +226,25 @@ def replay(
                     arrived = replace(window, start=cut[number + 1 - every].start)
                     micro = settings.micro_update.model_copy(update=changes)
                     models[way], spent = _micro(
-                        parent, sequences, arrived, half, settings.model_copy(update={"micro_update": micro})
+                        parent,
+                        left if way == "lost" else sequences,
+                        arrived,
+                        half,
+                        settings.model_copy(update={"micro_update": micro}),
                     )
                     done.seconds[way].append(spent)
-                done.forgotten[way].append(_loss(base, models[way], old_cases))
+                done.forgotten[way].append(_loss(base, models[way], old_cases, dataset))
             if "full" in ways:
                 models["full"] = None
                 if (number + 1) % full_every == 0 or number == len(cut) - 2:
                     known = sequences.before(window.end)
                     models["full"], spent = _full(dataset, known, settings, keep / f"full-{number}")
                     done.seconds["full"].append(spent)
+                    alike = {way: models[way] for way in alike}
         print(
             f"window {number + 1}/{len(cut)}: "
             + ", ".join(
-                f"{way} {value:.4f}" for way in ways if (value := done.curves[way][number]) is not None
+                f"{way} {value:.4f}" for way in ways if (value := done.curves[ALL][way][number]) is not None
             )
             + "; processor s: "
             + ", ".join(f"{way} {sum(spent):.0f}" for way, spent in done.seconds.items()),
@@ -322,14 +336,25 @@ def _micro_snapshot(sequences: Sequences, window: Window, half: int, settings: S
     return replace(arrived, purpose=purpose).where((purpose >= 0) & recent)
 
 
+def _without_half(sequences: Sequences, cut: Sequence[Window]) -> Sequences:
+    """Drop the earlier half of the events of each window."""
+    kept = np.ones(sequences.events, dtype=bool)
+    for window in cut:
+        inside = (sequences.occurred_at >= window.start) & (sequences.occurred_at < window.end)
+        kept &= ~(inside & (sequences.occurred_at < np.median(sequences.occurred_at[inside])))
+    return sequences.where(kept)
+
+
 def _ndcg(
-    model: Recommender,
+    model: Recommender | None,
     sequences: Sequences,
     window: Window,
     is_new: NDArray[np.bool_],
     known_until: int | None,
-) -> tuple[float, float | None]:
-    """Return the mean over users of NDCG@10 on a window's events, and on those with new items."""
+) -> dict[str, float | None]:
+    """Return the mean over users of NDCG@10 on a window's events, by slice; None without events or model."""
+    if model is None:
+        return dict.fromkeys(SLICES)
     owners = sequences.event_users()[window.positions]
     # User vectors date from the last full hour; items consumed since then are excluded nevertheless.
     moments = sequences.occurred_at[window.positions] // _HOUR * _HOUR
@@ -340,35 +365,44 @@ def _ndcg(
     known = sequences.take_users(hours[:, 0])
     known = known.where(known.occurred_at < hours[:, 1][known.event_users()])
     values = np.zeros(len(window.positions))
+    scorer = model.scorer()
     order = np.argsort(hour, kind="stable")
     for begin in range(0, len(order), 256):
         rows = order[begin : begin + 256]
         needed, row = np.unique(hour[rows], return_inverse=True)
         consumed = sequences.prefixes(window.positions[rows])
-        scores = mask_hidden(model.score(known.take_users(needed))[row], consumed)
+        histories = known.take_users(needed)
+        scores = scorer.score(scorer.user_vectors(histories), histories).cpu().numpy()[row]
+        scores = mask_hidden(scores, consumed)
         values[rows] = ndcg_of_ranks(ranks(scores, sequences.item_index[window.positions[rows]]), 10)
-    of_new = _over_users(values[is_new], owners[is_new]) if is_new.any() else None
-    return _over_users(values, owners), of_new
+    return {
+        part: _over_users(values[rows], owners[rows]) if rows.any() else None
+        for part, rows in zip(SLICES, (np.ones_like(is_new), is_new, ~is_new), strict=True)
+    }
 
 
 def _over_users(values: NDArray[np.float64], owners: NDArray[np.int64]) -> float:
     return float(user_means(values[:, None], owners)[2].mean())
 
 
-def _old_cases(base: Recommender, sequences: Sequences, half: int, settings: Settings) -> Cases | None:
-    """Return cases of guard users' first-half events."""
-    old = sequences.before(half)
+def _old_cases(dataset: Dataset, half: int, settings: Settings) -> Cases | None:
+    """Return cases of guard users' first-half events, among the items that had appeared by then."""
+    old = dataset.sequences.before(half)
+    ages = ItemAges.fit(dataset.sequences, len(dataset.catalogue))
     guard = are_guard_users(old.user_keys, settings.micro_update.guard_share)
     purpose = np.where(guard[old.event_users()], PURPOSES.index(Purpose.GUARD), -1).astype(np.int8)
     marked = replace(old, purpose=purpose).where(purpose >= 0)
-    return guard_cases(marked, base.catalogue, settings.evaluation)
+    return guard_cases(marked, ages.dated(dataset.catalogue), settings.evaluation)
 
 
-def _loss(base: Recommender, updated: Recommender | None, cases: Cases | None) -> float:
-    """Return the relative loss of NDCG@10."""
+def _loss(base: Recommender, updated: Recommender | None, cases: Cases | None, dataset: Dataset) -> float:
+    """Return the relative loss of NDCG@10, with what was popular at the time of each case."""
     if cases is None or updated is None:
         return float("nan")
-    ndcg = mean_ndcg({"base": base, "updated": updated}, cases, 10)
+    log = EventLog.of(dataset.sequences)
+    models = {"base": base, "updated": updated}
+    scorers = {name: EvaluatedRecommender(one, dataset.event_types, log) for name, one in models.items()}
+    ndcg = mean_ndcg(scorers, cases, 10)
     return 1 - ndcg["updated"] / ndcg["base"]
 
 

@@ -10,6 +10,9 @@ import torch
 
 from benchmarks.datasets import Dataset
 
+ALL = "all"
+SLICES = (ALL, "new_items", "old_items")
+"""Parts of the events to predict."""
 _RESAMPLES = 10_000
 _SMOOTHED = 7
 """Windows in the running mean of the plot."""
@@ -21,17 +24,19 @@ class Replay:
 
     Attributes
     ----------
-    curves, new_items
-        NDCG@10 of each way in each window, on all events and on those with new items. None: (d) has no model
-        that knows the window before, or nothing was to be predicted.
+    curves
+        By slice: NDCG@10 of each way in each window. None: (d) has no model that knows the window before, or
+        nothing was to be predicted.
+    alike
+        By slice: the same of (d) since its latest fine-tune, and of the ways that update as they were then.
     forgotten
         For each way that updates, the loss on old behaviour of guard users after each window.
     seconds
         Processor seconds of each update or fine-tune.
     """
 
-    curves: dict[str, list[float | None]]
-    new_items: dict[str, list[float | None]]
+    curves: dict[str, dict[str, list[float | None]]]
+    alike: dict[str, dict[str, list[float | None]]]
     forgotten: dict[str, list[float]]
     seconds: dict[str, list[float]]
     base_seconds: float
@@ -40,17 +45,16 @@ class Replay:
 
 def summarise(dataset: Dataset, runs: Sequence[Replay]) -> dict[str, Any]:
     """Return the figures of one seed or more; curves are means over seeds."""
-    curves = {way: _mean_curve([run.curves[way] for run in runs]) for way in runs[0].curves}
-    new_items = {way: _mean_curve([run.new_items[way] for run in runs]) for way in runs[0].new_items}
+    slices = {part: _mean_curves([run.curves[part] for run in runs]) for part in SLICES}
+    alike = {part: _mean_curves([run.alike[part] for run in runs]) for part in SLICES}
     forgotten = {way: np.mean([run.forgotten[way] for run in runs], 0) for way in runs[0].forgotten}
+    curves = slices[ALL]
     ways = set(curves)
     figures: dict[str, Any] = {
         "dataset": dataset.name,
         "seeds": len(runs),
         "windows": len(curves["none"]),
         "events_predicted": runs[0].events_predicted,
-        "ndcg_at_10": {way: _mean(curve) for way, curve in curves.items()},
-        "ndcg_at_10_new_items": {way: _mean(curve) for way, curve in new_items.items()},
         "base_fit_seconds": float(np.mean([run.base_seconds for run in runs])),
         "training_seconds": {
             way: float(np.mean([spent for run in runs for spent in run.seconds[way]]))
@@ -60,16 +64,27 @@ def summarise(dataset: Dataset, runs: Sequence[Replay]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "curves": curves,
     }
+    for part in SLICES:
+        figures[_named("ndcg_at_10", part)] = {way: _mean(curve) for way, curve in slices[part].items()}
     if forgotten:
         figures["old_slice_loss"] = {way: float(curve[-1]) for way, curve in forgotten.items()}
         figures["largest_old_slice_loss"] = {way: float(curve.max()) for way, curve in forgotten.items()}
     if {"none", "micro", "live"} <= ways:
         figures |= _share_of_hourly(curves)
     if {"none", "micro", "full"} <= ways:
-        figures |= _compare(curves)
+        for part in SLICES:
+            figures |= _compare(slices[part], alike[part], part)
         trained = figures["training_seconds"]
         figures["cost_ratio"] = trained["micro"] / trained["full"]
     return figures
+
+
+def _named(name: str, part: str) -> str:
+    return name if part == ALL else f"{name}_{part}"
+
+
+def _mean_curves(runs: Sequence[dict[str, list[float | None]]]) -> dict[str, list[float | None]]:
+    return {way: _mean_curve([run[way] for run in runs]) for way in runs[0]}
 
 
 def _mean_curve(curves: Sequence[Sequence[float | None]]) -> list[float | None]:
@@ -85,14 +100,19 @@ def _mean(curve: Sequence[float | None]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
-    """Return the gains over (a), and the share of (d)'s gain that the other ways recover.
+def _compare(
+    curves: dict[str, list[float | None]], alike: dict[str, list[float | None]], part: str
+) -> dict[str, Any]:
+    """Return the share of (d)'s gain over (a) that other ways recover.
 
-    Only windows that all ways predict count, except the first, before which nothing was learned. The interval
-    resamples windows.
+    In each window since the first fine-tune, models that learn know the same events. The interval resamples
+    windows.
     """
-    rows = [row for row in zip(*curves.values(), strict=True) if None not in row][1:]
-    values = dict(zip(curves, np.array(rows, dtype=np.float64).T, strict=True))
+    compared = {way: curve for way, curve in curves.items() if way not in alike} | alike
+    rows = [row for row in zip(*compared.values(), strict=True) if None not in row]
+    if not rows:
+        return {}
+    values = dict(zip(compared, np.array(rows, dtype=np.float64).T, strict=True))
     gains = {way: curve - values["none"] for way, curve in values.items() if way != "none"}
     draws = np.random.default_rng(0).integers(0, len(rows), (_RESAMPLES, len(rows)))
     result: dict[str, Any] = {
@@ -105,7 +125,10 @@ def _compare(curves: dict[str, list[float | None]]) -> dict[str, Any]:
         shares = gains[way][draws].mean(1) / np.maximum(gains["full"][draws].mean(1), 1e-9)
         result[name] = float(gains[way].mean() / total) if total > 0 else None
         result[f"{name}_interval"] = np.quantile(shares, [0.025, 0.975]).tolist()
-    return result
+        if way in alike and way != "micro":
+            less = (values[way] - values["micro"])[draws].mean(1)
+            result[f"{way}_minus_micro_interval"] = np.quantile(less, [0.025, 0.975]).tolist()
+    return {_named(name, part): value for name, value in result.items()}
 
 
 def _share_of_hourly(curves: dict[str, list[float | None]]) -> dict[str, Any]:
@@ -133,6 +156,7 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         "micro": "(c) micro-updates",
         "no_replay": "(c) without replay",
         "held": "(c) with two of three held",
+        "lost": "(c) with half of each window lost",
         "full": "(d) full fine-tune just before",
         "published": "published every day by the model of (a)",
         "live": "(e) the same, ordered by live interest",
