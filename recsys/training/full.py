@@ -30,6 +30,7 @@ from recsys.training.checkpoints import (
     seed_everything,
     weights_of,
 )
+from recsys.training.comment_texts import with_phrases_as_text
 from recsys.training.comments import fit_comment_reader, latest_opinions
 from recsys.training.data import TrainingData, read_comments, training_data
 from recsys.training.objective import LossWeights, Objective
@@ -117,7 +118,11 @@ def fit_full(
     parts = parts_of(sequences)
     if not any(part.events for part in parts):
         raise TrainingError("there is no feedback to train on before the held-out part; wait for more")
-    model = _build(catalogue, event_types, settings, device)
+    model = _build(with_phrases_as_text(catalogue, parts), event_types, settings, device)
+    # The digests are those of the catalogue's own texts. So a catalogue in which they have not changed keeps
+    # the vectors, and no checkpoint holds what people wrote.
+    model.text_digests = [text_digest(text) for text in catalogue.texts]
+    changed = sum(text != own for text, own in zip(model.catalogue.texts, catalogue.texts, strict=True))
     if training.compile and device.type == "cuda":
         model.text_encoder().compile_layers()
     opinions = latest_opinions(parts, event_types, training.max_comments)
@@ -146,6 +151,7 @@ def fit_full(
     if training.request_steps:
         metrics |= add_answered_requests(model, slates, settings.evaluation.k)
     metrics["validation_ndcg"] = state.best_score
+    metrics["texts_from_comments"] = float(changed)
     metrics["text_interval"] = float(trainer.text_interval if trainer.text_parameters else 0)
     return Fitted(model.eval(), state.history, state.best_epoch, metrics, stopped)
 
