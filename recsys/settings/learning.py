@@ -67,9 +67,9 @@ class TrainingSettings(Section):
         300, ge=0, description="steps that train the matching of requests; 0: untrained matching"
     )
     full_softmax_items: int = Field(
-        20_000, ge=1, description="items; larger catalogues train with sampled negatives"
+        7_500, ge=1, description="items; larger catalogues train with sampled negatives"
     )
-    sampled_negatives: int = Field(4_096, ge=1, description="negatives drawn per batch, with replacement")
+    sampled_negatives: int = Field(1_024, ge=1, description="negatives drawn per batch, with replacement")
     max_comments: int = Field(
         10_000, ge=0, description="latest comments that the comment reader learns from; 0: none are read"
     )
