@@ -40,6 +40,7 @@ _POSTGRES_FILES = "postgres/*"
 TABLES_OF_PEOPLE = (
     *("users", "feedback", "impressions", "quarantine", "erasure_requests"),
     *("recommendation_lists", "user_vectors", "noisy_feedback", "quarantined_impressions"),
+    *("feedback_by_user", "changed_feedback"),
 )
 """Tables of the warehouse that hold ids or comments because that is what they are for."""
 
