@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--publish-users", type=int, default=4_096, help="users to publish for")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.steps.split(",")) - set(STEPS)):
+        parser.error(f"no step is named {', '.join(unknown)}; steps are {', '.join(STEPS)}")
     sizes = [int(size) for size in options.items.split(",")]
     users = {"epoch": options.epoch_users, "publish": options.publish_users}
     steps: dict[str, dict[str, Any]] = {}
