@@ -112,7 +112,9 @@ class MicroUpdateSettings(Section):
     min_fresh_events: int = Field(20, ge=1, description="fresh events; with fewer, the update is skipped")
     epochs: int = Field(4, ge=1, description="passes over the fresh and replayed events")
     batch_size: int = Field(16, ge=1, description="users per batch; small, because an hour has few users")
-    learning_rate: float = Field(1e-3, gt=0, description="peak")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="peak up to 1,000 fresh events; with more it falls with their root"
+    )
     replay_users_per_fresh_user: float = Field(
         1.0, ge=0, description="users whose older events are replayed, per user with fresh events"
     )

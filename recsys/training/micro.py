@@ -33,6 +33,8 @@ from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 
 WARMUP_SHARE = 0.1
 """Share of all steps in which the learning rate rises: there are few steps, from weights that are good."""
+_FULL_RATE_EVENTS = 1_000
+"""Fresh events up to which the learning rate is that of the settings; with more it falls with their root."""
 _MAX_CASES = 300
 
 
@@ -94,7 +96,7 @@ def fit_micro(
     if model.ages is not None:
         model.ages = model.ages.observed(sequences.where(fresh))
     validator = _validator(_cases(sequences, guard), model, sequences, settings)
-    trainer = _trainer(model, trained, settings)
+    trainer = _trainer(model, trained, training_settings(settings, int(fresh.sum())))
     trainer.on_step = on_step or trainer.on_step
     out_of_time = time_limit(settings.micro_update.time_budget_minutes, start)
     best, best_epoch = weights_of(model), 0
@@ -136,14 +138,17 @@ def fit_micro(
     return Fitted(model.eval(), history, best_epoch, metrics, stopped)
 
 
-def training_settings(settings: Settings) -> TrainingSettings:
-    """Return the settings of the training loop in a micro-update: the text encoder is frozen."""
+def training_settings(settings: Settings, fresh_events: int) -> TrainingSettings:
+    """Return the settings of the training loop in a micro-update: the text encoder is frozen.
+
+    A large update takes many steps. It learns more slowly, so that it forgets no more than a small one.
+    """
     micro = settings.micro_update
     return settings.training.model_copy(
         update={
             "epochs": micro.epochs,
             "batch_size": micro.batch_size,
-            "learning_rate": micro.learning_rate,
+            "learning_rate": micro.learning_rate * min(1.0, (_FULL_RATE_EVENTS / fresh_events) ** 0.5),
             "text_items_per_step": 0,
             # A micro-update has too few steps to accumulate gradients or to average weights.
             "gradient_accumulation": 1,
@@ -152,8 +157,7 @@ def training_settings(settings: Settings) -> TrainingSettings:
     )
 
 
-def _trainer(model: Recommender, trained: Sequences, settings: Settings) -> Trainer:
-    training = training_settings(settings)
+def _trainer(model: Recommender, trained: Sequences, training: TrainingSettings) -> Trainer:
     counts = np.bincount(trained.item_index, minlength=len(model.catalogue)).astype(np.float32)
     likes, dislikes = (trained.sentiment > 0).any(), (trained.sentiment < 0).any()
     weights = LossWeights(

@@ -16,7 +16,7 @@ from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.snapshot.slates import UNANSWERED, Slates
 from recsys.training.full import Fitted
-from recsys.training.micro import fit_micro
+from recsys.training.micro import fit_micro, training_settings
 from recsys.training.split import ValidationCases
 from recsys.training.trainer import Validator
 from tests.small_models import histories, liked, theme_catalogue, theme_world
@@ -289,3 +289,9 @@ def test_fresh_events_co_occur_with_their_users_earlier_events(
     before, after = (ease.co_occurrences.counts for ease in known if ease and ease.co_occurrences)
     assert after[*pair] == before[*pair] + 3
     assert after.diagonal()[larger.index["cooking-0"]] == before.diagonal()[larger.index["cooking-0"]]
+
+
+def test_a_large_update_learns_more_slowly(brisk: Settings) -> None:
+    rate = brisk.micro_update.learning_rate
+    rates = [training_settings(brisk, events).learning_rate for events in (1, 1_000, 4_000, 100_000)]
+    assert rates == pytest.approx([rate, rate, rate / 2, rate / 10])
