@@ -113,7 +113,7 @@ class MicroUpdateSettings(Section):
     epochs: int = Field(4, ge=1, description="passes over the fresh and replayed events")
     batch_size: int = Field(16, ge=1, description="users per batch; small, because an hour has few users")
     learning_rate: float = Field(
-        1e-3, gt=0, description="peak up to 1,000 fresh events; with more it falls with their root"
+        1e-3, gt=0, description="peak for up to 1,000 fresh events; beyond, it falls as 1 / sqrt(events)"
     )
     replay_users_per_fresh_user: float = Field(
         1.0, ge=0, description="users whose older events are replayed, per user with fresh events"

@@ -34,7 +34,7 @@ from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 WARMUP_SHARE = 0.1
 """Share of all steps in which the learning rate rises: there are few steps, from weights that are good."""
 _FULL_RATE_EVENTS = 1_000
-"""Fresh events up to which the learning rate is that of the settings; with more it falls with their root."""
+"""Fresh events up to which the learning rate is that of the settings; beyond, it falls as 1 / sqrt(events)."""
 _MAX_CASES = 300
 
 
@@ -141,7 +141,7 @@ def fit_micro(
 def training_settings(settings: Settings, fresh_events: int) -> TrainingSettings:
     """Return the settings of the training loop in a micro-update: the text encoder is frozen.
 
-    A large update takes many steps. It learns more slowly, so that it forgets no more than a small one.
+    A large update takes many steps, so it learns more slowly: at the full rate it forgets too much.
     """
     micro = settings.micro_update
     return settings.training.model_copy(
