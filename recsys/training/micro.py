@@ -34,7 +34,7 @@ from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 WARMUP_SHARE = 0.1
 """Share of all steps in which the learning rate rises: there are few steps, from weights that are good."""
 _FULL_RATE_EVENTS = 1_000
-"""Fresh events up to which the learning rate is that of the settings; beyond, it falls as 1 / sqrt(events)."""
+"""Fresh events up to which the learning rate is the set one; beyond, it falls as 1 / sqrt(events)."""
 _MAX_CASES = 300
 
 
