@@ -18,9 +18,10 @@ from benchmarks.shown_cases import shown_list_task
 from benchmarks.splits import SPLITS as SINGLE_SPLITS
 from benchmarks.splits import Protocol, make_split
 from recsys.errors import ConfigurationError
-from recsys.snapshot.sequences import Sequences
+from recsys.snapshot.sequences import EVENT_DTYPES, Sequences
 from recsys.snapshot.targets import find_targets
 from recsys.snapshot.visits import visits
+from recsys.training.split import ValidationCases
 
 SPLITS = (*SINGLE_SPLITS, "next-basket", "temporal-next-basket", "shown-lists")
 REPEATS = ("auto", "always", "never")
@@ -249,8 +250,9 @@ def _of_some_users(cases: TargetCases, count: int) -> TargetCases:
 def task_of(protocol: Protocol, dataset: Dataset) -> Task:
     """Take over a split whose cases have one target each."""
     types, given = len(dataset.event_types), protocol.validation.cases
+    sequences = _followed_by_targets(given)
     tuning = TargetCases(
-        sequences=given.histories, ends=given.histories.offsets[1:], users=np.arange(len(given)),
+        sequences=sequences, ends=sequences.offsets[1:] - 1, users=np.arange(len(given)),
         at=given.histories.moments,
         offsets=np.arange(len(given) + 1), targets=given.targets, types=np.zeros((len(given), types), bool),
         had=np.zeros(len(given), dtype=bool), catalogue=dataset.catalogue,
@@ -260,3 +262,19 @@ def task_of(protocol: Protocol, dataset: Dataset) -> Task:
         test=TargetCases.of(protocol.cases, types), wanted=dataset.event_types.is_outcome, is_aligned=False,
         split=protocol.validation,
     )  # fmt: skip
+
+
+def _followed_by_targets(cases: ValidationCases) -> Sequences:
+    """Return the history of each case, followed by an event with its target."""
+    histories = cases.histories
+    columns = {
+        name: np.insert(getattr(histories, name), histories.offsets[1:], 0)
+        for name in EVENT_DTYPES
+        if name != "comment"
+    }
+    ends = histories.offsets[1:] + np.arange(len(cases))
+    columns["item_index"][ends] = cases.targets
+    columns["occurred_at"][ends] = histories.moments
+    return Sequences(
+        user_keys=histories.user_keys, offsets=histories.offsets + np.arange(len(cases) + 1), **columns
+    )

@@ -2,13 +2,14 @@
 
     make bench-peers
     python -m benchmarks.training --json F
+    python -m benchmarks.training --data FOLDER
 
 Both models have the same width (also in the feed-forward part), depth, heads and length, the same data
-(MovieLens-100K, leave-one-out) and the same threads. The peer trains with the full softmax, ours as the
-settings say for a catalogue of this size. `ratio` is the peer's median epoch divided by ours, each without
-validation. `seconds_to_peer_quality` is our training time until we first reach the peer's best validation
-NDCG@10; `peer_fit_seconds` is the peer's own time until then. Ours trains on every event, the peer on each
-user's latest ones.
+(leave-one-out; MovieLens-100K, or what is in FOLDER) and the same threads. The peer trains with the full
+softmax, ours as the settings say for a catalogue of this size. `ratio` is the peer's median epoch divided by
+ours, each without validation. `seconds_to_peer_quality` is our training time until we first reach the peer's
+best validation NDCG@10; `peer_fit_seconds` is the peer's own time until then. Ours trains on every event, the
+peer on each user's latest ones.
 
 The literal approach passes the texts of a user's latest items and of one item, padded to 128 tokens, through
 `BertForSequenceClassification`, forward and backward, for one training signal. `literal_ratio` is its time
@@ -31,14 +32,14 @@ import transformers
 from benchmarks.cases import Task
 from benchmarks.datasets import NAMES, Dataset, load_dataset
 from benchmarks.peers import run_sasrec, write_split
-from benchmarks.protocols import task_of
-from benchmarks.splits import make_split
+from benchmarks.protocols import make_task
 from recsys.model.base_encoder import find_base_encoder
 from recsys.model.recommender import Recommender
 from recsys.settings import ModelSettings, Settings, TrainingSettings
+from recsys.snapshot.sequences import Sequences
 from recsys.training.full import fit_full
 
-WIDTH, BLOCKS, HEADS, LENGTH, DROPOUT = 64, 2, 2, 100, 0.3
+WIDTH, BLOCKS, HEADS, DROPOUT = 64, 2, 2, 0.3
 LITERAL_TOKENS, LITERAL_BATCH, LITERAL_STEPS = 128, 16, 6
 
 
@@ -48,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     home = Path(tempfile.mkdtemp(prefix="recsys-training-"))
     try:
-        dataset = load_dataset(options.dataset, options.data, options.cache)
-        split = task_of(make_split(dataset, "leave-one-out"), dataset)
-        figures = _ours_and_peer(dataset, split, options, home)
-        figures |= _literal(dataset, split, figures["epoch_seconds"])
+        name = options.dataset or (options.data.name if options.data else "ml-100k")
+        dataset = load_dataset(name, options.data, options.cache)
+        task = make_task(dataset, "leave-one-out")
+        figures = _ours_and_peer(dataset, task, options, home)
+        figures |= _literal(dataset, task.train, figures["epoch_seconds"])
         figures |= _text(dataset, home)
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -60,11 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _ours_and_peer(dataset: Dataset, split: Task, options: argparse.Namespace, home: Path) -> dict[str, Any]:
-    write_split(split, len(dataset.catalogue), home / "split.npz")
+def _ours_and_peer(dataset: Dataset, task: Task, options: argparse.Namespace, home: Path) -> dict[str, Any]:
+    write_split(task, len(dataset.catalogue), home / "split.npz")
     peer = run_sasrec(
-        home / "split.npz", home / "peer", seed=0, factors=WIDTH, blocks=BLOCKS, heads=HEADS, length=LENGTH,
-        dropout=options.peer_dropout, threads=options.threads, epochs=options.peer_epochs,
+        home / "split.npz", home / "peer", seed=0, factors=WIDTH, blocks=BLOCKS, heads=HEADS, length=options.length,
+        dropout=options.peer_dropout, learning_rate=options.peer_learning_rate, threads=options.threads,
+        epochs=options.peer_epochs, minutes=options.peer_minutes,
     )  # fmt: skip
     print(
         f"peer: {len(peer['epochs'])} epochs, best validation {peer['best_validation_ndcg']:.4f}", flush=True
@@ -82,15 +85,15 @@ def _ours_and_peer(dataset: Dataset, split: Task, options: argparse.Namespace, h
             layers=BLOCKS,
             heads=HEADS,
             feed_forward=1,
-            max_events=LENGTH,
+            max_events=options.length,
             dropout=DROPOUT,
             fine_tuning="frozen",
         ),
         training=TrainingSettings(request_steps=0, rating_weight=0, feedback_weight=0, epochs=options.epochs),
     )
     fit_full(
-        dataset.catalogue, dataset.event_types, split.known, settings, home / "ours",
-        split=split.split, report=report,
+        dataset.catalogue, dataset.event_types, task.known, settings, home / "ours",
+        split=task.split, report=report,
     )  # fmt: skip
     epoch = statistics.median(row["training_seconds"] for row in ours)
     peer_epoch = statistics.median(row["seconds"] for row in peer["epochs"])
@@ -98,7 +101,7 @@ def _ours_and_peer(dataset: Dataset, split: Task, options: argparse.Namespace, h
     return {
         "dataset": dataset.name,
         "threads": options.threads,
-        "training_events": split.train.events,
+        "training_events": task.train.events,
         "epoch_seconds": epoch,
         "peer_epoch_seconds": peer_epoch,
         "ratio": peer_epoch / epoch,
@@ -118,7 +121,7 @@ def _seconds_until(epochs: list[dict[str, Any]], goal: float, clock: str) -> flo
     return None
 
 
-def _literal(dataset: Dataset, split: Task, epoch_seconds: float) -> dict[str, Any]:
+def _literal(dataset: Dataset, train: Sequences, epoch_seconds: float) -> dict[str, Any]:
     """Time a training step of a pairwise classifier on the same base encoder."""
     base = find_base_encoder(ModelSettings().base_encoder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
@@ -127,7 +130,6 @@ def _literal(dataset: Dataset, split: Task, epoch_seconds: float) -> dict[str, A
     )
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
-    train = split.train
     seconds = []
     for step in range(LITERAL_STEPS):
         users, items = [], []
@@ -173,12 +175,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.training", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--dataset", choices=NAMES, default="ml-100k")
-    parser.add_argument("--data", type=Path, help="folder of the data set")
+    parser.add_argument("--dataset", choices=NAMES, help="default: ml-100k, or the files in --data")
+    parser.add_argument("--data", type=Path, help="folder of the data set, or of own files")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--length", type=int, default=100, help="latest events of a user that both read")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--peer-epochs", type=int, default=200)
+    parser.add_argument("--peer-minutes", type=float, default=1_440, help="no peer epoch starts after these")
     parser.add_argument("--peer-dropout", type=float, default=0.4)
+    parser.add_argument("--peer-learning-rate", type=float, default=0.001)
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/recsys-benchmarks")
     return parser.parse_args(arguments)

@@ -179,6 +179,20 @@ def test_no_model_trains_on_a_test_of_a_user_who_tunes_nothing() -> None:
     assert sorted(task.train.lengths.tolist()) == [2] * 4 + [3] * 4
 
 
+def test_tuning_cases_of_cold_items_are_those_that_training_validates_with() -> None:
+    rows = [(f"u{n:02}", "like", (n + 3 * step) % 30, 60 * step) for n in range(40) for step in range(6)]
+    task = make_task(dataset(*rows, n_items=30), "cold-items")
+    assert task.split is not None
+    given = task.split.cases
+    assert len(given) > 0
+    assert shown(task.tuning) == [
+        (given.histories.item_index[begin:end].tolist(), [target])
+        for begin, end, target in zip(
+            given.histories.offsets[:-1], given.histories.offsets[1:], given.targets, strict=True
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
