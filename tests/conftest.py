@@ -14,7 +14,7 @@ from recsys.local.postgres import PostgresServer
 from recsys.settings import Settings
 from recsys.warehouse.migrate import upgrade_warehouse
 
-pytest_plugins = ["tests.deployment_fixtures", "tests.registry_fixtures"]
+pytest_plugins = ["tests.deployment.fixtures", "tests.registry_fixtures"]
 
 _TEMPLATE = "warehouse_template"
 _names = (f"test_{number}" for number in itertools.count())

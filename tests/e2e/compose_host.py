@@ -25,7 +25,7 @@ from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.local.postgres import PostgresServer, postgres_binary
 from recsys.local.processes import COMPONENT_VARIABLE, STACK_VARIABLE, marked_processes, stop_processes
 from recsys.resources import resource_folder
-from tests.compose_file import REPOSITORY, dockerfile_environment, interpolate, load_compose_file
+from tests.deployment.compose import REPOSITORY, dockerfile_environment, interpolate, load_compose_file
 
 # Ports inside the containers, including the scheduler's health endpoint.
 _PORTS = (5000, 5432, 6379, 8080, 8974)

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.warehouse.ingest import ingest_file
 from recsys.warehouse.tables import windows
-from tests.deployment_fixtures import Deployed
-from tests.kubernetes_files import pods
+from tests.deployment.fixtures import Deployed
+from tests.deployment.kubernetes import pods
+from tests.deployment.pod_processes import ExecutionApi, TaskPods
 from tests.synthetic import World
-from tests.task_pod import ExecutionApi, TaskPods
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

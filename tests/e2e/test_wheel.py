@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recsys.local.stack import stop_stack
-from tests.compose_file import REPOSITORY
+from tests.deployment.compose import REPOSITORY
 from tests.e2e.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from recsys.serving.install import READER
-from tests.compose_file import REPOSITORY
+from tests.deployment.compose import REPOSITORY
 from tests.serving.conftest import Login, Shop
 
 

@@ -16,7 +16,7 @@ from recsys.local.postgres import PostgresServer
 from recsys.warehouse.analytics import install_analytics
 from recsys.warehouse.migrate import upgrade_warehouse
 from recsys.warehouse.server_log import warn_of_values_in_log
-from tests.compose_file import load_compose_file
+from tests.deployment.compose import load_compose_file
 
 # What a server has that nobody has configured.
 USUAL = {"log_min_messages": "warning", "log_min_error_statement": "error", "log_error_verbosity": "default"}

@@ -23,8 +23,8 @@ from airflow.sdk.api.datamodels._generated import TIRunContext
 from pydantic import TypeAdapter
 
 from recsys.resources import resource_folder
-from tests.compose_file import dockerfile_environment
-from tests.kubernetes_files import Pod, load_settings_file, load_values
+from tests.deployment.compose import dockerfile_environment
+from tests.deployment.kubernetes import Pod, load_settings_file, load_values
 
 _XCOM = re.compile(r"/execution/xcoms/(?P<place>[^?]+)")
 _READ_ONLY = """

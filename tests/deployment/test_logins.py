@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.warehouse.roles import PAGE, PIPELINE, WRITER
-from tests.deployment_fixtures import Deployed
+from tests.deployment.fixtures import Deployed
 
 OWNER = "recsys"
 

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from recsys.local.ports import LOOPBACK, any_free_port
 from recsys.local.postgres import PostgresServer, postgres_binary
-from tests.compose_file import REPOSITORY, interpolate, load_compose_file
-from tests.kubernetes_files import create_secrets, load_values, pods
+from tests.deployment.compose import REPOSITORY, interpolate, load_compose_file
+from tests.deployment.kubernetes import create_secrets, load_values, pods
 
 _ENVIRONMENT_FILE = (REPOSITORY / ".env.example").read_text()
 PASSWORDS = {

@@ -2,13 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = REPOSITORY / "docker-compose.yaml"
 DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")
@@ -49,3 +49,12 @@ def dockerfile_environment() -> dict[str, str]:
                 name, _, value = assignment.partition("=")
                 found[name] = value
     return found
+
+
+def environments() -> Iterator[tuple[str, str, str]]:
+    """Yield the service, or `Dockerfile`, the name and the value of each variable of both files."""
+    for service, definition in load_compose_file()["services"].items():
+        for name, value in definition.get("environment", {}).items():
+            yield service, name, str(value)
+    for name, value in dockerfile_environment().items():
+        yield "Dockerfile", name, value

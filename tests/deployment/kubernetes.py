@@ -1,19 +1,23 @@
-"""Read the files in kubernetes/ for the tests that check them."""
+"""Read the files in kubernetes/ and what is made from them, for the tests that check them."""
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import yaml
 
-from tests.compose_file import REPOSITORY
+from tests.deployment.compose import REPOSITORY
 
 FOLDER = REPOSITORY / "kubernetes"
 NAMESPACE = "recsys"
+# The oldest version that the chart supports, and the newest with a schema.
+VERSIONS = ("1.30", kubernetes_validate.latest_version())
 # Instead of a cluster: `create secret` prints where the values are, and `apply` keeps them.
 _KUBECTL = """#!/usr/bin/env bash
 set -euo pipefail
@@ -99,6 +103,33 @@ def pods() -> dict[str, Pod]:
     return found
 
 
+def tasks() -> list[str]:
+    """Return the names of the pods of tasks, one a queue."""
+    return sorted(name for name in pods() if name.startswith("task-"))
+
+
+def made_pod(queue: str, task: str) -> Manifest:
+    """Return the pod that the executor makes from a template."""
+    from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+
+    executor = load_values()["config"]["kubernetes_executor"]
+    template = FOLDER / "pod-templates" / f"{queue}.yaml"
+    pod = PodGenerator.construct_pod(
+        dag_id="nightly_training",
+        task_id=task,
+        pod_id=f"nightly-training-{task.replace('_', '-')}",
+        try_number=1,
+        kube_image=f"{executor['worker_container_repository']}:{executor['worker_container_tag']}",
+        date=None,
+        args=["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string", "{}"],
+        pod_override_object=None,
+        base_worker_pod=PodGenerator.deserialize_model_file(str(template)),
+        namespace=NAMESPACE,
+        scheduler_job_id="1",
+    )
+    return dict(PodGenerator.serialize_pod(pod))
+
+
 def chart_secrets() -> Iterator[tuple[str, str]]:
     """Yield the secrets that values.yaml names, with the keys that the chart reads from them."""
     values = load_values()
@@ -110,6 +141,17 @@ def chart_secrets() -> Iterator[tuple[str, str]]:
         if "secret" in volume:
             yield volume["secret"]["secretName"], "passwords.json"
     yield from _references(values["apiServer"]["env"]).values()
+
+
+def passwords() -> dict[str, str]:
+    """Return a value for each secret that .env.example names."""
+    lines = (REPOSITORY / ".env.example").read_text().splitlines()
+    names = [line.partition("=")[0] for line in lines if "=" in line and not line.startswith("#")]
+    return {
+        name: f"secret-{number:03}-{name.lower()}"
+        for number, name in enumerate(names)
+        if re.search("PASSWORD|SECRET|KEY", name)
+    }
 
 
 def create_secrets(
@@ -145,6 +187,11 @@ def create_secrets(
         secret.name: {key.name: key.read_text() for key in secret.iterdir()}
         for secret in (folder / "secrets").iterdir()
     }
+
+
+def validate(manifest: Manifest, version: str) -> None:
+    """Check an object against the schema of a version of Kubernetes."""
+    kubernetes_validate.validate(as_json(manifest), version, strict=True)
 
 
 def as_json(manifest: Manifest) -> Manifest:
