@@ -25,6 +25,7 @@ from recsys.settings import TrainingSettings
 from recsys.snapshot.catalogue import Catalogue
 from recsys.training.batching import Batches
 from recsys.training.objective import FreshText, Objective
+from recsys.training.parallel import agree
 from recsys.training.row_updates import RowUpdates
 from recsys.training.split import ValidationCases
 
@@ -361,9 +362,13 @@ def _sum_of_rows(gradient: Tensor) -> Tensor:
 def time_limit(minutes: float | None, start: float) -> Callable[[], bool]:
     """Return a function that says whether `minutes` have passed since `start`; None never passes.
 
+    All processes of a run call it together, and the clock of the first one decides.
+
     Parameters
     ----------
     start
         Start of the run in seconds, from `time.monotonic()`.
     """
-    return lambda: minutes is not None and time.monotonic() - start > 60 * minutes
+    if minutes is None:
+        return lambda: False
+    return lambda: bool(agree(time.monotonic() - start > 60 * minutes))

@@ -1,0 +1,31 @@
+"""What the processes of one training run decide together."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PROGRAM = """
+import sys, time
+import torch
+from recsys.training.parallel import is_first, join_processes, leave_processes
+from recsys.training.trainer import time_limit
+
+join_processes(torch.device("cpu"))
+late = is_first() == (sys.argv[1] == "first")
+out_of_time = time_limit(10, time.monotonic() - 1_200 * late)
+print(*(out_of_time() for _ in range(3)), flush=True)
+leave_processes()
+"""
+
+
+@pytest.mark.parametrize(("late", "answer"), [("first", "True"), ("second", "False")])
+def test_all_processes_stop_at_the_same_step_although_their_clocks_differ(
+    late: str, answer: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(_PROGRAM)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*torchrun, program, late], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == [answer] * 6
