@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _ours_and_peer(dataset: Dataset, task: Task, options: argparse.Namespace, home: Path) -> dict[str, Any]:
     write_split(task, len(dataset.catalogue), home / "split.npz")
     peer = run_sasrec(
-        home / "split.npz", home / "peer", seed=0, factors=WIDTH, blocks=BLOCKS, heads=HEADS, length=options.length,
-        dropout=options.peer_dropout, learning_rate=options.peer_learning_rate, threads=options.threads,
-        epochs=options.peer_epochs, minutes=options.peer_minutes,
+        home / "split.npz", home / "peer", seed=0, factors=WIDTH, blocks=BLOCKS, heads=HEADS,
+        length=options.length, dropout=options.peer_dropout, learning_rate=options.peer_learning_rate,
+        threads=options.threads, epochs=options.peer_epochs, minutes=options.peer_minutes,
     )  # fmt: skip
     print(
         f"peer: {len(peer['epochs'])} epochs, best validation {peer['best_validation_ndcg']:.4f}", flush=True

@@ -149,8 +149,8 @@ class Recommender(nn.Module):
             vectors = text.encode(catalogue.texts, progress, divided=True)
         model = cls(settings, catalogue, event_types, identity, vectors, numbers).to(device)
         model.text = text
-        model.requests.centre_on(catalogue, cache_folder / "phrases" if cache_folder else None)
-        model.request_vectors = model.requests.item_vectors(catalogue)
+        phrases_folder = cache_folder / "phrases" if cache_folder else None
+        model.request_vectors = model.requests.read_catalogue(catalogue, phrases_folder, text)
         return model
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.model.base_encoder import EncoderIdentity
-from recsys.model.text_cache import LatestOutputCache
+from recsys.model.text_cache import LatestOutputCache, text_digest
 from recsys.model.text_encoder import TextEncoder, untrained_encoder
 from recsys.settings import ModelSettings
 from recsys.snapshot.item_text import item_description
@@ -107,32 +107,46 @@ class RequestMatcher(nn.Module):
         return nn.functional.normalize(vectors - self.centre, dim=-1)
 
     @torch.no_grad()
-    def centre_on(self, catalogue: Catalogue, cache_folder: Path | None = None) -> None:
-        """Set the centre to the mean of a catalogue's phrases; `cache_folder` keeps their encoded texts."""
-        phrases = sorted({phrase for own in item_phrases(catalogue) for phrase in own})
-        if phrases:
-            encoder = self._encoder("phrases")
-            with encoder.cached_in(cache_folder, phrases):
-                self.centre.copy_(_unit(encoder, phrases).mean(0))
+    def read_catalogue(
+        self, catalogue: Catalogue, cache_folder: Path | None = None, texts: TextEncoder | None = None
+    ) -> Tensor:
+        """Set the centre to the mean of a catalogue's phrases, and return the items' request vectors.
+
+        The processes of a training run call it at the same time and divide the phrases.
+
+        Parameters
+        ----------
+        cache_folder
+            Folder that keeps the encoded phrases.
+        texts
+            Encoder of the items' texts. If it is not trained, it knows phrases that are a whole text, as the
+            titles of items that have nothing else.
+
+        Returns
+        -------
+        Tensor
+            [items, width], as `item_vectors`.
+        """
+        by_item = item_phrases(catalogue)
+        phrases = sorted({phrase for own in by_item for phrase in own})
+        if not phrases:
+            return torch.zeros(len(catalogue), len(self.centre), device=self.centre.device)
+        encoder = self._encoder("phrases")
+        with encoder.cached_in(cache_folder, phrases):
+            if texts is not None and texts.mode == "frozen":
+                encoder.cache.take(map(text_digest, phrases), texts.cache)
+            vectors = nn.functional.normalize(encoder.encode(phrases, divided=True), dim=-1)
+        self.centre.copy_(vectors.mean(0))
+        return _sums(by_item, phrases, self._centred(vectors))
 
     @torch.no_grad()
     def item_vectors(self, catalogue: Catalogue) -> Tensor:
         """Return the request vectors [items, width] of a catalogue; zeros for an item without phrases."""
         by_item = item_phrases(catalogue)
         phrases = sorted({phrase for own in by_item for phrase in own})
-        result = torch.zeros(len(catalogue), len(self.centre), device=self.centre.device)
         if not phrases:
-            return result
-        vectors = self.encode_phrases(phrases)
-        row = {phrase: number for number, phrase in enumerate(phrases)}
-        counts = torch.tensor([len(own) for own in by_item])
-        items = torch.repeat_interleave(torch.arange(len(by_item)), counts).to(result.device)
-        of_items = torch.tensor([row[phrase] for own in by_item for phrase in own], device=result.device)
-        weights = counts.clamp(min=1).rsqrt().to(result.device)
-        for start in range(0, len(items), _BLOCK_PHRASES):
-            part = slice(start, start + _BLOCK_PHRASES)
-            result.index_add_(0, items[part], vectors[of_items[part]])
-        return result * weights[:, None]
+            return torch.zeros(len(catalogue), len(self.centre), device=self.centre.device)
+        return _sums(by_item, phrases, self.encode_phrases(phrases))
 
     def forward(self, requests: Tensor, request_vectors: Tensor) -> Tensor:
         """Return logits [n, items] for requests [n, width] and the items' request vectors [items, width]."""
@@ -142,3 +156,17 @@ class RequestMatcher(nn.Module):
 
 def _unit(encoder: TextEncoder, texts: list[str]) -> Tensor:
     return nn.functional.normalize(encoder.encode(texts), dim=-1)
+
+
+def _sums(by_item: list[list[str]], phrases: list[str], vectors: Tensor) -> Tensor:
+    """Return [items, width]: the sum of each item's vectors of phrases over the root of their number."""
+    row = {phrase: number for number, phrase in enumerate(phrases)}
+    counts = torch.tensor([len(own) for own in by_item])
+    items = torch.repeat_interleave(torch.arange(len(by_item)), counts).to(vectors.device)
+    of_items = torch.tensor([row[phrase] for own in by_item for phrase in own], device=vectors.device)
+    weights = counts.clamp(min=1).rsqrt().to(vectors.device)
+    result = torch.zeros(len(by_item), vectors.shape[1], device=vectors.device)
+    for start in range(0, len(items), _BLOCK_PHRASES):
+        part = slice(start, start + _BLOCK_PHRASES)
+        result.index_add_(0, items[part], vectors[of_items[part]])
+    return result * weights[:, None]

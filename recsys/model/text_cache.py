@@ -1,7 +1,7 @@
 """Cache the outputs of a text encoder's frozen layers by the text's content hash."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -47,6 +47,12 @@ class FrozenOutputCache:
             return
         self._outputs[digest] = half
         self._bytes += size
+
+    def take(self, digests: Iterable[str], other: "FrozenOutputCache") -> None:
+        """Copy outputs that another cache of the same layers has."""
+        for digest in digests:
+            if (output := other.get(digest)) is not None:
+                self.put(digest, output)
 
     def load(self, path: Path, wanted: Sequence[str]) -> None:
         """Read the outputs of the wanted digests from a file, if it exists."""

@@ -35,7 +35,7 @@ GPU_BATCH_FACTOR = 16
 MIN_BATCH = 16
 MAX_PADDING = 1.08
 """A batch of at least `MIN_BATCH` texts ends before it computes this many times its real tokens."""
-_UNTRAINED_CACHE_BYTES = 256 << 20
+_COMMENT_CACHE_BYTES = 256 << 20
 _REQUEST_CACHE_BYTES = 32 << 20
 """Enough for 40,000 requests with vectors of width 384."""
 _CACHED_TOKENS = 1 << 24
@@ -438,9 +438,10 @@ def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) 
     base = find_base_encoder(identity.name)
     check_encoder(identity, base.sha256)
     settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
-    cache = (
-        LatestOutputCache(_REQUEST_CACHE_BYTES)
-        if purpose == "requests"
-        else FrozenOutputCache(_UNTRAINED_CACHE_BYTES)
-    )
+    if purpose == "requests":
+        cache: FrozenOutputCache = LatestOutputCache(_REQUEST_CACHE_BYTES)
+    elif purpose == "comments":
+        cache = FrozenOutputCache(_COMMENT_CACHE_BYTES)
+    else:
+        cache = FrozenOutputCache()
     return TextEncoder(base, settings, cache, queries=purpose in ("requests", "comments"))

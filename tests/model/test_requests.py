@@ -10,9 +10,10 @@ from recsys.model.fusion import LIKING, NEURAL, Fusion
 from recsys.model.recommender import Recommender
 from recsys.model.requests import item_phrases
 from recsys.model.text_cache import LatestOutputCache
+from recsys.model.text_encoder import untrained_encoder
 from recsys.snapshot.item_text import item_description, item_text
 from recsys.snapshot.sequences import Catalogue
-from tests.small_models import histories, liked
+from tests.small_models import EVENT_TYPES, histories, liked
 
 
 def best(model: Recommender, request: str, count: int = 3) -> list[str]:
@@ -54,6 +55,24 @@ def test_an_item_without_phrases_matches_nothing(encoder_folder: Path, recommend
     silent = Catalogue.build(["silent", "loud"], ["", "rocket"])
     model = recommender.with_catalogue(silent)
     assert model.match_requests(["rocket"])[0].tolist()[0] == 0.0
+
+
+@pytest.mark.parametrize("mode", ["frozen", "top_layers"])
+def test_a_title_that_is_the_whole_text_is_encoded_once_unless_texts_are_trained(
+    recommender: Recommender, mode: str
+) -> None:
+    title, colour = f"a lamp, {mode}", f"blue, {mode}"
+    catalogue = Catalogue.build(["a", "b"], [title, f"a chair, {mode}"], None, [{}, {"colour": colour}])
+    encoder = untrained_encoder(recommender.encoder, recommender.requests.max_tokens, "phrases")
+    before = encoder.frozen_tokens
+    settings = recommender.settings.model_copy(update={"fine_tuning": mode})
+    model = Recommender.build(settings, catalogue, EVENT_TYPES)
+
+    read = [f"a chair, {mode}", colour] if mode == "frozen" else [title, f"a chair, {mode}", colour]
+    assert encoder.frozen_tokens - before == sum(map(len, encoder.tokenize(read)))
+    assert model.request_vectors is not None
+    torch.testing.assert_close(model.request_vectors, model.requests.item_vectors(catalogue))
+    assert best(model, title, 1) == ["a"]
 
 
 def test_request_vectors_move_with_their_items_to_another_catalogue(recommender: Recommender) -> None:
