@@ -135,7 +135,7 @@ class RequestMatcher(nn.Module):
         with encoder.cached_in(cache_folder, phrases):
             if texts is not None and texts.mode == "frozen":
                 encoder.cache.take(map(text_digest, phrases), texts.cache)
-            vectors = nn.functional.normalize(encoder.encode(phrases, divided=True), dim=-1)
+            vectors = _unit(encoder, phrases, divided=True)
         self.centre.copy_(vectors.mean(0))
         return _sums(by_item, phrases, self._centred(vectors))
 
@@ -154,8 +154,8 @@ class RequestMatcher(nn.Module):
         return result
 
 
-def _unit(encoder: TextEncoder, texts: list[str]) -> Tensor:
-    return nn.functional.normalize(encoder.encode(texts), dim=-1)
+def _unit(encoder: TextEncoder, texts: list[str], *, divided: bool = False) -> Tensor:
+    return nn.functional.normalize(encoder.encode(texts, divided=divided), dim=-1)
 
 
 def _sums(by_item: list[list[str]], phrases: list[str], vectors: Tensor) -> Tensor:
