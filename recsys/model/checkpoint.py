@@ -19,6 +19,8 @@
     how many users consumed both of two items. A micro-update solves the item-to-item weights from these
     counts; nothing else reads them. Upper triangle, sparse by row, in the smallest integer type that holds
     the counts. Older checkpoints have no such file.
+``succession.safetensors``
+    how many people chose an item soon after another one (sparse, by row), if the model uses it.
 """
 
 import json
@@ -48,6 +50,7 @@ from recsys.model.item_numbers import ItemNumbers
 from recsys.model.live_interest import LiveInterest
 from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
+from recsys.model.succession import Succession
 from recsys.settings import ModelSettings
 from recsys.snapshot.catalogue import ALWAYS, WITHOUT_END
 from recsys.snapshot.event_types import EventTypes
@@ -56,6 +59,7 @@ from recsys.snapshot.sequences import Catalogue
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 CO_OCCURRENCES = "co_occurrences.safetensors"
+SUCCESSION = "succession.safetensors"
 _TEXT = "text."
 _COMMENTS = "comments."
 _REQUESTS = "requests."
@@ -134,7 +138,9 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
             folder / "collaborative.safetensors",
         )
         if model.collaborative.co_occurrences is not None:
-            _save_co_occurrences(model.collaborative.co_occurrences, folder / CO_OCCURRENCES)
+            _save_counts(model.collaborative.co_occurrences.counts, folder / CO_OCCURRENCES)
+    if model.succession is not None:
+        _save_counts(model.succession.counts, folder / SUCCESSION)
     content = {
         "format_version": FORMAT_VERSION,
         "model": model.settings.model_dump(mode="json"),
@@ -149,6 +155,7 @@ def save_recommender(model: Recommender, folder: Path, **entries: object) -> Non
         "request_fusion": dict(model.request_fusion.weights),
         "live_interest": asdict(model.live_interest),
         "collaborative": model.collaborative is not None,
+        "succession": model.succession is not None,
         "numbers": {name: quantiles.tolist() for name, quantiles in model.numbers.edges.items()},
         "recent": None
         if recent is None
@@ -253,6 +260,9 @@ def load_recommender(folder: Path | str, *, to_update: bool = False) -> Recommen
             model.appeal = Appeal(items["answers"].to_numpy(), items["expected_answers"].to_numpy())
         if manifest["collaborative"]:
             model.collaborative = _load_collaborative(folder, len(names), to_update)
+        if manifest.get("succession"):
+            counts = _sparse(safetensors.numpy.load_file(folder / SUCCESSION), len(names))
+            model.succession = Succession(counts)
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is incomplete or broken: {error}") from error
     model.text_state = {
@@ -299,8 +309,7 @@ def _sparse(stored: Mapping[str, NDArray[Any]], n_items: int) -> scipy.sparse.cs
     )
 
 
-def _save_co_occurrences(co_occurrences: CoOccurrences, path: Path) -> None:
-    counts = co_occurrences.counts
+def _save_counts(counts: scipy.sparse.csr_matrix, path: Path) -> None:
     tensors = {
         "data": counts.data.astype(np.min_scalar_type(int(counts.data.max(initial=0)))),
         "indices": counts.indices.astype(np.min_scalar_type(counts.shape[1])),

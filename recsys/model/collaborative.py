@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import ConfigurationError
 from recsys.model.co_occurrences import MAX_PAIRS, CoOccurrences, interaction_matrix, moved, nearness
+from recsys.model.sparse_scores import standardise_sparse, with_proxies
 from recsys.snapshot.sequences import Sequences, parts_of
 
 DISLIKE_SIGN = -0.5
@@ -137,47 +138,17 @@ class EASE:
 
 
 class StandardisedEASE:
-    """Scores of EASE with mean 0 and standard deviation 1 for each user, without dense [users, items].
-
-    Parameters
-    ----------
-    model
-        The weights.
-    proxies
-        [items] the item whose score an item has: itself, or the proxy of a cold item.
-    known
-        [items] items whose scores count; all others have 0.
-    """
+    """Scores of EASE with mean 0 and standard deviation 1 for each user; see `with_proxies`."""
 
     def __init__(self, model: EASE, proxies: NDArray[np.int64], known: NDArray[np.bool_]) -> None:
         self._model = model
         self._known = int(known.sum())
-        items = np.flatnonzero(known)
-        ones = np.ones(len(items), dtype=np.float32)
-        taken = scipy.sparse.csr_matrix((ones, (proxies[items], items)), shape=model.weights.shape)
-        self._weights = model.weights @ taken
+        self._weights = with_proxies(model.weights, proxies, known)
 
     def __call__(self, histories: Sequences) -> tuple[scipy.sparse.csr_matrix, NDArray[np.float32]]:
-        """Return scores and shifts; the standardised score of a known item is its score minus the shift.
-
-        Returns
-        -------
-        tuple
-            [users, items], in units of the user's standard deviation, and [users].
-        """
+        """Return scores [users, items] and shifts [users]; see `standardise_sparse`."""
         matrix = interaction_matrix(histories, self._model.n_items, negative=self._model.negative)
-        scores = (matrix @ self._weights).tocsr()
-        lengths = np.diff(scores.indptr)
-        has, starts = lengths > 0, scores.indptr[:-1]
-        # Not `scores.power`, which sorts all items of each user first and takes longer than all else here.
-        mean, squares = np.zeros((2, len(lengths)))
-        for sums, values in ((mean, scores.data), (squares, scores.data**2)):
-            sums[has] = np.add.reduceat(values, starts[has], dtype=np.float64) / max(self._known, 1)
-        deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
-        # Equal scores for all items carry no information, as in `standardise`.
-        inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-        scores.data *= np.repeat(inverse.astype(np.float32), lengths)
-        return scores, (mean * inverse).astype(np.float32)
+        return standardise_sparse((matrix @ self._weights).tocsr(), self._known)
 
 
 class _Neighbourhoods:

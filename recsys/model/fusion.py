@@ -1,4 +1,4 @@
-"""Combine the parts of a score: neural, liking, collaborative filtering, popularity, repeats and request.
+"""Combine the parts of a score: neural, liking, collaborative filtering, what follows what, and others.
 
 Each part except the request is standardised per user over the catalogue, so that a weight means the same
 for every user. The weights are fitted on validation cases. The request part is not standardised: how much it
@@ -24,6 +24,8 @@ from recsys.model.repeats import FEATURES, Repeats
 NEURAL = "neural"
 LIKING = "liking"
 COLLABORATIVE = "collaborative"
+SUCCESSION = "succession"
+"""What follows the latest events; see `recsys.model.succession`."""
 POPULARITY = "popularity"
 RECENT = "recent"
 """Popularity of the recent past; see `recsys.model.recent`."""
@@ -107,7 +109,7 @@ def fit_fusion(
     *,
     case: NDArray[np.int64] | None = None,
     least: Mapping[str, float] | None = None,
-    optional: Sequence[str] = (),
+    least_gains: Mapping[str, float] | None = None,
     prior: Mapping[str, float] = DEFAULT_WEIGHTS,
     repeats: Repeats | None = None,
     k: int = 10,
@@ -118,7 +120,7 @@ def fit_fusion(
 
     The likelihood depends on the whole ranking, so on a few hundred cases it is far less noisy than a
     search for the best NDCG@k. For the same reason, a part can raise it by what it does far below the k-th
-    place and make the list worse. `optional` parts are tested for that.
+    place and make the list worse. The parts of `least_gains` are tested for that.
 
     Parameters
     ----------
@@ -134,9 +136,9 @@ def fit_fusion(
         [targets] case of each target, in increasing order. Default: each case has one target.
     least
         Lower bounds of weights, by name.
-    optional
-        Parts that are left out, with their lower bound, if NDCG@k is better without them by more than a
-        standard error over the users.
+    least_gains
+        By name, in standard errors over the users: parts that are left out, with their lower bound, unless
+        NDCG@k is better with them by more than this. Below 0, a part stays unless it is shown to do harm.
     prior
         Weights that the fit is regularised towards.
     repeats
@@ -156,13 +158,14 @@ def fit_fusion(
         return _fit_all(chosen, targets, excluded, users, case, least or {}, prior, repeats, k)
 
     fusion, quality = fit([*parts])
-    for name in optional:
+    for name, least_gain in (least_gains or {}).items():
         if name not in parts or len(quality) < 2:
             continue
         rest = [other for other in parts if other != name and other in fusion.weights]
         without, quality_without = fit(rest)
-        gain = quality_without - quality
-        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
+        gain = quality - quality_without
+        needed = least_gain * gain.std(ddof=1) / np.sqrt(len(gain))
+        if gain.mean() < needed or (least_gain > 0 and gain.mean() <= needed):
             fusion, quality = without, quality_without
     return fusion, float(quality.mean())
 

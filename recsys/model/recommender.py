@@ -26,6 +26,7 @@ from recsys.model.live_interest import LiveInterest
 from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.requests import RequestMatcher
 from recsys.model.scoring import CatalogueScorer
+from recsys.model.succession import Succession
 from recsys.model.text_cache import text_digest
 from recsys.model.text_encoder import TextEncoder
 from recsys.model.user_encoder import UserEncoder
@@ -100,6 +101,7 @@ class Recommender(nn.Module):
         self.request_fusion = Fusion(REQUEST_WEIGHTS)
         self.live_interest = LiveInterest()
         self.collaborative: EASE | None = None
+        self.succession: Succession | None = None
         self.popularity = Popularity(np.zeros(len(catalogue), dtype=np.float32))
         self.recent: RecentPopularity | None = None
         self.ages: ItemAges | None = None
@@ -211,6 +213,8 @@ class Recommender(nn.Module):
         positions[source[source >= 0]] = np.flatnonzero(source >= 0)
         if self.collaborative is not None:
             moved.collaborative = self.collaborative.aligned(positions, len(catalogue))
+        if self.succession is not None:
+            moved.succession = self.succession.aligned(positions, len(catalogue))
         moved.popularity = self.popularity.aligned(positions, len(catalogue))
         if self.recent is not None:
             moved.recent = self.recent.aligned(positions, len(catalogue))
@@ -302,7 +306,7 @@ class Recommender(nn.Module):
         """Copy the weights; share the catalogue, the text encoder, and the vectors of texts and answers."""
         shared = (
             self.text, self.text_vectors, self.text_digests, self.catalogue, self.event_types,
-            self.collaborative, self.request_vectors,
+            self.collaborative, self.succession, self.request_vectors,
         )  # fmt: skip
         return copy.deepcopy(self, {id(o): o for o in shared})
 
@@ -379,6 +383,8 @@ class Recommender(nn.Module):
         if self.collaborative is not None:
             # Of the checkpoint, of the catalogue, and with the scores of proxies: a value and an index.
             needed["collaborative filtering"] = 3 * 8 * int(self.collaborative.weights.nnz)
+        if self.succession is not None:
+            needed["what follows what"] = 3 * 8 * int(self.succession.counts.nnz)
         return needed
 
     def scorer(self, later: EventLog | None = None) -> CatalogueScorer:

@@ -19,6 +19,7 @@ from recsys.model.fusion import (
     POPULARITY,
     RECENT,
     REQUEST,
+    SUCCESSION,
     Fusion,
     standardise,
 )
@@ -29,6 +30,7 @@ from recsys.model.item_encoder import ItemEncoder
 from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.repeats import FEATURES as REPEAT_FEATURES
 from recsys.model.repeats import repeat_features
+from recsys.model.succession import StandardisedSuccession, Succession
 from recsys.settings import ModelSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -48,6 +50,7 @@ class ScoredModel(Protocol):
     ages: ItemAges | None
     appeal: Appeal | None
     collaborative: EASE | None
+    succession: Succession | None
     fusion: Fusion
     returning_fusion: Fusion
     request_fusion: Fusion
@@ -81,8 +84,8 @@ class CatalogueScorer:
     After standardising over the catalogue they are still products, because the mean of q·v over the items
     is q·mean(v) and its variance is qᵀ·Cov(v)·q. Popularity is the same for every user and is one more
     column, and so are recent popularity, appeal, and the items' ages at one moment. The weighted sum of these
-    parts is therefore one product of [users, columns] with [items, columns]. Only collaborative filtering
-    (small catalogues have it), repeats and the match with a request are added to it, and ages if users ask at
+    parts is therefore one product of [users, columns] with [items, columns]. Only collaborative filtering,
+    what follows what, repeats and the match with a request are added to it, and ages if users ask at
     different moments.
 
     Parameters
@@ -117,8 +120,11 @@ class CatalogueScorer:
         popularity = standardise(np.maximum(popularity, popularity[:, self._proxies]), self._known)
         centred = self.table - self.table.mean(0)
         self._covariance = (centred.T @ centred / len(centred)).double()
-        ease = model.collaborative
-        self._collaborative = None if ease is None else StandardisedEASE(ease, self._proxies, self._known)
+        self._sparse: dict[str, StandardisedEASE | StandardisedSuccession] = {}
+        if model.collaborative is not None:
+            self._sparse[COLLABORATIVE] = StandardisedEASE(model.collaborative, self._proxies, self._known)
+        if model.succession is not None:
+            self._sparse[SUCCESSION] = StandardisedSuccession(model.succession, self._proxies, self._known)
         # Allocating memory for each block of users would take as long as the product itself.
         self._scores = torch.empty(0, len(centred), device=centred.device)
         recent = np.zeros_like(popularity) if model.recent is None else model.recent.score()[None]
@@ -164,7 +170,8 @@ class CatalogueScorer:
         self._add_repeats(scores, users, histories, fusions)
         if not is_aged:
             self._add_ages(scores, histories, fusions)
-        self._add_collaborative(scores, histories, self._weights(COLLABORATIVE, fusions))
+        for name in self._sparse:
+            self._add_sparse(name, scores, histories, self._weights(name, fusions))
         if rows := rows_with_request(requests):
             weight_of_match = self.model.request_fusion.weights.get(REQUEST, 0.0)
             scores[rows] += weight_of_match * self._matches(rows, requests)
@@ -182,9 +189,9 @@ class CatalogueScorer:
         if self._ages is not None:
             ages = self._ages.features_at(self.model.catalogue, histories.moments)
             parts |= zip(AGE_FEATURES, torch.from_numpy(ages).to(self.table), strict=True)
-        if self._collaborative is not None:
-            parts[COLLABORATIVE] = torch.zeros(len(users), len(self.items), device=users.device)
-            self._add_collaborative(parts[COLLABORATIVE], histories, torch.ones(len(users), 1).to(users))
+        for name in self._sparse:
+            parts[name] = torch.zeros(len(users), len(self.items), device=users.device)
+            self._add_sparse(name, parts[name], histories, torch.ones(len(users), 1).to(users))
         if rows := rows_with_request(requests):
             parts[REQUEST] = torch.zeros(len(users), len(self.items), device=users.device)
             parts[REQUEST][rows] = self._matches(rows, requests)
@@ -238,11 +245,11 @@ class CatalogueScorer:
         # Equal scores for all items carry no information, as in `standardise`.
         return torch.where(deviation > 1e-6, query / deviation, torch.zeros_like(exact)).float()
 
-    def _add_collaborative(self, scores: Tensor, histories: Sequences, weights: Tensor) -> None:
-        """Add the weighted scores of collaborative filtering; a cold item has its proxy's."""
-        if self._collaborative is None or not weights.any():
+    def _add_sparse(self, part: str, scores: Tensor, histories: Sequences, weights: Tensor) -> None:
+        """Add the weighted scores of a part that only some items have; a cold item has its proxy's."""
+        if not weights.any():
             return
-        found, shift = self._collaborative(self.model.read_comments(histories))
+        found, shift = self._sparse[part](self.model.read_comments(histories))
         lengths = np.diff(found.indptr)
         places = np.repeat(np.arange(len(scores)) * scores.shape[1], lengths) + found.indices
         values = found.data * np.repeat(weights[:, 0].cpu().numpy(), lengths)

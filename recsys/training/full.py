@@ -145,7 +145,7 @@ def fit_full(
     metrics = comment_metrics | fit_other_parts(model, data, settings, unrequested)
     if data.everything is not data.train:
         _learn_latest(model, data, training, on_step)
-    fit_closed_form(model, parts)
+    fit_closed_form(model, parts, with_succession=model.succession is not None)
     if unrequested is not None and model.appeal is not None:
         model.appeal = Appeal.fit(unrequested, len(catalogue))
     if training.request_steps:

@@ -199,7 +199,7 @@ def _ndcg(ranks: NDArray[np.int64], k: int) -> float:
 
 
 def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.bool_]) -> None:
-    """Add the fresh events to popularity, of all times and recent, and to collaborative filtering.
+    """Add the fresh events to popularity, collaborative filtering and what follows what.
 
     A fresh event co-occurs with the user's earlier events, as far as the snapshot's histories reach back.
     """
@@ -207,10 +207,10 @@ def _count_fresh(model: Recommender, sequences: Sequences, fresh: NDArray[np.boo
     model.popularity = Popularity(model.popularity.counts + added)
     if model.recent is not None:
         model.recent = model.recent.counted(sequences.where(fresh))
+    history = sequences.purpose == PURPOSES.index(Purpose.HISTORY)
+    before, after = sequences.where(history), sequences.where(history | fresh)
     if model.collaborative is not None:
-        history = sequences.purpose == PURPOSES.index(Purpose.HISTORY)
-        model.collaborative = model.collaborative.updated(
-            sequences.where(history),
-            sequences.where(history | fresh),
-            model.settings.collaborative_penalty,
-        )
+        penalty = model.settings.collaborative_penalty
+        model.collaborative = model.collaborative.updated(before, after, penalty)
+    if model.succession is not None:
+        model.succession = model.succession.changed(before, after)

@@ -15,6 +15,7 @@ from recsys.model.fusion import (
     NEURAL,
     REQUEST,
     REQUEST_WEIGHTS,
+    SUCCESSION,
     fit_fusion,
     ndcg_of_ranks,
     target_ranks,
@@ -23,6 +24,7 @@ from recsys.model.item_age import ItemAges
 from recsys.model.recent import HALF_LIVES_DAYS, EventLog, RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.model.repeats import Repeats, repeat_features
+from recsys.model.succession import Succession
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.slates import Slates
@@ -40,6 +42,10 @@ MIN_COLLABORATIVE = 0.05
 
 Collaborative filtering may have none if the liking head reads dislikes, or if there are none.
 """
+LEAST_GAIN_OF_SUCCESSION = 1.0
+"""Standard errors by which validation must be better with what follows what."""
+LEAST_GAIN_OF_COLLABORATIVE = -1.0
+"""The same of collaborative filtering, which stays unless it is shown to do harm."""
 _FUSION_BYTES = 1 << 30
 AnyCases = TypeVar("AnyCases", ValidationCases, VisitCases)
 
@@ -53,7 +59,7 @@ def fit_other_parts(
     that answer a request.
     """
     n_items = len(model.catalogue)
-    fit_closed_form(model, data.train)
+    fit_closed_form(model, data.train, with_succession=True)
     metrics = fit_requests(model, settings.training.request_steps, settings.training.seed)
     cases = limited(data.cases, n_items)
     if len(cases):
@@ -72,7 +78,7 @@ def fit_other_parts(
             excluded,
             cases.histories.user_keys,
             least=least,
-            optional=optional_parts(data),
+            least_gains=least_gains(data),
             repeats=repeats,
             k=settings.evaluation.k,
         )
@@ -82,13 +88,23 @@ def fit_other_parts(
         metrics |= fit_appeal(model, slates, data, cases, log, settings.evaluation.k)
         model.live_interest, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
         metrics |= figures
+    _drop_succession_without_gain(model)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights | {f"live_{name}": value for name, value in asdict(model.live_interest).items()}
 
 
-def optional_parts(data: TrainingData) -> tuple[str, ...]:
+def least_gains(data: TrainingData) -> dict[str, float]:
     """Return the parts that may be left out of the fusion: not the only one in which dislikes count."""
-    return (COLLABORATIVE,) if data.has_likes_and_dislikes or not data.has_dislikes else ()
+    may_lack_collaborative = data.has_likes_and_dislikes or not data.has_dislikes
+    of_collaborative = {COLLABORATIVE: LEAST_GAIN_OF_COLLABORATIVE} if may_lack_collaborative else {}
+    return {SUCCESSION: LEAST_GAIN_OF_SUCCESSION} | of_collaborative
+
+
+def _drop_succession_without_gain(model: Recommender) -> None:
+    """Neither count nor store what follows what if no users' lists read it."""
+    fusions = model.fusion, model.returning_fusion, model.request_fusion
+    if not any(fusion.weights.get(SUCCESSION) for fusion in fusions):
+        model.succession = None
 
 
 def _fit_returning_fusion(
@@ -110,7 +126,7 @@ def _fit_returning_fusion(
     model.returning_fusion, ndcg = fit_fusion(
         parts, cases.targets, cases.excluded(n_items, data.known_items, model.catalogue),
         cases.histories.user_keys, case=cases.visit, prior=model.fusion.weights, least=least,
-        optional=optional_parts(data), repeats=repeat_features(cases.histories, n_items),
+        least_gains=least_gains(data), repeats=repeat_features(cases.histories, n_items),
         k=settings.evaluation.k,
     )  # fmt: skip
     weights = model.returning_fusion.weights.items()
@@ -161,8 +177,8 @@ def choose_half_life(
     return max((RecentPopularity(nothing, 0, days) for days in HALF_LIVES_DAYS), key=quality)
 
 
-def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
-    """Fit popularity, ages and collaborative filtering."""
+def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], *, with_succession: bool) -> None:
+    """Fit popularity, ages, collaborative filtering and, if wanted, what follows what."""
     n_items = len(model.catalogue)
     model.popularity = Popularity.fit(sequences, n_items)
     model.ages = ItemAges.fit(sequences, n_items)
@@ -171,15 +187,17 @@ def fit_closed_form(model: Recommender, sequences: Sequence[Sequences]) -> None:
     model.update_proxies()
     if not model.settings.collaborative_pairs:
         _log.info("collaborative filtering is left out: RECSYS_MODEL__COLLABORATIVE_PAIRS is 0")
-        model.collaborative = None
+        model.collaborative = model.succession = None
         return
+    pairs = model.settings.collaborative_pairs
+    model.succession = Succession.fit(sequences, n_items, pairs) if with_succession else None
     model.collaborative = EASE.fit(
         sequences,
         n_items,
         model.settings.collaborative_penalty,
         negative=DISLIKE_SIGN,
         keep_counts=True,
-        max_pairs=model.settings.collaborative_pairs,
+        max_pairs=pairs,
     )
 
 

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 
 from recsys.model.fusion import (
     COLLABORATIVE,
     LIKING,
     NEURAL,
+    SUCCESSION,
     Fusion,
     fit_fusion,
     ndcg_of_cases,
@@ -43,7 +45,7 @@ def test_a_weight_is_never_fitted_below_its_floor() -> None:
 def test_an_optional_part_that_makes_the_ranking_worse_is_left_out_with_its_floor() -> None:
     parts, least = {NEURAL: noisy(2.0), COLLABORATIVE: noisy(-1.0)}, {COLLABORATIVE: 0.3}
     kept, worse = fit_fusion(parts, TARGETS, NOTHING, USERS, least=least)
-    fusion, ndcg = fit_fusion(parts, TARGETS, NOTHING, USERS, least=least, optional=[COLLABORATIVE])
+    fusion, ndcg = fit_fusion(parts, TARGETS, NOTHING, USERS, least=least, least_gains={COLLABORATIVE: -1.0})
     assert kept.weights[COLLABORATIVE] == 0.3
     assert COLLABORATIVE not in fusion.weights
     assert ndcg > worse
@@ -54,8 +56,15 @@ def test_an_optional_part_that_makes_the_ranking_worse_is_left_out_with_its_floo
 def test_an_optional_part_that_makes_no_difference_beyond_chance_stays() -> None:
     neural = noisy(2.0)
     parts = {NEURAL: neural, COLLABORATIVE: neural.copy()}
-    fusion, _ = fit_fusion(parts, TARGETS, NOTHING, USERS, optional=[COLLABORATIVE])
+    fusion, _ = fit_fusion(parts, TARGETS, NOTHING, USERS, least_gains={COLLABORATIVE: -1.0})
     assert fusion.weights[COLLABORATIVE] > 0
+
+
+@pytest.mark.parametrize(("strength", "stays"), [(1.0, True), (0.0, False)])
+def test_a_part_that_must_gain_stays_only_if_it_does(strength: float, stays: bool) -> None:
+    parts = {NEURAL: noisy(1.0), SUCCESSION: noisy(strength)}
+    fusion, _ = fit_fusion(parts, TARGETS, NOTHING, USERS, least_gains={SUCCESSION: 1.0})
+    assert (SUCCESSION in fusion.weights) == stays
 
 
 def test_a_few_cases_do_not_outweigh_the_default_weights() -> None:

@@ -10,7 +10,9 @@ from recsys.model import item_encoder
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.events import batches_of_events, collate, time_gaps
+from recsys.model.fusion import SUCCESSION, Fusion
 from recsys.model.recommender import EVENTS_PER_BATCH, Recommender
+from recsys.model.succession import Succession
 from recsys.model.user_encoder import Block
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -162,6 +164,8 @@ def test_a_checkpoint_gives_the_same_scores(
 ) -> None:
     past = histories(catalogue, liked("space-0", "space-1"), [])
     recommender.collaborative = EASE.fit(past, 36, 1.0)
+    recommender.succession = Succession.fit([past], 36)
+    recommender.fusion = Fusion({**recommender.fusion.weights, SUCCESSION: 0.5})
     recommender.popularity = Popularity.fit(past, 36)
     save_recommender(recommender, tmp_path / "checkpoint", parent="7")
     loaded = load_recommender(tmp_path / "checkpoint")

@@ -6,9 +6,19 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.model.collaborative import EASE, Popularity
-from recsys.model.fusion import COLLABORATIVE, LIKING, NEURAL, POPULARITY, REQUEST, Fusion, standardise
+from recsys.model.fusion import (
+    COLLABORATIVE,
+    LIKING,
+    NEURAL,
+    POPULARITY,
+    REQUEST,
+    SUCCESSION,
+    Fusion,
+    standardise,
+)
 from recsys.model.recommender import Recommender
 from recsys.model.repeats import repeat_features
+from recsys.model.succession import StandardisedSuccession, Succession
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.snapshot.visits import VISIT_GAP
 from tests.small_models import disliked, histories, liked, theme_world
@@ -25,8 +35,11 @@ def fused(recommender: Recommender, catalogue: Catalogue) -> Recommender:
     """A recommender with all parts, unequal weights and some untrained items."""
     world = theme_world(catalogue)
     recommender.collaborative = EASE.fit(world, len(catalogue), 1.0)
+    recommender.succession = Succession.fit([world], len(catalogue))
     recommender.popularity = Popularity.fit(world, len(catalogue))
-    recommender.fusion = Fusion({NEURAL: 1.0, LIKING: 0.7, COLLABORATIVE: 0.4, POPULARITY: 0.3})
+    recommender.fusion = Fusion(
+        {NEURAL: 1.0, LIKING: 0.7, COLLABORATIVE: 0.4, SUCCESSION: 0.6, POPULARITY: 0.3}
+    )
     recommender.returning_fusion = Fusion({NEURAL: 0.2, LIKING: 0.9, COLLABORATIVE: 0.1, POPULARITY: 0.8})
     recommender.request_fusion = Fusion({NEURAL: 2.0, LIKING: 0.3, REQUEST: 0.6})
     recommender.items.trained[5:9] = False
@@ -41,6 +54,8 @@ def standardised_one_by_one(
     users = model.user_vectors(past)
     known = model.items.trained.numpy()
     assert model.collaborative is not None
+    assert model.succession is not None
+    following, shift = StandardisedSuccession(model.succession, np.arange(len(known)), known)(past)
     with torch.no_grad():
         pairs = np.stack(
             [np.repeat(np.arange(len(users)), len(vectors)), np.tile(np.arange(len(vectors)), len(users))]
@@ -57,6 +72,7 @@ def standardised_one_by_one(
         LIKING: standardise(likes.numpy().reshape(len(users), len(vectors))),
         POPULARITY: standardise(model.popularity.score(past), known),
         COLLABORATIVE: standardise(model.collaborative.score(past), known),
+        SUCCESSION: following.toarray() - shift[:, None] * known,
     }
 
 

@@ -82,9 +82,9 @@ def test_weights_are_fitted_as_if_nobody_knew_the_latest_days(
     ranked: list[NDArray[np.bool_]] = []
     fit, choose = other_parts.fit_closed_form, other_parts.choose_half_life
 
-    def fit_and_note(model: object, parts: list[Sequences]) -> None:
+    def fit_and_note(model: object, parts: list[Sequences], *, with_succession: bool) -> None:
         known_until.append(max(int(part.occurred_at.max()) for part in parts))
-        fit(model, parts)  # type: ignore[arg-type]
+        fit(model, parts, with_succession=with_succession)  # type: ignore[arg-type]
 
     def choose_and_note(
         cases: object, log: EventLog, excluded: NDArray[np.bool_], k: int

@@ -11,6 +11,7 @@ from recsys.model.appeal import Appeal
 from recsys.model.fusion import COLLABORATIVE, NEURAL, RECENT, Fusion
 from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import Recommender
+from recsys.model.succession import Succession
 from recsys.settings import Settings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -289,6 +290,19 @@ def test_fresh_events_co_occur_with_their_users_earlier_events(
     before, after = (ease.co_occurrences.counts for ease in known if ease and ease.co_occurrences)
     assert after[*pair] == before[*pair] + 3
     assert after.diagonal()[larger.index["cooking-0"]] == before.diagonal()[larger.index["cooking-0"]]
+
+
+def test_what_fresh_events_follow_is_counted(
+    parent: Recommender, fresh_and_old: Sequences, larger: Catalogue, brisk: Settings
+) -> None:
+    old = parent.clone()
+    old.succession = Succession.fit([histories(larger, liked("space-0", "space-1"))], len(larger))
+    everything = histories(larger, *[liked("cooking-0", "crime-11")] * 3)
+    purpose = np.tile([CODE[Purpose.HISTORY], CODE[Purpose.FRESH]], 3).astype(np.int8)
+    updated = fit_micro(old, replace(everything, purpose=purpose), LATER, brisk).model.succession
+    assert updated is not None
+    assert updated.counts[larger.index["cooking-0"], larger.index["crime-11"]] == 3
+    assert updated.counts[larger.index["space-0"], larger.index["space-1"]] == 1
 
 
 def test_a_large_update_learns_more_slowly(brisk: Settings) -> None:
