@@ -120,7 +120,8 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
     Raises
     ------
     ConfigurationError
-        The transformers library cannot read the folder.
+        The transformers library cannot read the folder, or would make up what is missing there: a tokenizer
+        without words, or weights drawn at random, other ones in each process.
     """
     import transformers
 
@@ -129,19 +130,34 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             base.folder, local_files_only=True, trust_remote_code=False
         )
-        model = transformers.AutoModel.from_pretrained(
+        model, loaded = transformers.AutoModel.from_pretrained(
             base.folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             dtype="float32",
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of transformers, safetensors, or whatever a broken file leads to
         raise ConfigurationError(
             f"the base encoder {base.name!r} in {base.folder} cannot be loaded: {error}"
         ) from error
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
+        raise ConfigurationError(
+            f"the base encoder {base.name!r} in {base.folder} has no tokenizer, so all texts would look "
+            "alike: download it again with its tokenizer.json"
+        )
+    names = {id(weight): name for name, weight in model.named_parameters()}
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
+    read = {names[id(weight)] for weight in model.parameters() if id(weight) in names}
+    # Nothing reads the pooler, which models that were trained on masked words do not have.
+    missing = sorted(name for name in read.intersection(loaded["missing_keys"]) if "pooler" not in name)
+    if missing:
+        raise ConfigurationError(
+            f"the base encoder {base.name!r} in {base.folder} lacks {len(missing)} of its weights, such as "
+            f"{missing[0]}: its files belong to another model, or not all are there; download it again"
+        )
     return tokenizer, model
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.model.base_encoder import EncoderIdentity
-from recsys.model.text_encoder import untrained_encoder
+from recsys.model.text_encoder import TextEncoder, untrained_encoder
 from recsys.snapshot.sequences import Sequences
 
 MAX_TOKENS = 64
@@ -61,8 +61,10 @@ class CommentReader(nn.Module):
         ConfigurationError, CheckpointError
             The base encoder cannot be found, or is not the one the model was trained with.
         """
-        encoder = untrained_encoder(self.identity, MAX_TOKENS, "comments").to(self.weight.device)
-        return nn.functional.normalize(encoder.encode(texts), dim=-1)
+        return nn.functional.normalize(self._encoder().encode(texts), dim=-1)
+
+    def _encoder(self) -> TextEncoder:
+        return untrained_encoder(self.identity, MAX_TOKENS, "comments").to(self.weight.device)
 
     @torch.no_grad()
     def predict(self, texts: list[str]) -> NDArray[np.float32]:
@@ -70,8 +72,12 @@ class CommentReader(nn.Module):
         return (self.encode(texts) @ self.weight + self.bias).clamp(0, 1).cpu().numpy()
 
     def opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        """Return predicted values (0 to 1) and sentiments (-1, 0 or 1), both [texts]."""
-        predicted = self.predict(texts)
+        """Return predicted values (0 to 1) and sentiments (-1, 0 or 1), both [texts].
+
+        A text that the encoder does not understand, such as emoji or another script, has no opinion: its
+        value is nan and its sentiment 0.
+        """
+        predicted = np.where(self._encoder().understands(texts), self.predict(texts), np.float32(np.nan))
         low, high = self.cuts.tolist()
         sentiment = np.where(predicted <= low, -1, np.where(predicted >= high, 1, 0)).astype(np.int8)
         return predicted, sentiment

@@ -19,7 +19,16 @@ logger = logging.getLogger(__name__)
 
 Pooling = Literal["mean", "cls", "lasttoken"]
 _APPLIED = {"Transformer", "Pooling", "Normalize"}
-_POOLING: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "lasttoken"}
+_POOLING: dict[str, Pooling] = {
+    "mean": "mean",
+    "mean_tokens": "mean",
+    "cls": "cls",
+    "cls_token": "cls",
+    "lasttoken": "lasttoken",
+}
+"""What versions of sentence-transformers call the poolings that are offered."""
+_SHORTEST = 3
+"""Tokens of the shortest text: two of them mark its ends."""
 _PASSAGES = ("passage", "document")
 """Names under which models say what they want before a text that is searched."""
 
@@ -59,17 +68,33 @@ def read_recipe(folder: Path) -> EncoderRecipe:
     ConfigurationError
         A file is no JSON object, or asks for a pooling that is not offered.
     """
-    prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
-    length = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+    path = folder / "config_sentence_transformers.json"
+    prompts = _read(path).get("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise ConfigurationError(f"the prompts in {path} are no object; download the encoder again")
+    query = str(prompts.get("query") or "")
+    passage = next((str(prompts[name]) for name in _PASSAGES if prompts.get(name)), "")
     left_out = sorted(_module_types(folder) - _APPLIED)
     if left_out:
         logger.warning("the encoder in %s is used without its last layers: %s", folder, ", ".join(left_out))
     return EncoderRecipe(
-        pooling=_pooling(folder),
-        query=str(prompts.get("query") or ""),
-        passage=next((str(prompts[name]) for name in _PASSAGES if prompts.get(name)), ""),
-        max_tokens=int(length) if length else None,
+        pooling=_pooling(folder, has_prompts=bool(query or passage)),
+        query=query,
+        passage=passage,
+        max_tokens=_length(folder),
     )
+
+
+def _length(folder: Path) -> int | None:
+    path = folder / "sentence_bert_config.json"
+    length = _read(path).get("max_seq_length")
+    if length is None:
+        return None
+    if not isinstance(length, int) or length < _SHORTEST:
+        raise ConfigurationError(
+            f"max_seq_length in {path} is {length!r}, and must be a whole number from {_SHORTEST} on"
+        )
+    return length
 
 
 def _module_types(folder: Path) -> set[str]:
@@ -84,21 +109,30 @@ def _module_types(folder: Path) -> set[str]:
         ) from error
 
 
-def _pooling(folder: Path) -> Pooling:
+def _pooling(folder: Path, *, has_prompts: bool) -> Pooling:
     path = folder / "1_Pooling" / "config.json"
-    asked = sorted(
-        name.removeprefix("pooling_mode_")
-        for name, value in _read(path).items()
-        if name.startswith("pooling_mode_") and value is True
-    )
-    if not asked:
-        return "mean"
-    if len(asked) > 1 or asked[0] not in _POOLING:
+    config = _read(path)
+    mode = config.get("pooling_mode")  # how newer versions of sentence-transformers write it
+    if mode is None:
+        asked = [
+            name.removeprefix("pooling_mode_")
+            for name, value in config.items()
+            if name.startswith("pooling_mode_") and value is True
+        ]
+    else:
+        asked = [str(name) for name in (mode if isinstance(mode, list) else [mode])]
+    offered = ", ".join(sorted(set(_POOLING.values())))
+    if len(asked) > 1 or not _POOLING.keys() >= set(asked):
         raise ConfigurationError(
-            f"{path} asks for {', '.join(asked)}, and pooling is one of {', '.join(_POOLING)} here: choose "
+            f"{path} asks for {', '.join(sorted(asked))}, and pooling is one of {offered} here: choose "
             "another base encoder with RECSYS_MODEL__BASE_ENCODER"
         )
-    return _POOLING[asked[0]]
+    if has_prompts and config.get("include_prompt") is False:
+        raise ConfigurationError(
+            f"{path} asks for pooling without the prompts, which is not offered here: choose another base "
+            "encoder with RECSYS_MODEL__BASE_ENCODER"
+        )
+    return _POOLING[asked[0]] if asked else "mean"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -315,7 +315,7 @@ class Recommender(nn.Module):
         return self.comments.read(histories)
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Return predicted values (0 to 1) and sentiments [texts]; None if the reader is untrained."""
+        """Return values (0 to 1, or nan) and sentiments [texts]; None if the reader is untrained."""
         return self.comments.opinions(texts) if self.comments.reads else None
 
     @torch.no_grad()

@@ -208,6 +208,23 @@ class TextEncoder(nn.Module):
         self._unknown.count(rows)
         return rows
 
+    def understands(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Return whether each text [texts] has words, and the tokenizer knows half of its tokens or more.
+
+        Vectors of other texts say nothing: all emoji, or all of a script, may be the same unknown token.
+        """
+        if not texts:
+            return np.zeros(0, dtype=bool)
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        rows = self._tokenizer(
+            clean,
+            truncation=True,
+            max_length=self.max_tokens,
+            add_special_tokens=False,
+            return_attention_mask=False,
+        )["input_ids"]
+        return np.array([len(row) > 0 and 2 * self._unknown.among(row) <= len(row) for row in rows])
+
     def compile_layers(self) -> None:
         """Compile the trained layers when the first gradient is computed; this takes about a minute."""
         self._compiled = True

@@ -29,12 +29,16 @@ class UnknownTokens:
         self._tokens = self._found = 0
         self._warned = False
 
+    def among(self, row: list[int]) -> int:
+        """Return how many of a text's tokens are unknown."""
+        return 0 if self._unknown is None else row.count(self._unknown)
+
     def count(self, rows: list[list[int]]) -> None:
         """Count the tokens of texts; the warning names no text."""
         if self._unknown is None or self._warned:
             return
         self._tokens += sum(map(len, rows))
-        self._found += sum(row.count(self._unknown) for row in rows)
+        self._found += sum(map(self.among, rows))
         if self._tokens < MIN_TOKENS or self._found <= MOST_UNKNOWN * self._tokens:
             return
         self._warned = True

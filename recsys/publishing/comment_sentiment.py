@@ -26,7 +26,10 @@ class CommentReader(Protocol):
     """A recommender that predicts opinions from comments."""
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Return values (0 to 1) and sentiments (-1, 0, 1), each [texts]; None if not trained for it."""
+        """Return values (0 to 1) and sentiments (-1, 0, 1), each [texts]; None if not trained for it.
+
+        A text that is not understood has the value nan and the sentiment 0.
+        """
         ...
 
 
@@ -65,9 +68,12 @@ def stage_comment_sentiment(
     opinions = model.comment_opinions(scrub_comments(pa.array([row.comment for row in rows])).to_pylist())
     if opinions is None:
         return 0
-    items, item = np.unique([row.item_id for row in rows], return_inverse=True)
+    read = np.isfinite(opinions[0])
+    items, item = np.unique(
+        [row.item_id for row, one in zip(rows, read, strict=True) if one], return_inverse=True
+    )
     counts = np.bincount(item)
-    value, sentiment = (np.bincount(item, opinion) / counts for opinion in opinions)
+    value, sentiment = (np.bincount(item, opinion[read]) / counts for opinion in opinions)
     # The limit on all comments may have cut off some of an item's.
     enough = np.flatnonzero(counts >= MIN_PEOPLE)
     connection.execute(

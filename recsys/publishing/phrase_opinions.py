@@ -34,7 +34,10 @@ class CommentReader(Protocol):
     """A recommender that predicts opinions from comments."""
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Return values (0 to 1) and sentiments (-1, 0, 1), each [texts]; None if not trained for it."""
+        """Return values (0 to 1) and sentiments (-1, 0, 1), each [texts]; None if not trained for it.
+
+        A text that is not understood has the value nan and the sentiment 0.
+        """
         ...
 
 
@@ -183,15 +186,15 @@ class PhraseReader:
 
 
 class _Usual:
-    """Mean and standard deviation of opinions."""
+    """Mean and standard deviation of opinions; what was not understood (nan) is as usual."""
 
     def __init__(self, values: NDArray[np.float64]) -> None:
+        values = values[np.isfinite(values)]
         self._mean = float(values.mean()) if len(values) else 0.0
         self._deviation = max(float(values.std()), 0.01) if len(values) else 1.0
 
     def compare(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        compared: NDArray[np.float64] = (values - self._mean) / self._deviation
-        return compared
+        return np.nan_to_num((values - self._mean) / self._deviation, nan=0.0)
 
 
 def _split(comments: Sequence[Comment]) -> list[list[Sentence]]:

@@ -8,6 +8,7 @@ Sources: Bergstra and others (2011) for the sampler, a tree-structured Parzen es
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -36,7 +37,7 @@ def suggest(
         n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=seed * 1_000 + number
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.add_trials([_frozen(trial, distributions) for trial in trials])
+    study.add_trials(_possible(trials, distributions))
     return dict(study.ask(distributions).params)
 
 
@@ -44,8 +45,17 @@ def is_hopeless(distributions: dict[str, BaseDistribution], trials: Sequence[Tri
     """Return whether the best validation so far is below the median of complete trials at this epoch."""
     pruner = optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE, n_warmup_steps=MIN_EPOCHS)
     study = optuna.create_study(direction="maximize", pruner=pruner)
-    study.add_trials([_frozen(other, distributions) for other in trials if other.number != trial.number])
+    study.add_trials(_possible([other for other in trials if other.number != trial.number], distributions))
     return pruner.prune(study, _frozen(trial, distributions))
+
+
+def _possible(trials: Sequence[Trial], distributions: dict[str, BaseDistribution]) -> list[FrozenTrial]:
+    """Return the trials; without those whose settings the environment has made impossible since."""
+    found: list[FrozenTrial] = []
+    for trial in trials:
+        with suppress(ValueError):
+            found.append(_frozen(trial, distributions))
+    return found
 
 
 def _frozen(trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenTrial:

@@ -26,7 +26,7 @@ from recsys.tuning.search import (
     read_trials,
     record_curve,
 )
-from recsys.tuning.space import distributions, with_values
+from recsys.tuning.space import distributions, fits, with_values
 from recsys.tuning.study import is_hopeless, suggest
 
 UNSEEN_SHARE = 0.5
@@ -87,6 +87,7 @@ def run_trial(
 
     try:
         _require_time(search, now)
+        _require_fit(settings, trial)
         tried = with_values(settings, trial.values | {"training.machines": 1})
         job = TrainingJob.of(
             tried, "full", search.snapshot, folder, tuned=trial.values, unseen_share=UNSEEN_SHARE
@@ -105,6 +106,13 @@ def run_trial(
 def _require_time(search: Search, now: Callable[[], datetime]) -> None:
     if now() >= search.deadline:
         raise _EndedError(OUT_OF_TIME, "the search's time was over")
+
+
+def _require_fit(settings: Settings, trial: Trial) -> None:
+    """End a trial whose settings the environment has made impossible since they were drawn."""
+    for name, value in trial.values.items():
+        if not fits(settings, name, value):
+            raise _EndedError(FAILED, f"{name} = {value} does not go with the other settings")
 
 
 def read_curve(history: Path) -> list[float]:

@@ -72,6 +72,14 @@ def test_only_comments_without_an_opinion_are_read(model: Recommender) -> None:
     assert events.sentiment.tolist() == [0, 0, 0, 0, 1, -1, 0], "the events given are not changed"
 
 
+@pytest.mark.parametrize("comment", ["👎👎", "👍", "太差了", "сломалось good сразу же", "", " \n"])
+def test_what_the_encoder_does_not_understand_is_no_opinion(model: Recommender, comment: str) -> None:
+    read = model.read_comments(past(("comment", NONE, comment), ("comment", NONE, f"{BAD} 👎")))
+    assert read.sentiment.tolist() == [0, -1]
+    assert np.isnan(read.value).tolist() == [True, False]
+    assert read.weight[0] == 0.5
+
+
 def test_reading_twice_changes_nothing(model: Recommender) -> None:
     once = model.read_comments(past(("comment", NONE, BAD), ("comment", NONE, GOOD)))
     assert model.read_comments(once) is once

@@ -82,9 +82,51 @@ def test_the_encoder_limits_the_length(tmp_path: Path) -> None:
     assert encoder(folder, max_text_tokens=6).max_tokens == 6
 
 
-def test_a_pooling_that_is_not_offered_is_named(tmp_path: Path) -> None:
-    folder = write(tmp_path / "e", "weightedmean_tokens")
-    with pytest.raises(ConfigurationError, match=r"weightedmean_tokens.*RECSYS_MODEL__BASE_ENCODER"):
+def write_pooling(folder: Path, **config: object) -> Path:
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"embedding_dimension": 32} | config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("mode", "pooling"),
+    [("cls", "cls"), ("mean", "mean"), ("lasttoken", "lasttoken"), (["cls"], "cls")],
+)
+def test_newer_files_name_the_pooling_in_one_word(tmp_path: Path, mode: object, pooling: str) -> None:
+    folder = write_pooling(write(tmp_path / "e"), pooling_mode=mode, include_prompt=True)
+    assert find_base_encoder(str(folder)).recipe.pooling == pooling
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"pooling_mode_weightedmean_tokens": True},
+        {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True},
+        {"pooling_mode": "max"},
+        {"pooling_mode": ["mean", "cls"]},
+        {"pooling_mode": 5},
+        {"pooling_mode": "mean", "include_prompt": False},
+    ],
+)
+def test_a_pooling_that_is_not_offered_is_named(tmp_path: Path, config: dict[str, object]) -> None:
+    folder = write_pooling(write(tmp_path / "e", query="query: "), **config)
+    with pytest.raises(ConfigurationError, match=r"1_Pooling.*asks for.*RECSYS_MODEL__BASE_ENCODER"):
+        find_base_encoder(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config_sentence_transformers.json", '{"prompts": ["query: "]}', "prompts in .* are no object"),
+        ("sentence_bert_config.json", '{"max_seq_length": "long"}', "max_seq_length in .* is 'long'"),
+        ("sentence_bert_config.json", '{"max_seq_length": -4}', "max_seq_length in .* is -4"),
+        ("sentence_bert_config.json", '{"max_seq_length": 2}', "max_seq_length in .* is 2"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    folder = write(tmp_path / "e")
+    (folder / name).write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
         find_base_encoder(str(folder))
 
 

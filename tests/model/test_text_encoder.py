@@ -1,9 +1,20 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
-from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    T5Config,
+    T5EncoderModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+    XLMRobertaTokenizer,
+)
 
 from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model import text_encoder
@@ -20,6 +31,7 @@ TEXTS = [
     "bread",
     "🎬 中文",
 ]
+SMALL = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 def encoder(folder: Path, mode: str = "top_layers", **settings: object) -> TextEncoder:
@@ -129,6 +141,72 @@ def test_a_folder_that_is_not_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="cannot be loaded"):
         TextEncoder(find_base_encoder(str(tmp_path)), ModelSettings())
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+    folder = write_tiny_encoder(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).unlink()
+    with pytest.raises(ConfigurationError, match=r"has no tokenizer.*tokenizer\.json"):
+        encoder(folder)
+
+
+def half(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5_000])
+
+
+def of_a_wrapped_model(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = {f"module.{name}.x": weight for name, weight in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def without_a_layer(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(file).items() if "layer.1." not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def of_another_width(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = {name: weight[..., :16].contiguous() for name, weight in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def with_another_config(folder: Path) -> None:
+    (folder / "config.json").write_text('["bert"]')
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (half, "cannot be loaded"),
+        (of_a_wrapped_model, r"lacks \d+ of its weights, such as embeddings"),
+        (without_a_layer, r"lacks 16 of its weights, such as encoder\.layer\.1\."),
+        (of_another_width, "cannot be loaded"),
+        (with_another_config, "cannot be loaded"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_model_are_never_made_up(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    folder = write_tiny_encoder(tmp_path)
+    damage(folder)
+    with pytest.raises(ConfigurationError, match=message):
+        encoder(folder)
+
+
+def test_a_model_of_masked_words_or_of_the_encoder_alone_is_whole(tmp_path: Path) -> None:
+    words, text_to_text = write_tiny_encoder(tmp_path / "words"), write_tiny_encoder(tmp_path / "t5")
+    BertForMaskedLM(BertConfig(**SMALL, intermediate_size=64)).save_pretrained(words)
+    T5EncoderModel(T5Config(vocab_size=40, d_model=32, d_kv=16, d_ff=64, num_layers=2)).save_pretrained(
+        text_to_text
+    )
+    config = text_to_text / "config.json"  # as that of models like sentence-t5
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"is_encoder_decoder": True}))
+    for folder in (words, text_to_text):
+        assert encoder(folder, "frozen").encode(TEXTS).isfinite().all()
 
 
 def test_a_tokenizer_without_padding_token_works(encoder_folder: Path) -> None:

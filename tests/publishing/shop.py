@@ -57,9 +57,11 @@ class FakeRecommender:
         return 3, 2
 
     def comment_opinions(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int8]] | None:
-        """Version 9 cannot read comments; the others know two words."""
+        """Version 9 cannot read comments; the others know two words, and do not understand other scripts."""
         sentiment = np.array([("good" in text) - ("bad" in text) for text in texts], dtype=np.int8)
-        return None if self.version == "9" else ((1 + sentiment.astype(np.float32)) / 2, sentiment)
+        value = (1 + sentiment.astype(np.float32)) / 2
+        value[[not any(c.isascii() and c.isalpha() for c in text) for text in texts]] = np.nan
+        return None if self.version == "9" else (value, sentiment)
 
     def scorer(self) -> "FakeRecommender":
         return self

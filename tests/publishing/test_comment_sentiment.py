@@ -46,6 +46,13 @@ def test_an_item_has_an_average_if_enough_people_commented(shop: Shop) -> None:
     assert sentiment(shop, "a") == {ITEMS[0]: (6, 4 / 6, 2 / 6, "1")}
 
 
+def test_comments_that_are_not_understood_are_not_counted(shop: Shop) -> None:
+    comment(shop, ITEMS[0], *["good"] * MIN_PEOPLE, "👎👎", "太差了")
+    comment(shop, ITEMS[1], *["good"] * (MIN_PEOPLE - 1), "👍", "👍")
+    shop.close_window()
+    assert sentiment(shop, "a") == {ITEMS[0]: (MIN_PEOPLE, 1, 1, "1")}
+
+
 def test_only_the_latest_comment_of_each_person_counts(shop: Shop) -> None:
     for hours in range(20):
         comment(shop, ITEMS[0], "bad", user=3, hours=hours)

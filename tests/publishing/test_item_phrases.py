@@ -236,6 +236,14 @@ def test_nothing_is_read_without_consent_a_champion_or_when_it_is_off(
         renew(talking)
 
 
+def test_sentences_that_are_not_understood_are_neither_praise_nor_criticism(talking: Shop) -> None:
+    talking.execute(
+        "update feedback set comment = 'крепление сломалось сразу' where comment = :text", {"text": STRAP}
+    )
+    renew(talking)
+    assert found(talking) == {"battery is good": ("praised", 8, BATTERY)}
+
+
 def test_strange_comments_stop_nothing(talking: Shop) -> None:
     strange = [
         "😀😀",

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from recsys.errors import NothingToDoError
+from recsys.errors import ConfigurationError, NothingToDoError
 from recsys.publishing.summaries.chat import ChatEndpoint, WriterError
 from recsys.publishing.summaries.renew import forget_summaries, renew_summaries
 from recsys.serving.install import install_serving
@@ -289,9 +290,30 @@ def drip(chat: Chat) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
+def repeat(part: bytes) -> Callable[[Chat], Callable[[BaseHTTPRequestHandler], None]]:
+    """Return what sends the same bytes again and again after the first line, for ten seconds."""
+
+    def until_the_end(chat: Chat) -> Callable[[BaseHTTPRequestHandler], None]:
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            request.wfile.write(b"HTTP/1.1 200 OK\r\n" if part.isalpha() else b"")
+            for _ in range(500):
+                if chat.ended.wait(0.02):
+                    return
+                request.wfile.write(part)
+
+        return answer
+
+    return until_the_end
+
+
+header_by_letter, early_hints = repeat(b"X"), repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("answer", "cause"),
     [
+        (header_by_letter, "it does not answer within 0.2 seconds"),
+        (early_hints, "it does not answer within 0.2 seconds"),
         (hang, "it does not answer within 0.2 seconds"),
         (drip, "its answer takes longer than 0.2 seconds"),
         (respond("<html><body>Sign in</body></html>"), "its answer is not JSON"),
@@ -305,11 +327,33 @@ def drip(chat: Chat) -> Callable[[BaseHTTPRequestHandler], None]:
     ],
 )
 def test_an_endpoint_that_fails_is_left_with_the_cause(chat: Chat, answer: Any, cause: str) -> None:
-    chat.answer = answer(chat) if answer in (hang, drip) else answer
+    chat.answer = answer(chat) if answer in (hang, drip, header_by_letter, early_hints) else answer
     settings = SummarySettings(writer=chat.url, model="tiny", licence="MIT")
+    started = time.monotonic()
     with ChatEndpoint(settings, seconds=0.2) as endpoint, pytest.raises(WriterError, match=cause) as failed:
         endpoint.write([{"role": "user", "content": "Ronin"}])
     assert chat.url not in str(failed.value)
+    assert time.monotonic() - started < 5, "whatever it sends, it is left when its time is over"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1", "http://127.0.0.1:1/v1", "http://127.0.0.1:99999/v1"]
+)
+def test_an_address_where_nobody_answers_is_no_more_than_a_failure(url: str) -> None:
+    settings = SummarySettings(writer=url, model="tiny", licence="MIT")
+    with ChatEndpoint(settings) as endpoint, pytest.raises(WriterError, match="it cannot be reached"):
+        endpoint.write([])
+
+
+def test_a_key_that_no_header_may_have_is_refused_and_not_shown(chat: Chat) -> None:
+    settings = SummarySettings(writer=chat.url, model="tiny", licence="MIT")
+    for key in ("schlüssel", "two\nlines"):
+        with pytest.raises(ConfigurationError, match="RECSYS_SUMMARIES__API_KEY") as refused:
+            ChatEndpoint(settings.model_copy(update={"api_key": SecretStr(key)}))
+        assert key not in str(refused.value)
+    with ChatEndpoint(settings.model_copy(update={"api_key": SecretStr("secret\n")})) as endpoint:
+        assert endpoint.write([]) == ACCEPTED
+    assert chat.keys == ["Bearer secret"]
 
 
 def test_a_failure_leaves_templates_and_one_alert(films: Shop, settings: Settings, chat: Chat) -> None:

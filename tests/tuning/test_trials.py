@@ -9,7 +9,7 @@ from recsys.errors import NothingToDoError, TrainingError
 from recsys.pipeline import tuning
 from recsys.pipeline.context import Context, Run
 from recsys.pipeline.references import SearchTrial
-from recsys.settings import TrainingSettings
+from recsys.settings import ModelSettings, TrainingSettings
 from recsys.snapshot.reference import SnapshotRef
 from recsys.training.job import TrainingJob
 from recsys.tuning.search import Trial, load_search, read_trials
@@ -95,6 +95,31 @@ def test_a_failed_trial_that_is_cleared_goes_on_with_its_settings(context: Conte
     assert [(trial.state, trial.explanation) for trial in after] == [("complete", None)] * 2
     assert [trial.values for trial in after] == [trial.values for trial in before]
     assert len(jobs) == 2
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_a_search_goes_on_with_what_is_possible_when_the_environment_has_changed(
+    context: Context, trained: Replace
+) -> None:
+    jobs = trained(good)
+    tuning.begin_search(context)
+    run(context, 0)
+    with context.engine.begin() as connection:  # a trial that was killed
+        connection.execute(
+            sa.text(
+                "INSERT INTO search_trials (search_id, number, settings, state) SELECT search_id, 1,"
+                " settings || '{\"model.dim\": 256}', 'running' FROM search_trials"
+            )
+        )
+    three = context.settings.model_copy(update={"model": ModelSettings(heads=3, dim=192)})
+    later = Context(context.run, three, context.engine, context.clock)
+    second = run(later, 1)[1]
+    assert (second.state, second.explanation) == (
+        "failed",
+        "model.dim = 256 does not go with the other settings",
+    )
+    assert run(later, 2)[2].values["model.dim"] == 64  # Optuna is not told of what is impossible
+    assert len(jobs) == 1
 
 
 @pytest.mark.usefixtures("snapshot")

@@ -1,11 +1,11 @@
 """Ask an endpoint that speaks the common chat API (`POST .../chat/completions`)."""
 
+import asyncio
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
-from recsys.errors import RecsysError
+from recsys.errors import ConfigurationError, RecsysError
 from recsys.settings import SummarySettings
 
 MAX_TOKENS = 120
@@ -24,39 +24,29 @@ class ChatEndpoint:
 
     It follows no redirect, because the key and the facts would go where nobody has sent them.
 
-    Parameters
-    ----------
-    clock
-        Seconds that only grow.
+    Raises
+    ------
+    ConfigurationError
+        The key cannot be sent.
     """
 
-    def __init__(
-        self,
-        settings: SummarySettings,
-        *,
-        seconds: float = _SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        import httpx
-
-        key = settings.api_key
+    def __init__(self, settings: SummarySettings, *, seconds: float = _SECONDS) -> None:
+        key = "" if settings.api_key is None else settings.api_key.get_secret_value().strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigurationError("RECSYS_SUMMARIES__API_KEY has characters that no header may have")
         self._url = f"{settings.writer.rstrip('/')}/chat/completions"
         self._model = settings.model
         self._seconds = seconds
-        self._clock = clock
-        self._client = httpx.Client(
-            headers={
-                "Accept-Encoding": "identity",
-                **({} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}),
-            },
-            timeout=seconds,
-        )
+        self._headers = {
+            "Accept-Encoding": "identity",
+            **({"Authorization": f"Bearer {key}"} if key else {}),
+        }
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        pass
 
     def write(self, messages: Sequence[dict[str, str]]) -> str:
         """Return the answer to the messages of a chat.
@@ -66,28 +56,35 @@ class ChatEndpoint:
         WriterError
             The endpoint does not answer in time, or not with a text.
         """
+        return _content(asyncio.run(self._answer(messages)))
+
+    async def _answer(self, messages: Sequence[dict[str, str]]) -> bytes:
         import httpx
 
         asked = {"model": self._model, "messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
-        started = self._clock()
         body = bytearray()
+        late = f"it does not answer within {self._seconds:g} seconds"
         try:
-            with self._client.stream("POST", self._url, json=asked) as response:
+            # The time-outs of a client are for each read, and an endpoint may send a byte of a header at a
+            # time, or "103 Early Hints" for ever.
+            async with (
+                asyncio.timeout(self._seconds),
+                httpx.AsyncClient(headers=self._headers, timeout=None) as client,  # noqa: S113
+                client.stream("POST", self._url, json=asked) as response,
+            ):
+                late = f"its answer takes longer than {self._seconds:g} seconds"
                 if response.status_code != httpx.codes.OK:
                     raise WriterError(f"it answers with status {response.status_code}")
                 # As it is sent: a small compressed answer may be a large one.
-                for part in response.iter_raw():
+                async for part in response.aiter_raw():
                     body += part
                     if len(body) > _BYTES:
                         raise WriterError(f"its answer is longer than {_BYTES // 1024} KiB")
-                    # The time-out of the client is for each read, and an endpoint may send a byte at a time.
-                    if self._clock() - started > self._seconds:
-                        raise WriterError(f"its answer takes longer than {self._seconds:g} seconds")
-        except httpx.TimeoutException as error:
-            raise WriterError(f"it does not answer within {self._seconds:g} seconds") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except TimeoutError as error:
+            raise WriterError(late) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # a group: no such port
             raise WriterError(f"it cannot be reached ({type(error).__name__})") from error
-        return _content(bytes(body))
+        return bytes(body)
 
 
 def _content(body: bytes) -> str:

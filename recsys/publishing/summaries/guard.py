@@ -26,6 +26,10 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _FILLED_IN = re.compile(r"\{\w+\}")
 _LINK = re.compile(r"://|\bwww\.|@|[^\W\d_]\.[^\W\d_]{2,}|\w\.\w+/", re.IGNORECASE)
 _MARKUP = re.compile(r"[\[\]{}|\\`*#_~^=]|&#?\w+;")
+_SAID_AGAIN = re.compile(f"([^{_PLACE}]{{3,60}}?)(?:[^\\w{_PLACE}]*\\1){{2,}}", re.IGNORECASE)
+"""The same words three times in a row: small models may not find an end."""
+_NAMED_AGAIN = re.compile(f"{_PLACE}(?:[^\\w{_PLACE}]*{_PLACE}){{2,}}")
+"""The same, where the places are those of one given text."""
 _QUOTED = re.compile(r"[\"“„]([^\"“”„]+)[\"“”]|«([^»]+)»|《([^》]+)》|「([^」]+)」")
 _ENDS_A_SENTENCE = re.compile(r"[.!?](?:\s|\Z)|[\u3002\uff01\uff1f]")
 _BEGINS_A_SENTENCE = re.compile(r"(?:^|[.!?:;\u2026\u2013\u2014][\"“„(«]?\s|[\"“„(«])\Z")
@@ -58,6 +62,8 @@ class Guard:
         bare = _without(text, told)
         if any(c in "<>" or (unicodedata.category(c)[0] == "C") for c in text) or _MARKUP.search(bare):
             return "markup"
+        if _SAID_AGAIN.search(bare) or any(_NAMED_AGAIN.search(_without(text, [one])) for one in told):
+            return "repeats itself"
         language = self._languages[given.language]
         if not {_script(c) for c in bare if c.isalpha()} <= language.scripts:
             return "script"

@@ -25,7 +25,6 @@ class LocalModel:
     """
 
     def __init__(self, path: Path) -> None:
-        import safetensors
         import transformers
 
         folder, file = (path.parent, path.name) if path.suffix == ".gguf" else (path, None)
@@ -39,15 +38,22 @@ class LocalModel:
             options["gguf_file"] = file
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-            self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, use_safetensors=True, **options
-            ).eval()
-        except ImportError as error:
-            raise ConfigurationError("GGUF files need the package gguf: install recsys[gguf]") from error
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, **options
+            )
+        except Exception as error:  # of transformers, safetensors, or whatever a broken file leads to
+            if file and isinstance(error, ImportError):
+                raise ConfigurationError("GGUF files need the package gguf: install recsys[gguf]") from error
             raise ConfigurationError(
                 f"the causal language model in {path} cannot be loaded: {error}"
             ) from error
+        missing = sorted(loaded["missing_keys"])
+        if missing:
+            raise ConfigurationError(
+                f"the causal language model in {path} lacks {len(missing)} of its weights, such as "
+                f"{missing[0]}: its files belong to another model, or not all are there"
+            )
+        self._model: Any = model.eval()
 
     def __enter__(self) -> Self:
         return self
@@ -61,8 +67,16 @@ class LocalModel:
         Raises
         ------
         WriterError
-            The question is too long for the model.
+            The question is too long for the model, or the model cannot answer it.
         """
+        try:
+            return self._answer(messages)
+        except WriterError:
+            raise
+        except Exception as error:  # templates and generation raise errors of several libraries
+            raise WriterError(f"it cannot answer ({type(error).__name__})") from error
+
+    def _answer(self, messages: Sequence[dict[str, str]]) -> str:
         import torch
 
         ids = self._tokens(messages)
@@ -85,9 +99,19 @@ class LocalModel:
 
     def _tokens(self, messages: Sequence[dict[str, str]]) -> Any:
         if self._tokenizer.chat_template:
-            asked = self._tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=True, tokenize=False
-            )
+            asked = self._templated(messages)
         else:
             asked = "\n\n".join(message["content"] for message in messages) + "\n\n"
         return self._tokenizer(asked, return_tensors="pt", add_special_tokens=False)["input_ids"]
+
+    def _templated(self, messages: Sequence[dict[str, str]]) -> Any:
+        import jinja2
+
+        options = {"add_generation_prompt": True, "tokenize": False}
+        try:
+            return self._tokenizer.apply_chat_template(list(messages), **options)
+        except jinja2.TemplateError:
+            # Templates of some models know no message of the system; there it begins the first question.
+            system, question, *others = messages
+            both = f"{system['content']}\n\n{question['content']}"
+            return self._tokenizer.apply_chat_template([question | {"content": both}, *others], **options)

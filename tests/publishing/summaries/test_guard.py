@@ -31,10 +31,16 @@ FILMS = ("The Godfather", "Se7en", "Ronin", "Apollo 13")
         ("Diese Filme sind wie Heat: Ronin handelt von einem Verbrechen.", "de"),
         ("因为您喜欢Heat，所以为您推荐Ronin和The Godfather。", "zh"),
         ("Like Heat, Apollo 13 and Se7en keep you watching until the end.", "en"),
+        ("You liked Heat, so here are Ronin, The Godfather, Se7en, Ronin and others.", "en"),
+        ("You may like Ronin, you may like Se7en, you may like Apollo 13, as you liked Heat.", "en"),
     ],
 )
 def test_a_plain_text_about_what_was_told_is_accepted(text: str, language: str) -> None:
     assert GUARD.refusal(text, told(*FILMS, language=language)) is None
+
+
+def test_a_title_may_repeat_a_word() -> None:
+    assert GUARD.refusal("You liked Heat, so here is Girls Girls Girls.", told("Girls Girls Girls")) is None
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,10 @@ def test_a_plain_text_about_what_was_told_is_accepted(text: str, language: str) 
         ("", "en", "empty"),
         ("Ronin " * MAX_CHARACTERS, "en", "too long"),
         ("You liked Heat, so see Ronin. you liked Heat, so see Ronin!", "en", "repeats itself"),
+        ("Ronin Ronin Ronin Ronin", "en", "repeats itself"),
+        ("You liked Heat, so here is Ronin, Ronin, Ronin and Ronin.", "en", "repeats itself"),
+        ("You liked Heat, so here is Ronin and more and more and more and more", "en", "repeats itself"),
+        ("因为您喜欢Heat，为您推荐为您推荐为您推荐Ronin。", "zh", "repeats itself"),
         ("You liked Heat, and Casino is like Ronin.", "en", "unknown name"),
         ("Casino is like Ronin, which you may like.", "en", "unknown name"),
         ("You liked Heat, so Ronin by John Frankenheimer may be for you.", "en", "unknown name"),

@@ -1,10 +1,12 @@
 """Texts from a causal language model in a folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from recsys.errors import ConfigurationError
@@ -75,6 +77,55 @@ def test_a_gguf_file_is_read_as_one_and_its_package_is_named_where_it_is_missing
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", missing)
     with pytest.raises(ConfigurationError, match=r"install recsys\[gguf\]"):
         LocalModel(tmp_path / "model.gguf")
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_a_template_that_knows_no_system_gets_its_message_with_the_first_question(tmp_path: Path) -> None:
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    write_model(tmp_path / "knows")
+    write_model(tmp_path / "refuses")
+    (tmp_path / "refuses" / "chat_template.jinja").write_text(refuses + TEMPLATE)
+    knows, refusing = (LocalModel(tmp_path / name) for name in ("knows", "refuses"))
+    assert refusing._tokens(ASKED).tolist() == knows._tokens(ASKED).tolist()
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("chat_template.jinja", None),
+        ("config.json", {"vocab_size": 4}),  # the tokenizer has more words than the model
+    ],
+)
+def test_a_model_that_cannot_answer_is_a_failure_like_any_other(
+    tmp_path: Path, file: str, values: dict[str, Any] | None
+) -> None:
+    write_model(tmp_path)
+    if values is None:
+        (tmp_path / file).write_text("{{ messages[0].nothing.at_all }}")
+    else:
+        change(tmp_path / file, **values)
+        config = transformers.LlamaConfig.from_pretrained(tmp_path)
+        transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(WriterError, match="it cannot answer") as failed:
+        LocalModel(tmp_path).write(ASKED)
+    assert "Heat" not in str(failed.value)
+
+
+def test_weights_are_never_made_up(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    save_file({f"module.{name}": weight for name, weight in weights.items()}, file, {"format": "pt"})
+    with pytest.raises(ConfigurationError, match=r"lacks \d+ of its weights"):
+        LocalModel(tmp_path)
+    save_file(
+        {name: weight[..., :4].contiguous() for name, weight in weights.items()}, file, {"format": "pt"}
+    )
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        LocalModel(tmp_path)
 
 
 def test_pickled_weights_and_what_is_no_model_are_refused(tmp_path: Path) -> None:
