@@ -362,7 +362,7 @@ def _ndcg(
         moments = np.minimum(moments, known_until)
     # Each user is encoded once per hour.
     hours, hour = np.unique(np.stack([owners, moments], 1), axis=0, return_inverse=True)
-    known = sequences.take_users(hours[:, 0])
+    known = sequences.take_users(hours[:, 0]).asked(hours[:, 1])
     known = known.where(known.occurred_at < hours[:, 1][known.event_users()])
     values = np.zeros(len(window.positions))
     scorer = model.scorer()

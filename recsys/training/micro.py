@@ -52,10 +52,9 @@ def fit_micro(
 
     The text encoder is frozen. Fresh events and replayed events are targets, and history is context. A new
     item starts with the id vector of its proxy. No fresh events are held back to choose an epoch: the number
-    of epochs is fixed and the steps are small. Guard users are not trained on, and weights that the gate
-    would reject as forgetting on them (`has_forgotten`) are not kept: those of the latest epoch that it
-    would not reject are. The first epoch forgets most and later ones make good for it, so no epoch ends the
-    update.
+    of epochs is fixed and the steps are small. Guard users are not trained on. If the gate would reject the
+    weights as forgetting on them (`has_forgotten`), the parent's are kept. Only the last weights are tested:
+    the first epoch forgets most and later ones make good for it.
     Popularity and collaborative filtering count every fresh event. The appeal of a parent is counted anew.
 
     Parameters
@@ -96,46 +95,43 @@ def fit_micro(
     if model.ages is not None:
         model.ages = model.ages.observed(sequences.where(fresh))
     validator = _validator(_cases(sequences, guard), model, sequences, settings)
+    guard_users = len(set(validator.cases.histories.user_keys))
+    ranks = validator.served_ranks(model)
+    metrics = {"guard_users": guard_users, "parent_guard_ndcg": _ndcg(ranks, validator.k)}
+    before = weights_of(model)
     trainer = _trainer(model, trained, training_settings(settings, int(fresh.sum())))
     trainer.on_step = on_step or trainer.on_step
     out_of_time = time_limit(settings.micro_update.time_budget_minutes, start)
-    best, best_epoch = weights_of(model), 0
-    guard_users = len(set(validator.cases.histories.user_keys))
-    ranks = validator.served_ranks(model)
+    history, stopped = _epochs(trainer, out_of_time, report)
+    learned = validator.served_ranks(model)
     parent_quality = agree(_quality(ranks))
-    metrics = {"guard_users": guard_users, "parent_guard_ndcg": _ndcg(ranks, validator.k)}
-    history: list[dict[str, Any]] = []
-    stopped = "all epochs done"
-    for epoch in range(trainer.settings.epochs):
-        began = time.monotonic()
-        losses = trainer.train_epoch(epoch, out_of_time)
-        ranks = validator.served_ranks(model)
-        row = {
-            "epoch": epoch + 1,
-            **losses,
-            "guard_ndcg": _ndcg(ranks, validator.k),
-            "seconds": round(time.monotonic() - began, 3),
-        }
-        history.append(row)
-        report(row)
-        change = agree(_quality(ranks) - parent_quality)
-        if not has_forgotten(parent_quality, change, guard_users, settings.gate):
-            best, best_epoch = weights_of(model), epoch + 1
-            metrics["guard_ndcg"] = row["guard_ndcg"]
-        if out_of_time():
-            stopped = "time budget spent"
-            break
-    restore_weights(model, best)
-    if best_epoch < len(history):
-        stopped += "; guard users got worse"
-    if best_epoch == 0:
-        stopped += "; the parent's weights were kept"
-        metrics["guard_ndcg"] = metrics["parent_guard_ndcg"]
+    change = agree(_quality(learned) - parent_quality)
+    epochs = len(history)
+    if has_forgotten(parent_quality, change, guard_users, settings.gate):
+        restore_weights(model, before)
+        stopped += "; guard users got worse, so the parent's weights were kept"
+        epochs, learned = 0, ranks
+    metrics["guard_ndcg"] = _ndcg(learned, validator.k)
     _count_fresh(model, sequences, fresh)
     if slates is not None and model.appeal is not None:
         model.appeal = Appeal.fit(slates.unrequested(), len(model.catalogue))
     model.update_proxies()
-    return Fitted(model.eval(), history, best_epoch, metrics, stopped)
+    return Fitted(model.eval(), history, epochs, metrics, stopped)
+
+
+def _epochs(
+    trainer: Trainer, out_of_time: Callable[[], bool], report: Callable[[dict[str, Any]], None]
+) -> tuple[list[dict[str, Any]], str]:
+    """Train; return the losses of each epoch, and why training ended."""
+    history: list[dict[str, Any]] = []
+    for epoch in range(trainer.settings.epochs):
+        began = time.monotonic()
+        losses = trainer.train_epoch(epoch, out_of_time)
+        history.append({"epoch": epoch + 1, **losses, "seconds": round(time.monotonic() - began, 3)})
+        report(history[-1])
+        if out_of_time():
+            return history, "time budget spent"
+    return history, "all epochs done"
 
 
 def training_settings(settings: Settings, fresh_events: int) -> TrainingSettings:

@@ -82,6 +82,8 @@ def fit_other_parts(
             repeats=repeats,
             k=settings.evaluation.k,
         )
+        if SUCCESSION not in model.fusion.weights:
+            parts.pop(SUCCESSION, None)
         metrics |= _fit_request_fusion(model, cases, parts, repeats, excluded, settings)
         del parts, excluded  # as large as what the next fit needs
         metrics |= _fit_returning_fusion(model, data, log, least, settings)

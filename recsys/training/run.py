@@ -226,7 +226,7 @@ def _reporter(history: Path) -> Callable[[dict[str, Any]], None]:
     return report
 
 
-_MEASURED = {"validation_ndcg": "validation NDCG", "guard_ndcg": "guard NDCG"}
+_MEASURED = {"validation_ndcg": "validation NDCG"}
 _LOSSES = ("next_item", "liking", "rating", "request")
 
 

@@ -108,8 +108,7 @@ class Trainer:
             groups.append(text_group | {"lr": settings.text_learning_rate})
         for group in groups:
             group["peak"] = group["lr"]
-        fused = model.device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(groups, betas=BETAS, foreach=not fused, fused=fused)
+        self.optimizer = torch.optim.AdamW(groups, betas=BETAS, fused=True)
         self.average = [p.detach().clone() for p in self.own_parameters] if averages else []
 
     def train_epoch(self, epoch: int, out_of_time: Callable[[], bool] = lambda: False) -> dict[str, float]:

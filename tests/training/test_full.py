@@ -8,10 +8,12 @@ import torch
 
 from recsys.errors import TrainingError
 from recsys.model.checkpoint import load_recommender, save_recommender
+from recsys.model.fusion import SUCCESSION
 from recsys.model.ranking import mask_hidden, top_k
 from recsys.settings import Settings
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training import full as full_module
+from recsys.training import other_parts
 from recsys.training.data import training_data
 from recsys.training.full import Fitted, fit_full
 from recsys.training.trainer import Trainer, schedule
@@ -222,3 +224,24 @@ def test_who_comes_back_gets_the_usual_and_who_stays_gets_something_else(
     later, now = past.asked(past.moments + 24 * HOUR), past.asked(past.moments + HOUR // 60)
     assert (fitted.model.score(later).argmax(axis=1) == favourites).mean() > 0.9
     assert (fitted.model.score(now).argmax(axis=1) == favourites).mean() < 0.5
+
+
+def test_what_follows_what_is_counted_only_where_validation_gains_from_it(
+    fitted: Fitted,
+    catalogue: Catalogue,
+    world: Sequences,
+    quick: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Users of this world take the items of a theme in order."""
+    assert fitted.model.fusion.weights[SUCCESSION] > 0
+    assert fitted.model.succession is not None
+    first, second = catalogue.lookup(["space-4", "space-5"])
+    assert fitted.model.succession.counts[first, second] > 0
+    monkeypatch.setattr(other_parts, "LEAST_GAIN_OF_SUCCESSION", 1e6)
+    once = quick.model_copy(update={"training": quick.training.model_copy(update={"epochs": 1})})
+    without = fit_full(catalogue, EVENT_TYPES, world, once, tmp_path).model
+    assert without.succession is None
+    for fusion in (without.fusion, without.returning_fusion, without.request_fusion):
+        assert SUCCESSION not in fusion.weights
