@@ -37,7 +37,7 @@ from benchmarks.task_options import (
 from recsys.errors import ConfigurationError
 from recsys.evaluation.bootstrap import mean_intervals, paired_bootstrap
 from recsys.evaluation.ranking.metrics import user_means
-from recsys.model.fusion import APPEAL, COLLABORATIVE, LIKING, POPULARITY, RECENT, Fusion
+from recsys.model.fusion import APPEAL, COLLABORATIVE, LIKING, POPULARITY, RECENT, SUCCESSION, Fusion
 from recsys.model.item_age import FEATURES as AGES
 from recsys.model.item_numbers import is_number
 from recsys.model.recommender import Recommender
@@ -72,6 +72,7 @@ VARIANTS = {
 }
 WITHOUT_PARTS = {
     "without EASE in the fusion": (COLLABORATIVE,),
+    "without what follows what in the fusion": (SUCCESSION,),
     "without popularity in the fusion": (POPULARITY,),
     "without liking in the fusion": (LIKING,),
     "without ages in the fusion": AGES,

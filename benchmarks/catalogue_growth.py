@@ -8,7 +8,8 @@ items, items in groups, 20 events a user. Item texts are random vectors: encodin
 - `epoch`: one epoch of a full fine-tune with the defaults (`frozen`). At most `--epoch-users` users are
   trained on; the seconds are those of all users, in proportion.
 - `collaborative`: the fit of collaborative filtering on all users.
-- `micro_update`: a micro-update on one fresh event of 1,000 users each, with collaborative filtering.
+- `succession`: the counts of what follows what, of all users.
+- `micro_update`: a micro-update on one fresh event of 1,000 users each, with both of these.
 - `publish`: publishing everything from the history to the swapped list for `--publish-users` users.
 
 Each step runs in a process of its own. Seconds are of processor time, that of Postgres included, because
@@ -40,6 +41,7 @@ from recsys.columns import PURPOSES, Purpose
 from recsys.model.base_encoder import EncoderIdentity
 from recsys.model.collaborative import EASE, Popularity
 from recsys.model.recommender import Recommender
+from recsys.model.succession import Succession
 from recsys.publishing.publish import publish
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.catalogue import Catalogue
@@ -49,7 +51,7 @@ from recsys.training.micro import fit_micro
 from recsys.training.objective import LossWeights, Objective
 from recsys.training.trainer import Trainer
 
-STEPS = ("epoch", "collaborative", "micro_update", "publish")
+STEPS = ("epoch", "collaborative", "succession", "micro_update", "publish")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -92,6 +94,7 @@ def _measure(step: str, items: int, users: int) -> tuple[float, float]:
     steps = {
         "epoch": _epoch,
         "collaborative": _collaborative,
+        "succession": _succession,
         "micro_update": _micro_update,
         "publish": _publish,
     }
@@ -135,11 +138,20 @@ def _collaborative(items: int, _: int) -> float:
     return time.process_time() - began
 
 
+def _succession(items: int, _: int) -> float:
+    _, histories = _made_events(items)
+    _forget_peak()
+    began = time.process_time()
+    Succession.fit([histories], items)
+    return time.process_time() - began
+
+
 def _micro_update(items: int, _: int) -> float:
     fresh, histories = _made_events(items)
     counts = np.bincount(histories.item_index, minlength=items).astype(np.float32)
     model = _made_model(items, counts)
     model.collaborative = EASE.fit(histories, items, 300.0, keep_counts=True)
+    model.succession = Succession.fit([histories], items)
     is_last = np.zeros(fresh.events, dtype=bool)
     is_last[fresh.offsets[1:] - 1] = True
     purpose = np.where(is_last, PURPOSES.index(Purpose.FRESH), PURPOSES.index(Purpose.HISTORY))

@@ -38,7 +38,8 @@ class ModelSettings(Section):
     collaborative_pairs: int = Field(
         30_000_000,
         ge=0,
-        description="pairs of items that collaborative filtering counts at most; 0: it is left out",
+        description="pairs of items that collaborative filtering counts at most, and as many of what "
+        "follows what; 0: both are left out",
     )
 
 
