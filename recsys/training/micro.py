@@ -33,8 +33,10 @@ from recsys.training.trainer import OnStep, Trainer, Validator, time_limit
 
 WARMUP_SHARE = 0.1
 """Share of all steps in which the learning rate rises: there are few steps, from weights that are good."""
-_FULL_RATE_EVENTS = 1_000
-"""Fresh events up to which the learning rate is the set one; beyond, it falls as 1 / sqrt(events)."""
+_SMALL_UPDATE_EVENTS = 1_000
+"""Fresh events up to which batches have the set size; beyond, they grow with the events."""
+_MOST_USERS = 256
+"""Largest batch, which bounds memory; where a larger one is wanted, the learning rate falls."""
 _MAX_CASES = 300
 
 
@@ -137,14 +139,17 @@ def _epochs(
 def training_settings(settings: Settings, fresh_events: int) -> TrainingSettings:
     """Return the settings of the training loop in a micro-update: the text encoder is frozen.
 
-    A large update takes many steps, so it learns more slowly: at the full rate it forgets too much.
+    A large update has larger batches, so it takes no more steps than a small one: with many more it would
+    forget too much. Where batches cannot grow further, steps are smaller by the root of what is missing.
     """
     micro = settings.micro_update
+    wanted = micro.batch_size * max(1.0, fresh_events / _SMALL_UPDATE_EVENTS)
+    users = min(wanted, max(_MOST_USERS, micro.batch_size))
     return settings.training.model_copy(
         update={
             "epochs": micro.epochs,
-            "batch_size": micro.batch_size,
-            "learning_rate": micro.learning_rate * min(1.0, (_FULL_RATE_EVENTS / fresh_events) ** 0.5),
+            "batch_size": round(users),
+            "learning_rate": micro.learning_rate * (users / wanted) ** 0.5,
             "text_items_per_step": 0,
             # A micro-update has too few steps to accumulate gradients or to average weights.
             "gradient_accumulation": 1,
