@@ -123,7 +123,7 @@ def test_a_list_that_everybody_answers_at_the_top_gives_no_appeal(
 def test_a_worse_list_of_the_whole_catalogue_is_not_bought_with_appeal(
     model: Recommender, strength: NDArray[np.float64]
 ) -> None:
-    slates, events = shown_world(len(strength), by_appeal(strength))
+    slates, events = shown_world(len(strength), by_appeal(2 * strength))
     assert fit(model.clone(), slates, events)["fusion_appeal"] > 0
     # What is answered in lists is not what users like otherwise.
     elsewhere = replace(events, item_index=(events.item_index ^ 1).astype(events.item_index.dtype))
