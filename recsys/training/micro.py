@@ -57,7 +57,8 @@ def fit_micro(
     of epochs is fixed and the steps are small. Guard users are not trained on. If the gate would reject the
     weights as forgetting on them (`has_forgotten`), the parent's are kept. Only the last weights are tested:
     the first epoch forgets most and later ones make good for it.
-    Popularity and collaborative filtering count every fresh event. The appeal of a parent is counted anew.
+    Popularity, collaborative filtering and what follows what count every fresh event. The appeal of a
+    parent is counted anew.
 
     Parameters
     ----------

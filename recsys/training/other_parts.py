@@ -96,7 +96,10 @@ def fit_other_parts(
 
 
 def least_gains(data: TrainingData) -> dict[str, float]:
-    """Return the parts that may be left out of the fusion: not the only one in which dislikes count."""
+    """Return the parts that may be left out of the fusion, and what they must gain (see `fit_fusion`).
+
+    The only part in which dislikes count is never left out.
+    """
     may_lack_collaborative = data.has_likes_and_dislikes or not data.has_dislikes
     of_collaborative = {COLLABORATIVE: LEAST_GAIN_OF_COLLABORATIVE} if may_lack_collaborative else {}
     return {SUCCESSION: LEAST_GAIN_OF_SUCCESSION} | of_collaborative
@@ -188,7 +191,10 @@ def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], *, with_
         model.recent = RecentPopularity.fit(sequences, n_items, model.recent.half_life_days)
     model.update_proxies()
     if not model.settings.collaborative_pairs:
-        _log.info("collaborative filtering is left out: RECSYS_MODEL__COLLABORATIVE_PAIRS is 0")
+        _log.info(
+            "collaborative filtering and what follows what are left out: "
+            "RECSYS_MODEL__COLLABORATIVE_PAIRS is 0"
+        )
         model.collaborative = model.succession = None
         return
     pairs = model.settings.collaborative_pairs

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from recsys.columns import PURPOSES, Purpose
 from recsys.errors import NothingToDoError
@@ -147,16 +148,27 @@ def test_an_update_that_harms_guard_users_keeps_the_parents_weights(
     assert np.allclose(result.model.item_vectors()[known], parent.item_vectors()[known], atol=1e-5)
 
 
-def test_only_what_is_forgotten_in_the_end_counts(
-    parent: Recommender, fresh_and_old: Sequences, brisk: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("rank", "epochs"), [(2, 6), (9, 0)], ids=["kept", "forgotten"])
+def test_only_what_is_forgotten_after_the_last_epoch_counts(
+    parent: Recommender,
+    fresh_and_old: Sequences,
+    brisk: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    rank: int,
+    epochs: int,
 ) -> None:
     """The first epoch forgets most, and later ones make good for it."""
-    of_parent, learned = np.full(60, 2), np.full(60, 2)
-    ranks = iter([of_parent, learned])
-    monkeypatch.setattr(Validator, "served_ranks", lambda self, model: next(ranks))
-    result = fit_micro(parent, fresh_and_old, LATER, brisk)
-    assert result.best_epoch == len(result.history) == brisk.micro_update.epochs
-    assert result.stopped_because == "all epochs done"
+    steps: list[str] = []
+
+    def rank_for_guard_users(_: Validator, __: Recommender) -> NDArray[np.int64]:
+        steps.append("rank")
+        return np.full(60, 2 if steps == ["rank"] else rank)
+
+    monkeypatch.setattr(Validator, "served_ranks", rank_for_guard_users)
+    result = fit_micro(parent, fresh_and_old, LATER, brisk, report=lambda _: steps.append("epoch"))
+    assert steps == ["rank", *["epoch"] * brisk.micro_update.epochs, "rank"]
+    assert result.best_epoch == epochs
+    assert len(result.history) == brisk.micro_update.epochs
 
 
 def test_what_counts_as_forgotten_is_what_users_see(
