@@ -18,6 +18,7 @@ from recsys.model.checkpoint import (
 from recsys.model.collaborative import EASE
 from recsys.model.fusion import NEURAL, Fusion
 from recsys.model.recommender import Recommender
+from recsys.model.succession import Succession
 from tests.small_models import EVENT_TYPES, small_settings, theme_catalogue, theme_world, write_tiny_encoder
 
 
@@ -99,6 +100,22 @@ def test_a_broken_file_is_named(checkpoint: Path, name: str) -> None:
     (checkpoint / name).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="incomplete or broken"):
         load_recommender(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"broken", None], ids=["broken", "missing"])
+def test_counts_of_what_follows_what_are_read_as_a_whole_or_refused(
+    recommender: Recommender, tmp_path: Path, content: bytes | None
+) -> None:
+    counted = recommender.clone()
+    counted.succession = Succession.fit([theme_world(recommender.catalogue)], len(recommender.catalogue))
+    save_recommender(counted, tmp_path)
+    loaded = load_recommender(tmp_path).succession
+    assert loaded is not None
+    assert (loaded.counts != counted.succession.counts).nnz == 0
+    file = tmp_path / "succession.safetensors"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="incomplete or broken"):
+        load_recommender(tmp_path)
 
 
 def test_co_occurrences_are_loaded_for_an_update_only(recommender: Recommender, tmp_path: Path) -> None:
