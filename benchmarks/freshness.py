@@ -401,7 +401,10 @@ def _loss(base: Recommender, updated: Recommender | None, cases: Cases | None, d
         return float("nan")
     log = EventLog.of(dataset.sequences)
     models = {"base": base, "updated": updated}
-    scorers = {name: EvaluatedRecommender(one, dataset.event_types, log) for name, one in models.items()}
+    scorers = {
+        name: EvaluatedRecommender(one, dataset.event_types, log).without_successions_of(cases.sequences)
+        for name, one in models.items()
+    }
     ndcg = mean_ndcg(scorers, cases, 10)
     return 1 - ndcg["updated"] / ndcg["base"]
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from recsys.columns import PURPOSES, Purpose
 from recsys.errors import EvaluationError
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.earlier import earlier_name
@@ -15,7 +16,7 @@ from recsys.evaluation.off_policy.log import SlateRecords
 from recsys.evaluation.ranking.baselines import fit_baselines
 from recsys.evaluation.ranking.cases import GuardBoundary, guard_cases, held_out_cases
 from recsys.evaluation.ranking.evaluate import evaluate
-from recsys.evaluation.ranking.scorer import Scorer
+from recsys.evaluation.ranking.scorer import CountingScorer, Scorer
 from recsys.evaluation.ranking.slices import item_features, with_slices
 from recsys.evaluation.report.document import write_report
 from recsys.evaluation.result import CANDIDATE, CHAMPION, Evaluation
@@ -162,7 +163,12 @@ def compare_scorers(
     guarded = None if past is None else guard_cases(parts, past, settings, event_types=event_types)
     guard = None
     if guarded is not None:
-        guard = evaluate(scorers, guarded, settings, opponent_version, features=features)
+        known = guarded.sequences.where(guarded.sequences.purpose == PURPOSES.index(Purpose.GUARD))
+        of_others = {
+            name: scorer.without_successions_of(known) if isinstance(scorer, CountingScorer) else scorer
+            for name, scorer in scorers.items()
+        }
+        guard = evaluate(of_others, guarded, settings, opponent_version, features=features)
     off_policy = None
     if slates is not None and settings.off_policy_days > 0:
         latest = max(int(part.occurred_at.max(initial=0)) for part in parts)

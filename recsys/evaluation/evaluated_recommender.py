@@ -1,5 +1,6 @@
 """A recommender as it is evaluated: on histories that may hold event types it was not trained with."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,6 +30,19 @@ class EvaluatedRecommender:
         known = self._known_events(histories)
         scores = self._scorer.score(self._scorer.user_vectors(known), known)
         return scores.cpu().numpy().copy()  # the scorer overwrites its scores
+
+    def without_successions_of(self, histories: Sequences) -> "EvaluatedRecommender":
+        """Return the scorer that has not counted which items follow each other in these histories.
+
+        A model ranks what it has counted in a user's own history higher than what others did would justify.
+        With more events of others, this memory fades, though nothing is forgotten.
+        """
+        if self.recommender.succession is None:
+            return self
+        model = copy(self.recommender)  # shares the weights
+        nothing = histories.where(np.zeros(histories.events, dtype=bool))
+        model.succession = self.recommender.succession.changed(histories, nothing)
+        return replace(self, recommender=model)
 
     @cached_property
     def _scorer(self) -> CatalogueScorer:

@@ -16,10 +16,11 @@ from recsys.evaluation.ranking.metrics import ndcg_name
 from recsys.evaluation.result import CANDIDATE, CHAMPION
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.collaborative import Popularity
-from recsys.model.fusion import NEURAL, POPULARITY, RECENT, Fusion
+from recsys.model.fusion import NEURAL, POPULARITY, RECENT, SUCCESSION, Fusion
 from recsys.model.item_age import ItemAges
 from recsys.model.recent import RecentPopularity
 from recsys.model.recommender import EncoderIdentity, Recommender
+from recsys.model.succession import Succession
 from recsys.promotion.gate import decide
 from recsys.settings import ModelSettings, Settings
 from recsys.snapshot.event_types import EventTypes
@@ -165,6 +166,37 @@ def test_a_micro_update_is_compared_on_guard_users_too(
     )
     assert compared.guard is not None
     assert compared.guard.slices["guard"].user_keys.tolist() == ["u1"]
+
+
+def test_what_was_counted_in_a_guard_users_own_history_is_no_knowledge_to_forget(
+    save_model, make_sequences, catalogue, minute, evaluation_settings, tmp_path
+):
+    """The more of the others have d after a, the less it counts that the guard users themselves had b."""
+    old = [(user, item, n, "like", "guard") for user in ("u1", "u2") for n, item in enumerate("ab")]
+    others = [
+        (f"u{n}", item, 500, "like", "fresh") for n in range(3, 11) for item in ("ab" if n == 3 else "ad")
+    ]
+    model = load_recommender(save_model("night", 400))
+    model.fusion = model.returning_fusion = Fusion({NEURAL: 0.0, SUCCESSION: 1.0})
+    model.items.trained[:] = True
+    events = make_sequences(old + others, catalogue)
+    for name, known in ((CHAMPION, others[:6]), (CANDIDATE, others)):
+        model.succession = Succession.fit([make_sequences(old + known, catalogue)], len(catalogue))
+        save_recommender(
+            model, tmp_path / name, trained_through=to_jsonable_python(TrainedThrough(10, minute(400)))
+        )
+    guard = compare_candidate(
+        InMemorySnapshot("micro", catalogue, events, minute(400)),
+        [events],
+        tmp_path / CANDIDATE,
+        tmp_path / CHAMPION,
+        "7",
+        evaluation_settings,
+        tmp_path / "e",
+    ).guard
+    assert guard is not None
+    metric = ndcg_name(guard.k)
+    assert guard.mean(CANDIDATE, metric) == guard.mean(CHAMPION, metric) > 0
 
 
 def test_what_appeared_and_became_popular_since_is_no_forgetting(

@@ -1,6 +1,6 @@
 """Protocol of everything that can be evaluated: it scores the catalogue for a user's history."""
 
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,4 +16,13 @@ class Scorer(Protocol):
 
         Minus infinity means "never recommend". NaN and plus infinity are errors.
         """
+        ...
+
+
+@runtime_checkable
+class CountingScorer(Scorer, Protocol):
+    """A model that has counted which items follow each other in users' histories."""
+
+    def without_successions_of(self, histories: Sequences) -> Self:
+        """Return the model as if it had not counted those in these histories."""
         ...
