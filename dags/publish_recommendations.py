@@ -1,4 +1,4 @@
-"""When the champion changes, and every morning: swap the recommendations of users in one transaction."""
+"""When the champion changes, and when lists are old: swap the recommendations of users in one transaction."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ from recsys.pipeline.order import PUBLISH
 
 
 @dag(
-    schedule=on_champion_or_schedule("0 6 * * *"),
+    schedule=on_champion_or_schedule("30 * * * *"),
     start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
@@ -31,7 +31,7 @@ from recsys.pipeline.order import PUBLISH
             enum=["auto", "all", "affected"],
             title="Users",
             description="all; affected: those with feedback since the last publication; auto: as needed, "
-            "and all once a day.",
+            "and all when their lists are old.",
         )
     },
     tags=["recommender", "publishing"],
@@ -39,9 +39,9 @@ from recsys.pipeline.order import PUBLISH
     + """
 Each user's top items, without consumed and unavailable ones, replace the published lists together with the
 user and item vectors. A reader sees the old state or the new one, never half of it. Whatever the gate
-decided, everybody gets a new list once a day, so that new items reach users without new feedback. The lists
-of what is trending and popular are computed first. Run it by hand with *Users* = `all` to score everybody
-again.
+decided, everybody gets a new list once a day, or as often as once an hour where what is wanted changes that
+fast, so that new items reach users without new feedback (`RECSYS_PUBLISHING__EVERYONE_HOURS`). The lists of
+what is trending and popular are computed first. Run it by hand with *Users* = `all` to score everybody again.
 
 With more users than `RECSYS_PUBLISHING__USERS_PER_SHARD`, `publish` only plans. Each `stage_shard` scores its
 share, on any worker, and `swap_shards` replaces everything in one transaction. With fewer, `publish` does it

@@ -17,8 +17,11 @@ class LiveInterest:
     trending
         Odds of the first trending item as a share of those of the first published one; 0: trending items do
         not come in.
+    trending_half_life_days
+        Days after which a reaction counts half for what is trending, if serving does not let it fade sooner.
     """
 
     strength: float = 3.0
     decay: float = 0.7
     trending: float = 0.0
+    trending_half_life_days: float = 7 / 4

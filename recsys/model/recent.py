@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.snapshot.sequences import Sequences, parts_of
 
-HALF_LIVES_DAYS = (1 / 24, 0.25, 1.0, 3.0, 7.0, 30.0, 90.0)
+HALF_LIVES_DAYS = (1 / 24, 1 / 8, 1 / 4, 1.0, 3.0, 7.0, 30.0, 90.0)
 """Half-lives of which the best on the validation cases is taken."""
 LOG_EVENTS = 5_000_000
 LAG = 3_600_000_000

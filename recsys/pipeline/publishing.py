@@ -12,8 +12,27 @@ from recsys.pipeline.references import NewChampion, Shard
 if TYPE_CHECKING:
     from recsys.publishing.publish import PublishSummary
 
-_EVERYONE_AFTER = timedelta(hours=20)
-"""Age of the last publication for everybody at which a night publishes for everybody again."""
+_DAILY = timedelta(hours=25)
+"""Age of the lists at which everybody gets new ones where nothing fades sooner. A night that promotes comes
+before."""
+_HOURLY = timedelta(minutes=45)
+"""The same where what is wanted changes by the hour: runs an hour apart end a little earlier or later."""
+
+
+def age_of_lists(context: Context) -> timedelta:
+    """Return the age of the last publication for everybody at which everybody gets a new list.
+
+    Where what is wanted changes within a day, as in a newsroom, that is a quarter of the half-life that the
+    published model found for what is trending.
+    """
+    from recsys.serving.shared_lists import published_half_life_days
+
+    hours = context.settings.publishing.everyone_hours
+    if hours is not None:
+        return timedelta(hours=hours)
+    with context.engine.connect() as connection:
+        half_life_days = published_half_life_days(connection)
+    return max(_HOURLY, timedelta(days=half_life_days) / 4) if half_life_days <= 1 else _DAILY
 
 
 def publish_at_once(context: Context) -> PublishSummary:
@@ -21,7 +40,7 @@ def publish_at_once(context: Context) -> PublishSummary:
 
     Lists for everybody are renewed first: they need no champion.
     """
-    return _publish(context, everyone_after=_EVERYONE_AFTER)
+    return _publish(context, everyone_after=age_of_lists(context))
 
 
 def publish(context: Context) -> list[Shard]:
@@ -43,7 +62,7 @@ def publish(context: Context) -> list[Shard]:
         run_key=run.key,
         users_per_shard=lambda _: publishing.users_per_shard,
         now=now,
-        everyone_after=_EVERYONE_AFTER,
+        everyone_after=age_of_lists(context),
     )
     if not isinstance(planned, ShardWorker):
         return []

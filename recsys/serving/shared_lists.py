@@ -1,6 +1,7 @@
 """Lists for everybody: what is trending, what is popular, both by segment, and what goes together."""
 
 import logging
+import math
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -10,13 +11,15 @@ from recsys.settings import ServingSettings
 from recsys.warehouse.advisory_locks import lock
 from recsys.warehouse.analytics import MIN_PEOPLE
 from recsys.warehouse.statements import read_statement
-from recsys.warehouse.tables import item_lists, shared_lists
+from recsys.warehouse.tables import item_lists, model_versions, publications, shared_lists
 
 logger = logging.getLogger(__name__)
 
 LENGTH = 500
 """Items of a shared list: filters and what somebody has had leave enough of them."""
 MOST_SEGMENTS = 1_000
+_MOST_HALF_LIVES = 100
+"""With more of them, the weight of an event is too small for a number of Postgres' type `real`."""
 _POPULAR_FOR = timedelta(hours=20)
 """What is popular of all time, and what goes together, is counted over the whole log, once a day."""
 _EVENTS_PER_PERSON = 50
@@ -71,10 +74,15 @@ def compute_shared_lists(
     Parameters
     ----------
     days
-        Days before the newest event that count; None: all.
+        Days before the newest event that count; None: all. An event counts half after a quarter of them, or
+        after the half-life of the published model if that is shorter.
     at, through
         Feedback until this time and below this transaction id counts.
     """
+    half_life_days = None
+    if days is not None:
+        half_life_days = min(days / 4, published_half_life_days(connection))
+        days = min(days, _MOST_HALF_LIVES * half_life_days)
     connection.execute(shared_lists.delete().where(shared_lists.c.kind == kind))
     return connection.execute(
         sa.text(read_statement("serving/compute_shared_lists")),
@@ -82,6 +90,7 @@ def compute_shared_lists(
             "kind": kind,
             "at": at,
             "days": days,
+            "half_life_days": half_life_days,
             "through_transaction_id": through,
             "attribute": settings.segment_attribute,
             "least_people": MIN_PEOPLE,
@@ -89,6 +98,18 @@ def compute_shared_lists(
             "most_segments": MOST_SEGMENTS,
         },
     ).rowcount
+
+
+def published_half_life_days(connection: sa.Connection) -> float:
+    """Return the days after which an event counts half for what is trending, as the published model found.
+
+    Infinite if nothing is published, or a version that has not looked for it.
+    """
+    newest = sa.select(publications.c.model_version).order_by(publications.c.publication_id.desc()).limit(1)
+    found = sa.select(model_versions.c.live_trending_half_life_days).where(
+        model_versions.c.model_version == newest.scalar_subquery()
+    )
+    return float(connection.scalar(found) or math.inf)
 
 
 def _computed_since(connection: sa.Connection, kind: str, moment: datetime) -> bool:

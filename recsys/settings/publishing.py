@@ -61,6 +61,14 @@ class PublishingSettings(Section):
         lt=1,
         description="weight of variety against score in a list (0 to 1); 0 ranks by score alone",
     )
+    everyone_hours: float | None = Field(
+        None,
+        gt=0,
+        le=24 * CENTURY_DAYS,
+        description="hours after which the next hourly run of publish_recommendations gives all users new "
+        "lists, whatever the gate decided; null: a quarter of the half-life of what is trending, if the "
+        "champion found one of a day or less, otherwise 25",
+    )
     refresh_minutes: Literal[2, 5, 10, 15, 20, 30] | None = Field(
         10,
         description="minutes between runs of refresh_active_users; null: only by hand",
@@ -85,7 +93,8 @@ class ServingSettings(Section):
         7.0,
         gt=0,
         le=3650,
-        description="days of feedback that say what is trending; an event counts half after a quarter",
+        description="days of feedback that say what is trending; an event counts half after a quarter, or "
+        "after the half-life with which the champion tells best what is wanted next, if that is shorter",
     )
     segment_attribute: str = Field(
         "",

@@ -32,7 +32,6 @@ _BESIDE = 50
 says nothing."""
 _ALIKE = 100
 """Items of the pool whose vectors are compared."""
-_TRENDING_HALF_LIFE_DAYS = 7 / 4
 _MOST_CASES = 1_000
 _PRIOR_USERS = 1.0
 _BOUNDS = ((0.0, 10.0), (0.1, 0.98), (0.0, 100.0), (-3.0, 2.0))
@@ -278,7 +277,7 @@ def live_cases(
     cases, midnight = cases.take(rows), midnight[rows]
     builder = _Builder(model, cases, midnight, train, log)
     n_items = len(model.catalogue)
-    trends = RecentPopularity(np.zeros(n_items), 0, _TRENDING_HALF_LIFE_DAYS)
+    trends = RecentPopularity(np.zeros(n_items), 0, model.live_interest.trending_half_life_days)
     result = []
     for begin in range(0, len(rows), _BATCH):
         some_rows = np.arange(begin, min(begin + _BATCH, len(rows)))

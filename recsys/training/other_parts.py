@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from recsys.model.fusion import (
     target_ranks,
 )
 from recsys.model.item_age import ItemAges
+from recsys.model.live_interest import LiveInterest
 from recsys.model.recent import HALF_LIVES_DAYS, EventLog, RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.model.repeats import Repeats, repeat_features
@@ -46,6 +47,8 @@ LEAST_GAIN_OF_SUCCESSION = 1.0
 """Standard errors by which validation must be better with what follows what."""
 LEAST_GAIN_OF_COLLABORATIVE = -1.0
 """The same of collaborative filtering, which stays unless it is shown to do harm."""
+LEAST_GAIN_OF_SHORT_TRENDS = 1.0
+"""Standard errors by which validation must be better where what is trending fades sooner than by default."""
 _FUSION_BYTES = 1 << 30
 AnyCases = TypeVar("AnyCases", ValidationCases, VisitCases)
 
@@ -66,6 +69,8 @@ def fit_other_parts(
         excluded = cases.excluded(n_items, data.known_items, model.catalogue)
         log = EventLog.of(data.everything)
         model.recent = choose_half_life(cases, log, excluded, settings.evaluation.k)
+        half_life = trending_half_life_days(cases, log, excluded, model.recent, settings.evaluation.k)
+        model.live_interest = LiveInterest(trending_half_life_days=half_life)
         parts = model.parts(cases.histories, later=log)
         repeats = repeat_features(cases.histories, n_items)
         least = {LIKING: MIN_LIKING, COLLABORATIVE: MIN_COLLABORATIVE}
@@ -88,7 +93,8 @@ def fit_other_parts(
         del parts, excluded  # as large as what the next fit needs
         metrics |= _fit_returning_fusion(model, data, log, least, settings)
         metrics |= fit_appeal(model, slates, data, cases, log, settings.evaluation.k)
-        model.live_interest, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
+        live, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
+        model.live_interest = replace(live, trending_half_life_days=half_life)
         metrics |= figures
     _drop_succession_without_gain(model)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
@@ -180,6 +186,23 @@ def choose_half_life(
 
     nothing = np.zeros(excluded.shape[1])
     return max((RecentPopularity(nothing, 0, days) for days in HALF_LIVES_DAYS), key=quality)
+
+
+def trending_half_life_days(
+    cases: ValidationCases, log: EventLog, excluded: NDArray[np.bool_], recent: RecentPopularity, k: int
+) -> float:
+    """Return the half-life of what is trending: the chosen one if shorter and better, else the default."""
+    default = LiveInterest().trending_half_life_days
+    if recent.half_life_days >= default:
+        return default
+    _, users = np.unique(cases.histories.user_keys, return_inverse=True)
+    gain = np.zeros(len(cases))
+    for counts, sign in ((recent, 1), (replace(recent, half_life_days=default), -1)):
+        scores = counts.scores_at(log, cases.histories.moments)
+        gain += sign * ndcg_of_ranks(target_ranks(scores, cases.targets, excluded), k)
+    gain = np.bincount(users, gain) / np.bincount(users)
+    needed = LEAST_GAIN_OF_SHORT_TRENDS * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    return recent.half_life_days if gain.mean() > needed else default
 
 
 def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], *, with_succession: bool) -> None:

@@ -3,8 +3,8 @@
 -- that a log that ended long ago has trends too; an event that lies in the future does not count. An item is in a
 -- segment's list only if enough of its people wanted it: the list must not say what one of them did. An attribute of
 -- many values, such as a postcode, has lists for those that most people share, and none for values that are whole texts.
--- Parameters :kind, :at, :days (null: all time), :through_transaction_id (exclusive), :attribute (empty: no segments),
--- :least_people, :length, :most_segments.
+-- Parameters :kind, :at, :days (null: all time), :half_life_days (null: an old event counts like a new one),
+-- :through_transaction_id (exclusive), :attribute (empty: no segments), :least_people, :length, :most_segments.
 with newest as (
     select max(feedback.occurred_at) as at
     from feedback
@@ -17,9 +17,11 @@ votes as (
         max(
             event_types.weight
             * case
-                when cast(:days as double precision) is null then 1
-                -- Half as much after a quarter of the time.
-                else power(0.5, extract(epoch from newest.at - feedback.occurred_at) / (:days * 86400) * 4)
+                when cast(:half_life_days as double precision) is null then 1
+                else power(
+                    0.5::double precision,
+                    extract(epoch from newest.at - feedback.occurred_at) / (:half_life_days * 86400)
+                )
             end
         ) as weight
     from newest

@@ -148,7 +148,7 @@ def test_scheduled_dags_state_their_data_intervals(dag_bag: DagBag, dag_id: str,
 def test_publishing_follows_the_champion_asset_and_the_clock(dag_bag: DagBag) -> None:
     timetable = dag_bag.dags["publish_recommendations"].timetable
     assert "recsys://registry/champion" in str(timetable.asset_condition)
-    assert timetable.timetable.expression == "0 6 * * *"
+    assert timetable.timetable.expression == "30 * * * *"
     for dag_id, task_id in [
         ("nightly_training", "promote"),
         ("hourly_micro_update", "promote"),

@@ -49,7 +49,7 @@ def test_a_version_has_tags_of_its_lineage(settings, register, lineage):
 def test_the_weights_of_live_interest_reach_the_warehouse(
     settings, make_training, lineage, recommender, warehouse
 ):
-    recommender.live_interest = LiveInterest(4.0, 0.5, 2.0)
+    recommender.live_interest = LiveInterest(4.0, 0.5, 2.0, 0.25)
     training = make_training()
     run_id = track_training(settings, "nightly:1", training, lineage)
     registered = register_version(
@@ -60,13 +60,13 @@ def test_the_weights_of_live_interest_reach_the_warehouse(
     for version in (registered, older):
         record_knowledge(warehouse, settings, version)
     with warehouse.connect() as connection:
-        recorded = connection.execute(
-            sa.select(model_versions).order_by(model_versions.c.model_version)
-        ).all()
-    assert [(row.live_strength, row.live_decay, row.live_trending) for row in recorded] == [
-        (4.0, 0.5, 2.0),
-        (None, None, None),
-    ]
+        recorded = (
+            connection.execute(sa.select(model_versions).order_by(model_versions.c.model_version))
+            .mappings()
+            .all()
+        )
+    found = [[value for name, value in row.items() if name.startswith("live_")] for row in recorded]
+    assert found == [[4.0, 0.5, 2.0, 0.25], [None, None, None, None]]
 
 
 def test_the_challenger_is_the_newest_version_and_the_pyfunc_has_signature_and_example(settings, register):

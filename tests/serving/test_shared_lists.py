@@ -49,6 +49,45 @@ def test_lately_and_of_all_time_differ(market: Shop) -> None:
     assert lists(market, "trending") == ["new", "norse", "lone"]
 
 
+def test_trends_fade_as_soon_as_the_published_model_found(market: Shop) -> None:
+    """In a newsroom eight readers of the last hour outweigh twenty of the hour before."""
+    market.publish("u0", "old")
+    market.execute(
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
+        " live_trending_half_life_days) values ('7', 'full', 0, 0, 0.02)"
+    )
+    refresh(market)
+    assert lists(market, "trending") == ["norse", "new", "lone"]
+    assert lists(market, "trending", "SE") == ["new"]
+
+
+def test_a_half_life_that_is_longer_than_the_setting_says_changes_nothing(market: Shop) -> None:
+    market.publish("u0", "old")
+    market.execute(
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
+        " live_trending_half_life_days) values ('7', 'full', 0, 0, 90)"
+    )
+    refresh(market)
+    assert lists(market, "trending") == ["new", "norse", "lone"]
+
+
+def test_what_is_a_hundred_half_lives_old_trends_no_more(market: Shop) -> None:
+    """Its weight would be too small for Postgres to store."""
+    market.publish("u0", "old")
+    market.execute(
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
+        " live_trending_half_life_days) values ('7', 'full', 0, 0, 0.01)"
+    )
+    for number in range(30):
+        market.react(f"u{number}", "like", "old", occurred_at=NOW - timedelta(hours=24.9))
+    refresh(market)
+    assert lists(market, "trending") == ["norse", "new", "lone", "old"]
+    for number in range(30):
+        market.react(f"u{number}", "like", "norse", occurred_at=NOW)
+    refresh(market)
+    assert lists(market, "trending") == ["norse", "new", "lone"]
+
+
 def test_a_segment_has_what_five_of_its_people_wanted(market: Shop) -> None:
     refresh(market)
     assert lists(market, "trending", "NO") == ["norse", "new"]

@@ -6,13 +6,14 @@ import numpy as np
 
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.live_interest import LiveInterest
-from recsys.model.recent import EventLog
-from recsys.snapshot.sequences import Catalogue
+from recsys.model.recent import EventLog, RecentPopularity
+from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import Fitted
 from recsys.training.live_interest import LiveCase, fit_live_interest, live_cases, make_case
+from recsys.training.other_parts import trending_half_life_days
 from recsys.training.split import ValidationCases
 from recsys.training.together import DAY
-from tests.small_models import HOUR, histories, liked
+from tests.small_models import EVENT_TYPES, HOUR, LIKE, histories, liked
 
 ITEMS = 60
 
@@ -81,15 +82,39 @@ def test_cases_are_the_users_who_have_reacted_since_midnight(fitted: Fitted, cat
     assert case.items[case.target] == index["space-4"]
 
 
+def test_trends_fade_fast_only_where_that_is_shown_to_tell_what_is_wanted_next() -> None:
+    """Six articles a day, of which most readers of each hour open the latest or, without a pattern, any."""
+    hour = np.arange(1_200) // 5
+    rng = np.random.default_rng(0)
+    for is_news in (True, False):
+        items = hour // 4 if is_news else rng.integers(0, 60, len(hour))
+        readers = Sequences.build(
+            user_keys=[f"reader-{number}" for number in range(len(hour))], user_index=np.arange(len(hour)),
+            item_index=items, event_type=np.full(len(hour), LIKE), value=np.full(len(hour), np.nan),
+            occurred_at=hour * HOUR, feedback_id=np.arange(len(hour)), event_types=EVENT_TYPES,
+        )  # fmt: skip
+        log, later = EventLog.of(readers), np.flatnonzero(hour >= 100)
+        found = ValidationCases.of(readers, later)
+        nothing = np.zeros((len(later), 60), dtype=bool)
+        last_hour, last_month = (RecentPopularity(np.zeros(60), 0, days) for days in (1 / 24, 30.0))
+        usual = LiveInterest().trending_half_life_days
+        expected = last_hour.half_life_days if is_news else usual
+        assert trending_half_life_days(found, log, nothing, last_hour, 10) == expected
+        assert trending_half_life_days(found, log, nothing, last_month, 10) == usual
+        assert trending_half_life_days(found.take(np.arange(1)), log, nothing[:1], last_hour, 10) == usual
+
+
 def test_a_model_keeps_its_weights_and_an_older_one_has_the_usual_ones(
     fitted: Fitted, catalogue: Catalogue, tmp_path: Path
 ) -> None:
     assert fitted.metrics["live_strength"] == fitted.model.live_interest.strength
     model = fitted.model.clone()
-    model.live_interest = LiveInterest(4.0, 0.5, 2.0)
+    model.live_interest = LiveInterest(4.0, 0.5, 2.0, 0.125)
     save_recommender(model, tmp_path)
-    assert load_recommender(tmp_path).with_catalogue(catalogue).live_interest == LiveInterest(4.0, 0.5, 2.0)
-    assert model.clone().live_interest == LiveInterest(4.0, 0.5, 2.0)
+    assert load_recommender(tmp_path).with_catalogue(catalogue).live_interest == LiveInterest(
+        4.0, 0.5, 2.0, 0.125
+    )
+    assert model.clone().live_interest == LiveInterest(4.0, 0.5, 2.0, 0.125)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     del manifest["live_interest"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

@@ -54,13 +54,20 @@ model_versions = Table(
         "published one",
     ),
     Column(
+        "live_trending_half_life_days",
+        Double,
+        comment="days after which an event counts half for what is trending; null: a quarter of "
+        "RECSYS_SERVING__TRENDING_DAYS",
+    ),
+    Column(
         "tuned_settings",
         JSONB(none_as_null=True),
         comment="settings of its full fine-tune that a search found; null: none",
     ),
     CheckConstraint("kind in ('full', 'micro')", name="model_versions_kind_check"),
     CheckConstraint(
-        "live_strength between 0 and 100 and live_decay between 0 and 1 and live_trending between 0 and 1000",
+        "live_strength between 0 and 100 and live_decay between 0 and 1 and live_trending between 0 and 1000"
+        " and live_trending_half_life_days > 0",
         name="model_versions_live_check",
     ),
     comment="registered model versions and what each was trained on",
