@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     home = Path(tempfile.mkdtemp(prefix="recsys-freshness-"))
     try:
-        dataset = _with_keys(
+        dataset = with_keys(
             load_dataset(
                 options.dataset or options.data.name, options.data, options.cache, recipe=options.recipe
             )
@@ -183,9 +183,9 @@ def replay(
     """
     sequences = dataset.sequences
     half = int(np.quantile(sequences.occurred_at, 0.5, method="higher"))
-    cut = _windows(sequences, half, windows)
+    cut = cut_windows(sequences, half, windows)
     before = np.bincount(sequences.before(half).item_index, minlength=len(dataset.catalogue))
-    base, base_seconds = _full(dataset, sequences.before(half), settings, keep / "base")
+    base, base_seconds = full_fine_tune(dataset, sequences.before(half), settings, keep / "base")
     models: dict[str, Recommender | None] = dict.fromkeys((way for way in ways if way not in _LISTS), base)
     trained = [way for way in ways if way in _UPDATES or way == "full"]
     alike: dict[str, Recommender | None] = dict.fromkeys(trained if "full" in ways else ())
@@ -225,7 +225,7 @@ def replay(
                 if (number + 1) % every == 0:
                     arrived = replace(window, start=cut[number + 1 - every].start)
                     micro = settings.micro_update.model_copy(update=changes)
-                    models[way], spent = _micro(
+                    models[way], spent = micro_update(
                         parent,
                         left if way == "lost" else sequences,
                         arrived,
@@ -238,7 +238,7 @@ def replay(
                 models["full"] = None
                 if (number + 1) % full_every == 0 or number == len(cut) - 2:
                     known = sequences.before(window.end)
-                    models["full"], spent = _full(dataset, known, settings, keep / f"full-{number}")
+                    models["full"], spent = full_fine_tune(dataset, known, settings, keep / f"full-{number}")
                     done.seconds["full"].append(spent)
                     alike = {way: models[way] for way in alike}
         print(
@@ -253,14 +253,15 @@ def replay(
     return done
 
 
-def _with_keys(dataset: Dataset) -> Dataset:
+def with_keys(dataset: Dataset) -> Dataset:
     """Replace user ids with hashes, as the warehouse does, because guard users are chosen by their hash."""
     keys = np.empty(dataset.sequences.users, dtype=object)
     keys[:] = [sha256(str(user).encode()).hexdigest() for user in dataset.sequences.user_keys]
     return replace(dataset, sequences=replace(dataset.sequences, user_keys=keys))
 
 
-def _windows(sequences: Sequences, half: int, count: int) -> list[Window]:
+def cut_windows(sequences: Sequences, half: int, count: int) -> list[Window]:
+    """Divide the feedback from a time on into windows with equally many events; leave out empty ones."""
     late = sequences.occurred_at >= half
     edges = np.quantile(sequences.occurred_at[late], np.linspace(0, 1, count + 1), method="higher")
     edges[-1] += 1
@@ -275,7 +276,9 @@ def _windows(sequences: Sequences, half: int, count: int) -> list[Window]:
     return [window for window in windows if len(window.positions)]
 
 
-def _full(dataset: Dataset, known: Sequences, settings: Settings, folder: Path) -> tuple[Recommender, float]:
+def full_fine_tune(
+    dataset: Dataset, known: Sequences, settings: Settings, folder: Path
+) -> tuple[Recommender, float]:
     """Return a full fine-tune and its processor seconds; read it from `folder` if it is there."""
     known = known.without_empty_users()
     checkpoint, fingerprint = folder / "checkpoint", _fingerprint(dataset, known, settings)
@@ -298,7 +301,7 @@ def _fingerprint(dataset: Dataset, known: Sequences, settings: Settings) -> str:
     return sha256(json.dumps([data, sections], sort_keys=True).encode()).hexdigest()
 
 
-def _micro(
+def micro_update(
     parent: Recommender, sequences: Sequences, window: Window, half: int, settings: Settings
 ) -> tuple[Recommender, float]:
     """Run a micro-update on a window's events, selected as `sql/snapshot/select_micro_snapshot.sql` does."""

@@ -97,8 +97,10 @@ class LiveLists:
                     " (run_key, model_version, scope, users, items, through_transaction_id)"
                     " values ('freshness', '1', 'all', 0, 0, 0);"
                     "insert into model_versions (model_version, kind, base_transaction_id,"
-                    " trained_transaction_id, live_strength, live_decay, live_trending)"
-                    f" values ('1', 'full', 0, 0, {live.strength}, {live.decay}, {live.trending})"
+                    " trained_transaction_id, live_strength, live_decay, live_trending,"
+                    " live_trending_half_life_days)"
+                    f" values ('1', 'full', 0, 0, {live.strength}, {live.decay}, {live.trending},"
+                    f" {live.trending_half_life_days})"
                 )
                 self._published = model
 
