@@ -25,14 +25,14 @@ def age_of_lists(context: Context) -> timedelta:
     Where what is wanted changes within a day, as in a newsroom, that is a quarter of the half-life that the
     published model found for what is trending.
     """
-    from recsys.serving.shared_lists import published_half_life_days
+    from recsys.serving.shared_lists import FAST_DAYS, published_half_life_days
 
     hours = context.settings.publishing.everyone_hours
     if hours is not None:
         return timedelta(hours=hours)
     with context.engine.connect() as connection:
         half_life_days = published_half_life_days(connection)
-    return max(_HOURLY, timedelta(days=half_life_days) / 4) if half_life_days <= 1 else _DAILY
+    return max(_HOURLY, timedelta(days=half_life_days) / 4) if half_life_days <= FAST_DAYS else _DAILY
 
 
 def publish_at_once(context: Context) -> PublishSummary:
@@ -138,7 +138,8 @@ def refresh_users(context: Context, promoted: NewChampion | None = None) -> Publ
 def refresh_active_users(context: Context) -> PublishSummary:
     """Publish for users who have reacted since the last publication, with the champion as it is.
 
-    Without any, it loads no model. Their feedback passes the row rules first.
+    Without any, it loads no model. Their feedback passes the row rules first. Where what is wanted changes
+    within a day, what is trending is computed again too.
 
     Raises
     ------
@@ -146,6 +147,7 @@ def refresh_active_users(context: Context) -> PublishSummary:
         Nobody has reacted, another publication is running, or the champion is not published yet.
     """
     from recsys.publishing.active import NOBODY, count_active_users, publish_active_users
+    from recsys.serving.shared_lists import refresh_fast_trends
     from recsys.validation.validate import validate_rows
     from recsys.warehouse.windows import open_window
 
@@ -157,6 +159,7 @@ def refresh_active_users(context: Context) -> PublishSummary:
     # Empty after a run that was killed between validation and publication.
     if window.arrived:
         validate_rows(engine, window, settings)
+    refresh_fast_trends(engine, settings.serving, at=now)
     return publish_active_users(engine, settings, run_key=run.key, now=now)
 
 

@@ -22,6 +22,8 @@ _MOST_HALF_LIVES = 100
 """With more of them, the weight of an event is too small for a number of Postgres' type `real`."""
 _POPULAR_FOR = timedelta(hours=20)
 """What is popular of all time, and what goes together, is counted over the whole log, once a day."""
+FAST_DAYS = 1.0
+"""Half-life of what is trending up to which minutes matter."""
 _EVENTS_PER_PERSON = 50
 _NEIGHBOURS = 100
 
@@ -37,27 +39,51 @@ def refresh_shared_lists(engine: sa.Engine, settings: ServingSettings, *, at: da
     at
         Later feedback is not counted.
     """
-    with engine.connect() as connection:
-        through = read_horizon(connection)
-    renewed = []
+    renewed, through = [], _horizon(engine)
     for kind, days in (("trending", settings.trending_days), ("popular", None)):
         with engine.begin() as connection:
             lock(connection, "refresh_shared_lists")
             if days is None and _computed_since(connection, kind, at - _POPULAR_FOR):
                 continue
             made = compute_shared_lists(connection, settings, kind, days, at=at, through=through)
-            if made > MOST_SEGMENTS:  # the list of all users is one more
-                logger.warning(
-                    "the attribute %r of users has very many values; the %d that most people share have "
-                    "lists of their own. RECSYS_SERVING__SEGMENT_ATTRIBUTE should name one with fewer values",
-                    settings.segment_attribute,
-                    MOST_SEGMENTS,
-                )
             if days is None:
                 compute_item_lists(connection, at, through)
         renewed.append(kind)
-        logger.info("computed %d lists of what is %s", made, kind)
+        _say(settings, kind, made)
     return renewed
+
+
+def refresh_fast_trends(engine: sa.Engine, settings: ServingSettings, *, at: datetime) -> bool:
+    """Compute what is trending again if it has a half-life of a day or less; return whether it has.
+
+    `at` and two at once: as in `refresh_shared_lists`.
+    """
+    with engine.connect() as connection:
+        if published_half_life_days(connection) > FAST_DAYS:
+            return False
+    through = _horizon(engine)
+    with engine.begin() as connection:
+        lock(connection, "refresh_shared_lists")
+        days = settings.trending_days
+        made = compute_shared_lists(connection, settings, "trending", days, at=at, through=through)
+    _say(settings, "trending", made)
+    return True
+
+
+def _horizon(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        return read_horizon(connection)
+
+
+def _say(settings: ServingSettings, kind: str, made: int) -> None:
+    if made > MOST_SEGMENTS:  # the list of all users is one more
+        logger.warning(
+            "the attribute %r of users has very many values; the %d that most people share have "
+            "lists of their own. RECSYS_SERVING__SEGMENT_ATTRIBUTE should name one with fewer values",
+            settings.segment_attribute,
+            MOST_SEGMENTS,
+        )
+    logger.info("computed %d lists of what is %s", made, kind)
 
 
 def compute_shared_lists(

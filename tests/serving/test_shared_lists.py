@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from recsys.serving.shared_lists import refresh_shared_lists
+from recsys.serving.shared_lists import refresh_fast_trends, refresh_shared_lists
 from recsys.settings import ServingSettings
 from tests.serving.conftest import Shop
 
@@ -59,6 +59,23 @@ def test_trends_fade_as_soon_as_the_published_model_found(market: Shop) -> None:
     refresh(market)
     assert lists(market, "trending") == ["norse", "new", "lone"]
     assert lists(market, "trending", "SE") == ["new"]
+
+
+def test_only_trends_that_fade_within_a_day_are_renewed_between_publications(market: Shop) -> None:
+    settings, later = ServingSettings(), NOW + timedelta(minutes=10)
+    refresh(market)
+    market.publish("u0", "old")
+    market.execute(
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
+        " live_trending_half_life_days) values ('7', 'full', 0, 0, 1.5), ('8', 'full', 0, 0, 1)"
+    )
+    for number in range(30):
+        market.react(f"u{number}", "like", "old", occurred_at=NOW + timedelta(minutes=5))
+    assert not refresh_fast_trends(market.engine, settings, at=later)
+    assert lists(market, "trending") == ["new", "norse", "lone"]
+    market.execute("update publications set model_version = '8'")
+    assert refresh_fast_trends(market.engine, settings, at=later)
+    assert lists(market, "trending")[0] == "old"
 
 
 def test_a_half_life_that_is_longer_than_the_setting_says_changes_nothing(market: Shop) -> None:
