@@ -98,9 +98,9 @@ class LiveLists:
                     " values ('freshness', '1', 'all', 0, 0, 0);"
                     "insert into model_versions (model_version, kind, base_transaction_id,"
                     " trained_transaction_id, live_strength, live_decay, live_trending,"
-                    " live_trending_half_life_days)"
+                    " live_trending_half_life_days, live_trending_before_reaction)"
                     f" values ('1', 'full', 0, 0, {live.strength}, {live.decay}, {live.trending},"
-                    f" {live.trending_half_life_days})"
+                    f" {live.trending_half_life_days}, {live.trending_before_reaction})"
                 )
                 self._published = model
 
@@ -128,7 +128,7 @@ class LiveLists:
         decay = self._published.live_interest.decay
         for number, (position, user) in enumerate(zip(positions.tolist(), owners.tolist(), strict=True)):
             reacted, weights = reactions(self._sequences, position, since, decay)
-            if len(reacted):
+            if len(reacted) or self._published.live_interest.trending_before_reaction:
                 first = int(self._sequences.offsets[user])
                 had = np.unique(self._sequences.item_index[first:position])
                 hour = int(self._sequences.occurred_at[position]) // _HOUR

@@ -19,9 +19,12 @@ class LiveInterest:
         not come in.
     trending_half_life_days
         Days after which a reaction counts half for what is trending, if serving does not let it fade sooner.
+    trending_before_reaction
+        What `trending` is for a user who has not reacted since their list was published.
     """
 
     strength: float = 3.0
     decay: float = 0.7
     trending: float = 0.0
     trending_half_life_days: float = 7 / 4
+    trending_before_reaction: float = 0.0

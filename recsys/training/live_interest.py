@@ -1,6 +1,6 @@
 """Fit the weights of live interest: how much what a user did since their list was published counts.
 
-A validation case becomes a user who reads a list of last midnight and has reacted since then.
+A validation case becomes a user who reads a list of last midnight and has reacted since then, or has not.
 Candidates and scores are those of `sql/serving/functions/live_ranking.sql`. As for the weights of the parts
 of a score (`recsys.model.fusion`), the likelihood of the item that was chosen next is maximised.
 """
@@ -38,6 +38,9 @@ _BOUNDS = ((0.0, 10.0), (0.1, 0.98), (0.0, 100.0), (-3.0, 2.0))
 _SCALES = np.array([3.0, 0.3, 1.0])
 """Differences that the prior counts alike."""
 _BATCH = 256
+LEAST_GAIN_BEFORE_REACTION = 1.0
+"""Standard errors by which validation must be better with what is trending in lists of those who have not
+reacted."""
 
 
 List = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -152,7 +155,7 @@ def make_case(
                 together[index[item], column] = cosine
     again = np.isin(items, reacted)
     together[again] = np.nan
-    has_list = np.array([len(others) > 0 for others, _ in lists])
+    has_list = np.array([len(others) > 0 for others, _ in lists], dtype=bool)
     of_reacted = vectors[reacted[~has_list]]
     alike = vectors[items] @ of_reacted.T
     alike[again | (place > min(_ALIKE, len(pool)))] = np.nan
@@ -180,6 +183,8 @@ def _outside(
     lists: Sequence[List], weight: NDArray[np.float64], known: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return what goes with the reactions and is not among the known items, best first."""
+    if not lists:
+        return np.zeros(0, dtype=np.int64)
     items = np.concatenate([others for others, _ in lists])
     values = np.concatenate([cosines * part for (_, cosines), part in zip(lists, weight, strict=True)])
     found, number = np.unique(items, return_inverse=True)
@@ -240,6 +245,29 @@ def fit_live_interest(cases: Sequence[LiveCase]) -> tuple[LiveInterest, dict[str
     return live, figures
 
 
+def fit_trending_before_reaction(cases: Sequence[LiveCase]) -> tuple[float, dict[str, float]]:
+    """Return the weight of what is trending for users who have not reacted, and figures of the fit.
+
+    It is 0 unless NDCG@10 of the cases is better with it by more than `LEAST_GAIN_BEFORE_REACTION` standard
+    errors: such lists are not looked up as they were published, which takes longer.
+    """
+    if not cases:
+        return 0.0, {}
+    found, _ = fit_live_interest(cases)
+    _, owner = np.unique(np.array([case.user for case in cases]), return_inverse=True)
+    published, live = (
+        np.bincount(owner, _ndcg(cases, weights)) / np.bincount(owner)
+        for weights in (LiveInterest(trending=0.0), found)
+    )
+    gain = live - published
+    needed = LEAST_GAIN_BEFORE_REACTION * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    figures = {
+        "validation_ndcg_before_reaction_as_published": float(published.mean()),
+        "validation_ndcg_before_reaction": float(live.mean()),
+    }
+    return (found.trending if gain.mean() > needed else 0.0), figures
+
+
 def _ndcg(cases: Sequence[LiveCase], live: LiveInterest) -> NDArray[np.float64]:
     ranks = np.full(len(cases), np.iinfo(np.int32).max)
     for number, case in enumerate(cases):
@@ -250,7 +278,12 @@ def _ndcg(cases: Sequence[LiveCase], live: LiveInterest) -> NDArray[np.float64]:
 
 
 def live_cases(
-    model: Recommender, cases: ValidationCases, train: Sequence[Sequences], log: EventLog
+    model: Recommender,
+    cases: ValidationCases,
+    train: Sequence[Sequences],
+    log: EventLog,
+    *,
+    reacted: bool = True,
 ) -> list[LiveCase]:
     """Return the cases whose user has reacted since midnight (UTC), when the list was published.
 
@@ -264,12 +297,14 @@ def live_cases(
         Training events, for what people had together.
     log
         The same events, for what is trending.
+    reacted
+        False: instead the cases whose user has a history and has not reacted since then.
     """
     midnight = cases.histories.moments // DAY * DAY
     latest = np.zeros(len(cases), dtype=np.int64)
     some = cases.histories.lengths > 0
     latest[some] = cases.histories.occurred_at[cases.histories.offsets[1:][some] - 1]
-    rows = np.flatnonzero(some & (latest >= midnight))
+    rows = np.flatnonzero(some & ((latest >= midnight) == reacted))
     if len(rows) > _MOST_CASES:
         rows = rows[np.linspace(0, len(rows) - 1, _MOST_CASES).astype(np.int64)]
     if not len(rows):
@@ -286,7 +321,7 @@ def live_cases(
         for row, pool, trend in zip(some_rows.tolist(), pools, trending, strict=True):
             best = np.argsort(-trend, kind="stable")[:TRENDING]
             case = builder.case(row, pool, best[trend[best] > 0])
-            if case is not None:
+            if len(case.weight) or not reacted:
                 result.append(case)
     return result
 
@@ -329,8 +364,8 @@ class _Builder:
             row[np.isfinite(values[row])].astype(np.int64) for row, values in zip(best, scores, strict=True)
         ]
 
-    def case(self, row: int, pool: NDArray[np.int64], trending: NDArray[np.int64]) -> LiveCase | None:
-        """Return one case; None if no reaction says anything."""
+    def case(self, row: int, pool: NDArray[np.int64], trending: NDArray[np.int64]) -> LiveCase:
+        """Return one case; its reactions are those that say something."""
         histories, at = self._cases.histories, int(self._midnight[row])
         first, last = histories.offsets[row], histories.offsets[row + 1]
         events = np.arange(first, last)[::-1]
@@ -338,8 +373,6 @@ class _Builder:
         disliked = histories.sentiment[events] < 0
         says = np.flatnonzero(disliked | (histories.weight[events] > 0))[:_REACTIONS]
         reacted = histories.item_index[events[says]].astype(np.int64)
-        if not len(reacted):
-            return None
         weight = np.where(disliked, -1.0, histories.weight[events])[says].astype(np.float64)
         hidden = self._hidden[self._hidden_from[row] : self._hidden_from[row + 1]]
         return make_case(

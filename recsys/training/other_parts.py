@@ -31,7 +31,7 @@ from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.slates import Slates
 from recsys.training.appeal import fit_appeal
 from recsys.training.data import TrainingData
-from recsys.training.live_interest import fit_live_interest, live_cases
+from recsys.training.live_interest import fit_live_interest, fit_trending_before_reaction, live_cases
 from recsys.training.requests import PhraseTable, fit_requests
 from recsys.training.split import ValidationCases, VisitCases
 
@@ -94,8 +94,12 @@ def fit_other_parts(
         metrics |= _fit_returning_fusion(model, data, log, least, settings)
         metrics |= fit_appeal(model, slates, data, cases, log, settings.evaluation.k)
         live, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
-        model.live_interest = replace(live, trending_half_life_days=half_life)
-        metrics |= figures
+        without = live_cases(model, cases, data.everything, log, reacted=False)
+        before, figures_before = fit_trending_before_reaction(without)
+        model.live_interest = replace(
+            live, trending_half_life_days=half_life, trending_before_reaction=before
+        )
+        metrics |= figures | figures_before
     _drop_succession_without_gain(model)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
     return metrics | weights | {f"live_{name}": value for name, value in asdict(model.live_interest).items()}

@@ -49,7 +49,7 @@ def test_a_version_has_tags_of_its_lineage(settings, register, lineage):
 def test_the_weights_of_live_interest_reach_the_warehouse(
     settings, make_training, lineage, recommender, warehouse
 ):
-    recommender.live_interest = LiveInterest(4.0, 0.5, 2.0, 0.25)
+    recommender.live_interest = LiveInterest(4.0, 0.5, 2.0, 0.25, 1.5)
     training = make_training()
     run_id = track_training(settings, "nightly:1", training, lineage)
     registered = register_version(
@@ -66,7 +66,7 @@ def test_the_weights_of_live_interest_reach_the_warehouse(
             .all()
         )
     found = [[value for name, value in row.items() if name.startswith("live_")] for row in recorded]
-    assert found == [[4.0, 0.5, 2.0, 0.25], [None, None, None, None]]
+    assert found == [[4.0, 0.5, 2.0, 0.25, 1.5], [None] * 5]
 
 
 def test_the_challenger_is_the_newest_version_and_the_pyfunc_has_signature_and_example(settings, register):

@@ -198,6 +198,60 @@ def test_what_is_trending_comes_in_with_a_reaction_and_says_so(stocked: Shop) ->
     assert stocked.shown("ada") == POOL[:10]
 
 
+@pytest.fixture
+def newsroom(stocked: Shop) -> Shop:
+    """Ada has a list, and the published model lets what is trending in before she reacts."""
+    stocked.add_items("news", "old news", "more news")
+    stocked.share("trending", "news", "old news", "item-12", "more news")
+    stocked.add_user("ada")
+    stocked.react("ada", "view", "old news")
+    stocked.publish("ada", *POOL)
+    fit(stocked, 3, 0.7, 0)
+    stocked.execute("delete from model_versions")
+    stocked.execute(
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
+        " live_trending_before_reaction) values ('7', 'full', 0, 0, 2)"
+    )
+    return stocked
+
+
+def test_in_a_newsroom_what_is_trending_comes_in_before_a_reaction(newsroom: Shop) -> None:
+    rows = newsroom.recommend("ada", k=12)
+    shown = [row["item_id"] for row in rows]
+    assert shown[0] == "news"
+    assert {"item-12", "more news"} < set(shown)
+    assert "old news" not in shown
+    assert shown.index("item-0") < shown.index("item-1") < shown.index("item-2")
+    found = {row["item_id"]: row for row in rows}
+    assert (found["news"]["source"], found["news"]["reason"]) == ("trending", "Popular right now")
+    assert (found["item-0"]["source"], found["item-0"]["reason"]) == ("personal", "because of item-0")
+    assert {row["propensity"] for row in rows} == {1.0}
+    # Her reaction counts instead: with one, this model lets nothing come in.
+    newsroom.react("ada", "view", "seen")
+    assert "news" not in newsroom.shown("ada", k=12)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update placements set live = false",
+        "update users set consent = false where user_id = 'ada'",
+        "update recommendation_lists set propensities = array_fill(0.5::real, array[cardinality(item_ids)])",
+        "update recommendation_lists set model_version = '7+8'",
+        "update model_versions set live_trending_before_reaction = 0",
+        "update model_versions set live_trending_before_reaction = null",
+        "insert into publications (run_key, model_version, scope, users, items, through_transaction_id)"
+        " values ('rolled back', '6', 'all', 1, 1, 0)",
+    ],
+)
+def test_lists_stay_as_published_where_nothing_may_come_in(newsroom: Shop, statement: str) -> None:
+    with newsroom.engine.begin() as connection:
+        connection.exec_driver_sql("alter table model_versions disable trigger user")
+        connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("alter table model_versions enable trigger user")
+    assert newsroom.shown("ada") == POOL[:10]
+
+
 def test_without_a_weight_nothing_that_is_trending_comes_in(stocked: Shop) -> None:
     stocked.add_items("news")
     stocked.share("trending", "news")

@@ -22,14 +22,15 @@ def name(item: int) -> str:
     return f"item-{item:03}"
 
 
+@pytest.mark.parametrize("reactions", [0, 8])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_order_is_that_of_the_function_that_serves_lists(shop: Shop, seed: int) -> None:
+def test_the_order_is_that_of_the_function_that_serves_lists(shop: Shop, seed: int, reactions: int) -> None:
     rng = np.random.default_rng(seed)
     shop.add_items(*map(name, range(ITEMS)))
     vectors = rng.normal(size=(ITEMS, 4))
     shop.vectors(**{name(item).replace("-", "_"): vectors[item].tolist() for item in range(ITEMS)})
     pool = rng.permutation(ITEMS)[: 110 if seed else 20]
-    trending, reacted = rng.permutation(ITEMS)[:30], rng.permutation(ITEMS)[:8]
+    trending, reacted = rng.permutation(ITEMS)[:30], rng.permutation(ITEMS)[:reactions]
     had = np.concatenate([reacted, rng.permutation(ITEMS)[:5]])
     lists = [
         (np.setdiff1d(rng.permutation(ITEMS)[:12], [item]), np.sort(rng.random(12))[::-1])
@@ -50,21 +51,23 @@ def test_the_order_is_that_of_the_function_that_serves_lists(shop: Shop, seed: i
     shop.publish("ada", *map(name, pool))
     shop.execute(
         "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
-        " live_strength, live_decay, live_trending) values ('7', 'full', 0, 0, :s, :d, :t)",
-        {"s": live.strength, "d": live.decay, "t": live.trending},
+        " live_strength, live_decay, live_trending, live_trending_before_reaction)"
+        " values ('7', 'full', 0, 0, :s, :d, :with, :without)",
+        {"s": live.strength, "d": live.decay}
+        | ({"with": live.trending, "without": 0.2} if reactions else {"with": 0.2, "without": live.trending}),
     )
     # The last two weigh less than a hundredth of the strongest: they say nothing.
-    weight = np.array([1.0, 1.1, 1.2, 1.3, -1.0, 1.5, 0.05, 0.06])
+    weight = np.array([1.0, 1.1, 1.2, 1.3, -1.0, 1.5, 0.05, 0.06])[:reactions]
     case = make_case(
         user="ada", target=int(pool[7]), pool=pool, trending=trending, reacted=reacted, weight=weight,
-        age=np.arange(8), lists=lists, had=had, hidden=np.zeros(0, dtype=np.int32),
+        age=np.arange(reactions), lists=lists, had=had, hidden=np.zeros(0, dtype=np.int32),
         vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
     )  # fmt: skip
     [row] = shop.rows(
         "select array_agg(item_id) as ids"
         " from serving.live_ranking(:pool, :scores, :reacted, cast(:weights as real[]), :had)",
         pool=list(map(name, pool)), scores=[0.0] * len(pool), reacted=list(map(name, reacted)),
-        weights=(weight * live.decay ** np.arange(8)).tolist(), had=list(map(name, had)),
+        weights=(weight * live.decay ** np.arange(reactions)).tolist(), had=list(map(name, had)),
     )  # fmt: skip
     expected = case.items[np.argsort(-case.scores(live), kind="stable")]
     assert case.items[case.target] == pool[7]

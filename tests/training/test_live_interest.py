@@ -9,7 +9,13 @@ from recsys.model.live_interest import LiveInterest
 from recsys.model.recent import EventLog, RecentPopularity
 from recsys.snapshot.sequences import Catalogue, Sequences
 from recsys.training.full import Fitted
-from recsys.training.live_interest import LiveCase, fit_live_interest, live_cases, make_case
+from recsys.training.live_interest import (
+    LiveCase,
+    fit_live_interest,
+    fit_trending_before_reaction,
+    live_cases,
+    make_case,
+)
 from recsys.training.other_parts import trending_half_life_days
 from recsys.training.split import ValidationCases
 from recsys.training.together import DAY
@@ -77,9 +83,39 @@ def test_cases_are_the_users_who_have_reacted_since_midnight(fitted: Fitted, cat
     )
     [case] = found
     assert case.user == past.user_keys[0]
+    [other] = live_cases(
+        fitted.model,
+        ValidationCases.of(past, np.array([3, 5])),
+        [past],
+        EventLog.of(past),
+        reacted=False,
+    )
+    assert other.user == past.user_keys[1]
+    assert not len(other.weight)
+    assert not other.shown[other.items == catalogue.index["crime-1"]].any()
     index = catalogue.index
     assert not case.shown[np.isin(case.items, [index["space-1"], index["space-2"]])].any()
     assert case.items[case.target] == index["space-4"]
+
+
+def test_trends_come_in_before_a_reaction_only_where_that_is_shown_to_gain() -> None:
+    def unprompted(target: str, users: int = 200) -> list[LiveCase]:
+        return [
+            replace(
+                case, together=case.together[:, :0], alike=case.alike[:, :0], among=case.among[:0, :0],
+                has_list=case.has_list[:0], weight=case.weight[:0], age=case.age[:0],
+            )
+            for case in cases(users, target)
+        ]  # fmt: skip
+
+    gains, figures = fit_trending_before_reaction(unprompted("trending"))
+    assert gains > 0.5
+    assert (
+        figures["validation_ndcg_before_reaction"] > figures["validation_ndcg_before_reaction_as_published"]
+    )
+    assert fit_trending_before_reaction(unprompted("published"))[0] == 0
+    assert fit_trending_before_reaction(unprompted("trending", users=1))[0] == 0
+    assert fit_trending_before_reaction([]) == (0.0, {})
 
 
 def test_trends_fade_fast_only_where_that_is_shown_to_tell_what_is_wanted_next() -> None:
@@ -109,12 +145,12 @@ def test_a_model_keeps_its_weights_and_an_older_one_has_the_usual_ones(
 ) -> None:
     assert fitted.metrics["live_strength"] == fitted.model.live_interest.strength
     model = fitted.model.clone()
-    model.live_interest = LiveInterest(4.0, 0.5, 2.0, 0.125)
+    model.live_interest = LiveInterest(4.0, 0.5, 2.0, 0.125, 0.75)
     save_recommender(model, tmp_path)
     assert load_recommender(tmp_path).with_catalogue(catalogue).live_interest == LiveInterest(
-        4.0, 0.5, 2.0, 0.125
+        4.0, 0.5, 2.0, 0.125, 0.75
     )
-    assert model.clone().live_interest == LiveInterest(4.0, 0.5, 2.0, 0.125)
+    assert model.clone().live_interest == LiveInterest(4.0, 0.5, 2.0, 0.125, 0.75)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     del manifest["live_interest"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

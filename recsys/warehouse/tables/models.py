@@ -60,6 +60,11 @@ model_versions = Table(
         "RECSYS_SERVING__TRENDING_DAYS",
     ),
     Column(
+        "live_trending_before_reaction",
+        Double,
+        comment="the same as live_trending for a user who has not reacted since the publication",
+    ),
+    Column(
         "tuned_settings",
         JSONB(none_as_null=True),
         comment="settings of its full fine-tune that a search found; null: none",
@@ -67,7 +72,7 @@ model_versions = Table(
     CheckConstraint("kind in ('full', 'micro')", name="model_versions_kind_check"),
     CheckConstraint(
         "live_strength between 0 and 100 and live_decay between 0 and 1 and live_trending between 0 and 1000"
-        " and live_trending_half_life_days > 0",
+        " and live_trending_half_life_days > 0 and live_trending_before_reaction between 0 and 1000",
         name="model_versions_live_check",
     ),
     comment="registered model versions and what each was trained on",

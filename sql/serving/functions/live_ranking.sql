@@ -7,7 +7,7 @@
 -- direction, and few items have been had together with a new one, so that these few come first. The more somebody did, the
 -- more it counts.
 --
--- What is trending comes in with had as well: no pool holds what has come since it was published. The odds of an item are
+-- What is trending comes in with had as well, also without a reaction: no pool holds what has come since it was published. The odds of an item are
 -- 1 / its place in the pool plus the weight of trending / its place there. Weights are those of serving.fitted_weights.
 -- recsys.training.live_interest fits them with the same candidates and scores.
 --
@@ -34,7 +34,7 @@ language sql stable rows 300 as $$
     ),
     interest as materialized (
         select
-            fitted.trending,
+            case when amounts.of_all > 0 then fitted.trending else serving.trending_before_reaction() end as trending,
             fitted.strength * amounts.by_lists / (amounts.of_all + 1) as by_lists,
             fitted.strength * 2 / 3 * coalesce(known.amount, 0) / (amounts.of_all + 1) as by_direction,
             known.direction,

@@ -20,6 +20,7 @@ declare
     own record;
     lately record;
     reacted boolean := false;
+    trends boolean := false;  -- what is trending comes in without a reaction
     path jsonpath;
     wanted integer;
     gone text[] := coalesce(array_remove(exclude, null), '{}');
@@ -60,6 +61,7 @@ begin
                     and (rules.placements is null or recommend.placement = any (rules.placements))
             )
             and (place.explores or 1 = all (lists.propensities))
+            and (not place.live or (select serving.trending_before_reaction()) = 0)
             and coalesce(k, place.length) between 1 and cardinality(lists.titles)
             and coalesce(lists.available_until > statement_timestamp(), true)
             and lists.through_transaction_id is not null
@@ -149,6 +151,9 @@ begin
         gone := gone || lately.gone;
         reacted := own.live and own.consent is not false and lately.items <> '{}';
     end if;
+    if not reacted and own.live and own.consent is not false and own.is_fixed and not own.is_interleaved then
+        trends := serving.trending_before_reaction() > 0;
+    end if;
     if own.is_fixed then
         select own.pool_item_ids[:own.pool] as ids, own.pool_scores[:own.pool] as scores, null::text[] as sources into pool;
     else
@@ -160,7 +165,7 @@ begin
         from unnest(own.pool_item_ids[:own.pool], own.pool_scores[:own.pool]) with ordinality as rest (item_id, score, place)
         where rest.item_id <> all (own.item_ids);
     end if;
-    if reacted and cardinality(pool.ids) > 0 then
+    if (reacted or trends) and cardinality(pool.ids) > 0 then
         had := array(select feedback.item_id from feedback where feedback.user_id = person);
         -- The first ones nearly always fill the list. Then no others are sorted, and no other source is asked.
         if path is null and own.logic = 'personal' and own.diversity = '{}' and not exists (
