@@ -168,7 +168,7 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _size(name: str) -> dict[str, int]:
     encoder = TextEncoder(find_base_encoder(name), ModelSettings(base_encoder=name))
     parameters = sum(p.numel() for p in encoder.transformer.parameters())
-    return {"parameters": parameters, "max_tokens": encoder.max_tokens}
+    return {"parameters": parameters, "max_tokens": encoder.tokens.max_tokens}
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

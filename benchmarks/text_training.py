@@ -167,7 +167,7 @@ def _rates(
     clock: Clock, size: Size, catalogue: Catalogue, text: TextEncoder, peak: float | None
 ) -> dict[str, float | None]:
     weights = sum(p.numel() for layer in text.layers for p in layer.parameters())
-    lengths = np.array([len(ids) for ids in text.tokenize(catalogue.texts)])
+    lengths = np.array([len(ids) for ids in text.tokens.tokenize(catalogue.texts)])
     mean_length = float((lengths**2).sum() / lengths.sum())
     flops = 6 * weights + 12 * size.layers * size.width * mean_length
     reached = flops * clock.figures()["useful_tokens_per_second"] / 1e12

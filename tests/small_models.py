@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from recsys.model.base_encoder import find_base_encoder
 from recsys.model.explanation import Explanations, ListExplainer
 from recsys.model.recommender import Recommender
+from recsys.model.text_encoder import TextEncoder
 from recsys.settings import EvaluationSettings, ModelSettings, Settings, TrainingSettings
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Catalogue, Sequences
@@ -52,6 +54,13 @@ def write_tiny_encoder(folder: Path, layers: int = 3, words: list[str] | None = 
     )
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+def open_encoder(folder: Path, mode: str = "top_layers", **settings: object) -> TextEncoder:
+    """Load an encoder for texts of up to 16 tokens."""
+    torch.manual_seed(0)
+    values = {"fine_tuning": mode, "max_text_tokens": 16} | settings
+    return TextEncoder(find_base_encoder(str(folder)), ModelSettings.model_validate(values))
 
 
 def small_settings(home: Path, encoder: Path | str, **training: object) -> Settings:

@@ -77,7 +77,9 @@ class CommentReader(nn.Module):
         A text that the encoder does not understand, such as emoji or another script, has no opinion: its
         value is nan and its sentiment 0.
         """
-        predicted = np.where(self._encoder().understands(texts), self.predict(texts), np.float32(np.nan))
+        predicted = np.where(
+            self._encoder().tokens.understands(texts), self.predict(texts), np.float32(np.nan)
+        )
         low, high = self.cuts.tolist()
         sentiment = np.where(predicted <= low, -1, np.where(predicted >= high, 1, 0)).astype(np.int8)
         return predicted, sentiment

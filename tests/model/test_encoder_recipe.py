@@ -9,6 +9,7 @@ import torch
 
 from recsys.errors import ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, find_base_encoder
+from recsys.model.pooled_transformer import PooledTransformer
 from recsys.model.text_encoder import TextEncoder, untrained_encoder
 from recsys.settings import ModelSettings
 from tests.model.test_packing import attention_by_mask
@@ -37,7 +38,7 @@ def encoder(folder: Path, **settings: object) -> TextEncoder:
 def test_pooling_is_that_of_the_encoder(tmp_path: Path, pooling: str, place: int) -> None:
     text = encoder(write(tmp_path / "e", pooling))
     for vector, sentence in zip(text.encode(TEXTS), TEXTS, strict=True):
-        ids = torch.tensor([text.tokenize([sentence])[0]])
+        ids = torch.tensor([text.tokens.tokenize([sentence])[0]])
         expected = text.transformer(input_ids=ids).last_hidden_state[0, place]
         assert torch.allclose(vector, expected, atol=5e-3)
 
@@ -47,7 +48,7 @@ def test_packed_texts_are_pooled_alike(tmp_path: Path, pooling: str, monkeypatch
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attention_by_mask)
     text = encoder(write(tmp_path / "e", pooling), fine_tuning="full")
     expected = text.encode(TEXTS)
-    monkeypatch.setattr(TextEncoder, "_packs", True)
+    monkeypatch.setattr(PooledTransformer, "packs", True)
     torch.testing.assert_close(text.encode(TEXTS), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -78,8 +79,8 @@ def test_a_recipe_that_changes_vectors_is_part_of_the_digest(tmp_path: Path) -> 
 def test_the_encoder_limits_the_length(tmp_path: Path) -> None:
     folder = write(tmp_path / "e")
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 8}')
-    assert encoder(folder).max_tokens == 8
-    assert encoder(folder, max_text_tokens=6).max_tokens == 6
+    assert encoder(folder).tokens.max_tokens == 8
+    assert encoder(folder, max_text_tokens=6).tokens.max_tokens == 6
 
 
 def write_pooling(folder: Path, **config: object) -> Path:

@@ -108,9 +108,9 @@ def test_the_folder_is_an_encoder_with_its_prefixes(tmp_path: Path) -> None:
     base = find_base_encoder(str(tmp_path))
     assert (base.recipe.query, base.recipe.passage, base.recipe.pooling) == ("query: ", "passage: ", "mean")
     text = TextEncoder(base, ModelSettings(), queries=True)
-    text.prefix = ""
+    text.tokens.prefix = ""
     # Full-width letters and runs of spaces are normalized as by SentencePiece.
-    assert text.tokenize(["Brot  面包", "Ｂｒｏｔ ☃"]) == [[0, 5, 4, 8, 2], [0, 5, 4, 3, 2]]  # noqa: RUF001
+    assert text.tokens.tokenize(["Brot  面包", "Ｂｒｏｔ ☃"]) == [[0, 5, 4, 8, 2], [0, 5, 4, 3, 2]]  # noqa: RUF001
     assert text.encode(["Brot", "面包", ""]).isfinite().all()
 
 

@@ -29,7 +29,7 @@ def test_a_packed_text_has_the_same_vector_as_alone(
 ) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attention_by_mask)
     encoder = TextEncoder(find_base_encoder(str(encoder_folder)), ModelSettings(fine_tuning="full"))
-    tokens = encoder.tokenize(TEXTS)
+    tokens = encoder.tokens.tokenize(TEXTS)
     lengths = np.array([len(ids) for ids in tokens])
     assert len(set(lengths)) == len(TEXTS)
     assert packs(encoder.transformer)

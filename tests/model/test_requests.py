@@ -69,7 +69,7 @@ def test_a_title_that_is_the_whole_text_is_encoded_once_unless_texts_are_trained
     model = Recommender.build(settings, catalogue, EVENT_TYPES)
 
     read = [f"a chair, {mode}", colour] if mode == "frozen" else [title, f"a chair, {mode}", colour]
-    assert encoder.frozen_tokens - before == sum(map(len, encoder.tokenize(read)))
+    assert encoder.frozen_tokens - before == sum(map(len, encoder.tokens.tokenize(read)))
     assert model.request_vectors is not None
     torch.testing.assert_close(model.request_vectors, model.requests.item_vectors(catalogue))
     assert best(model, title, 1) == ["a"]

@@ -152,7 +152,7 @@ def test_an_encoder_without_a_padding_token_trains(catalogue: Catalogue, tmp_pat
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None}))
     settings = small_settings(tmp_path / "home", folder, epochs=1)
     model = fitted_on(catalogue, theme_world(catalogue), settings, tmp_path).model
-    assert model.text_encoder()._tokenizer.pad_token is None
+    assert model.text_encoder().tokens.tokenizer.pad_token is None
     whole = model.text_encoder().encode(["bread", "the bread and spice soup chef oven recipe kitchen"])
     alone = model.text_encoder().encode(["bread"])
     assert torch.allclose(whole[0], alone[0], atol=5e-3)
