@@ -50,7 +50,7 @@ class FrozenLayers:
         self.number = number
         self._given: Tensor | None = None
         self._captured: Tensor | None = None
-        self._in_tuple = False
+        self._others: int | None = None
         for place, layer in enumerate(layers[:number]):
             layer.forward = partial(self._run, layer.forward, place)
 
@@ -73,9 +73,9 @@ class FrozenLayers:
         self, original: Callable[..., Any], place: int, hidden: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         if self._given is not None:
-            return (self._given,) if self._in_tuple else self._given
+            return self._given if self._others is None else (self._given, *[None] * self._others)
         output = original(hidden, *args, **kwargs)
         if place == self.number - 1:
-            self._in_tuple = isinstance(output, tuple)
-            self._captured = output[0] if self._in_tuple else output
+            self._others = len(output) - 1 if isinstance(output, tuple) else None
+            self._captured = output[0] if isinstance(output, tuple) else output
         return output

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.errors import CheckpointError
+from recsys.errors import CheckpointError, ConfigurationError
 from recsys.model.base_encoder import (
     BaseEncoder,
     EncoderIdentity,
@@ -34,6 +34,8 @@ GPU_BATCH_FACTOR = 16
 MIN_BATCH = 16
 MAX_PADDING = 1.08
 """A batch of at least `MIN_BATCH` texts ends before it computes this many times its real tokens."""
+_TRIED_OUT = 8
+"""Tokens of the text with which a model is tried out."""
 _COMMENT_CACHE_BYTES = 256 << 20
 _REQUEST_CACHE_BYTES = 32 << 20
 """Enough for 40,000 requests with vectors of width 384."""
@@ -84,8 +86,31 @@ class TextEncoder(nn.Module):
         self._pooled = PooledTransformer(self.transformer, self._frozen, self.tokens, base.recipe.pooling)
         self._compiled = False
         self.eval()
-        with torch.no_grad():
-            self.width = int(self._pooled([np.array([self.tokens.padding], dtype=np.int32)]).shape[-1])
+        self.width = self._try_out()
+
+    @torch.no_grad()
+    def _try_out(self) -> int:
+        """Return the length of a text's vector, and refuse a model that cannot go on from frozen outputs."""
+        length = min(_TRIED_OUT, self.tokens.max_tokens, len(self.tokens.tokenizer))
+        words = [np.arange(length, dtype=np.int32)]
+        vectors = self._pooled(words)
+        if 0 < self._frozen.number < len(self.layers):
+            frozen = [self._frozen.take()[0]]
+            try:
+                is_same = torch.allclose(self._pooled(words, frozen), vectors, atol=1e-5, equal_nan=True)
+            except Exception as error:  # whatever the code of the model leads to
+                raise self._needs_all_layers() from error
+            if not is_same:
+                raise self._needs_all_layers()
+        return int(vectors.shape[-1])
+
+    def _needs_all_layers(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"the base encoder {self.base.name!r} ({type(self.transformer).__name__}) cannot be trained in "
+            "its top layers only, because they need more of the frozen layers than their output, as in T5: "
+            "set RECSYS_MODEL__FINE_TUNING to frozen, lora or full, or RECSYS_MODEL__BASE_ENCODER to another "
+            "encoder"
+        )
 
     @property
     def useful_tokens(self) -> int:

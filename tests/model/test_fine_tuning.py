@@ -1,11 +1,13 @@
 """What each mode of fine-tuning trains."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import DebertaV2Config, DebertaV2Model, T5Config, T5Model
 
-from recsys.errors import CheckpointError
+from recsys.errors import CheckpointError, ConfigurationError
 from tests.small_models import open_encoder, write_tiny_encoder
 
 TEXTS = [
@@ -50,6 +52,47 @@ def test_frozen_mode_trains_nothing(encoder_folder: Path) -> None:
 def test_weights_of_another_mode_are_refused(encoder_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="top_layers"):
         open_encoder(encoder_folder).load_trained_state(open_encoder(encoder_folder, "full").trained_state())
+
+
+def write_t5(folder: Path) -> Path:
+    write_tiny_encoder(folder)
+    T5Model(T5Config(vocab_size=40, d_model=32, d_kv=16, d_ff=64, num_layers=3)).save_pretrained(folder)
+    return folder
+
+
+def test_an_encoder_whose_layers_share_more_than_their_output_is_refused_with_a_remedy(
+    tmp_path: Path,
+) -> None:
+    folder = write_t5(tmp_path)
+    message = (
+        rf"{re.escape(repr(str(folder)))} \(T5Stack\).*RECSYS_MODEL__FINE_TUNING to frozen, lora or full"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        open_encoder(folder, "top_layers")
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_other_modes_train_such_an_encoder(tmp_path: Path, mode: str) -> None:
+    text = open_encoder(write_t5(tmp_path), mode)
+    assert text.encode(TEXTS).isfinite().all()
+    if mode != "frozen":
+        text.encode_with_gradient(TEXTS).sum().backward()
+        assert any(p.grad is not None for p in text.parameters())
+
+
+def test_it_is_trained_whole_where_no_layer_is_frozen(tmp_path: Path) -> None:
+    assert open_encoder(write_t5(tmp_path), trainable_top_layers=3).encode(TEXTS).isfinite().all()
+
+
+def test_layers_that_may_return_their_attention_too_can_be_frozen(tmp_path: Path) -> None:
+    folder = write_tiny_encoder(tmp_path)
+    config = DebertaV2Config(
+        vocab_size=40, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        relative_attention=True, pos_att_type=["p2c", "c2p"],
+    )  # fmt: skip
+    DebertaV2Model(config).save_pretrained(folder)
+    vectors = open_encoder(folder, "top_layers").encode(TEXTS)
+    assert torch.allclose(vectors, open_encoder(folder, "full").encode(TEXTS), atol=5e-3)
 
 
 def test_deeper_encoders_train_their_last_layers_only(tmp_path: Path) -> None:
