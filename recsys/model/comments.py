@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.model.base_encoder import EncoderIdentity
-from recsys.model.text_encoder import TextEncoder, untrained_encoder
+from recsys.model.text_encoder import TextEncoder
+from recsys.model.untrained_encoder import untrained_encoder
 from recsys.snapshot.sequences import Sequences
 
 MAX_TOKENS = 64

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from recsys.model.base_encoder import EncoderIdentity
 from recsys.model.text_cache import LatestOutputCache, text_digest
-from recsys.model.text_encoder import TextEncoder, untrained_encoder
+from recsys.model.text_encoder import TextEncoder
+from recsys.model.untrained_encoder import untrained_encoder
 from recsys.settings import ModelSettings
 from recsys.snapshot.item_text import item_description
 from recsys.snapshot.sequences import Catalogue

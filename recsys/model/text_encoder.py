@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.errors import CheckpointError, ConfigurationError
-from recsys.model.base_encoder import (
-    BaseEncoder,
-    EncoderIdentity,
-    check_encoder,
-    find_base_encoder,
-    load_transformer,
-    transformer_layers,
-)
+from recsys.model.base_encoder import BaseEncoder, load_transformer, transformer_layers
 from recsys.model.device import to_device
 from recsys.model.fine_tuning import FrozenLayers, choose_trained
 from recsys.model.pooled_transformer import PooledTransformer
 from recsys.model.processes import gather_rows, processes
-from recsys.model.text_cache import FrozenOutputCache, LatestOutputCache, text_digest
+from recsys.model.text_cache import FrozenOutputCache, text_digest
 from recsys.model.text_tokens import TextTokens
 from recsys.settings import ModelSettings
 
@@ -36,9 +28,6 @@ MAX_PADDING = 1.08
 """A batch of at least `MIN_BATCH` texts ends before it computes this many times its real tokens."""
 _TRIED_OUT = 8
 """Tokens of the text with which a model is tried out."""
-_COMMENT_CACHE_BYTES = 256 << 20
-_REQUEST_CACHE_BYTES = 32 << 20
-"""Enough for 40,000 requests with vectors of width 384."""
 
 
 class TextEncoder(nn.Module):
@@ -303,23 +292,3 @@ class TextEncoder(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return self._pooled.device
-
-
-@lru_cache(maxsize=4)
-def untrained_encoder(identity: EncoderIdentity, max_tokens: int, purpose: str) -> TextEncoder:
-    """Load the untrained base encoder, once per process for all models that use it.
-
-    Comments and requests are always read with the untrained encoder, so that what was learned about them
-    stays valid while the text encoder is trained. Each purpose has a separate cache, because vectors of
-    comments must never be in a cache that is written to disk.
-    """
-    base = find_base_encoder(identity.name)
-    check_encoder(identity, base.sha256)
-    settings = ModelSettings(base_encoder=identity.name, fine_tuning="frozen", max_text_tokens=max_tokens)
-    if purpose == "requests":
-        cache: FrozenOutputCache = LatestOutputCache(_REQUEST_CACHE_BYTES)
-    elif purpose == "comments":
-        cache = FrozenOutputCache(_COMMENT_CACHE_BYTES)
-    else:
-        cache = FrozenOutputCache()
-    return TextEncoder(base, settings, cache, queries=purpose in ("requests", "comments"))

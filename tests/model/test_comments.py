@@ -10,7 +10,7 @@ import torch
 from recsys.model.checkpoint import load_recommender, save_recommender
 from recsys.model.comments import MAX_TOKENS, CommentReader
 from recsys.model.recommender import Recommender
-from recsys.model.text_encoder import untrained_encoder
+from recsys.model.untrained_encoder import untrained_encoder
 from recsys.snapshot.event_types import EventTypes
 from recsys.snapshot.sequences import Sequences
 from tests.small_models import EVENT_TYPES, HOUR, small_settings, theme_catalogue, write_tiny_encoder

@@ -10,7 +10,8 @@ import torch
 from recsys.errors import ConfigurationError
 from recsys.model.base_encoder import EncoderIdentity, find_base_encoder
 from recsys.model.pooled_transformer import PooledTransformer
-from recsys.model.text_encoder import TextEncoder, untrained_encoder
+from recsys.model.text_encoder import TextEncoder
+from recsys.model.untrained_encoder import untrained_encoder
 from recsys.settings import ModelSettings
 from tests.model.test_packing import attention_by_mask
 from tests.small_models import write_tiny_encoder

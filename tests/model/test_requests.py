@@ -10,7 +10,7 @@ from recsys.model.fusion import LIKING, NEURAL, Fusion
 from recsys.model.recommender import Recommender
 from recsys.model.requests import item_phrases
 from recsys.model.text_cache import LatestOutputCache
-from recsys.model.text_encoder import untrained_encoder
+from recsys.model.untrained_encoder import untrained_encoder
 from recsys.snapshot.item_text import item_description, item_text
 from recsys.snapshot.sequences import Catalogue
 from tests.small_models import EVENT_TYPES, histories, liked
