@@ -121,7 +121,8 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
     ------
     ConfigurationError
         The transformers library cannot read the folder, or would make up what is missing there: a tokenizer
-        without words, or weights drawn at random, other ones in each process.
+        without words, or weights drawn at random, other ones in each process. Or the tokenizer has more
+        tokens than the model has vectors for.
     """
     import transformers
 
@@ -147,6 +148,7 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
             f"the base encoder {base.name!r} in {base.folder} has no tokenizer, so all texts would look "
             "alike: download it again with its tokenizer.json"
         )
+    _check_words(base, tokenizer, model)
     names = {id(weight): name for name, weight in model.named_parameters()}
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
@@ -159,6 +161,20 @@ def load_transformer(base: BaseEncoder) -> tuple[Any, Any]:
             f"{missing[0]}: its files belong to another model, or not all are there; download it again"
         )
     return tokenizer, model
+
+
+def _check_words(base: BaseEncoder, tokenizer: Any, model: Any) -> None:
+    """Refuse a tokenizer with tokens that the model has no vector for."""
+    try:
+        rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    except NotImplementedError:
+        return  # one that computes the vectors of characters, such as Canine
+    tokens = 1 + max(tokenizer.get_vocab().values())
+    if rows is not None and tokens > rows:
+        raise ConfigurationError(
+            f"the tokenizer of the base encoder {base.name!r} in {base.folder} has {tokens} tokens, but the "
+            f"model has vectors for {rows}: one of them belongs to another model; download both again"
+        )
 
 
 def padding_token(tokenizer: Any) -> int:

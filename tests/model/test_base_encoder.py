@@ -14,7 +14,7 @@ from recsys.model.base_encoder import find_base_encoder
 from recsys.model.text_encoder import TextEncoder
 from recsys.settings import ModelSettings
 from tests.model.multilingual import MULTILINGUAL, write_multilingual_encoder
-from tests.small_models import open_encoder, write_tiny_encoder
+from tests.small_models import WORDS, open_encoder, write_tiny_encoder
 
 TEXTS = ["rocket and planet", "", "bread"]
 SMALL = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -49,6 +49,16 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (folder / name).unlink()
     with pytest.raises(ConfigurationError, match=r"has no tokenizer.*tokenizer\.json"):
+        open_encoder(folder)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_encoder(tmp_path)
+    write_tiny_encoder(tmp_path / "other", words=[*WORDS, "lighthouse", "harbour"])
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "other" / name).replace(folder / name)
+    n = 5 + len(WORDS)
+    with pytest.raises(ConfigurationError, match=rf"has {n + 2} tokens.* vectors for {n}:"):
         open_encoder(folder)
 
 
