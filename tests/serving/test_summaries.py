@@ -224,6 +224,30 @@ def test_a_list_without_titles_is_looked_at_once(films: Shop, settings: Settings
     assert write(films, settings, chat) == {}
 
 
+def test_a_language_that_is_added_while_texts_are_written_is_written_too(
+    films: Shop, settings: Settings, chat: Chat
+) -> None:
+    content = json.dumps({"choices": [{"message": {"content": "Ronin is easy to use."}}]})
+
+    def add_language(request: BaseHTTPRequestHandler) -> None:
+        films.execute(
+            "insert into languages (language, texts) select 'fr', texts from languages where language = 'en'"
+        )
+        films.execute("update recommendation_lists set language = 'fr'")
+        chat.answer = respond(content)
+        chat.answer(request)
+
+    chat.answer = add_language
+    write(films, settings, chat)
+    assert films.rows("select language from item_summaries order by language") == [
+        {"language": "en"},
+        {"language": "fr"},
+    ]
+    assert films.rows("select language, summary from list_summaries") == [
+        {"language": "fr", "summary": "Ronin is easy to use."}
+    ]
+
+
 def test_a_text_is_not_shown_with_another_list_than_its_own(
     films: Shop, settings: Settings, chat: Chat
 ) -> None:

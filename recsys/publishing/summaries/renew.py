@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 64
 _NOTHING = "nothing to tell"
-"""Why there is no text about a list without titles."""
+"""Why there is no text about a list without titles, or in a language that is gone."""
 _FAILURES = 3
 """In a row, after which a run gives up: the writer does not work now."""
 
@@ -79,11 +79,8 @@ def renew_summaries(
     if not own.writer:
         raise NothingToDoError("no language model writes summaries: RECSYS_SUMMARIES__WRITER is empty")
     ends = clock() + 60 * own.minutes
-    with engine.connect() as connection:
-        rows = connection.execute(sa.text("select language, texts from languages")).all()
-    spoken = {row.language: ReasonTexts(row.language, row.texts) for row in rows}
     with open_writer(own) as writer:
-        run = _Run(engine, own, writer, spoken, ends, clock)
+        run = _Run(engine, own, writer, ends, clock)
         failure = run.write_all()
     _tell(engine, settings, failure, run.outcomes, now)
     logger.info("summaries: %s", ", ".join(f"{n} {name}" for name, n in run.outcomes.items()) or "none")
@@ -96,7 +93,6 @@ class _Run:
         engine: sa.Engine,
         settings: SummarySettings,
         writer: Writer,
-        spoken: Mapping[str, ReasonTexts],
         ends: float,
         clock: Callable[[], float],
     ) -> None:
@@ -104,12 +100,23 @@ class _Run:
         self._engine = engine
         self._settings = settings
         self._writer = writer
-        self._spoken = spoken
-        self._guard = Guard(list(spoken.values()))
         self._ends = ends
         self._clock = clock
         self._failures = 0
         self._failure: str | None = None
+        self._read_languages()
+
+    def _read_languages(self) -> None:
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.text("select language, texts from languages")).all()
+        self._spoken = {row.language: ReasonTexts(row.language, row.texts) for row in rows}
+        self._guard = Guard(list(self._spoken.values()))
+
+    def _texts(self, language: str) -> ReasonTexts | None:
+        """Return the texts of a language, which may be newer than this run; None: it is gone."""
+        if language not in self._spoken:
+            self._read_languages()
+        return self._spoken.get(language)
 
     def write_all(self) -> str | None:
         """Write about items, which are few, then about lists; return why the writer failed, if it did."""
@@ -143,10 +150,12 @@ class _Run:
                     tried.append(name)
 
     def _of_item(self, row: sa.Row[Any]) -> tuple[str, Given | None]:
-        return f"{row.item_id} {row.language}", item_facts(row.title, row.phrases, row.language, MIN_PEOPLE)
+        is_spoken = self._texts(row.language) is not None
+        given = item_facts(row.title, row.phrases, row.language, MIN_PEOPLE) if is_spoken else None
+        return f"{row.item_id} {row.language}", given
 
     def _of_list(self, row: sa.Row[Any]) -> tuple[str, Given | None]:
-        texts = self._spoken.get(row.language)
+        texts = self._texts(row.language)
         return row.user_id, None if texts is None else list_facts(row.items or [], texts)
 
     def _keep(self, kind: str, row: sa.Row[Any], given: Given | None) -> bool:
