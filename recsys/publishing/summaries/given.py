@@ -13,7 +13,7 @@ from recsys.model.reasons import ReasonTexts
 from recsys.model.requests import attribute_phrases
 from recsys.snapshot.item_attributes import read_attributes
 
-PROMPT_VERSION = 4
+PROMPT_VERSION = 5
 """Counts changes of the prompt and of the guard: with another one, everything is written again."""
 MAX_TITLE = 100
 """Characters of a title, a label or a phrase that a model is told; a longer one is cut at a word."""

@@ -55,10 +55,10 @@ class Guard:
             return "too long"
         if _LINK.search(text):
             return "link"
-        sentences = [sentence.strip().casefold() for sentence in _ENDS_A_SENTENCE.split(text)]
+        told = given.strings()
+        sentences = [sentence.strip().casefold() for sentence in _ENDS_A_SENTENCE.split(_joined(text, told))]
         if len(set(filter(None, sentences))) < len(list(filter(None, sentences))):
             return "repeats itself"
-        told = given.strings()
         bare = _without(text, told)
         if any(c in "<>" or (unicodedata.category(c)[0] == "C") for c in text) or _MARKUP.search(bare):
             return "markup"
@@ -131,6 +131,15 @@ def _without(text: str, told: Sequence[str]) -> str:
     """Return a text with a placeholder for each given text in it, whatever its case."""
     for one in sorted(filter(None, told), key=len, reverse=True):
         text = re.sub(re.escape(one), _replaced, text, flags=re.IGNORECASE)
+    return text
+
+
+def _joined(text: str, told: Sequence[str]) -> str:
+    """Return a text whose sentences do not end within a given text, such as the title "Tora! Tora! Tora!"."""
+    for one in sorted(told, key=len, reverse=True):
+        joined = _ENDS_A_SENTENCE.sub(" ", one[:-1]) + one[-1:]
+        if joined != one:
+            text = re.sub(re.escape(one), joined.replace("\\", r"\\"), text, flags=re.IGNORECASE)
     return text
 
 

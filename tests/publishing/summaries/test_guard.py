@@ -39,8 +39,29 @@ def test_a_plain_text_about_what_was_told_is_accepted(text: str, language: str) 
     assert GUARD.refusal(text, told(*FILMS, language=language)) is None
 
 
-def test_a_title_may_repeat_a_word() -> None:
-    assert GUARD.refusal("You liked Heat, so here is Girls Girls Girls.", told("Girls Girls Girls")) is None
+@pytest.mark.parametrize("title", ["Girls Girls Girls", "Tora! Tora! Tora!", "Yes. Yes. Yes", "好！好！好！"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You liked Heat, so here is {}.",
+        "You liked Heat, so here is {} Heat is like it.",
+        "You liked Heat, so here are {}, Ronin and others.",
+        "{} is like Heat, which you liked.",
+        'You liked Heat, so here is "{}", which is like it.',
+    ],
+)
+def test_a_title_may_repeat_a_word(title: str, text: str) -> None:
+    assert GUARD.refusal(text.format(title), told(title, "Ronin")) is None
+
+
+def test_a_text_that_repeats_such_a_title_repeats_itself() -> None:
+    given = told("Tora! Tora! Tora!", "Ronin")
+    for text in (
+        "So see Tora! Tora! Tora! So see Tora! Tora! Tora!",
+        "You liked Heat, so here is Tora! Tora! Tora! Tora! Tora! Tora! Tora! Tora! Tora!",
+        "You liked Heat, so see Ronin. You liked Heat, so see Ronin. Here is Tora! Tora! Tora!",
+    ):
+        assert GUARD.refusal(text, given) == "repeats itself"
 
 
 @pytest.mark.parametrize(
