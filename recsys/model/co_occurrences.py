@@ -137,6 +137,18 @@ def moved(
     return found
 
 
+def keep_greatest(
+    matrix: scipy.sparse.csr_matrix, values: NDArray[np.float32], most: int
+) -> scipy.sparse.csr_matrix:
+    """Keep the `most` entries of each row that have the greatest values [entries]."""
+    keep = np.ones(matrix.nnz, dtype=bool)
+    for row in np.flatnonzero(np.diff(matrix.indptr) > most):
+        part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        keep[part][np.argpartition(-values[part], most - 1)[most:]] = False
+    offsets = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return scipy.sparse.csr_matrix((matrix.data[keep], matrix.indices[keep], offsets), shape=matrix.shape)
+
+
 def nearness(together: NDArray[np.float32], of_items: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how near items are to one item, up to a factor: the cosine of the users who consumed them.
 
@@ -197,12 +209,7 @@ def _keep_nearest(
         return rows
     near = nearness(rows.data, np.maximum(of_items[rows.indices], 1))
     near[rows.indices == np.repeat(np.arange(len(lengths)), lengths) + begin] = np.inf
-    keep = np.ones(rows.nnz, dtype=bool)
-    for row in np.flatnonzero(lengths > most + 1):
-        part = slice(rows.indptr[row], rows.indptr[row + 1])
-        keep[part][np.argpartition(-near[part], most)[most + 1 :]] = False
-    offsets = np.concatenate([[0], np.cumsum(keep)])[rows.indptr]
-    return scipy.sparse.csr_matrix((rows.data[keep], rows.indices[keep], offsets), shape=rows.shape)
+    return keep_greatest(rows, near, most + 1)
 
 
 def _both_triangles(counts: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

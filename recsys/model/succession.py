@@ -21,7 +21,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from recsys.memory import require_memory
-from recsys.model.co_occurrences import MAX_EVENTS, MAX_PAIRS, moved
+from recsys.model.co_occurrences import MAX_EVENTS, MAX_PAIRS, keep_greatest, moved
 from recsys.model.sparse_scores import standardise_sparse, with_proxies
 from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.targets import find_targets
@@ -80,7 +80,9 @@ class Succession:
                 "set RECSYS_MODEL__COLLABORATIVE_PAIRS lower",
             )
             for block in _pairs(part, n_items):
-                counts = _keep_most(counts + block, most)
+                counts = counts + block
+                if counts.nnz > most * n_items:
+                    counts = keep_greatest(counts, counts.data, most)
         return cls(counts)
 
     def changed(self, before: Sequences, after: Sequences) -> "Succession":
@@ -156,15 +158,3 @@ def _blocks(offsets: NDArray[np.int64], n_items: int) -> Iterator[tuple[int, int
     most = max(1, _LARGEST_KEY // max(n_items, 1) ** 2 - 1)
     cuts = {0, users, *(np.flatnonzero(np.diff(pairs)) + 1).tolist(), *range(0, users, most)}
     return pairwise(sorted(cuts))
-
-
-def _keep_most(counts: scipy.sparse.csr_matrix, most: int) -> scipy.sparse.csr_matrix:
-    """Keep the `most` greatest counts of each row, if there are too many in all."""
-    if counts.nnz <= most * counts.shape[0]:
-        return counts
-    keep = np.ones(counts.nnz, dtype=bool)
-    for row in np.flatnonzero(np.diff(counts.indptr) > most):
-        part = slice(counts.indptr[row], counts.indptr[row + 1])
-        keep[part][np.argpartition(-counts.data[part], most)[most:]] = False
-    offsets = np.concatenate([[0], np.cumsum(keep)])[counts.indptr]
-    return scipy.sparse.csr_matrix((counts.data[keep], counts.indices[keep], offsets), shape=counts.shape)
