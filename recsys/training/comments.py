@@ -86,6 +86,7 @@ def fit_comment_reader(
     reader.bias.copy_(bias)
     low, high = np.quantile(predicted, [(sentiment < 0).mean(), 1 - (sentiment > 0).mean()])
     reader.cuts.copy_(torch.tensor([low, max(high, np.nextafter(low, np.inf))]))
+    reader.learn_pieces(texts)
     return metrics
 
 

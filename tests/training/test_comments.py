@@ -1,7 +1,9 @@
 """Training a comment reader on comments that came with an opinion."""
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -140,6 +142,48 @@ def test_only_the_latest_comments_are_learned_from(reader: CommentReader) -> Non
     assert metrics["comments"] == 210
     good, bad = reader.predict(["superb", "awful"])
     assert good > bad
+
+
+LETTERS = [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz" for mark in ("", "##")]
+FOREIGN = "leider ist es nach zwei wochen kaputt"
+
+
+def reader_with(folder: Path, *pieces: str) -> CommentReader:
+    """Return a reader whose encoder cuts words that it does not know into letters."""
+    words = [*WORDS, *PRAISE, *BLAME, *FILLER, *LETTERS, *pieces]
+    base = find_base_encoder(str(write_tiny_encoder(folder, words=words)))
+    return CommentReader(EncoderIdentity(base.name, base.sha256, 32))
+
+
+def test_a_comment_in_a_language_that_the_encoder_does_not_know_is_no_opinion(tmp_path: Path) -> None:
+    reader = reader_with(tmp_path)
+    fit_comment_reader(reader, people(*raters(40)), TYPES)
+    own = ["very superb lovely book", "it was a dull awful book", "superb", "it was an awful jbl book it was"]
+    short = "leider schon kaputt"
+    values, sentiment = reader.opinions([*own, short, FOREIGN, FOREIGN.title() + "!"])
+    assert np.isnan(values).tolist() == [False] * 5 + [True] * 2
+    assert sentiment[-2:].tolist() == [0, 0]
+
+
+def test_the_language_that_comments_are_in_is_read_however_small_its_words_are_cut(tmp_path: Path) -> None:
+    reader = reader_with(tmp_path)
+    rated = [[(i, k, v, f"{c} {FOREIGN}") for i, k, v, c in own] for own in raters(40)]
+    fit_comment_reader(reader, people(*rated), TYPES)
+    read = reader.opinions([f"it was a dull awful book {FOREIGN}", "it was a dull awful book"])[0]
+    assert np.isfinite(read).all()
+
+
+def test_an_encoder_of_many_scripts_reads_any_language(tmp_path: Path) -> None:
+    reader = reader_with(tmp_path, *map("".join, itertools.product("абвгдежз", repeat=3)))
+    fit_comment_reader(reader, people(*raters(40)), TYPES)
+    assert np.isfinite(reader.opinions([FOREIGN])[0]).all()
+
+
+def test_few_comments_do_not_tell_which_language_is_known(tmp_path: Path) -> None:
+    reader = reader_with(tmp_path)
+    fit_comment_reader(reader, people(*raters(20)), TYPES)
+    assert reader.reads
+    assert np.isfinite(reader.opinions([FOREIGN])[0]).all()
 
 
 @pytest.fixture(scope="module")
