@@ -12,8 +12,8 @@ ends before the machine turns to other work and a long one does not; the process
 Keys: `p50_ratio`, `p99_ratio` (no reactions), `filter_p50_ratio`, `live_p50_ratio`, `live_p99_ratio`, `rate`
 (calls a second without reactions), `lookup_rate`, `bytes_per_user` of the table, and, as ratios of processor
 time on one connection, `cpu_ratio`, `filter_cpu_ratio`, `live_cpu_ratio`, `similar_cpu_ratio`
-(`serving.similar_items` of an item with a list) and `similar_scan_cpu_ratio` (of one without, which is
-compared with all vectors).
+(`serving.similar_items` of an item with a list), `similar_scan_cpu_ratio` (of one without, which is compared
+with all vectors) and `trending_cpu_ratio` (no reactions, and the model lets what is trending come in).
 """
 
 import argparse
@@ -124,6 +124,20 @@ SELECT
 FROM generate_series(1, CAST(:users / :active AS bigint)) AS m, generate_series(1, :reactions) AS n
 """
 
+_TRENDING = """
+INSERT INTO shared_lists (kind, attribute, segment, item_ids, scores)
+SELECT
+    'trending', '', '', array_agg('item-' || 1 + i * CAST(6700417 AS bigint) % :items ORDER BY i),
+    array_agg(CAST(1.0 / i AS real) ORDER BY i)
+FROM generate_series(1, 500) AS i
+"""
+_TRENDS_COME_IN = """
+INSERT INTO model_versions (
+    model_version, kind, base_transaction_id, trained_transaction_id, live_trending_before_reaction
+)
+VALUES ('1', 'full', 0, 0, 2)
+"""
+
 _ANY_USER = "'user-' || :n * 10 + 1"
 _SCRIPTS = {
     "lookup": "SELECT item_ids, scores, reasons, propensities, model_version FROM recommendation_lists"
@@ -166,6 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             {name: _processor_time(url, name, last) for name, last in last_of.items()}
             for _ in range(options.rounds)
         ]
+        execute(url, _TRENDS_COME_IN)
+        for each in used:
+            each["trending"] = _processor_time(url, "plain", last)
     figures = _figures(rounds, options.seconds) | {"bytes_per_user": size}
     for name in set(used[0]) - {"lookup"}:
         key = "cpu_ratio" if name == "plain" else f"{name}_cpu_ratio"
@@ -183,7 +200,7 @@ def fill(url: str, users: int, items: int, pool: int = 200) -> float:
     install_serving(engine)
     for statement in (
         "SELECT ensure_feedback_partitions(now() - interval '22 months', now() + interval '3 months')",
-        _ITEMS, _USERS, _VECTORS, _ITEM_LISTS, _PAST, _PUBLICATION, _LISTS, _SINCE,
+        _ITEMS, _USERS, _VECTORS, _ITEM_LISTS, _TRENDING, _PAST, _PUBLICATION, _LISTS, _SINCE,
     ):  # fmt: skip
         with engine.begin() as connection:
             connection.execute(sa.text(statement), parameters)
@@ -192,6 +209,14 @@ def fill(url: str, users: int, items: int, pool: int = 200) -> float:
         size = connection.scalar(sa.text("SELECT pg_table_size('recommendation_lists')"))
     engine.dispose()
     return round(float(size or 0) / users, 1)
+
+
+def execute(url: str, statement: str) -> None:
+    """Run a statement in a transaction."""
+    engine = connect(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
 
 
 def _run(server: PostgresServer, root: Path, name: str, connections: int, seconds: int) -> np.ndarray:

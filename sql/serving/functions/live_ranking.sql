@@ -34,7 +34,10 @@ language sql stable rows 300 as $$
     ),
     interest as materialized (
         select
-            case when amounts.of_all > 0 then fitted.trending else serving.trending_before_reaction() end as trending,
+            case
+                when amounts.of_all > 0 then fitted.trending
+                else coalesce((select weight from serving.trending_before_reaction()), 0)
+            end as trending,
             fitted.strength * amounts.by_lists / (amounts.of_all + 1) as by_lists,
             fitted.strength * 2 / 3 * coalesce(known.amount, 0) / (amounts.of_all + 1) as by_direction,
             known.direction,

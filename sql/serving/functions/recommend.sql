@@ -61,7 +61,7 @@ begin
                     and (rules.placements is null or recommend.placement = any (rules.placements))
             )
             and (place.explores or 1 = all (lists.propensities))
-            and (not place.live or (select serving.trending_before_reaction()) = 0)
+            and (not place.live or not exists (select from serving.trending_before_reaction()))
             and coalesce(k, place.length) between 1 and cardinality(lists.titles)
             and coalesce(lists.available_until > statement_timestamp(), true)
             and lists.through_transaction_id is not null
@@ -152,7 +152,7 @@ begin
         reacted := own.live and own.consent is not false and lately.items <> '{}';
     end if;
     if not reacted and own.live and own.consent is not false and own.is_fixed and not own.is_interleaved then
-        trends := serving.trending_before_reaction() > 0;
+        trends := exists (select from serving.trending_before_reaction());
     end if;
     if own.is_fixed then
         select own.pool_item_ids[:own.pool] as ids, own.pool_scores[:own.pool] as scores, null::text[] as sources into pool;
