@@ -38,7 +38,7 @@ _BOUNDS = ((0.0, 10.0), (0.1, 0.98), (0.0, 100.0), (-3.0, 2.0))
 _SCALES = np.array([3.0, 0.3, 1.0])
 """Differences that the prior counts alike."""
 _BATCH = 256
-LEAST_GAIN_BEFORE_REACTION = 1.0
+LEAST_GAIN_BEFORE_REACTION = 2.0
 """Standard errors by which validation must be better with what is trending in lists of those who have not
 reacted."""
 
