@@ -38,6 +38,7 @@ from recsys.model.recent import EventLog, RecentPopularity
 from recsys.model.recommender import Recommender
 from recsys.settings import Settings, load_settings
 from recsys.snapshot.sequences import Sequences
+from recsys.training.live_interest import USUAL_HALF_LIFE_DAYS
 
 _HOUR = 3_600_000_000
 _RENEWED_HOURS = {"daily": 24, "every_8_hours": 8, "hourly": 1}
@@ -81,7 +82,7 @@ def measure(dataset: Dataset, settings: Settings, windows: int, home: Path) -> d
     half = int(np.quantile(sequences.occurred_at, 0.5, method="higher"))
     cut = cut_windows(sequences, half, windows)
     model, _ = full_fine_tune(dataset, sequences.before(half), settings, home / "base")
-    half_life_days = model.live_interest.trending_half_life_days
+    half_life_days = model.live_interest.trending_half_life_days or USUAL_HALF_LIFE_DAYS
     values, users = [], []
     for window in cut:
         positions = _first_of_day(dataset, window.positions)

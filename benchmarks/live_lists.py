@@ -100,7 +100,7 @@ class LiveLists:
                     " trained_transaction_id, live_strength, live_decay, live_trending,"
                     " live_trending_half_life_days, live_trending_before_reaction)"
                     f" values ('1', 'full', 0, 0, {live.strength}, {live.decay}, {live.trending},"
-                    f" {live.trending_half_life_days}, {live.trending_before_reaction})"
+                    f" {live.trending_half_life_days or 'null'}, {live.trending_before_reaction})"
                 )
                 self._published = model
 

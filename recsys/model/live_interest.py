@@ -18,7 +18,7 @@ class LiveInterest:
         Odds of the first trending item as a share of those of the first published one; 0: trending items do
         not come in.
     trending_half_life_days
-        Days after which a reaction counts half for what is trending, if serving does not let it fade sooner.
+        Days after which a reaction counts half for what is trending; None: as serving has it.
     trending_before_reaction
         What `trending` is for a user who has not reacted since their list was published.
     """
@@ -26,5 +26,5 @@ class LiveInterest:
     strength: float = 3.0
     decay: float = 0.7
     trending: float = 0.0
-    trending_half_life_days: float = 7 / 4
+    trending_half_life_days: float | None = None
     trending_before_reaction: float = 0.0

@@ -25,6 +25,8 @@ from recsys.training.together import DAY, Together
 POOL = 200
 TRENDING = 60
 """Items of the trending list that come in."""
+USUAL_HALF_LIFE_DAYS = 7 / 4
+"""Of what is trending, with the default of RECSYS_SERVING__TRENDING_DAYS."""
 _REACTIONS = 20
 _READ = 50
 _BESIDE = 50
@@ -312,7 +314,8 @@ def live_cases(
     cases, midnight = cases.take(rows), midnight[rows]
     builder = _Builder(model, cases, midnight, train, log)
     n_items = len(model.catalogue)
-    trends = RecentPopularity(np.zeros(n_items), 0, model.live_interest.trending_half_life_days)
+    half_life_days = model.live_interest.trending_half_life_days or USUAL_HALF_LIFE_DAYS
+    trends = RecentPopularity(np.zeros(n_items), 0, half_life_days)
     result = []
     for begin in range(0, len(rows), _BATCH):
         some_rows = np.arange(begin, min(begin + _BATCH, len(rows)))

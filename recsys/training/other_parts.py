@@ -31,7 +31,12 @@ from recsys.snapshot.sequences import Sequences
 from recsys.snapshot.slates import Slates
 from recsys.training.appeal import fit_appeal
 from recsys.training.data import TrainingData
-from recsys.training.live_interest import fit_live_interest, fit_trending_before_reaction, live_cases
+from recsys.training.live_interest import (
+    USUAL_HALF_LIFE_DAYS,
+    fit_live_interest,
+    fit_trending_before_reaction,
+    live_cases,
+)
 from recsys.training.requests import PhraseTable, fit_requests
 from recsys.training.split import ValidationCases, VisitCases
 
@@ -69,8 +74,11 @@ def fit_other_parts(
         excluded = cases.excluded(n_items, data.known_items, model.catalogue)
         log = EventLog.of(data.everything)
         model.recent = choose_half_life(cases, log, excluded, settings.evaluation.k)
-        half_life = trending_half_life_days(cases, log, excluded, model.recent, settings.evaluation.k)
-        model.live_interest = LiveInterest(trending_half_life_days=half_life)
+        model.live_interest = LiveInterest(
+            trending_half_life_days=trending_half_life_days(
+                cases, log, excluded, model.recent, settings.evaluation.k
+            )
+        )
         parts = model.parts(cases.histories, later=log)
         repeats = repeat_features(cases.histories, n_items)
         least = {LIKING: MIN_LIKING, COLLABORATIVE: MIN_COLLABORATIVE}
@@ -93,16 +101,11 @@ def fit_other_parts(
         del parts, excluded  # as large as what the next fit needs
         metrics |= _fit_returning_fusion(model, data, log, least, settings)
         metrics |= fit_appeal(model, slates, data, cases, log, settings.evaluation.k)
-        live, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
-        without = live_cases(model, cases, data.everything, log, reacted=False)
-        before, figures_before = fit_trending_before_reaction(without)
-        model.live_interest = replace(
-            live, trending_half_life_days=half_life, trending_before_reaction=before
-        )
-        metrics |= figures | figures_before
+        metrics |= _fit_live_interest(model, data, cases, log)
     _drop_succession_without_gain(model)
     weights = {f"fusion_{name}": weight for name, weight in model.fusion.weights.items() if name != NEURAL}
-    return metrics | weights | {f"live_{name}": value for name, value in asdict(model.live_interest).items()}
+    live = asdict(model.live_interest).items()
+    return metrics | weights | {f"live_{name}": value for name, value in live if value is not None}
 
 
 def least_gains(data: TrainingData) -> dict[str, float]:
@@ -150,6 +153,21 @@ def _fit_returning_fusion(
     }
 
 
+def _fit_live_interest(
+    model: Recommender, data: TrainingData, cases: ValidationCases, log: EventLog
+) -> dict[str, float]:
+    """Fit all of live interest but the half-life of what is trending, which the model has."""
+    live, figures = fit_live_interest(live_cases(model, cases, data.everything, log))
+    unprompted = live_cases(model, cases, data.everything, log, reacted=False)
+    before, figures_before = fit_trending_before_reaction(unprompted)
+    model.live_interest = replace(
+        live,
+        trending_half_life_days=model.live_interest.trending_half_life_days,
+        trending_before_reaction=before,
+    )
+    return figures | figures_before
+
+
 def _fit_request_fusion(
     model: Recommender,
     cases: ValidationCases,
@@ -194,19 +212,18 @@ def choose_half_life(
 
 def trending_half_life_days(
     cases: ValidationCases, log: EventLog, excluded: NDArray[np.bool_], recent: RecentPopularity, k: int
-) -> float:
-    """Return the half-life of what is trending: the chosen one if shorter and better, else the default."""
-    default = LiveInterest().trending_half_life_days
-    if recent.half_life_days >= default:
-        return default
+) -> float | None:
+    """Return the half-life of what is trending: the chosen one if shorter than usual and better; or None."""
+    if recent.half_life_days >= USUAL_HALF_LIFE_DAYS:
+        return None
     _, users = np.unique(cases.histories.user_keys, return_inverse=True)
     gain = np.zeros(len(cases))
-    for counts, sign in ((recent, 1), (replace(recent, half_life_days=default), -1)):
+    for counts, sign in ((recent, 1), (replace(recent, half_life_days=USUAL_HALF_LIFE_DAYS), -1)):
         scores = counts.scores_at(log, cases.histories.moments)
         gain += sign * ndcg_of_ranks(target_ranks(scores, cases.targets, excluded), k)
     gain = np.bincount(users, gain) / np.bincount(users)
     needed = LEAST_GAIN_OF_SHORT_TRENDS * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-    return recent.half_life_days if gain.mean() > needed else default
+    return recent.half_life_days if gain.mean() > needed else None
 
 
 def fit_closed_form(model: Recommender, sequences: Sequence[Sequences], *, with_succession: bool) -> None:

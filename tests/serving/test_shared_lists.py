@@ -88,6 +88,20 @@ def test_a_half_life_that_is_longer_than_the_setting_says_changes_nothing(market
     assert lists(market, "trending") == ["new", "norse", "lone"]
 
 
+@pytest.mark.parametrize(("half_life_days", "first"), [("null", "old"), ("1", "new")])
+def test_only_a_half_life_that_was_found_counts_beside_the_setting(
+    market: Shop, half_life_days: str, first: str
+) -> None:
+    """With a half-life of 500 days, thirty of a hundred days ago are more than twenty of today."""
+    market.publish("u0", "old")
+    market.execute(
+        "insert into model_versions (model_version, kind, base_transaction_id, trained_transaction_id,"
+        f" live_trending_half_life_days) values ('7', 'full', 0, 0, {half_life_days})"
+    )
+    refresh(market, ServingSettings(trending_days=2_000))
+    assert lists(market, "trending")[0] == first
+
+
 def test_what_is_a_hundred_half_lives_old_trends_no_more(market: Shop) -> None:
     """Its weight would be too small for Postgres to store."""
     market.publish("u0", "old")

@@ -133,11 +133,10 @@ def test_trends_fade_fast_only_where_that_is_shown_to_tell_what_is_wanted_next()
         found = ValidationCases.of(readers, later)
         nothing = np.zeros((len(later), 60), dtype=bool)
         last_hour, last_month = (RecentPopularity(np.zeros(60), 0, days) for days in (1 / 24, 30.0))
-        usual = LiveInterest().trending_half_life_days
-        expected = last_hour.half_life_days if is_news else usual
+        expected = last_hour.half_life_days if is_news else None
         assert trending_half_life_days(found, log, nothing, last_hour, 10) == expected
-        assert trending_half_life_days(found, log, nothing, last_month, 10) == usual
-        assert trending_half_life_days(found.take(np.arange(1)), log, nothing[:1], last_hour, 10) == usual
+        assert trending_half_life_days(found, log, nothing, last_month, 10) is None
+        assert trending_half_life_days(found.take(np.arange(1)), log, nothing[:1], last_hour, 10) is None
 
 
 def test_a_model_keeps_its_weights_and_an_older_one_has_the_usual_ones(

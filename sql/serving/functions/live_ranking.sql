@@ -7,8 +7,9 @@
 -- direction, and few items have been had together with a new one, so that these few come first. The more somebody did, the
 -- more it counts.
 --
--- What is trending comes in with had as well, also without a reaction: no pool holds what has come since it was published. The odds of an item are
--- 1 / its place in the pool plus the weight of trending / its place there. Weights are those of serving.fitted_weights.
+-- What is trending comes in with had as well, also without a reaction: no pool holds what has come since it was
+-- published. The odds of an item are 1 / its place in the pool plus the weight of trending / its place there. Weights are
+-- those of serving.fitted_weights and, without a reaction, of serving.trending_before_reaction;
 -- recsys.training.live_interest fits them with the same candidates and scores.
 --
 -- It returns a table, so that Postgres puts the query in the place of each call: a caller that needs the first items sorts
