@@ -113,10 +113,10 @@ class MicroUpdateSettings(Section):
     min_fresh_events: int = Field(20, ge=1, description="fresh events; with fewer, the update is skipped")
     epochs: int = Field(4, ge=1, description="passes over the fresh and replayed events")
     batch_size: int = Field(
-        16, ge=1, description="users per batch; beyond 1,000 fresh events, in proportion more, up to 256"
+        16, ge=1, description="users per batch; beyond 1,000 fresh events, in proportion more, up to 64"
     )
     learning_rate: float = Field(
-        1e-3, gt=0, description="peak; it falls with the root of the events where batches cannot grow further"
+        1e-3, gt=0, description="peak; it falls with the number of events where batches cannot grow further"
     )
     replay_users_per_fresh_user: float = Field(
         1.0, ge=0, description="users whose older events are replayed, per user with fresh events"

@@ -35,8 +35,8 @@ WARMUP_SHARE = 0.1
 """Share of all steps in which the learning rate rises: there are few steps, from weights that are good."""
 _SMALL_UPDATE_EVENTS = 1_000
 """Fresh events up to which batches have the set size; beyond, they grow with the events."""
-_MOST_USERS = 256
-"""Largest batch, which bounds memory; where a larger one is wanted, the learning rate falls."""
+_MOST_USERS = 64
+"""Largest batch; where a larger one is wanted, the learning rate falls in proportion."""
 _MAX_CASES = 300
 
 
@@ -140,8 +140,8 @@ def _epochs(
 def training_settings(settings: Settings, fresh_events: int) -> TrainingSettings:
     """Return the settings of the training loop in a micro-update: the text encoder is frozen.
 
-    A large update has larger batches, so it takes no more steps than a small one: with many more it would
-    forget too much. Where batches cannot grow further, steps are smaller by the root of what is missing.
+    A large update would forget too much with many more steps than a small one. So it has larger batches, and
+    where these cannot grow further, its steps are smaller: together they go no further.
     """
     micro = settings.micro_update
     wanted = micro.batch_size * max(1.0, fresh_events / _SMALL_UPDATE_EVENTS)
@@ -150,7 +150,7 @@ def training_settings(settings: Settings, fresh_events: int) -> TrainingSettings
         update={
             "epochs": micro.epochs,
             "batch_size": round(users),
-            "learning_rate": micro.learning_rate * (users / wanted) ** 0.5,
+            "learning_rate": micro.learning_rate * users / wanted,
             "text_items_per_step": 0,
             # A micro-update has too few steps to accumulate gradients or to average weights.
             "gradient_accumulation": 1,

@@ -320,8 +320,8 @@ def test_what_fresh_events_follow_is_counted(
 def test_a_large_update_has_larger_batches_and_then_smaller_steps(brisk: Settings) -> None:
     rate, size = brisk.micro_update.learning_rate, brisk.micro_update.batch_size
     trained = [training_settings(brisk, events) for events in (1, 1_000, 4_000, 64_000)]
-    assert [training.batch_size for training in trained] == [size, size, 4 * size, 16 * size]
-    assert [training.learning_rate for training in trained] == pytest.approx([rate, rate, rate, rate / 2])
+    assert [training.batch_size for training in trained] == [size, size, 4 * size, 4 * size]
+    assert [training.learning_rate for training in trained] == pytest.approx([rate, rate, rate, rate / 16])
     large = brisk.micro_update.model_copy(update={"batch_size": 1_000})
     kept = training_settings(brisk.model_copy(update={"micro_update": large}), 1)
     assert (kept.batch_size, kept.learning_rate) == (1_000, rate)
